@@ -1,0 +1,5 @@
+"""Backbones."""
+
+from .resformer import ResFormer
+
+__all__ = ['ResFormer']

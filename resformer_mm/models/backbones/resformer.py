@@ -1,0 +1,260 @@
+"""The ResFormer backbone (paper, Section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from resformer_mm.models.layers import Attention, Block, PatchEmbed, WindowAttention
+from resformer_mm.registry import MODELS
+
+OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
+
+
+@MODELS.register_module()
+class ResFormer(BaseModule):
+    """A DeiT-shaped ViT whose position embeddings follow the size of the input.
+
+    ``forward`` maps images ``(B, C_in, h, w)`` of any size from one patch on to a tuple with one entry per
+    out index. Images are padded with zeros at the bottom and the right to a multiple of the patch size.
+
+    Args:
+        arch: 'tiny', 'small', 'base', or a dict with ``embed_dims``, ``num_layers``, ``num_heads`` and
+            ``feedforward_channels``.
+        patch_size: side of a patch in pixels.
+        in_channels: channels of the image.
+        out_indices: block or blocks whose output is returned, counted from 0; negative ones from the end.
+        out_type: 'cls_token' ``(B, C)``, 'raw' ``(B, 1 + H * W, C)`` (class token first, if there is one),
+            'featmap' ``(B, C, H, W)`` or 'avg_featmap' ``(B, C)``, the mean over the patch tokens.
+        drop_rate: dropout after the position embedding, attention projections and MLP layers.
+        drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
+        with_cls_token: whether there is a class token.
+        final_norm: whether the output of the last block is normalised.
+        frozen_stages: -1 trains everything, 0 freezes what comes before the blocks, n also the first n blocks.
+        with_cp: activation checkpointing of every block: less memory, more time, the same gradients.
+        global_position: config of what is added at the input: ``GlobalPositionEmbedding``,
+            ``LearnedPositionEmbedding``, ``NoGlobalPosition`` or a :class:`GlobalPosition` of your own.
+        local_position: config of the module inside every attention, e.g. ``LocalPositionEmbedding``; or None.
+        window_size: side in tokens of the windows of the blocks in ``window_block_indices``.
+        window_block_indices: blocks that attend inside windows instead of over the whole map.
+
+    Raises:
+        ValueError: an argument is out of range or does not go with another; the message names it.
+    """
+
+    arch_zoo: Mapping[str, Mapping[str, int]] = {
+        'tiny': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
+        'small': dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536),
+        'base': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = 'small',
+        patch_size: int = 16,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = -1,
+        out_type: str = 'cls_token',
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        with_cls_token: bool = True,
+        final_norm: bool = True,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        global_position: dict | None = dict(type='GlobalPositionEmbedding'),
+        local_position: dict | None = dict(type='LocalPositionEmbedding'),
+        window_size: int = 0,
+        window_block_indices: Sequence[int] = (),
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        arch = self._parse_arch(arch)
+        self.embed_dims = arch['embed_dims']
+        self.num_layers = arch['num_layers']
+        self.patch_size = patch_size
+        self.out_indices = self._parse_indices('out_indices', out_indices)
+        self.out_type = self._check_out_type(out_type, with_cls_token)
+        self.with_cls_token = with_cls_token
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+
+        self.patch_embed = PatchEmbed(in_channels, self.embed_dims, patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
+        self.global_position = MODELS.build(
+            {
+                '_scope_': 'resformer_mm',
+                **(global_position or dict(type='NoGlobalPosition')),
+                'embed_dims': self.embed_dims,
+            }
+        )
+        self.drop = nn.Dropout(drop_rate)
+
+        windowed = self._parse_indices('window_block_indices', window_block_indices)
+        if bool(windowed) != (window_size > 0):
+            raise ValueError(
+                f'window_size={window_size} and window_block_indices={tuple(window_block_indices)} '
+                'go together: give a positive window_size and the blocks that use it, or neither'
+            )
+        self.blocks = nn.ModuleList()
+        for index in range(self.num_layers):
+            attention = dict(
+                embed_dims=self.embed_dims,
+                num_heads=arch['num_heads'],
+                with_cls_token=with_cls_token,
+                local_position=local_position,
+                drop_rate=drop_rate,
+            )
+            self.blocks.append(
+                Block(
+                    self.embed_dims,
+                    WindowAttention(**attention, window_size=window_size)
+                    if index in windowed
+                    else Attention(**attention),
+                    arch['feedforward_channels'],
+                    drop_rate=drop_rate,
+                    drop_path_rate=drop_path_rate * index / max(1, self.num_layers - 1),
+                )
+            )
+        self.norm = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else None
+        self._reset_parameters()
+        self._freeze()
+
+    def _parse_arch(self, arch: str | dict) -> Mapping[str, int]:
+        if isinstance(arch, str):
+            if arch not in self.arch_zoo:
+                raise ValueError(
+                    f'arch={arch!r} is unknown: choose from {list(self.arch_zoo)} or give a dict'
+                )
+            return self.arch_zoo[arch]
+        wanted = set(self.arch_zoo['tiny'])
+        if set(arch) != wanted:
+            raise ValueError(f'arch must have exactly the keys {sorted(wanted)}, got {sorted(arch)}')
+        return arch
+
+    def _parse_indices(self, name: str, indices: int | Sequence[int]) -> tuple[int, ...]:
+        indices = (indices,) if isinstance(indices, int) else tuple(indices)
+        for index in indices:
+            if not -self.num_layers <= index < self.num_layers:
+                raise ValueError(f'{name} contains {index}, but there are {self.num_layers} blocks')
+        positive = tuple(index % self.num_layers for index in indices)
+        if list(positive) != sorted(set(positive)):
+            raise ValueError(f'{name} must be increasing without repeats, got {indices}')
+        return positive
+
+    @staticmethod
+    def _check_out_type(out_type: str, with_cls_token: bool) -> str:
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type={out_type!r} is unknown: choose from {OUT_TYPES}')
+        if out_type == 'cls_token' and not with_cls_token:
+            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+        return out_type
+
+    def _reset_parameters(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        if self.cls_token is not None:
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def _freeze(self) -> None:
+        if not -1 <= self.frozen_stages <= self.num_layers:
+            raise ValueError(
+                f'frozen_stages must lie between -1 and {self.num_layers}, got {self.frozen_stages}'
+            )
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.patch_embed, self.global_position, self.drop, *self.blocks[: self.frozen_stages]]
+        if self.cls_token is not None:
+            self.cls_token.requires_grad_(False)
+        if self.frozen_stages == self.num_layers and self.norm is not None:
+            frozen.append(self.norm)
+        for module in frozen:
+            module.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> ResFormer:
+        """Set the mode; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        if mode:
+            self._freeze()
+        return self
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return one entry per out index, of the form that ``out_type`` names."""
+        outputs, grid = self.forward_tokens(image)
+        return tuple(self.format_output(tokens, grid) for tokens in outputs)
+
+    def forward_tokens(self, image: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+        """Return the tokens ``(B, N, C)`` of every out index, and the token grid ``(H, W)``."""
+        tokens, grid = self.patch_embed(image)
+        position = self.global_position(grid)
+        if position is not None:
+            tokens = tokens + position
+        if self.cls_token is not None:
+            cls_token = self.cls_token
+            cls_position = self.global_position.cls_token_embedding()
+            if cls_position is not None:
+                cls_token = cls_token + cls_position
+            tokens = torch.cat((cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        tokens = self.drop(tokens)
+        outputs = []
+        for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
+            if self.with_cp and self.training:
+                tokens = checkpoint(block, tokens, grid, use_reentrant=False)
+            else:
+                tokens = block(tokens, grid)
+            if index == self.num_layers - 1 and self.norm is not None:
+                tokens = self.norm(tokens)
+            if index in self.out_indices:
+                outputs.append(tokens)
+        return outputs, grid
+
+    def format_output(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Turn tokens ``(B, N, C)`` into what ``out_type`` names."""
+        if self.out_type == 'raw':
+            return tokens
+        if self.out_type == 'cls_token':
+            return tokens[:, 0]
+        patches = self.patch_tokens(tokens)
+        if self.out_type == 'avg_featmap':
+            return patches.mean(dim=1)
+        return patches.transpose(1, 2).unflatten(2, grid)
+
+    def patch_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the tokens without the class token."""
+        return tokens[:, 1:] if self.with_cls_token else tokens
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return the depth of a parameter and the number of depths, for layer-wise learning-rate decay.
+
+        What comes before the blocks has depth 0, block i has depth i + 1, what comes after has the last one.
+
+        Args:
+            param_name: full name of the parameter.
+            prefix: what the name of a backbone's parameter starts with, e.g. 'backbone.'.
+        """
+        num_depths = self.num_layers + 2
+        if not param_name.startswith(prefix):
+            return num_depths - 1, num_depths  # the head
+        name = param_name[len(prefix) :]
+        if name.startswith('blocks.'):
+            return int(name.split('.')[1]) + 1, num_depths
+        if name.startswith('norm.'):
+            return num_depths - 1, num_depths
+        return 0, num_depths
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        # A width that differs would only be logged by a lenient loader: the training would go on untrained.
+        key = f'{prefix}patch_embed.proj.weight'
+        weight, own = state_dict.get(key), self.patch_embed.proj.weight
+        if weight is not None and weight.shape != own.shape:
+            raise ValueError(
+                f'the checkpoint does not fit this backbone: {key} is {tuple(weight.shape)} there and '
+                f'{tuple(own.shape)} here (width, channels, patch, patch). Set backbone.arch, in_channels '
+                'and patch_size to those of the checkpoint, or take another checkpoint.'
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,88 @@
+"""Multi-head self-attention with room for a position module."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from resformer_mm.registry import MODELS
+
+from .local_position import LocalPosition, pad_cls_token
+
+Grid = tuple[int, int]
+
+
+class Attention(BaseModule):
+    """Self-attention over all tokens, ``softmax(Q K^T / sqrt(d) + bias) V + position(V)``, then a projection.
+
+    Args:
+        embed_dims: width C.
+        num_heads: number of heads; C must be a multiple of it.
+        with_cls_token: whether token 0 is a class token, which position modules leave alone.
+        local_position: config of a :class:`LocalPosition`, or None.
+        drop_rate: dropout after the projection.
+
+    Raises:
+        ValueError: ``embed_dims`` is no multiple of ``num_heads``.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        with_cls_token: bool = True,
+        local_position: dict | None = None,
+        drop_rate: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if embed_dims % num_heads:
+            raise ValueError(f'arch: embed_dims {embed_dims} is no multiple of num_heads {num_heads}')
+        self.num_heads = num_heads
+        self.with_cls_token = with_cls_token
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.drop = nn.Dropout(drop_rate)
+        self.local_position: LocalPosition | None = None
+        if local_position is not None:
+            # The scope makes plain names ours, also inside a config of another library.
+            self.local_position = MODELS.build(
+                {
+                    '_scope_': 'resformer_mm',
+                    **local_position,
+                    'embed_dims': embed_dims,
+                    'num_heads': num_heads,
+                }
+            )
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Return the attended tokens ``(B, N, C)``; N = H * W, plus one with a class token."""
+        batch, length, channels = tokens.shape
+        qkv = self.qkv(tokens)
+        query, key, value = qkv.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        bias = None
+        if self.local_position is not None:
+            bias = self.local_position.attention_bias(grid, self.with_cls_token)
+        out = self._attend(query, key, value, bias, grid)
+        out = out.transpose(1, 2).reshape(batch, length, channels)
+        if self.local_position is not None:
+            out = self._add_local_position(out, qkv[..., 2 * channels :], grid)
+        return self.drop(self.proj(out))
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, grid: Grid
+    ) -> Tensor:
+        """Attention of ``(B, num_heads, N, d)`` tensors."""
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
+    def _add_local_position(self, out: Tensor, value: Tensor, grid: Grid) -> Tensor:
+        term = self.local_position(value[:, 1:] if self.with_cls_token else value, grid)
+        if term is None:
+            return out
+        if torch.is_grad_enabled():  # `out` may be what attention saved for its backward: leave it as it is
+            return out + pad_cls_token(term, self.with_cls_token)
+        patches = out[:, 1:] if self.with_cls_token else out
+        patches += term
+        return out

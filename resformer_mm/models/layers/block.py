@@ -1,0 +1,82 @@
+"""The transformer block."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from .attention import Attention
+
+Grid = tuple[int, int]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drop the residual branch of whole samples with probability ``rate``.
+
+    Kept branches are scaled by ``1 / (1 - rate)``, so that the expectation stays.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(B, ...)`` with some samples zeroed."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        return x * x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+
+
+class MLP(BaseModule):
+    """Two linear layers with an exact GELU between, ``(B, N, C) -> (B, N, C)``."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        feedforward_channels: int,
+        drop_rate: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.fc1 = nn.Linear(embed_dims, feedforward_channels)
+        self.fc2 = nn.Linear(feedforward_channels, embed_dims)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the MLP to every token."""
+        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+
+
+class Block(BaseModule):
+    """Pre-norm transformer block: ``x + attention(norm(x))``, then ``x + mlp(norm(x))``.
+
+    Args:
+        embed_dims: width C.
+        attn: the block's attention.
+        feedforward_channels: hidden width of the MLP.
+        drop_rate: dropout in the MLP.
+        drop_path_rate: stochastic depth of both branches.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        attn: Attention,
+        feedforward_channels: int,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.mlp = MLP(embed_dims, feedforward_channels, drop_rate)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Return tokens of the same shape ``(B, N, C)``."""
+        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), grid))
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))

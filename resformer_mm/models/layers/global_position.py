@@ -1,0 +1,189 @@
+"""Position embeddings that are added to the patch tokens once, before the first block (paper, Section 3.3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from resformer_mm.registry import MODELS
+
+Grid = tuple[int, int]
+
+
+def sinusoid_map(
+    channels: int, grid: Grid, temperature: float = 10000.0, device: torch.device | str | None = None
+) -> Tensor:
+    """Two-dimensional sine-cosine map of a token grid, as a ``(1, C, H, W)`` float32 tensor.
+
+    The first half of the channels encodes the row, the second half the column. Positions 1..H are scaled to
+    ``(0, 2 pi)``, so that the map of a finer grid samples the same continuous function more densely. Even
+    channels of a half are sine, odd ones cosine, of ``position / temperature ** (2 floor(i / 2) / half)``.
+    """
+    half = channels // 2
+    index = torch.arange(half, dtype=torch.float32, device=device)
+    wavelength = temperature ** (2 * torch.div(index, 2, rounding_mode='floor') / half)
+
+    def encode(length: int) -> Tensor:  # (length, half)
+        position = torch.arange(1, length + 1, dtype=torch.float32, device=device)
+        angle = (position / (length + 1e-6) * (2 * math.pi))[:, None] / wavelength
+        return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2).flatten(1)
+
+    height, width = grid
+    row = encode(height).t()[None, :, :, None].expand(1, half, height, width)
+    column = encode(width).t()[None, :, None, :].expand(1, half, height, width)
+    return torch.cat((row, column), dim=1)
+
+
+class GlobalPosition(BaseModule):
+    """Interface of what :class:`ResFormer` adds to its tokens: built with the width as ``embed_dims``."""
+
+    def forward(self, grid: Grid) -> Tensor | None:
+        """Return the embedding of the patch tokens ``(1, H * W, C)``, row by row, or None for none."""
+        raise NotImplementedError
+
+    def cls_token_embedding(self) -> Tensor | None:
+        """Return what the class token receives, ``(1, 1, C)``; None (the default) stands for zeros."""
+        return None
+
+
+@MODELS.register_module()
+class NoGlobalPosition(GlobalPosition):
+    """No position information at the input."""
+
+    def __init__(self, embed_dims: int, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+
+    def forward(self, grid: Grid) -> None:
+        """Return None: nothing is added."""
+        return None
+
+
+@MODELS.register_module()
+class GlobalPositionEmbedding(GlobalPosition):
+    """GPE: a sine-cosine map of the grid, smoothed by one depthwise convolution (paper, Equation 4).
+
+    It depends on the grid alone, never on the batch: it is computed once per forward, and in evaluation
+    without gradients once per grid, then kept until the weights may have changed.
+
+    Args:
+        embed_dims: width C, a multiple of 4 (sine and cosine for rows and for columns).
+        conv: whether the 3x3 depthwise convolution follows (the paper's Table 5 measures both).
+        temperature: base of the wavelengths.
+
+    Raises:
+        ValueError: ``embed_dims`` is not a multiple of 4.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        conv: bool = True,
+        temperature: float = 10000.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if embed_dims % 4:
+            raise ValueError(f'global_position needs embed_dims to be a multiple of 4, got {embed_dims}')
+        self.embed_dims = embed_dims
+        self.temperature = temperature
+        self.conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims) if conv else None
+        # Lives only on the device, follows `.to()`, and is no part of a checkpoint.
+        self.register_buffer('anchor', torch.zeros(()), persistent=False)
+        self._cache: dict[Grid, tuple[tuple, Tensor]] = {}
+
+    def forward(self, grid: Grid) -> Tensor:
+        """Return the embedding ``(1, H * W, C)`` of a grid."""
+        if torch.is_grad_enabled() or self.training or torch.compiler.is_compiling():
+            return self._embed(grid)
+        stamp = self._stamp()
+        cached = self._cache.get(grid)
+        if cached is None or cached[0] != stamp:
+            cached = self._cache[grid] = (stamp, self._embed(grid))
+        return cached[1]
+
+    def _embed(self, grid: Grid) -> Tensor:
+        # Autocast stays out: this runs once per grid, and float32 here keeps the token stream in float32.
+        with torch.autocast(self.anchor.device.type, enabled=False):
+            embedding = sinusoid_map(self.embed_dims, grid, self.temperature, self.anchor.device)
+            embedding = embedding.to(self.anchor.dtype)
+            if self.conv is not None:
+                embedding = self.conv(embedding)
+            return embedding.flatten(2).transpose(1, 2).contiguous()
+
+    def _stamp(self) -> tuple:
+        versions = tuple(None if p.is_inference() else p._version for p in self.parameters())
+        return (self.anchor.device, self.anchor.dtype, torch.is_inference_mode_enabled(), *versions)
+
+    def train(self, mode: bool = True) -> GlobalPositionEmbedding:
+        """Set the mode and forget cached maps: weight averaging swaps weights without a trace in between."""
+        self._cache.clear()
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        self._cache.clear()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, '_cache': {}}
+
+
+@MODELS.register_module()
+class LearnedPositionEmbedding(GlobalPosition):
+    """A learned table over a square training grid, resized to other grids (DeiT, and APE of Table 5).
+
+    Args:
+        embed_dims: width C.
+        grid_size: side of the training grid in tokens, e.g. 14 for 224 pixels and patch 16.
+        interpolation: mode of :func:`torch.nn.functional.interpolate` for other grids.
+        with_cls_token: whether the class token has a row of its own, as in DeiT and ViT.
+
+    A checkpoint with a table of another grid is resized on loading.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        grid_size: int = 14,
+        interpolation: str = 'bicubic',
+        with_cls_token: bool = True,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if grid_size < 1:
+            raise ValueError(f'global_position.grid_size must be at least 1, got {grid_size}')
+        self.grid_size = grid_size
+        self.interpolation = interpolation
+        self.table = nn.Parameter(torch.zeros(1, grid_size * grid_size, embed_dims))
+        self.cls_token_table = nn.Parameter(torch.zeros(1, 1, embed_dims)) if with_cls_token else None
+        for parameter in self.parameters():
+            nn.init.trunc_normal_(parameter, std=0.02)
+
+    def forward(self, grid: Grid) -> Tensor:
+        """Return the table resized to a grid, ``(1, H * W, C)``."""
+        if grid == (self.grid_size, self.grid_size):
+            return self.table
+        return self._resize(self.table, self.grid_size, grid)
+
+    def cls_token_embedding(self) -> Tensor | None:
+        """Return the row of the class token, ``(1, 1, C)``, if there is one."""
+        return self.cls_token_table
+
+    def _resize(self, table: Tensor, side: int, grid: Grid) -> Tensor:
+        as_map = table.transpose(1, 2).unflatten(2, (side, side)).float()
+        align = None if self.interpolation in ('nearest', 'area', 'nearest-exact') else False
+        resized = F.interpolate(as_map, size=grid, mode=self.interpolation, align_corners=align)
+        return resized.flatten(2).transpose(1, 2).to(table.dtype)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        key = f'{prefix}table'
+        table = state_dict.get(key)
+        if table is not None and table.shape[1:2] != self.table.shape[1:2]:
+            side = math.isqrt(table.shape[1])
+            if side * side != table.shape[1]:
+                raise ValueError(f'{key} in the checkpoint has {table.shape[1]} rows: not a square grid')
+            state_dict[key] = self._resize(table, side, (self.grid_size, self.grid_size))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,17 @@
+"""Losses."""
+
+from .scale_consistency import (
+    CosineConsistency,
+    KLConsistency,
+    L2Consistency,
+    ScaleConsistency,
+    SmoothL1Consistency,
+)
+
+__all__ = [
+    'CosineConsistency',
+    'KLConsistency',
+    'L2Consistency',
+    'ScaleConsistency',
+    'SmoothL1Consistency',
+]

@@ -1,0 +1,117 @@
+"""Scale consistency between the copies of an image at two resolutions (paper, Section 3.2).
+
+The student is the copy at the lower resolution, the teacher the one at the next higher. No gradient reaches
+the teacher. All losses are computed in float32, whatever precision the model runs in.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resformer_mm.registry import MODELS
+
+TARGETS = ('cls', 'gap', 'logits')
+
+
+class ScaleConsistency(nn.Module):
+    """Base of the consistency losses.
+
+    Args:
+        target: what is compared: 'cls', the class token after the final norm; 'gap', the mean of the patch
+            tokens after the final norm; or 'logits'.
+        loss_weight: the paper's alpha.
+        whiten: whether the teacher passes through a layer norm without parameters (eps 1e-6) first.
+
+    Raises:
+        ValueError: ``target`` is unknown.
+    """
+
+    def __init__(self, target: str = 'cls', loss_weight: float = 1.0, whiten: bool = False) -> None:
+        super().__init__()
+        if target not in TARGETS:
+            raise ValueError(f'consistency.target={target!r} is unknown: choose from {TARGETS}')
+        self.target = target
+        self.loss_weight = loss_weight
+        self.whiten = whiten
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the weighted loss, a scalar, of two ``(B, C)`` tensors."""
+        student, teacher = student.float(), teacher.detach().float()
+        if self.whiten:
+            teacher = F.layer_norm(teacher, teacher.shape[-1:], eps=1e-6)
+        return self.loss_weight * self.distance(student, teacher)
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the unweighted loss of two float32 tensors ``(B, C)``."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f'target={self.target!r}, loss_weight={self.loss_weight}, whiten={self.whiten}'
+
+
+@MODELS.register_module()
+class SmoothL1Consistency(ScaleConsistency):
+    """Mean smooth L1 to the whitened teacher: the paper's choice."""
+
+    def __init__(
+        self,
+        target: str = 'cls',
+        loss_weight: float = 1.0,
+        whiten: bool = True,
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__(target, loss_weight, whiten)
+        self.beta = beta
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the smooth L1 distance."""
+        return F.smooth_l1_loss(student, teacher, beta=self.beta)
+
+
+@MODELS.register_module()
+class L2Consistency(ScaleConsistency):
+    """Mean squared difference."""
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the mean squared difference."""
+        return F.mse_loss(student, teacher)
+
+
+@MODELS.register_module()
+class CosineConsistency(ScaleConsistency):
+    """``1 - cos``, averaged over the batch."""
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return one minus the cosine similarity."""
+        return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()
+
+
+@MODELS.register_module()
+class KLConsistency(ScaleConsistency):
+    """Kullback-Leibler divergence from the teacher's class probabilities to the student's.
+
+    Both logits are divided by the temperature, and the loss is multiplied by its square, so that the size
+    of the gradient does not depend on it.
+
+    Args:
+        temperature: divisor of the logits, positive.
+        loss_weight: the paper's alpha.
+
+    Raises:
+        ValueError: the temperature is not positive.
+    """
+
+    def __init__(self, temperature: float = 1.0, loss_weight: float = 1.0) -> None:
+        super().__init__('logits', loss_weight)
+        if temperature <= 0:
+            raise ValueError(f'consistency.temperature must be positive, got {temperature}')
+        self.temperature = temperature
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the divergence, averaged over the batch."""
+        student = F.log_softmax(student / self.temperature, dim=-1)
+        teacher = F.log_softmax(teacher / self.temperature, dim=-1)
+        divergence = F.kl_div(student, teacher, reduction='batchmean', log_target=True)
+        return divergence * self.temperature**2

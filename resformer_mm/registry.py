@@ -1,0 +1,104 @@
+"""Registries of this package, children of MMEngine's.
+
+The scope prefix ``resformer_mm.`` in any config makes MMEngine import this module. The core (backbone,
+layers, losses) is imported when a registry is first asked; an adapter to an upstream library is imported
+only when one of its classes is asked for by name, so that a segmentation user never needs mmpretrain.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+from mmengine import registry as mmengine_registry
+from mmengine.registry import Registry
+
+__all__ = ['DATA_SAMPLERS', 'DATASETS', 'HOOKS', 'LOOPS', 'MODELS', 'MODEL_WRAPPERS', 'TRANSFORMS']
+
+
+class AdapterRegistry(Registry):
+    """A registry that imports the module of an adapter class when the class is first asked for.
+
+    Args:
+        name: name of the registry.
+        adapters: class name -> (module that registers it, upstream library that the module needs).
+        **kwargs: passed to :class:`mmengine.registry.Registry`.
+    """
+
+    def __init__(self, name: str, adapters: Mapping[str, tuple[str, str]], **kwargs) -> None:
+        super().__init__(name, scope='resformer_mm', **kwargs)
+        self.adapters = dict(adapters)
+
+    def get(self, key: str) -> type | None:
+        """Return the class registered under ``key``, importing its adapter module if need be.
+
+        Raises:
+            ImportError: the class needs an upstream library that is missing or does not import.
+        """
+        scope, name = self.split_scope_key(key)
+        if scope in (None, self.scope) and name in self.adapters and name not in self.module_dict:
+            self._import_adapter(name)
+        return super().get(key)
+
+    def _import_adapter(self, name: str) -> None:
+        module, library = self.adapters[name]
+        try:
+            importlib.import_module(library)
+        except Exception as error:  # libraries check their versions with assertions, not ImportError
+            raise ImportError(
+                f"'resformer_mm.{name}' needs the library {library!r}, which cannot be imported "
+                f'({type(error).__name__}: {error}). Install it with '
+                "`pip install 'resformer-mm[onedl]'` (maintained forks) or "
+                "`pip install 'resformer-mm[openmmlab]'` (upstream)."
+            ) from error
+        importlib.import_module(module)
+
+
+MODELS = AdapterRegistry(
+    'model',
+    parent=mmengine_registry.MODELS,
+    locations=['resformer_mm.models'],
+    adapters={
+        'MultiResolutionClassifier': ('resformer_mm.models.classifiers', 'mmpretrain'),
+        'TurnByTurnClassifier': ('resformer_mm.models.classifiers', 'mmpretrain'),
+        'MultiResolutionDataPreprocessor': ('resformer_mm.models.data_preprocessors', 'mmpretrain'),
+    },
+)
+MODEL_WRAPPERS = AdapterRegistry(
+    'model_wrapper',
+    parent=mmengine_registry.MODEL_WRAPPERS,
+    locations=['resformer_mm.engine'],
+    adapters={},
+)
+DATASETS = AdapterRegistry(
+    'dataset',
+    parent=mmengine_registry.DATASETS,
+    locations=['resformer_mm.datasets'],
+    adapters={
+        'ImageFolder': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
+        'ImageNet': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
+    },
+)
+DATA_SAMPLERS = AdapterRegistry(
+    'data sampler',
+    parent=mmengine_registry.DATA_SAMPLERS,
+    locations=['resformer_mm.datasets'],
+    adapters={},
+)
+TRANSFORMS = AdapterRegistry(
+    'transform',
+    parent=mmengine_registry.TRANSFORMS,
+    locations=['resformer_mm.datasets'],
+    adapters={
+        'LoadImage': ('resformer_mm.datasets.transforms.loading', 'mmcv'),
+        'MultiResolution': ('resformer_mm.datasets.transforms.multi_resolution', 'mmcv'),
+        'ResizeCenterCrop': ('resformer_mm.datasets.transforms.resize_center_crop', 'mmpretrain'),
+        'PackMultiResolution': ('resformer_mm.datasets.transforms.formatting', 'mmpretrain'),
+    },
+)
+HOOKS = AdapterRegistry(
+    'hook', parent=mmengine_registry.HOOKS, locations=['resformer_mm.engine'], adapters={}
+)
+LOOPS = AdapterRegistry(
+    'loop', parent=mmengine_registry.LOOPS, locations=['resformer_mm.engine'], adapters={}
+)
