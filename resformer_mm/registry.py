@@ -13,7 +13,17 @@ from collections.abc import Mapping
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
-__all__ = ['DATA_SAMPLERS', 'DATASETS', 'HOOKS', 'LOOPS', 'MODELS', 'MODEL_WRAPPERS', 'TRANSFORMS']
+__all__ = [
+    'DATASETS',
+    'DATA_SAMPLERS',
+    'FUNCTIONS',
+    'HOOKS',
+    'LOOPS',
+    'MODELS',
+    'MODEL_WRAPPERS',
+    'OPTIM_WRAPPERS',
+    'TRANSFORMS',
+]
 
 
 class AdapterRegistry(Registry):
@@ -93,12 +103,23 @@ TRANSFORMS = AdapterRegistry(
         'LoadImage': ('resformer_mm.datasets.transforms.loading', 'mmcv'),
         'MultiResolution': ('resformer_mm.datasets.transforms.multi_resolution', 'mmcv'),
         'ResizeCenterCrop': ('resformer_mm.datasets.transforms.resize_center_crop', 'mmpretrain'),
-        'PackMultiResolution': ('resformer_mm.datasets.transforms.formatting', 'mmpretrain'),
     },
+)
+FUNCTIONS = AdapterRegistry(
+    'function',
+    parent=mmengine_registry.FUNCTIONS,
+    locations=['resformer_mm.datasets'],
+    adapters={},
 )
 HOOKS = AdapterRegistry(
     'hook', parent=mmengine_registry.HOOKS, locations=['resformer_mm.engine'], adapters={}
 )
 LOOPS = AdapterRegistry(
     'loop', parent=mmengine_registry.LOOPS, locations=['resformer_mm.engine'], adapters={}
+)
+OPTIM_WRAPPERS = AdapterRegistry(
+    'optimizer_wrapper',
+    parent=mmengine_registry.OPTIM_WRAPPERS,
+    locations=['resformer_mm.engine'],
+    adapters={},
 )

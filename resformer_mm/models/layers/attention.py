@@ -71,9 +71,7 @@ class Attention(BaseModule):
             out = self._add_local_position(out, qkv[..., 2 * channels :], grid)
         return self.drop(self.proj(out))
 
-    def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, grid: Grid
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, grid: Grid) -> Tensor:
         """Attention of ``(B, num_heads, N, d)`` tensors."""
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 

@@ -1,4 +1,4 @@
-"""Position embeddings that are added to the patch tokens once, before the first block (paper, Section 3.3)."""
+"""Position embeddings added to the patch tokens once, before the first block (paper, Section 3.3)."""
 
 from __future__ import annotations
 
@@ -78,6 +78,9 @@ class GlobalPositionEmbedding(GlobalPosition):
         ValueError: ``embed_dims`` is not a multiple of 4.
     """
 
+    # Images of many shapes (detection) must not fill the memory: 64 x 64 tokens of width 768 are 12 MiB.
+    max_cached_grids = 16
+
     def __init__(
         self,
         embed_dims: int,
@@ -93,7 +96,8 @@ class GlobalPositionEmbedding(GlobalPosition):
         self.conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims) if conv else None
         # Lives only on the device, follows `.to()`, and is no part of a checkpoint.
         self.register_buffer('anchor', torch.zeros(()), persistent=False)
-        self._cache: dict[Grid, tuple[tuple, Tensor]] = {}
+        # grid -> (stamp, the parameters that it is about, embedding)
+        self._cache: dict[Grid, tuple[tuple, list[Tensor], Tensor]] = {}
 
     def forward(self, grid: Grid) -> Tensor:
         """Return the embedding ``(1, H * W, C)`` of a grid."""
@@ -102,8 +106,12 @@ class GlobalPositionEmbedding(GlobalPosition):
         stamp = self._stamp()
         cached = self._cache.get(grid)
         if cached is None or cached[0] != stamp:
-            cached = self._cache[grid] = (stamp, self._embed(grid))
-        return cached[1]
+            self._cache.pop(grid, None)
+            if len(self._cache) >= self.max_cached_grids:
+                self._cache.pop(next(iter(self._cache)))
+            # Holding on to the parameters keeps their identities, part of the stamp, from being reused.
+            cached = self._cache[grid] = (stamp, list(self.parameters()), self._embed(grid))
+        return cached[2]
 
     def _embed(self, grid: Grid) -> Tensor:
         # Autocast stays out: this runs once per grid, and float32 here keeps the token stream in float32.
@@ -115,13 +123,18 @@ class GlobalPositionEmbedding(GlobalPosition):
             return embedding.flatten(2).transpose(1, 2).contiguous()
 
     def _stamp(self) -> tuple:
-        versions = tuple(None if p.is_inference() else p._version for p in self.parameters())
-        return (self.anchor.device, self.anchor.dtype, torch.is_inference_mode_enabled(), *versions)
+        # Identities differ where a functional call puts other tensors in the place of the parameters.
+        weights = ((id(p), None if p.is_inference() else p._version) for p in self.parameters())
+        return (self.anchor.device, self.anchor.dtype, torch.is_inference_mode_enabled(), *weights)
 
     def train(self, mode: bool = True) -> GlobalPositionEmbedding:
         """Set the mode and forget cached maps: weight averaging swaps weights without a trace in between."""
         self._cache.clear()
         return super().train(mode)
+
+    def _apply(self, *args, **kwargs) -> GlobalPositionEmbedding:
+        self._cache.clear()  # `.to(dtype)` replaces the data of the parameters
+        return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         self._cache.clear()

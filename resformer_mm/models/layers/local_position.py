@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -55,7 +54,7 @@ class LocalPositionEmbedding(LocalPosition):
 
     def forward(self, value: Tensor, grid: Grid) -> Tensor:
         """Return the convolved values ``(B, H * W, C)``."""
-        # One convolution over all heads with repeated filters: the tokens are a channels-last map as they lie.
+        # One convolution over all heads with repeated filters: as they lie, the tokens are a channels-last map.
         value_map = value.transpose(1, 2).unflatten(2, grid)
         weight = self.conv.weight.repeat(self.num_heads, 1, 1, 1)
         bias = self.conv.bias.repeat(self.num_heads)
@@ -65,4 +64,4 @@ class LocalPositionEmbedding(LocalPosition):
 
 def pad_cls_token(patch_term: Tensor, with_cls_token: bool) -> Tensor:
     """Prepend a zero row for the class token to ``(B, N, C)``, if there is one."""
-    return torch.nn.functional.pad(patch_term, (0, 0, 1, 0)) if with_cls_token else patch_term
+    return F.pad(patch_term, (0, 0, 1, 0)) if with_cls_token else patch_term

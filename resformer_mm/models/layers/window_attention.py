@@ -31,9 +31,7 @@ class WindowAttention(Attention):
             raise ValueError('window_block_indices needs with_cls_token=False: it belongs to no window')
         self.window_size = window_size
 
-    def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, grid: Grid
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, grid: Grid) -> Tensor:
         if bias is not None:
             raise ValueError('a local_position with an attention bias does not go with windows')
         (height, width), size = grid, self.window_size

@@ -1,0 +1,46 @@
+"""300 epochs of AdamW for the tiny and the small model.
+
+lr = 5e-4 * total batch / 512 = 5e-4 * (8 GPUs * 128 images) / 512 = 1e-3, for another total batch
+``--auto-scale-lr``. Linear warm-up over 5 epochs, then cosine to 1e-5, both per iteration. The warm-up starts
+at a millionth of the rate: the scheduler cannot start at 0. EMA 0.99996 is a momentum of 4e-5 for MMEngine.
+"""
+
+max_epochs = 300
+warmup_epochs = 5
+
+optim_wrapper = dict(
+    type='AmpOptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999), eps=1e-8),
+    # No decay on norms, biases, the class token and the position convolutions.
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={
+            '.cls_token': dict(decay_mult=0.0),
+            '.global_position': dict(decay_mult=0.0),
+            '.local_position': dict(decay_mult=0.0),
+        },
+    ),
+)
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-6,
+        by_epoch=True,
+        begin=0,
+        end=warmup_epochs,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=1e-5,
+        by_epoch=True,
+        begin=warmup_epochs,
+        end=max_epochs,
+        T_max=max_epochs - warmup_epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
+custom_hooks = [dict(type='EMAHook', momentum=4e-5, priority='ABOVE_NORMAL')]
+auto_scale_lr = dict(enable=False, base_batch_size=1024)

@@ -1,0 +1,16 @@
+"""One resolution per iteration, drawn at random, the same on all ranks (the paper's Table 7).
+
+    bash tools/dist_train.sh configs/classification/ablations/resformer-small_mr-one-per-iteration_8xb128-300e_in1k.py 8
+
+Published top-1 at 128/160/224: 75.70/78.31/80.32. Not trained here.
+"""
+
+_base_ = '../resformer-small_mr-224-160-128_8xb128-300e_in1k.py'
+
+train_dataloader = dict(
+    batch_sampler=dict(
+        type='resformer_mm.ResolutionBatchSampler',
+        resolutions={{_base_.resolutions}},
+        schedule='iteration',
+    )
+)

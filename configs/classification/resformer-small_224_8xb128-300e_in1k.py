@@ -1,0 +1,15 @@
+"""ResFormer-S on 224 alone, on 8 GPUs, 128 images each.
+
+    bash tools/dist_train.sh configs/classification/resformer-small_224_8xb128-300e_in1k.py 8
+
+Published ImageNet-1k top-1 at 96/128/160/224/288/384/512/640:
+57.80/71.35/76.99/80.83/81.42/80.65/77.73/73.26. Not trained here.
+Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/imagenet.md).
+"""
+
+_base_ = [
+    '_base_/models/resformer-small.py',
+    '_base_/resolutions/224.py',
+    '_base_/schedules/300e.py',
+    '_base_/runtime.py',
+]

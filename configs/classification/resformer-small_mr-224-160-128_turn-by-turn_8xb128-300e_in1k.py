@@ -1,0 +1,12 @@
+"""ResFormer-S-MR with one backward pass per resolution: the same gradients in less memory.
+
+    bash tools/dist_train.sh configs/classification/resformer-small_mr-224-160-128_turn-by-turn_8xb128-300e_in1k.py 8
+
+Everything else, and the published figures, as in `resformer-small_mr-224-160-128_8xb128-300e_in1k.py`. The memory
+saved stands in `benchmarks/`.
+"""
+
+_base_ = 'resformer-small_mr-224-160-128_8xb128-300e_in1k.py'
+
+model = dict(type='resformer_mm.TurnByTurnClassifier')
+model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')

@@ -1,0 +1,21 @@
+"""Checkpoints from outside: read them safely, convert them both ways, load them with a report."""
+
+from .architecture import Architecture, infer_architecture
+from .loading import load_pretrained
+from .official import Conversion, convert_file, convert_weights, reverse_weights
+from .reading import CheckpointError, Weights, read_weights
+from .report import Report
+
+__all__ = [
+    'Architecture',
+    'CheckpointError',
+    'Conversion',
+    'Report',
+    'Weights',
+    'convert_file',
+    'convert_weights',
+    'infer_architecture',
+    'load_pretrained',
+    'read_weights',
+    'reverse_weights',
+]

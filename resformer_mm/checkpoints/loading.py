@@ -1,0 +1,98 @@
+"""Loading any of these checkpoints into a model that stands already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from resformer_mm.models.backbones import ResFormer
+from resformer_mm.models.layers import LearnedPositionEmbedding
+
+from .official import detect_layout, rename_weights, with_backbone
+from .reading import Weights, read_weights
+from .report import Report, compare
+
+
+def load_pretrained(
+    model: nn.Module,
+    path: str | Path,
+    key: str | None = None,
+    allow_missing: bool = False,
+    allow_unexpected: bool = False,
+) -> Report:
+    """Load a checkpoint into a ResFormer, or into the backbone and head of a model that has one.
+
+    Takes published ResFormer checkpoints, DeiT and ViT ones, and those of this project, converted
+    or trained, of a classifier or of a backbone alone. What the model cannot have (a head for a
+    backbone, a class token without a place for it, the table of a DeiT for GPE) is left out and
+    reported; a learned position table of another grid is resized.
+
+    Args:
+        model: a :class:`ResFormer`, or a module with one as ``backbone`` and perhaps a ``head.fc``.
+        path: the checkpoint file.
+        key: entry of the file that holds the weights; see :func:`read_weights`.
+        allow_missing: leave what the checkpoint lacks at its initialisation.
+        allow_unexpected: drop what the model has no place for.
+
+    Raises:
+        TypeError: the model has no ResFormer.
+        CheckpointError: the file cannot be read, or does not fit.
+    """
+    backbone = model if isinstance(model, ResFormer) else getattr(model, 'backbone', None)
+    if not isinstance(backbone, ResFormer):
+        raise TypeError(f'{type(model).__name__} is no ResFormer and has none as its backbone')
+    weights = read_weights(path, key)
+    state, report = _project_state(weights, backbone)
+
+    parts = {'backbone.': backbone}
+    head = None if model is backbone else getattr(getattr(model, 'head', None), 'fc', None)
+    if head is not None:
+        parts['head.fc.'] = head
+    wanted = {
+        prefix + name: tuple(value.shape)
+        for prefix, part in parts.items()
+        for name, value in part.state_dict().items()
+    }
+    compare(
+        report,
+        {name: (origin, tuple(value.shape)) for name, (origin, value) in state.items()},
+        wanted,
+    )
+    _explain(report, state, backbone, head)
+    report.check(allow_missing, allow_unexpected)
+    for prefix, part in parts.items():
+        part.load_state_dict(
+            {name.removeprefix(prefix): state[name][1] for name in report.matched if name.startswith(prefix)},
+            strict=False,
+        )
+    return report
+
+
+def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]:
+    """Return name of this project -> (name in the file, tensor), and a report to fill."""
+    layout = detect_layout(weights.state)
+    if layout == 'resformer_mm':
+        state = {with_backbone(name): (name, value) for name, value in weights.state.items()}
+        return state, Report(str(weights.path), layout, notes=list(weights.notes))
+    position = None
+    if layout == 'timm' and isinstance(backbone.global_position, LearnedPositionEmbedding):
+        position = 'learned'
+    return rename_weights(weights, position)
+
+
+def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module | None) -> None:
+    """Say why names are in order that this model or this kind of checkpoint cannot have."""
+    for name, (origin, _) in state.items():
+        if name.startswith('head.') and head is None:
+            report.reasons[origin] = 'left out, the model has no such head'
+        elif name.endswith(('backbone.cls_token', '.cls_token_table')) and not backbone.with_cls_token:
+            report.reasons[origin] = 'left out, the model has no class token'
+        elif name.startswith('backbone.norm.') and backbone.norm is None:
+            report.reasons[origin] = 'left out, the model has no final norm'
+    for name in report.missing:
+        position = '.global_position.' in name or '.local_position.' in name
+        if position and report.layout == 'timm':
+            report.reasons[name] = 'starts from its own initialisation'
+        elif name.startswith('head.') and not any(key.startswith('head.') for key in state):
+            report.reasons[name] = 'starts from its own initialisation, the file has no head'

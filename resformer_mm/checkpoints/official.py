@@ -1,0 +1,245 @@
+"""Published ResFormer checkpoints, and DeiT or ViT ones, to this project's names and back."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resformer_mm.version import __version__
+
+from .architecture import Architecture, infer_architecture
+from .reading import CheckpointError, Weights, read_weights
+from .report import Report, compare
+
+POSITIONS = ('gpe', 'learned')
+TABLE = 'backbone.global_position.table'
+CLS_TABLE = 'backbone.global_position.cls_token_table'
+GPE_PUBLISHED, GPE = 'pos_embed.embed_layer.', 'backbone.global_position.conv.'
+LPE_PUBLISHED, LPE = re.compile(r'(blocks\.\d+\.attn)\.get_v\.'), '.attn.local_position.conv.'
+
+
+@dataclass
+class Conversion:
+    """Converted weights.
+
+    Attributes:
+        state: name -> tensor under the new names.
+        architecture: the model that the shapes imply.
+        report: what became of every tensor.
+    """
+
+    state: dict[str, Tensor]
+    architecture: Architecture
+    report: Report
+
+
+def detect_layout(state: dict[str, Tensor]) -> str:
+    """Return 'resformer_mm', 'resformer' (published) or 'timm' (DeiT, ViT), by the names alone."""
+    if any(name.startswith('backbone.') for name in state):
+        return 'resformer_mm'
+    if any('.local_position.' in name or name.startswith('global_position.') for name in state):
+        return 'resformer_mm'  # the state dict of a backbone by itself
+    return 'timm' if 'pos_embed' in state else 'resformer'
+
+
+def rename_weights(
+    weights: Weights, position: str | None = None
+) -> tuple[dict[str, tuple[str, Tensor]], Report]:
+    """Return the tensors of a published ResFormer, DeiT or ViT checkpoint under this project's
+    names.
+
+    The result is a dict of name -> (name in the file, tensor), and a report that lists what is
+    dropped.
+
+    Args:
+        weights: what :func:`read_weights` returned.
+        position: 'gpe' or 'learned'; see :func:`convert_weights`.
+
+    Raises:
+        CheckpointError: the checkpoint is of another kind or distilled.
+    """
+    source, state = str(weights.path), weights.state
+    layout = detect_layout(state)
+    if layout == 'resformer_mm':
+        raise CheckpointError(f"{source} has this project's names already; --reverse is the way back")
+    if position not in (None, *POSITIONS):
+        raise CheckpointError(f'position={position!r} is unknown: choose from {POSITIONS}')
+    if position is not None and layout != 'timm':
+        raise CheckpointError(f'{source} has no position table: leave out --position {position}')
+    distilled = [name for name in state if name == 'dist_token' or name.startswith('head_dist.')]
+    if distilled:
+        raise CheckpointError(
+            f'{source} is a distilled DeiT ({", ".join(distilled)}), and a ResFormer has no second '
+            'token: take the DeiT checkpoint of the same size without distillation'
+        )
+    report = Report(source, layout, notes=list(weights.notes))
+    renamed: dict[str, tuple[str, Tensor]] = {}
+    for name, value in state.items():
+        if name != 'pos_embed':
+            renamed[to_project_name(name)] = (name, value)
+        elif position == 'learned':
+            for target, part in _split_table(value, 'cls_token' in state, source).items():
+                renamed[target] = (name, part)
+        else:
+            report.unexpected[name] = tuple(value.shape)
+            report.reasons[name] = 'dropped, GPE and LPE take its place (--position learned keeps it)'
+    return renamed, report
+
+
+def convert_weights(
+    weights: Weights, position: str | None = None, num_heads: int | None = None
+) -> Conversion:
+    """Convert a published ResFormer, DeiT or ViT checkpoint to this project's classifier.
+
+    DeiT and ViT have a position table. With ``position='gpe'``, the default, they initialise a
+    ResFormer: the table is dropped, GPE and LPE start from their own initialisation, and the report
+    says so. With 'learned' the table becomes that of a ``LearnedPositionEmbedding``, without loss.
+
+    Args:
+        weights: what :func:`read_weights` returned.
+        position: 'gpe' or 'learned'; for a source with a position table only.
+        num_heads: attention heads, needed where no shape tells and the width is no multiple of 64.
+
+    Raises:
+        CheckpointError: the checkpoint is of another kind, distilled, incomplete or inconsistent.
+    """
+    renamed, report = rename_weights(weights, position)
+    return _finish(renamed, report, num_heads, published=True)
+
+
+def reverse_weights(weights: Weights, num_heads: int | None = None) -> Conversion:
+    """Rename this project's classifier to the names of the published checkpoints.
+
+    A learned position table becomes DeiT's ``pos_embed``.
+
+    Raises:
+        CheckpointError: the checkpoint is of another kind, incomplete or inconsistent.
+    """
+    source = str(weights.path)
+    if detect_layout(weights.state) != 'resformer_mm':
+        raise CheckpointError(f"{source} does not have this project's names: leave out --reverse")
+    report = Report(source, 'resformer_mm', notes=list(weights.notes))
+    renamed = {with_backbone(name): (name, value) for name, value in weights.state.items()}
+    conversion = _finish(renamed, report, num_heads, published=False)
+    state = {}
+    for name, value in conversion.state.items():
+        if name in (TABLE, CLS_TABLE):
+            parts = [conversion.state[key] for key in (CLS_TABLE, TABLE) if key in conversion.state]
+            state['pos_embed'] = torch.cat(parts, dim=1)
+        else:
+            state[to_published_name(name)] = value
+    conversion.state = state
+    return conversion
+
+
+def convert_file(
+    source: str | Path,
+    destination: str | Path,
+    reverse: bool = False,
+    key: str | None = None,
+    position: str | None = None,
+    num_heads: int | None = None,
+) -> tuple[Conversion, dict]:
+    """Convert a file; return the conversion and the content that :func:`write_checkpoint` takes.
+
+    Raises:
+        CheckpointError: see :func:`read_weights`, :func:`convert_weights`, :func:`reverse_weights`;
+            or the
+            destination is the source.
+    """
+    if Path(source).resolve() == Path(destination).resolve():
+        raise CheckpointError(f'{destination} would overwrite the source: give another destination')
+    weights = read_weights(source, key)
+    if reverse:
+        if position is not None:
+            raise CheckpointError('--position is for DeiT and ViT sources; it does not go with --reverse')
+        conversion = reverse_weights(weights, num_heads)
+        return conversion, dict(model=conversion.state)
+    conversion = convert_weights(weights, position, num_heads)
+    meta = dict(
+        converted_from=weights.path.name,
+        layout=conversion.report.layout,
+        backbone=conversion.architecture.backbone_config(),
+        num_classes=conversion.architecture.num_classes,
+        resformer_mm_version=__version__,
+    )
+    return conversion, dict(state_dict=conversion.state, meta=meta)
+
+
+def write_checkpoint(content: dict, destination: str | Path) -> None:
+    """Write a checkpoint, creating its folder; an interrupted run leaves no half-written file.
+
+    Raises:
+        CheckpointError: the place cannot be written to.
+    """
+    destination = Path(destination)
+    partial = destination.with_name(f'{destination.name}.{os.getpid()}.partial')
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, 'wb') as file:
+                torch.save(content, file)
+            os.replace(partial, destination)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f'cannot write {destination}: {error.strerror}; choose another place'
+        ) from error
+
+
+def to_project_name(name: str) -> str:
+    """Return this project's name of a published one."""
+    if name.startswith(GPE_PUBLISHED):
+        return GPE + name.removeprefix(GPE_PUBLISHED)
+    if name.startswith('head.'):
+        return 'head.fc.' + name.removeprefix('head.')
+    return 'backbone.' + LPE_PUBLISHED.sub(r'\1.local_position.conv.', name)
+
+
+def to_published_name(name: str) -> str:
+    """Return the published name of one of this project's."""
+    if name.startswith(GPE):
+        return GPE_PUBLISHED + name.removeprefix(GPE)
+    if name.startswith('head.fc.'):
+        return 'head.' + name.removeprefix('head.fc.')
+    return name.removeprefix('backbone.').replace(LPE, '.attn.get_v.')
+
+
+def with_backbone(name: str) -> str:
+    """Return the classifier's name of a parameter that may be a backbone's own."""
+    known = ('cls_token', 'patch_embed.', 'global_position.', 'blocks.', 'norm.')
+    return f'backbone.{name}' if name.startswith(known) else name
+
+
+def _split_table(table: Tensor, with_cls_token: bool, source: str) -> dict[str, Tensor]:
+    """Split timm's ``pos_embed`` ``(1, [1 +] N, C)`` into our two tables, as copies."""
+    rows = table.shape[1] if table.ndim == 3 else 0
+    if rows and math.isqrt(rows) ** 2 == rows and not (with_cls_token and rows == 1):
+        return {TABLE: table.clone()}
+    if with_cls_token and rows > 1 and math.isqrt(rows - 1) ** 2 == rows - 1:
+        return {CLS_TABLE: table[:, :1].clone(), TABLE: table[:, 1:].clone()}
+    raise CheckpointError(f'{source}: pos_embed {tuple(table.shape)} is not (1, 1 + N, C) of a square grid')
+
+
+def _finish(
+    renamed: dict[str, tuple[str, Tensor]], report: Report, num_heads: int | None, published: bool
+) -> Conversion:
+    """Compare renamed tensors with the model that they imply, and keep those that it takes."""
+    tensors = {name: value for name, (_, value) in renamed.items()}
+    architecture = infer_architecture(tensors, report.source, num_heads, published)
+    shapes = {name: (origin, tuple(value.shape)) for name, (origin, value) in renamed.items()}
+    compare(report, shapes, architecture.shapes())
+    if not architecture.num_classes:
+        report.notes.append('no classification head in this file')
+    if report.layout == 'timm':
+        for name in report.missing:
+            if 'global_position.' in name or '.local_position.' in name:
+                report.reasons[name] = 'starts from its own initialisation'
+    return Conversion({name: tensors[name] for name in report.matched}, architecture, report)

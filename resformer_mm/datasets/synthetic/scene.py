@@ -1,0 +1,250 @@
+"""What is in a picture of the synthetic world: objects of ten classes before a cluttered ground.
+
+A class is a shape *and* a surface texture. Every shape carries two of the five textures and every
+texture covers two of the five shapes, so neither tells the class alone; colours are drawn
+without regard to it.
+
+A :class:`Scene` is pure description. It knows no pixels: lengths are in units of the shorter
+side of the picture, so that one scene renders at any size (:mod:`.render`). Motion is a scene
+whose values depend on time: ``dataclasses.replace(instance, centre=...)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .shapes import OUTLINES, make_outline
+
+_PAIRS = (
+    ('disc', 'checks'),
+    ('disc', 'stripes'),
+    ('star', 'stripes'),
+    ('star', 'zigzag'),
+    ('square', 'zigzag'),
+    ('square', 'dots'),
+    ('cross', 'dots'),
+    ('cross', 'bricks'),
+    ('triangle', 'bricks'),
+    ('triangle', 'checks'),
+)
+
+CLASSES = tuple(f'{shape}_{texture}' for shape, texture in _PAIRS)
+"""Class names, ``shape_texture``; a label is an index into this tuple."""
+
+CLUTTER = -1
+"""Label of what belongs to no class."""
+
+SIZE_RANGE = (0.24, 0.96)
+"""Smallest and largest object; see :attr:`Instance.size`."""
+
+CYCLES = 4.0
+"""Texture periods across an object of any size: texture gets finer as the object gets smaller."""
+
+
+@dataclass(frozen=True, eq=False)
+class Texture:
+    """Surface of an instance, in the frame of its outline.
+
+    ``frequency`` is in periods per unit of the outline's frame (whose disc has diameter 2),
+    ``angle`` in radians, ``phase`` (2,) in periods, ``colours`` (2, 3) are linear RGB in [0, 1]:
+    the ground and the brighter figure of the pattern. ``seed`` fixes irregular patterns.
+    """
+
+    kind: str
+    frequency: float
+    angle: float
+    phase: tuple[float, float]
+    colours: np.ndarray
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One object.
+
+    ``label`` indexes ``CLASSES`` or is ``CLUTTER``. ``outline`` is the (K, 2) polygon in the own
+    frame, of area pi. ``centre`` is (x, y) and ``size`` the diameter of the disc of equal area,
+    both in units of the picture's shorter side. The outline is squeezed by ``stretch`` (height
+    over width, area kept), then turned by ``angle`` radians.
+    """
+
+    label: int
+    outline: np.ndarray
+    centre: tuple[float, float]
+    size: float
+    angle: float
+    stretch: float
+    texture: Texture
+
+    def frame(self) -> np.ndarray:
+        """(2, 2) matrix from the outline's frame to scene units."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        squeeze = np.array([1 / math.sqrt(self.stretch), math.sqrt(self.stretch)])
+        return np.array([[cos, -sin], [sin, cos]]) * squeeze * (self.size / 2)
+
+    def polygon(self) -> np.ndarray:
+        """(K, 2) vertices (x, y) in scene units, occlusion and picture border not regarded."""
+        return self.outline @ self.frame().T + np.asarray(self.centre)
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Cloudy ground: ``colours`` (2, 3) mixed by noise of several octaves fixed by ``seed``.
+
+    ``detail`` in [0, 1] is the strength of the fine octaves.
+    """
+
+    colours: np.ndarray
+    detail: float
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lighting:
+    """Light and camera: ``tint`` (3,) gains, ``gradient`` (x, y) in relative brightness per unit
+    of length, exponent ``gamma``, ``noise`` as standard deviation of the pixel values in [0, 1],
+    drawn from ``seed``."""
+
+    tint: np.ndarray
+    gradient: tuple[float, float]
+    gamma: float
+    noise: float
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Everything a renderer needs. ``instances`` go from back to front; ``extent`` is the
+    (width, height) of the picture in scene units, the shorter one being 1."""
+
+    instances: tuple[Instance, ...]
+    background: Background
+    lighting: Lighting
+    extent: tuple[float, float] = (1.0, 1.0)
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))
+
+
+def _two_colours(rng: np.random.Generator, contrast: tuple[float, float]) -> np.ndarray:
+    """Two random colours, the second brighter by a value from the range ``contrast``."""
+    difference = rng.uniform(*contrast)
+    middle = rng.uniform(0.15 + difference / 2, 0.85 - difference / 2)
+    levels = middle + difference / 2 * np.array([-1.0, 1.0])
+    # Chroma has no brightness, so that the difference above is what is seen.
+    chroma = rng.normal(0, 0.07, (2, 3))
+    chroma -= chroma.mean(axis=1, keepdims=True)
+    return np.clip(levels[:, None] + chroma, 0, 1)
+
+
+def _sample_texture(
+    rng: np.random.Generator, kind: str, cycles: float, contrast: tuple[float, float]
+) -> Texture:
+    return Texture(
+        kind=kind,
+        frequency=cycles / 2 * rng.uniform(0.8, 1.25),
+        angle=rng.uniform(-0.2, 0.2),
+        phase=(rng.uniform(), rng.uniform()),
+        colours=_two_colours(rng, contrast),
+        seed=_seed(rng),
+    )
+
+
+def sample_object(
+    rng: np.random.Generator,
+    label: int,
+    extent: tuple[float, float] = (1.0, 1.0),
+    size_range: tuple[float, float] = SIZE_RANGE,
+) -> Instance:
+    """Draws an object of a class: log-uniform size, tilted, more often central than not.
+
+    Args:
+        rng: Source of every random value.
+        label: Index into ``CLASSES``.
+        extent: (width, height) of the picture in scene units.
+        size_range: Smallest and largest size in scene units.
+    """
+    shape, texture = _PAIRS[label]
+    size = math.exp(rng.uniform(*np.log(size_range)))
+    centre = []
+    for length in extent:
+        # Mostly inside: at most about a tenth of a disc's diameter may leave the picture.
+        room = max(length / 2 - 0.4 * size, 0)
+        centre.append(length / 2 + room * rng.triangular(-1, 0, 1))
+    return Instance(
+        label=label,
+        outline=make_outline(shape, rng),
+        centre=(centre[0], centre[1]),
+        size=size,
+        # Things have an upper side: tilted by up to 26 degrees, never upside down.
+        angle=rng.uniform(-0.45, 0.45),
+        stretch=rng.uniform(0.75, 1.0),
+        texture=_sample_texture(rng, texture, CYCLES, (0.3, 0.65)),
+    )
+
+
+def sample_clutter(rng: np.random.Generator, centre: tuple[float, float], size: float) -> Instance:
+    """Draws something of no class, plain or mottled, at ``centre`` and of ``size`` scene units.
+
+    It may have the shape of a class, but never its texture.
+    """
+    shape = 'blob' if rng.uniform() < 0.6 else str(rng.choice(list(OUTLINES)))
+    return Instance(
+        label=CLUTTER,
+        outline=make_outline(shape, rng),
+        centre=centre,
+        size=size,
+        angle=rng.uniform(0, 2 * math.pi),
+        stretch=math.exp(rng.uniform(math.log(0.2), 0)),
+        texture=_sample_texture(rng, str(rng.choice(['plain', 'mottle'])), 3.0, (0.1, 0.4)),
+    )
+
+
+def sample_scene(
+    rng: np.random.Generator,
+    labels: Sequence[int],
+    extent: tuple[float, float] = (1.0, 1.0),
+    size_range: tuple[float, float] = SIZE_RANGE,
+) -> Scene:
+    """Draws a scene with one object for each label, clutter behind and sometimes some in front.
+
+    Args:
+        rng: Source of every random value: the same state gives the same scene.
+        labels: Indices into ``CLASSES``, from back to front; may be empty.
+        extent: (width, height) of the picture in scene units.
+        size_range: Smallest and largest object in scene units.
+    """
+    objects = [sample_object(rng, label, extent, size_range) for label in labels]
+    # Nothing that is of no class is as large as an object.
+    limit = min([0.35 * item.size for item in objects] + [0.25])
+    behind = []
+    for _ in range(rng.integers(3, 9)):
+        centre = (rng.uniform(0, extent[0]), rng.uniform(0, extent[1]))
+        behind.append(sample_clutter(rng, centre, rng.uniform(0.2, 1.0) * limit))
+    front = []
+    for item in objects:
+        if rng.uniform() < 0.3:
+            # Off the centre, so that the better part of the object stays in sight.
+            direction = rng.uniform(0, 2 * math.pi)
+            reach = item.size / 2 * rng.uniform(0.5, 1.0)
+            centre = (
+                item.centre[0] + reach * math.cos(direction),
+                item.centre[1] + reach * math.sin(direction),
+            )
+            front.append(sample_clutter(rng, centre, item.size * rng.uniform(0.3, 0.5)))
+    background = Background(
+        colours=_two_colours(rng, (0.05, 0.2)), detail=rng.uniform(0.1, 0.6), seed=_seed(rng)
+    )
+    lighting = Lighting(
+        tint=rng.uniform(0.8, 1.2) * rng.uniform(0.85, 1.15, 3),
+        gradient=(rng.uniform(-0.4, 0.4), rng.uniform(-0.4, 0.4)),
+        gamma=math.exp(rng.uniform(-0.3, 0.3)),
+        noise=rng.uniform(0.0, 0.03),
+        seed=_seed(rng),
+    )
+    return Scene((*behind, *objects, *front), background, lighting, extent)

@@ -1,0 +1,99 @@
+"""Reading images so that every file is read right or named."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import numpy as np
+import torch
+from mmcv.transforms import LoadImageFromFile
+from mmengine import fileio
+from mmengine.logging import print_log
+from PIL import Image, ImageOps
+
+from resformer_mm.registry import TRANSFORMS
+
+MAX_WORKERS = 1024
+
+
+class ImageReadError(RuntimeError):
+    """An image file that cannot be read; the message names it and what to do."""
+
+
+@TRANSFORMS.register_module()
+class LoadImage(LoadImageFromFile):
+    """Read an image file of any colour mode as a BGR uint8 array ``(H, W, 3)``.
+
+    Grayscale, palette, CMYK and 16-bit images are converted, transparency is dropped, and the rotation that
+    a camera noted (EXIF) is applied. A truncated file is an error, not a half-grey image.
+
+    Required key: ``img_path``. Sets ``img``, ``img_shape`` and ``ori_shape``.
+
+    Args:
+        on_error: 'raise' stops at a file that cannot be read; 'skip' (training only) warns, counts it in
+            :attr:`num_skipped` and lets the dataset take another image.
+        backend_args: file backend of MMEngine, for storage other than local files.
+
+    Raises:
+        ImageReadError: a file is missing, corrupt or truncated.
+        ValueError: ``on_error`` is unknown.
+    """
+
+    def __init__(self, on_error: str = 'raise', backend_args: dict | None = None) -> None:
+        super().__init__(backend_args=backend_args)
+        if on_error not in ('raise', 'skip'):
+            raise ValueError(f"LoadImage: on_error={on_error!r}, choose 'raise' or 'skip'")
+        self.on_error = on_error
+        # Shared with the worker processes, one slot each (slot 0: the main process), so that none is lost.
+        self._skipped = torch.zeros(MAX_WORKERS + 1, dtype=torch.int64).share_memory_()
+
+    @property
+    def num_skipped(self) -> int:
+        """Number of reads that were skipped so far, in all worker processes."""
+        return int(self._skipped.sum())
+
+    def transform(self, results: dict) -> dict | None:
+        """Read ``results['img_path']``; None stands for a skipped image."""
+        path = results['img_path']
+        try:
+            image = decode_image(fileio.get(path, backend_args=self.backend_args))
+        except Exception as error:
+            reason = f'cannot read the image {path} ({type(error).__name__}: {error})'
+            if self.on_error == 'skip':
+                worker = torch.utils.data.get_worker_info()
+                self._skipped[0 if worker is None else worker.id + 1] += 1
+                print_log(f'skipped: {reason}', logger='current', level=logging.WARNING)
+                return None
+            raise ImageReadError(
+                f'{reason}. Repair or remove the file; training data may also be skipped and counted with '
+                "dict(type='resformer_mm.LoadImage', on_error='skip')"
+            ) from error
+        results['img'] = image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        """Name the settings."""
+        return f'{type(self).__name__}(on_error={self.on_error!r}, backend_args={self.backend_args})'
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """Decode an image file to a contiguous BGR uint8 array ``(H, W, 3)``.
+
+    Raises:
+        OSError: the content is not an image, or truncated.
+        ValueError: its pixels are floating-point numbers or wider than 16 bits, whose range is unknown.
+    """
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith(('I', 'F')):
+            gray = np.asarray(image)
+            if image.mode == 'F' or gray.min() < 0 or gray.max() > 0xFFFF:
+                raise ValueError(f'pixels of mode {image.mode!r} have no known range: convert to 8 or 16 bit')
+            return np.repeat((gray.astype(np.uint16) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        if image.mode == 'P' and 'transparency' in image.info:
+            image = image.convert('RGBA')
+        rgb = np.asarray(image.convert('RGB'))
+    return np.ascontiguousarray(rgb[..., ::-1])

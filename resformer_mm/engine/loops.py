@@ -1,0 +1,128 @@
+"""Evaluation at several resolutions in one run, with the model loaded once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
+from mmengine.runner import Runner, TestLoop, ValLoop
+from torch.utils.data import DataLoader
+
+from resformer_mm.registry import LOOPS
+from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution
+
+
+class MultiResolutionEvaluation:
+    """What the validation and the test loop share: one data loader per resolution, metrics named by it.
+
+    The resolution is set in every transform of the dataset's pipeline that has a ``resolution`` field, such
+    as ``resformer_mm.ResizeCenterCrop``. Metrics come out as ``224/accuracy/top1``, and as their mean over
+    the resolutions, ``mean/accuracy/top1``.
+
+    Args:
+        runner: the runner.
+        dataloader: config of the data loader.
+        evaluator: evaluator or config of one; it is reused for every resolution.
+        resolutions: resolutions in pixels, in the order of evaluation.
+        fp16: whether to evaluate in mixed precision.
+
+    Raises:
+        TypeError: ``dataloader`` is not a config.
+        ValueError: no or bad resolutions, or a pipeline in which nothing has a ``resolution``.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: dict,
+        evaluator: Evaluator | dict | list,
+        resolutions: Sequence[int],
+        fp16: bool = False,
+    ) -> None:
+        if not isinstance(dataloader, dict):
+            raise TypeError(f'{type(self).__name__} needs the config of its data loader, not the loader')
+        self.resolutions = check_resolutions(resolutions, 'resolutions', descending=False)
+        self.loaders: dict[int, DataLoader] = {}
+        diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
+        for resolution in self.resolutions:
+            config = copy.deepcopy(dataloader)
+            config['dataset']['pipeline'] = pipeline_at_resolution(config['dataset']['pipeline'], resolution)
+            # Workers that persist would stay alive for every resolution at once.
+            config['persistent_workers'] = False
+            self.loaders[resolution] = runner.build_dataloader(
+                config, seed=runner.seed, diff_rank_seed=diff_rank_seed
+            )
+        super().__init__(runner, self.loaders[self.resolutions[0]], evaluator, fp16=fp16)
+
+    def _evaluate(self) -> dict[str, float]:
+        """Run all resolutions; return their metrics and the means."""
+        outputs = list(self._outputs())
+        metrics: dict[str, float] = {}
+        names: dict[str, list[float]] = {}
+        for resolution in self.resolutions:
+            print_log(f'Evaluating at resolution {resolution}', logger='current')
+            for holder, attribute, path in outputs:
+                setattr(holder, attribute, _path_at(path, resolution))
+            self.dataloader = self.loaders[resolution]
+            for index, batch in enumerate(self.dataloader):
+                self.run_iter(index, batch)
+            result = self.evaluator.evaluate(len(self.dataloader.dataset))
+            for name, value in result.items():
+                metrics[f'{resolution}/{name}'] = value
+                if isinstance(value, (int, float)):
+                    names.setdefault(name, []).append(float(value))
+        for name, values in names.items():
+            metrics[f'mean/{name}'] = sum(values) / len(values)
+        for holder, attribute, path in outputs:
+            setattr(holder, attribute, path)
+        return metrics
+
+    def _outputs(self) -> Iterator[tuple[object, str, str]]:
+        """Yield where results are written, which must differ by resolution."""
+        for metric in self.evaluator.metrics:
+            if getattr(metric, 'out_file_path', None):
+                yield metric, 'out_file_path', metric.out_file_path
+        for hook in self.runner.hooks:
+            if getattr(hook, 'out_dir', None) and hasattr(hook, '_draw_samples'):
+                yield hook, 'out_dir', hook.out_dir
+
+
+def _path_at(path: str, resolution: int) -> str:
+    """Return ``results.pkl`` as ``results_224.pkl`` and ``folder`` as ``folder/224``."""
+    path = Path(path)
+    if path.suffix:
+        return str(path.with_name(f'{path.stem}_{resolution}{path.suffix}'))
+    return str(path / str(resolution))
+
+
+@LOOPS.register_module()
+class MultiResolutionValLoop(MultiResolutionEvaluation, ValLoop):
+    """Validation at several resolutions; ``save_best`` takes any of the metrics or their mean."""
+
+    def run(self) -> dict[str, float]:
+        """Run validation and return the metrics of all resolutions."""
+        self.runner.call_hook('before_val')
+        self.runner.call_hook('before_val_epoch')
+        self.runner.model.eval()
+        metrics = self._evaluate()
+        self.runner.call_hook('after_val_epoch', metrics=metrics)
+        self.runner.call_hook('after_val')
+        return metrics
+
+
+@LOOPS.register_module()
+class MultiResolutionTestLoop(MultiResolutionEvaluation, TestLoop):
+    """Test at several resolutions with one model in one process."""
+
+    def run(self) -> dict[str, float]:
+        """Run the test and return the metrics of all resolutions."""
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        metrics = self._evaluate()
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics

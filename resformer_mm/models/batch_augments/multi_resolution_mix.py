@@ -1,0 +1,91 @@
+"""Mixup and CutMix over the copies of a batch at several resolutions (paper, Section 4.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmpretrain.models.utils.batch_augments import CutMix
+from torch import Tensor
+
+
+class MultiResolutionMix:
+    """Mixup or CutMix with the batch in reversed order, one draw for all resolutions or one for each.
+
+    One draw decides which of the two is used, lambda, and for CutMix a box on the largest resolution, which
+    is scaled to the others. Lambda is that of the largest resolution; after CutMix it is the part of its
+    area outside the box.
+
+    Args:
+        mixup_alpha: parameter of mixup's Beta distribution; 0 turns mixup off.
+        cutmix_alpha: parameter of CutMix's Beta distribution; 0 turns CutMix off.
+        prob: probability that a batch is mixed at all.
+        switch_prob: probability of CutMix where both are on.
+        shared: whether all resolutions share the draw; otherwise each is mixed on its own.
+
+    Raises:
+        ValueError: an argument is out of range, or both are off.
+    """
+
+    def __init__(
+        self,
+        mixup_alpha: float = 0.8,
+        cutmix_alpha: float = 1.0,
+        prob: float = 1.0,
+        switch_prob: float = 0.5,
+        shared: bool = True,
+    ) -> None:
+        if min(mixup_alpha, cutmix_alpha) < 0 or max(mixup_alpha, cutmix_alpha) == 0:
+            raise ValueError(
+                f'mix: mixup_alpha={mixup_alpha} and cutmix_alpha={cutmix_alpha} must not be negative, and '
+                'one of them positive; data_preprocessor.mix=None turns mixing off'
+            )
+        if not (0 <= prob <= 1 and 0 <= switch_prob <= 1):
+            raise ValueError(f'mix: prob={prob} and switch_prob={switch_prob} are probabilities')
+        self.mixup_alpha = mixup_alpha
+        self.cutmix_alpha = cutmix_alpha
+        self.prob = prob
+        self.switch_prob = switch_prob
+        self.shared = shared
+
+    def __call__(self, copies: list[Tensor], scores: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Mix the copies of a batch.
+
+        Args:
+            copies: batches ``(B, C, H_i, W_i)``, largest first.
+            scores: one-hot or soft labels ``(B, num_classes)``, shared by the copies.
+
+        Returns:
+            The mixed batches, and the mixed labels: one tensor if the draw is shared, else one per batch.
+        """
+        if self.shared:
+            return self._mix(copies, scores)
+        mixed = [self._mix([copy], scores) for copy in copies]
+        return [images[0] for images, _ in mixed], [labels[0] for _, labels in mixed]
+
+    def _mix(self, copies: list[Tensor], scores: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        if np.random.rand() >= self.prob:
+            return list(copies), [scores]
+        use_cutmix = self.mixup_alpha == 0 or (self.cutmix_alpha > 0 and np.random.rand() < self.switch_prob)
+        if use_cutmix:
+            mixed, lam = self._cutmix(copies)
+        else:
+            lam = np.random.beta(self.mixup_alpha, self.mixup_alpha)
+            mixed = [copy.lerp(copy.flip(0), 1 - lam) for copy in copies]
+        return mixed, [scores.lerp(scores.flip(0), 1 - lam)]
+
+    def _cutmix(self, copies: list[Tensor]) -> tuple[list[Tensor], float]:
+        lam = np.random.beta(self.cutmix_alpha, self.cutmix_alpha)
+        height, width = copies[0].shape[-2:]
+        box, lam = CutMix(float(self.cutmix_alpha)).cutmix_bbox_and_lam((height, width), lam)
+        top, bottom, left, right = (int(edge) for edge in box)
+        mixed = []
+        for copy in copies:
+            rows = _scale(top, bottom, copy.shape[-2] / height)
+            columns = _scale(left, right, copy.shape[-1] / width)
+            image = copy.clone()
+            image[..., rows, columns] = copy.flip(0)[..., rows, columns]
+            mixed.append(image)
+        return mixed, float(lam)
+
+
+def _scale(start: int, end: int, ratio: float) -> slice:
+    return slice(round(start * ratio), round(end * ratio))

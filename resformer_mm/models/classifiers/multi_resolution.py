@@ -1,0 +1,115 @@
+"""The classifier that is trained on several resolutions of each image at once (paper, Section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmpretrain.models import ImageClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from resformer_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiResolutionClassifier(ImageClassifier):
+    """An image classifier whose training step takes a list of batches, one per resolution, high to low.
+
+    The loss is the paper's Equation 3, ``1/r sum_i [CE(y_i, t) + alpha SC(cls_i, cls_{i-1})]``: every
+    resolution learns the label, and from the second on also to agree with the next larger one. The logged
+    terms, e.g. ``loss_cls_224`` and ``loss_consistency_160``, contain the factor 1/r and add up to ``loss``.
+    Evaluation is that of :class:`mmpretrain.models.ImageClassifier`, at the resolution of the input.
+
+    Args:
+        backbone: config of the backbone; a class-token or pooled target needs one with ``forward_tokens``.
+        consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None trains without.
+        **kwargs: arguments of :class:`mmpretrain.models.ImageClassifier`.
+
+    Raises:
+        ValueError: the consistency target needs tokens that the backbone does not give.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        *args,
+        consistency: dict | None = dict(type='SmoothL1Consistency'),
+        **kwargs,
+    ) -> None:
+        super().__init__(backbone, *args, **kwargs)
+        self.consistency = None
+        if consistency is not None:
+            self.consistency = MODELS.build({'_scope_': 'resformer_mm', **consistency})
+            if self.consistency.target != 'logits' and not hasattr(self.backbone, 'forward_tokens'):
+                raise ValueError(
+                    f'model.consistency.target={self.consistency.target!r} needs a backbone with '
+                    f'`forward_tokens`, such as resformer_mm.ResFormer; {type(self.backbone).__name__} has '
+                    "none: use KLConsistency (target='logits') or consistency=None"
+                )
+
+    def loss(self, inputs: Tensor | Sequence[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Return the named losses of one step.
+
+        Args:
+            inputs: batches ``(B, C, R_i, R_i)``, resolutions high to low; or one batch.
+            data_samples: the B samples with their labels, shared by all resolutions.
+        """
+        copies = [inputs] if isinstance(inputs, Tensor) else inputs
+        losses, teacher = {}, None
+        for index, copy in enumerate(copies):
+            terms, teacher = self.resolution_loss(copy, data_samples, index, len(copies), teacher)
+            losses.update(terms)
+        return losses
+
+    def resolution_loss(
+        self,
+        image: Tensor,
+        data_samples: list[DataSample],
+        index: int,
+        num_resolutions: int,
+        teacher: Tensor | None,
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return the losses of resolution ``index`` and what it teaches the next one, detached.
+
+        Args:
+            image: the batch at this resolution, ``(B, C, R, R)``.
+            data_samples: the B samples.
+            index: place in the list of resolutions, 0 for the largest.
+            num_resolutions: the r of the loss.
+            teacher: what the next larger resolution returned; None for the largest.
+        """
+        cls_score, target = self._score_and_target(image)
+        height, width = image.shape[-2:]
+        name = f'{height}' if height == width else f'{height}x{width}'
+        samples = [_labels_at(sample, index) for sample in data_samples]
+        # The head's own split of scoring and loss, so that every classification head and loss works.
+        terms = self.head._get_loss(cls_score, samples)
+        losses = {}
+        for key, value in terms.items():
+            if 'loss' in key:
+                losses[f'{key.replace("loss", "loss_cls", 1)}_{name}'] = value / num_resolutions
+            else:
+                losses[f'{key}_{name}'] = value
+        if teacher is not None:
+            losses[f'loss_consistency_{name}'] = self.consistency(target, teacher) / num_resolutions
+        return losses, None if target is None else target.detach()
+
+    def _score_and_target(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.consistency is None or self.consistency.target == 'logits':
+            cls_score = self.head(self.extract_feat(image))
+            return cls_score, None if self.consistency is None else cls_score
+        outputs, grid = self.backbone.forward_tokens(image)
+        feats = tuple(self.backbone.format_output(tokens, grid) for tokens in outputs)
+        if self.with_neck:
+            feats = self.neck(feats)
+        tokens = outputs[-1]
+        if self.consistency.target == 'cls':
+            return self.head(feats), tokens[:, 0]
+        return self.head(feats), self.backbone.patch_tokens(tokens).mean(dim=1)
+
+
+def _labels_at(sample: DataSample, index: int) -> DataSample:
+    """Return the sample with the soft label of one resolution, if each was mixed separately."""
+    if 'gt_scores' not in sample:
+        return sample
+    return DataSample().set_gt_label(sample.gt_label).set_gt_score(sample.gt_scores[index])

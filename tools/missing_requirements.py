@@ -1,0 +1,91 @@
+"""Print which requirements the running interpreter lacks (for tools/install.sh; stdlib only).
+
+Usage: python missing_requirements.py [--exact] FILE...   one missing requirement per line
+       python missing_requirements.py --freeze            constraints for what is never replaced
+       python missing_requirements.py --project ROOT      'missing' unless ROOT is installed so
+
+A distribution that is there in another version than the file says is kept and mentioned on stderr;
+with --exact it counts as missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, distribution, distributions
+from pathlib import Path
+
+# Distributions that provide the same import: where one of a row is installed, no other may be.
+EQUIVALENT = (
+    {'mmengine', 'mmengine-lite', 'onedl-mmengine'},
+    {'mmcv', 'mmcv-full', 'mmcv-lite', 'onedl-mmcv', 'onedl-mmcv-lite'},
+    {'mmpretrain', 'mmcls', 'onedl-mmpretrain'},
+    {'mmsegmentation', 'onedl-mmsegmentation'},
+    {'mmdet', 'onedl-mmdetection'},
+    {'mmaction2', 'onedl-mmaction2'},
+    {'imaug', 'imgaug'},
+    {
+        'opencv-python',
+        'opencv-python-headless',
+        'opencv-contrib-python',
+        'opencv-contrib-python-headless',
+    },
+)
+KEPT = {'torch', 'torchvision', 'torchaudio', 'numpy'}.union(*EQUIVALENT)
+
+
+def normalize(name: str) -> str:
+    return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def installed() -> dict[str, str]:
+    names = ((dist.metadata['Name'], dist.version) for dist in distributions())
+    return {normalize(name): version for name, version in names if name}
+
+
+def requirements(file: str) -> list[str]:
+    lines = (line.split('#')[0].strip() for line in Path(file).read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def missing(files: list[str], exact: bool) -> None:
+    have = installed()
+    for requirement in (item for file in files for item in requirements(file)):
+        name, _, pin = requirement.partition('==')
+        name = normalize(name)
+        rivals = next((row for row in EQUIVALENT if name in row), set())
+        found = next((other for other in (name, *sorted(rivals)) if other in have), None)
+        if found is None:
+            print(requirement)
+        elif found != name or (pin and have[found].split('+')[0] != pin):
+            if exact:
+                print(requirement)
+            else:
+                note = f'-- keeping {found} {have[found]} (tested with {requirement})'
+                print(note, file=sys.stderr)
+
+
+def project_is_installed(root: str) -> bool:
+    try:
+        origin = json.loads(distribution('resformer-mm').read_text('direct_url.json') or '{}')
+    except PackageNotFoundError:
+        return False
+    editable = origin.get('dir_info', {}).get('editable', False)
+    return editable and origin.get('url') == Path(root).resolve().as_uri()
+
+
+def main() -> None:
+    first, *rest = sys.argv[1:]
+    if first == '--freeze':
+        kept = (f'{name}=={version}' for name, version in installed().items() if name in KEPT)
+        print('\n'.join(kept))
+    elif first == '--project':
+        print('' if project_is_installed(rest[0]) else 'missing')
+    else:
+        exact = first == '--exact'
+        missing(rest if exact else [first, *rest], exact)
+
+
+if __name__ == '__main__':
+    main()

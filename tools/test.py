@@ -1,0 +1,72 @@
+"""Test a model of any task, at the resolution of the config or at several in one process."""
+
+import argparse
+import os
+
+import mmengine
+from mmengine.config import DictAction
+from mmengine.dist import is_main_process
+from mmengine.evaluator import DumpResults
+
+from resformer_mm.apis import build_runner, make_test_config
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='folder of the log and the metrics (work_dirs/CONFIG)')
+    parser.add_argument(
+        '--resolutions',
+        nargs='+',
+        type=int,
+        help='evaluate at each of these resolutions in pixels, e.g. 96 128 160 224 288 384',
+    )
+    parser.add_argument('--out', help='file for the results; one per resolution with --resolutions')
+    parser.add_argument(
+        '--out-item',
+        choices=['pred', 'metrics'],
+        default='pred',
+        help='whether --out holds predictions (.pkl) or metrics (.json, .yaml, .pkl)',
+    )
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--interval', type=int, default=1, help='draw every n-th sample')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a window is shown')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--amp', action='store_true', help='test in mixed precision')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.out and args.out_item == 'pred' and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f'--out {args.out}: predictions are written to a .pkl or .pickle file')
+    try:
+        args.run_config = make_test_config(args)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    return args
+
+
+def main() -> None:
+    """Test."""
+    args = parse_args()
+    runner = build_runner(args.run_config)
+    if args.out and args.out_item == 'pred':
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and args.out_item == 'metrics' and is_main_process():
+        mmengine.dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    main()
