@@ -35,7 +35,10 @@ def _set_up_cpu_processes(cfg: Config) -> None:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
     print_log('No GPU: processes talk through gloo on the CPU', logger='current')
-    wrapper = cfg.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel'))
-    wrapper.setdefault('device_ids', None)
-    wrapper.setdefault('broadcast_buffers', False)
-    wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+        **(cfg.get('model_wrapper_cfg') or {}),
+    }

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 # Where the weights stand, in order of preference. Other entries, such as the averaged copies in
@@ -110,7 +108,7 @@ def _load(path: Path) -> object:
         reason = 'is a folder' if path.is_dir() else 'does not exist'
         raise CheckpointError(f'{path} {reason}: give the path of a checkpoint file')
     try:
-        with _plain_data_allowed():
+        with _log_histories_left_aside():
             return torch.load(path, map_location='cpu', weights_only=True)
     except MemoryError:
         raise
@@ -140,25 +138,37 @@ def _refused_name(message: str) -> str | None:
     return None
 
 
-def _plain_data_allowed() -> contextlib.AbstractContextManager:
-    """Let the restricted unpickler build what MMEngine puts beside the weights: log histories.
+class _LeftAside:
+    """Stands in for an object that a checkpoint of MMEngine's runner holds beside the weights."""
 
-    These classes hold data and run none; without them no checkpoint of MMEngine's runner could be
-    read. PyTorch before 2.6 takes no such list, and there those checkpoints are refused like any
-    other.
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+# What the runner's log histories are made of. `getattr` is how a method of them is pickled.
+_RUNNER_GLOBALS = (
+    'mmengine.logging.history_buffer.HistoryBuffer',
+    'builtins.getattr',
+    '__builtin__.getattr',
+    'numpy.ndarray',
+    'numpy.dtype',
+    *(
+        f'numpy.{core}.multiarray.{function}'
+        for core in ('core', '_core')
+        for function in ('_reconstruct', 'scalar')
+    ),
+)
+
+
+def _log_histories_left_aside() -> contextlib.AbstractContextManager:
+    """Make the restricted unpickler put empty stand-ins in the place of log histories.
+
+    Without them no checkpoint of MMEngine's runner could be read; with them nothing but tensors and
+    plain containers is ever built. PyTorch before 2.6 does not take stand-ins, and refuses there.
     """
     if torch.__version__ < (2, 6):
         return contextlib.nullcontext()
-    import numpy as np
-
-    try:
-        multiarray = importlib.import_module('numpy._core.multiarray')
-    except ImportError:  # numpy 1
-        multiarray = importlib.import_module('numpy.core.multiarray')
-    dtypes = {type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'float32', 'float64')}
-    allowed = [HistoryBuffer, np.ndarray, np.dtype, *dtypes]
-    for function in ('_reconstruct', 'scalar'):
-        # Files name these by their module of numpy 1 or of numpy 2, whichever wrote them.
-        for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
-            allowed.append((getattr(multiarray, function), f'{module}.{function}'))
-    return torch.serialization.safe_globals(allowed)
+    return torch.serialization.safe_globals([(_LeftAside, name) for name in _RUNNER_GLOBALS])

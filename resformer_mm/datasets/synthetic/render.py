@@ -47,6 +47,19 @@ def _dots(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
     return _soft_step(0.33 - np.sqrt(du * du + dv * dv), 0.1)
 
 
+def _rings(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
+    du, dv = u - np.floor(u) - 0.5, v - np.floor(v) - 0.5
+    return _soft_step(0.11 - np.abs(np.sqrt(du * du + dv * dv) - 0.29), 0.1)
+
+
+def _grid(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
+    return _soft_step(np.maximum(_triangle_wave(u), _triangle_wave(v)) - 0.11, 0.1)
+
+
+def _waves(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
+    return _soft_step(_triangle_wave(u + 0.3 * np.sin(0.7 * 2 * math.pi * v)), 0.1)
+
+
 def _zigzag(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
     return _soft_step(_triangle_wave(u + 1.4 * _triangle_wave(0.7 * v)), 0.1)
 
@@ -79,7 +92,10 @@ _PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     'stripes': _stripes,
     'checks': _checks,
     'dots': _dots,
+    'rings': _rings,
+    'grid': _grid,
     'zigzag': _zigzag,
+    'waves': _waves,
     'bricks': _bricks,
     'plain': _plain,
     'mottle': _mottle,

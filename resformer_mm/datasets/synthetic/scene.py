@@ -1,8 +1,8 @@
 """What is in a picture of the synthetic world: objects of ten classes before a cluttered ground.
 
-A class is a shape *and* a surface texture. Every shape carries two of the five textures and every
-texture covers two of the five shapes, so neither tells the class alone; colours are drawn
-without regard to it.
+A class is a shape *and* a surface texture. Every one of the five shapes carries two of the eight
+textures and two of the textures cover two shapes, so neither tells the class alone; some textures
+differ in fine detail only. Colours are drawn without regard to the class.
 
 A :class:`Scene` is pure description. It knows no pixels: lengths are in units of the shorter
 side of the picture, so that one scene renders at any size (:mod:`.render`). Motion is a scene
@@ -21,15 +21,15 @@ from .shapes import OUTLINES, make_outline
 
 _PAIRS = (
     ('disc', 'checks'),
+    ('triangle', 'checks'),
     ('disc', 'stripes'),
     ('star', 'stripes'),
     ('star', 'zigzag'),
-    ('square', 'zigzag'),
+    ('square', 'waves'),
     ('square', 'dots'),
-    ('cross', 'dots'),
+    ('cross', 'rings'),
     ('cross', 'bricks'),
-    ('triangle', 'bricks'),
-    ('triangle', 'checks'),
+    ('triangle', 'grid'),
 )
 
 CLASSES = tuple(f'{shape}_{texture}' for shape, texture in _PAIRS)

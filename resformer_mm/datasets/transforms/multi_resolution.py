@@ -22,7 +22,7 @@ class MultiResolution(BaseTransform):
     Args:
         resolutions: resolutions in pixels, high to low.
         transforms: configs of the transforms of every copy; the value ``'{resolution}'`` anywhere in them
-            stands for the resolution of the copy, e.g. ``dict(type='RandomResizedCrop', scale='{resolution}')``.
+            is the resolution of the copy, e.g. ``dict(type='RandomResizedCrop', scale='{resolution}')``.
 
     Raises:
         ValueError: the resolutions are empty, not positive or not high to low, or the transforms never use
@@ -33,7 +33,7 @@ class MultiResolution(BaseTransform):
         self.resolutions = check_resolutions(resolutions, 'MultiResolution.resolutions')
         if PLACEHOLDER not in str(transforms):
             raise ValueError(
-                f"MultiResolution.transforms never use '{PLACEHOLDER}': all copies would be alike; write e.g. "
+                f"MultiResolution.transforms never use '{PLACEHOLDER}': all copies would be alike; write "
                 f"dict(type='RandomResizedCrop', scale='{PLACEHOLDER}')"
             )
         self.pipelines = {

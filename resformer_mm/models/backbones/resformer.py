@@ -34,7 +34,7 @@ class ResFormer(BaseModule):
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
         with_cls_token: whether there is a class token.
         final_norm: whether the output of the last block is normalised.
-        frozen_stages: -1 trains everything, 0 freezes what comes before the blocks, n also the first n blocks.
+        frozen_stages: -1 trains everything, 0 freezes what comes before the blocks, n the first n blocks too.
         with_cp: activation checkpointing of every block: less memory, more time, the same gradients.
         global_position: config of what is added at the input: ``GlobalPositionEmbedding``,
             ``LearnedPositionEmbedding``, ``NoGlobalPosition`` or a :class:`GlobalPosition` of your own.

@@ -60,15 +60,15 @@ class Attention(BaseModule):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Return the attended tokens ``(B, N, C)``; N = H * W, plus one with a class token."""
         batch, length, channels = tokens.shape
-        qkv = self.qkv(tokens)
-        query, key, value = qkv.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(tokens).view(batch, length, 3, self.num_heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
         bias = None
         if self.local_position is not None:
             bias = self.local_position.attention_bias(grid, self.with_cls_token)
         out = self._attend(query, key, value, bias, grid)
         out = out.transpose(1, 2).reshape(batch, length, channels)
         if self.local_position is not None:
-            out = self._add_local_position(out, qkv[..., 2 * channels :], grid)
+            out = self._add_local_position(out, value.transpose(1, 2).flatten(2), grid)
         return self.drop(self.proj(out))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, grid: Grid) -> Tensor:

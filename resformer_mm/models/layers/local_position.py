@@ -54,7 +54,7 @@ class LocalPositionEmbedding(LocalPosition):
 
     def forward(self, value: Tensor, grid: Grid) -> Tensor:
         """Return the convolved values ``(B, H * W, C)``."""
-        # One convolution over all heads with repeated filters: as they lie, the tokens are a channels-last map.
+        # One convolution over all heads with repeated filters: the tokens already are a channels-last map.
         value_map = value.transpose(1, 2).unflatten(2, grid)
         weight = self.conv.weight.repeat(self.num_heads, 1, 1, 1)
         bias = self.conv.bias.repeat(self.num_heads)

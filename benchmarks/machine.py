@@ -1,0 +1,13 @@
+"""What a measurement ran on, for the CSV files."""
+
+import os
+import platform
+
+import torch
+
+
+def describe_device(device: str) -> str:
+    """Return the name of the GPU, or architecture, instruction set and cores of the CPU."""
+    if device.startswith('cuda'):
+        return torch.cuda.get_device_name()
+    return f'{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {os.cpu_count()} cores'

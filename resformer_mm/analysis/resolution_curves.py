@@ -1,0 +1,96 @@
+"""A metric against the test resolution, for one model or several."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class ResolutionCurve:
+    """What one model reaches at each resolution.
+
+    Attributes:
+        name: name of the model.
+        values: resolution in pixels -> metric.
+        trained_on: resolutions the model was trained on, for the picture.
+    """
+
+    name: str
+    values: dict[int, float]
+    trained_on: Sequence[int] = field(default_factory=tuple)
+
+
+def read_curve(path: str | Path, name: str, metric: str, trained_on: Sequence[int] = ()) -> ResolutionCurve:
+    """Read the metrics that ``tools/test.py --resolutions ... --out FILE --out-item metrics`` wrote.
+
+    Raises:
+        ValueError: the file has no metric of that name at any resolution.
+    """
+    metrics = json.loads(Path(path).read_text())
+    values = {}
+    for key, value in metrics.items():
+        resolution, _, rest = key.partition('/')
+        if resolution.isdigit() and rest == metric:
+            values[int(resolution)] = float(value)
+    if not values:
+        raise ValueError(f'{path} has no metric RESOLUTION/{metric}, it has {sorted(metrics)}')
+    return ResolutionCurve(name, dict(sorted(values.items())), tuple(trained_on))
+
+
+def format_table(curves: Sequence[ResolutionCurve]) -> str:
+    """Return a Markdown table: a row per model, a column per resolution; trained ones carry a star."""
+    resolutions = sorted({resolution for curve in curves for resolution in curve.values})
+    rows = [['model', *map(str, resolutions)], ['---'] * (len(resolutions) + 1)]
+    for curve in curves:
+        row = [curve.name]
+        for resolution in resolutions:
+            value = curve.values.get(resolution)
+            star = '*' if resolution in curve.trained_on else ''
+            row.append('' if value is None else f'{value:.1f}{star}')
+        rows.append(row)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        fill = '-' if row[0] == '---' else ' '
+        cells = [cell.ljust(width, fill) for cell, width in zip(row, widths)]
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def write_csv(curves: Sequence[ResolutionCurve], path: str | Path, metric: str) -> None:
+    """Write one line per model and resolution."""
+    with open(path, 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['model', 'trained_on', 'test_resolution', metric])
+        for curve in curves:
+            trained_on = ' '.join(map(str, curve.trained_on))
+            for resolution, value in curve.values.items():
+                writer.writerow([curve.name, trained_on, resolution, f'{value:.2f}'])
+
+
+def plot_curves(curves: Sequence[ResolutionCurve], path: str | Path, ylabel: str, title: str = '') -> None:
+    """Draw the curves as a PNG; filled markers stand at the resolutions a model was trained on."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for curve, marker in zip(curves, 'osD^vP*X' * len(curves)):
+        x, y = list(curve.values), list(curve.values.values())
+        (line,) = axes.plot(x, y, marker=marker, markerfacecolor='white', label=curve.name)
+        trained = [resolution for resolution in x if resolution in curve.trained_on]
+        at_trained = [curve.values[resolution] for resolution in trained]
+        axes.plot(trained, at_trained, marker=marker, linestyle='', color=line.get_color())
+    axes.set_xlabel('test resolution (pixels); filled: trained on')
+    axes.set_ylabel(ylabel)
+    axes.set_title(title)
+    axes.set_xticks(sorted({resolution for curve in curves for resolution in curve.values}))
+    axes.tick_params(axis='x', labelsize=8)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)

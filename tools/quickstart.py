@@ -1,0 +1,91 @@
+"""Train a multi-resolution ResFormer and two baselines on generated images, and compare them by resolution.
+
+The baselines have the same size and see the same images as often: the same ResFormer on the largest resolution
+alone, and a DeiT with a learned, interpolated position table on that resolution. Everything runs through
+tools/train.py and tools/test.py; what is done already is not done again.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from resformer_mm.analysis import format_table, plot_curves, read_curve, write_csv
+from resformer_mm.datasets.synthetic import write_image_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / 'configs' / 'classification'
+RESOLUTIONS = [24, 32, 40, 48, 56, 64, 80, 96, 128]
+METRIC = 'accuracy/top1'
+MODELS = [  # name, config, resolutions trained on
+    ('ResFormer on 64, 48, 32', 'resformer-mini_mr-64-48-32_1xb64-30e_mini.py', (64, 48, 32)),
+    ('ResFormer on 64', 'resformer-mini_64_1xb64-30e_mini.py', (64,)),
+    ('DeiT on 64', 'deit-mini_64_1xb64-30e_mini.py', (64,)),
+]
+
+
+def run(tool: str, *args: object, log: Path, data_root: Path) -> None:
+    """Run a tool as a user would, its output in a log file.
+
+    Raises:
+        SystemExit: the tool failed; the end of its output is printed.
+    """
+    environment = {**os.environ, 'MINI_DATA_ROOT': str(data_root)}
+    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)]
+    with open(log, 'w') as file:
+        code = subprocess.call(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+    if code:
+        print(''.join(log.read_text(errors='replace').splitlines(keepends=True)[-25:]))
+        sys.exit(f'error: tools/{tool} failed; its output is in {log}')
+
+
+def train_and_test(name: str, config: str, folder: Path, data_root: Path, index: int) -> None:
+    """Train one model and evaluate it at every resolution, unless that was done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = folder / 'metrics.json'
+    step = f'[{index + 2}/{len(MODELS) + 1}] {name}'
+    if metrics.is_file():
+        print(f'{step}: done already, in {folder}', flush=True)
+        return
+    start = time.time()
+    print(f'{step}: training (log: {folder / "train.log"}) ...', flush=True)
+    options = ('--work-dir', folder, '--resume', '--no-validate')
+    run('train.py', CONFIGS / config, *options, log=folder / 'train.log', data_root=data_root)
+    print(f'{step}: trained in {time.time() - start:.0f} s; testing ...', flush=True)
+    checkpoint = Path((folder / 'last_checkpoint').read_text().strip())
+    options = ('--resolutions', *RESOLUTIONS, '--out', metrics, '--out-item', 'metrics')
+    options = ('--work-dir', folder / 'test', *options)
+    run('test.py', CONFIGS / config, checkpoint, *options, log=folder / 'test.log', data_root=data_root)
+
+
+def main() -> None:
+    """Generate the data, train, test, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--work-dir', type=Path, default=ROOT / 'work_dirs' / 'quickstart', help='folder of everything'
+    )
+    work_dir = parser.parse_args().work_dir.absolute()
+    data_root = work_dir / 'data'
+    start = time.time()
+    print(f'[1/{len(MODELS) + 1}] generating images in {data_root} ...', flush=True)
+    write_image_folder(data_root, workers=os.cpu_count() or 1)
+    print(f'      there after {time.time() - start:.0f} s', flush=True)
+
+    curves = []
+    for index, (name, config, trained_on) in enumerate(MODELS):
+        folder = work_dir / Path(config).stem
+        train_and_test(name, config, folder, data_root, index)
+        curves.append(read_curve(folder / 'metrics.json', name, METRIC, trained_on))
+
+    print('\nTop-1 accuracy (%) by test resolution; * = trained on\n')
+    print(format_table(curves))
+    write_csv(curves, work_dir / 'top1_by_resolution.csv', METRIC)
+    picture = work_dir / 'top1_by_resolution.png'
+    plot_curves(curves, picture, 'top-1 accuracy (%)', 'Generated images: accuracy by test resolution')
+    print(f'\nPicture: {picture}')
+
+
+if __name__ == '__main__':
+    main()
