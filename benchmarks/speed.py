@@ -4,8 +4,8 @@
 
 timm's ViT has the same shape and none of the position embeddings; the literal ResFormer (literal_resformer)
 computes what this package computes. In every round the three run one after the other, in an order that turns,
-so that a machine that slows down slows all; ratios are medians over rounds of (other / ours), and above 1 mean
-that ours is faster. A training step is forward, loss (cross-entropy and scale consistency) and backward at
+so that a machine that slows down slows all; ratios are medians over rounds of (other / ours): above 1, ours
+is faster. A training step is forward, loss (cross-entropy and scale consistency) and backward at
 three resolutions. On a GPU: --device cuda --dtype bfloat16 --compile.
 """
 

@@ -83,7 +83,7 @@ MODEL_WRAPPERS = AdapterRegistry(
 DATASETS = AdapterRegistry(
     'dataset',
     parent=mmengine_registry.DATASETS,
-    locations=['resformer_mm.datasets'],
+    locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
     adapters={
         'ImageFolder': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
         'ImageNet': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
@@ -92,13 +92,13 @@ DATASETS = AdapterRegistry(
 DATA_SAMPLERS = AdapterRegistry(
     'data sampler',
     parent=mmengine_registry.DATA_SAMPLERS,
-    locations=['resformer_mm.datasets'],
+    locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
     adapters={},
 )
 TRANSFORMS = AdapterRegistry(
     'transform',
     parent=mmengine_registry.TRANSFORMS,
-    locations=['resformer_mm.datasets'],
+    locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
     adapters={
         'LoadImage': ('resformer_mm.datasets.transforms.loading', 'mmcv'),
         'MultiResolution': ('resformer_mm.datasets.transforms.multi_resolution', 'mmcv'),
@@ -108,7 +108,7 @@ TRANSFORMS = AdapterRegistry(
 FUNCTIONS = AdapterRegistry(
     'function',
     parent=mmengine_registry.FUNCTIONS,
-    locations=['resformer_mm.datasets'],
+    locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
     adapters={},
 )
 HOOKS = AdapterRegistry(

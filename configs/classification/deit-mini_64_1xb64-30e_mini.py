@@ -9,7 +9,7 @@ _base_ = 'resformer-mini_64_1xb64-30e_mini.py'
 
 model = dict(
     backbone=dict(
-        global_position=dict(_delete_=True, type='resformer_mm.LearnedPositionEmbedding', grid_size=64 // 8),
+        global_position=dict(type='resformer_mm.LearnedPositionEmbedding', grid_size=64 // 8),
         local_position=None,
     )
 )

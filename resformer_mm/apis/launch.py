@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -9,15 +12,22 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from resformer_mm.checkpoints import read_weights
 from resformer_mm.compat import prepare_mmaction
 
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config, of ``runner_type`` if it names one.
 
+    Checkpoint files that the config names are first read with ``weights_only=True``, because MMEngine itself
+    falls back to unpickling anything.
+
     Raises:
+        CheckpointError: a checkpoint is corrupt, or needs more than tensors and plain containers.
         ValueError: a launcher that needs GPUs on a machine without.
     """
+    for path in sorted(set(_checkpoint_files(cfg))):
+        read_weights(path)
     if cfg.get('default_scope') == 'mmaction':
         prepare_mmaction()
     if cfg.launcher != 'none' and get_device() == 'cpu':
@@ -42,3 +52,23 @@ def _set_up_cpu_processes(cfg: Config) -> None:
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
         **(cfg.get('model_wrapper_cfg') or {}),
     }
+
+
+def _checkpoint_files(cfg: Config) -> Iterator[str]:
+    """Yield the local checkpoint files that a run will load."""
+    if cfg.get('load_from'):
+        yield from _local(cfg.load_from)
+    pending = [cfg.model]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            if item.get('type') == 'Pretrained' and item.get('checkpoint'):
+                yield from _local(item['checkpoint'])
+            pending.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            pending.extend(item)
+
+
+def _local(path: str) -> Iterator[str]:
+    if '://' not in path and Path(path).is_file():
+        yield path

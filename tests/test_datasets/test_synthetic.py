@@ -62,7 +62,8 @@ def three_objects(seed: int = 0, extent: tuple[float, float] = (1.0, 1.0)):
 def test_classes_need_shape_and_texture():
     shapes, textures = zip(*(name.split('_') for name in CLASSES), strict=True)
     assert len(set(CLASSES)) == len(CLASSES) == 10
-    assert set(Counter(shapes).values()) == set(Counter(textures).values()) == {2}
+    assert set(Counter(shapes).values()) == {2}
+    assert sorted(Counter(textures).values()) == [1] * 6 + [2] * 2
 
 
 @pytest.mark.parametrize('shape', sorted(OUTLINES))
@@ -124,9 +125,7 @@ def test_the_object_stays_in_sight():
 
 def test_rendering_repeats_itself():
     for _ in range(2):
-        np.testing.assert_array_equal(
-            render_image(three_objects(), 96), render_image(three_objects(), 96)
-        )
+        np.testing.assert_array_equal(render_image(three_objects(), 96), render_image(three_objects(), 96))
     assert (render_image(three_objects(0), 96) != render_image(three_objects(1), 96)).any()
 
 
