@@ -1,8 +1,8 @@
 """Train a multi-resolution ResFormer and two baselines on generated images, and compare them by resolution.
 
 The baselines have the same size and see the same images as often: the same ResFormer on the largest
-resolution alone, and a DeiT with a learned, interpolated position table on that resolution. Everything runs through
-tools/train.py and tools/test.py; what is done already is not done again.
+resolution alone, and a DeiT with a learned, interpolated position table on that resolution. Everything
+runs through tools/train.py and tools/test.py; what is done already is not done again.
 """
 
 import argparse
