@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import resformer_mm  # noqa: F401  before mmpretrain: makes torchvision importable on a CPU-only torch
+
 GOLDEN = Path(__file__).parent / 'data' / 'official_d48_l2_h3_p16.npz'
 
 
