@@ -185,11 +185,17 @@ class ResFormer(BaseModule):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return one entry per out index, of the form that ``out_type`` names."""
-        outputs, grid = self.forward_tokens(image)
+        outputs, grid = self.forward_tokens(image, cls_only=self.out_type == 'cls_token')
         return tuple(self.format_output(tokens, grid) for tokens in outputs)
 
-    def forward_tokens(self, image: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
-        """Return the tokens ``(B, N, C)`` of every out index, and the token grid ``(H, W)``."""
+    def forward_tokens(self, image: Tensor, cls_only: bool = False) -> tuple[list[Tensor], tuple[int, int]]:
+        """Return the tokens ``(B, N, C)`` of every out index, and the token grid ``(H, W)``.
+
+        Args:
+            image: ``(B, C_in, h, w)``.
+            cls_only: whether of the last out index the class token suffices, N = 1: its block then computes
+                nothing that only patch tokens would receive.
+        """
         tokens, grid = self.patch_embed(image)
         position = self.global_position(grid)
         if position is not None:
@@ -203,10 +209,12 @@ class ResFormer(BaseModule):
         tokens = self.drop(tokens)
         outputs = []
         for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
+            is_last = index == self.out_indices[-1]
+            function = block.forward_cls if cls_only and is_last else block
             if self.with_cp and self.training:
-                tokens = checkpoint(block, tokens, grid, use_reentrant=False)
+                tokens = checkpoint(function, tokens, grid, use_reentrant=False)
             else:
-                tokens = block(tokens, grid)
+                tokens = function(tokens, grid)
             if index == self.num_layers - 1 and self.norm is not None:
                 tokens = self.norm(tokens)
             if index in self.out_indices:

@@ -98,7 +98,8 @@ class MultiResolutionClassifier(ImageClassifier):
         if self.consistency is None or self.consistency.target == 'logits':
             cls_score = self.head(self.extract_feat(image))
             return cls_score, None if self.consistency is None else cls_score
-        outputs, grid = self.backbone.forward_tokens(image)
+        cls_only = self.consistency.target == 'cls' and self.backbone.out_type == 'cls_token'
+        outputs, grid = self.backbone.forward_tokens(image, cls_only)
         feats = tuple(self.backbone.format_output(tokens, grid) for tokens in outputs)
         if self.with_neck:
             feats = self.neck(feats)

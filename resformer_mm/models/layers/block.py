@@ -78,5 +78,11 @@ class Block(BaseModule):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Return tokens of the same shape ``(B, N, C)``."""
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), grid))
+        return self._feed(tokens + self.drop_path(self.attn(self.norm1(tokens), grid)))
+
+    def forward_cls(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Return the class token alone, ``(B, 1, C)``, equal to the first token of :meth:`forward`."""
+        return self._feed(tokens[:, :1] + self.drop_path(self.attn.forward_cls(self.norm1(tokens), grid)))
+
+    def _feed(self, tokens: Tensor) -> Tensor:
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
