@@ -410,3 +410,28 @@ def test_image_smaller_than_a_patch(size: tuple[int, int]) -> None:
 def test_checkpoint_of_another_width(other: dict, strict: bool) -> None:
     with pytest.raises(ValueError, match='does not fit this backbone.*patch_embed.proj.weight'):
         build().load_state_dict(build(**other).state_dict(), strict=strict)
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('out_indices', [-1, (0, -1)])
+def test_class_token_output_is_the_first_raw_token_with_the_same_gradients(with_cp, out_indices):
+    arch = dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48)
+    models = {}
+    for out_type in ('raw', 'cls_token'):
+        torch.manual_seed(0)
+        models[out_type] = ResFormer(
+            arch=arch, patch_size=8, out_type=out_type, out_indices=out_indices, with_cp=with_cp
+        )
+        for index, parameter in enumerate(models[out_type].parameters()):
+            torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(index))
+    image = torch.randn(2, 3, 40, 24)
+    raw = [tokens[:, 0] for tokens in models['raw'](image)]
+    short = models['cls_token'](image)
+    sum(tokens.square().sum() for tokens in raw).backward()
+    sum(tokens.square().sum() for tokens in short).backward()
+    for expected, got in zip(raw, short, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    for (name, expected), got in zip(
+        models['raw'].named_parameters(), models['cls_token'].parameters(), strict=True
+    ):
+        torch.testing.assert_close(got.grad, expected.grad, atol=1e-4, rtol=1e-4, msg=name)
