@@ -18,13 +18,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import timm
 import torch
 from literal_resformer import LiteralResFormer
 from machine import describe_device
 from torch import Tensor, nn
 
 from resformer_mm.models import ResFormer, SmoothL1Consistency
+
+# After resformer_mm, which makes torchvision importable where its operators do not load.
+import timm  # isort: skip
 
 VARIANTS = {'tiny': 'vit_tiny_patch16_224', 'small': 'vit_small_patch16_224'}
 # resolutions of a step (inference runs at the first), batch for inference, batch for a step
