@@ -3,10 +3,10 @@
     python benchmarks/turn_by_turn_memory.py --out benchmarks/results/turn_by_turn_memory_cpu.csv
 
 ResFormer-S through the package's own classifiers and AdamW, resolutions 224, 160, 128: weights, gradients,
-optimiser state, images and activations. Each mode runs in a process of its own, once under PyTorch's profiler,
-which tells the most memory its allocator had given out (on a GPU: torch.cuda.max_memory_allocated), and once
-without it for the time and for the highest resident memory of the process, less what it held when everything was
-imported.
+optimiser state, images and activations. Each mode runs in a process of its own, once under PyTorch's
+profiler, which tells the most memory its allocator had given out (on a GPU: max_memory_allocated), and once
+without it for the time and for the highest resident memory of the process, less what it held when
+everything was imported.
 """
 
 from __future__ import annotations
