@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import pseudo_collate
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
@@ -60,6 +61,19 @@ def test_one_resolution_stays_one_tensor(stacked: bool) -> None:
     out = preprocessor()(dict(inputs=inputs, data_samples=samples()))
     torch.testing.assert_close(out['inputs'], normalised(batch), rtol=0, atol=1e-5)
     assert torch.equal(preprocessor()(dict(inputs=inputs))['inputs'], out['inputs'])  # without labels
+
+
+def test_pseudo_collated_resolutions_are_stacked() -> None:
+    batches = [images(size) for size in SIZES]
+    samples_of_a_loader = [
+        {'inputs': list(copies), 'data_samples': sample} for *copies, sample in zip(*batches, samples())
+    ]
+    data = pseudo_collate(samples_of_a_loader)
+    assert not isinstance(data['inputs'][0], Tensor)
+    out = preprocessor(num_classes=5)(data, training=True)
+    expected = preprocessor(num_classes=5)({'inputs': batches, 'data_samples': samples()}, training=True)
+    for got, wanted in zip(out['inputs'], expected['inputs'], strict=True):
+        assert torch.equal(got, wanted)
 
 
 def test_colours_stay_where_they_are_without_to_rgb() -> None:

@@ -47,12 +47,11 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
         if data_samples is not None:
             self._check_labels(data_samples)
         inputs = data['inputs']
-        if isinstance(inputs, Tensor):
-            copies = [inputs]
-        elif inputs[0].ndim == 3:  # not stacked by the collate function
-            copies = [_stack(inputs)]
-        else:
-            copies = list(inputs)
+        single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 3)
+        # Whatever the collate function left as a list of images is stacked here.
+        copies = [
+            copy if isinstance(copy, Tensor) else _stack(copy) for copy in ([inputs] if single else inputs)
+        ]
         first = super().forward({'inputs': copies[0], 'data_samples': data_samples}, training)
         data_samples = first['data_samples']
         copies[0] = first['inputs']
@@ -60,7 +59,6 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
             copies[index] = super().forward({'inputs': copies[index]})['inputs']
         if training and self.mix is not None:
             self._mix(copies, data_samples)
-        single = isinstance(inputs, Tensor) or inputs[0].ndim == 3
         return {'inputs': copies[0] if single else copies, 'data_samples': data_samples}
 
     def _mix(self, copies: list[Tensor], data_samples: list[DataSample]) -> None:
