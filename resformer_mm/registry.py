@@ -108,7 +108,11 @@ TRANSFORMS = AdapterRegistry(
 FUNCTIONS = AdapterRegistry(
     'function',
     parent=mmengine_registry.FUNCTIONS,
-    locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
+    locations=[
+        'resformer_mm.datasets.samplers',
+        'resformer_mm.datasets.collate',
+        'resformer_mm.cascade.confidence',
+    ],
     adapters={},
 )
 HOOKS = AdapterRegistry(

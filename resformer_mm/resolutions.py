@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 PLACEHOLDER = '{resolution}'
+# What evaluation pipelines of the libraries resize, crop and pad with, and the fields that hold a size.
+SIZE_FIELDS = {
+    'Resize': ('scale',),
+    'ResizeEdge': ('scale',),
+    'ResizeShortestEdge': ('scale',),
+    'FixScaleResize': ('scale',),
+    'CenterCrop': ('crop_size',),
+    'ThreeCrop': ('crop_size',),
+    'TenCrop': ('crop_size',),
+    'Pad': ('size',),
+}
 
 
 def check_resolutions(resolutions: Sequence[int], field: str, descending: bool = True) -> list[int]:
@@ -46,18 +58,69 @@ def fill_resolution(config: Any, resolution: int) -> Any:
 
 
 def pipeline_at_resolution(pipeline: Sequence[dict], resolution: int) -> list[dict]:
-    """Return a copy of an evaluation pipeline with the ``resolution`` of its transforms replaced.
+    """Return a copy of an evaluation pipeline of any of the libraries that works at another resolution.
+
+    If transforms have a field ``resolution``, such as ``resformer_mm.ResizeCenterCrop``, it is replaced. Else
+    the sizes of all resizing, cropping and padding transforms are scaled alike, so that the short side of the
+    last crop, or of the resize where nothing is cropped, becomes the resolution: ``ResizeEdge(256)`` with
+    ``CenterCrop(224)`` becomes 293 and 256 at 256, ``Resize((2048, 512))`` becomes (1024, 256).
 
     Raises:
-        ValueError: no transform has a field ``resolution``.
+        ValueError: the resolution is not a positive integer, or no transform has a size.
     """
+    check_resolutions([resolution], 'resolution')
     pipeline = copy.deepcopy(list(pipeline))
-    if not _set_resolution(pipeline, resolution):
+    if _set_resolution(pipeline, resolution):
+        return pipeline
+    sizes = [(transform, name) for transform in _transforms(pipeline) for name in _size_fields(transform)]
+    crops = [short_side(transform[name]) for transform, name in sizes if name == 'crop_size']
+    others = [short_side(transform[name]) for transform, name in sizes]
+    if not sizes:
         raise ValueError(
-            'no transform of the evaluation pipeline has a `resolution` field, so it cannot be evaluated at '
-            'another one: use e.g. dict(type="resformer_mm.ResizeCenterCrop", resolution=224) in it'
+            'no transform of the evaluation pipeline has a `resolution` field, nor is there a resize or '
+            'crop to a fixed size, so it cannot be evaluated at another resolution: use e.g. '
+            'dict(type="resformer_mm.ResizeCenterCrop", resolution=224) in it'
         )
+    factor = Fraction(resolution, (crops or others)[-1])
+    for transform, name in sizes:
+        transform[name] = _scaled(transform[name], factor)
     return pipeline
+
+
+def short_side(size: int | Sequence[int]) -> int:
+    """Return the smaller of the sides that are given; -1 and None leave a side open."""
+    sides = [size] if isinstance(size, int) else size
+    return min(side for side in sides if _is_length(side))
+
+
+def _scaled(size: Any, factor: Fraction) -> Any:
+    if isinstance(size, (list, tuple)):
+        return tuple(_scaled(side, factor) for side in size)
+    return max(1, round(size * factor)) if _is_length(size) else size
+
+
+def _is_length(side: Any) -> bool:
+    return isinstance(side, int) and not isinstance(side, bool) and side > 0
+
+
+def _transforms(config: Any) -> Iterator[dict]:
+    """Yield the configs of all transforms, nested ones included, in order."""
+    if isinstance(config, dict):
+        if 'type' in config:
+            yield config
+        config = list(config.values())
+    if isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _transforms(value)
+
+
+def _size_fields(transform: dict) -> Iterator[str]:
+    """Yield the fields of a transform that hold a size in pixels."""
+    kind = str(transform['type']).rpartition('.')[2]
+    for name in SIZE_FIELDS.get(kind, ()):
+        size = transform.get(name)
+        if _is_length(size) or (isinstance(size, (list, tuple)) and any(map(_is_length, size))):
+            yield name
 
 
 def _set_resolution(config: Any, resolution: int) -> int:

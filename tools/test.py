@@ -2,13 +2,16 @@
 
 import argparse
 import os
+import sys
+from pathlib import Path
 
 import mmengine
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 
-from resformer_mm.apis import build_runner, make_test_config
+from resformer_mm.apis import build_runner, check_whole, make_test_config
+from resformer_mm.checkpoints import CheckpointError, read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,7 +63,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Test."""
     args = parse_args()
-    runner = build_runner(args.run_config)
+    try:
+        runner = build_runner(args.run_config)
+        if Path(args.checkpoint).is_file():  # else it is a URL, which MMEngine fetches
+            check_whole(runner.model, read_weights(args.checkpoint))
+    except CheckpointError as error:
+        sys.exit(f'error: {error}')
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()

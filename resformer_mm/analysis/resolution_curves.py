@@ -7,6 +7,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = 'osD^vP*X'
 
 
 @dataclass
@@ -80,7 +86,14 @@ def plot_curves(curves: Sequence[ResolutionCurve], path: str | Path, ylabel: str
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for curve, marker in zip(curves, 'osD^vP*X' * len(curves)):
+    draw_curves(curves, axes, ylabel)
+    axes.set_title(title)
+    figure.savefig(path, dpi=150)
+
+
+def draw_curves(curves: Sequence[ResolutionCurve], axes: Axes, ylabel: str) -> None:
+    """Draw the curves into matplotlib axes."""
+    for curve, marker in zip(curves, MARKERS * len(curves)):
         x, y = list(curve.values), list(curve.values.values())
         (line,) = axes.plot(x, y, marker=marker, markerfacecolor='white', label=curve.name)
         trained = [resolution for resolution in x if resolution in curve.trained_on]
@@ -88,9 +101,7 @@ def plot_curves(curves: Sequence[ResolutionCurve], path: str | Path, ylabel: str
         axes.plot(trained, at_trained, marker=marker, linestyle='', color=line.get_color())
     axes.set_xlabel('test resolution (pixels); filled: trained on')
     axes.set_ylabel(ylabel)
-    axes.set_title(title)
     axes.set_xticks(sorted({resolution for curve in curves for resolution in curve.values}))
     axes.tick_params(axis='x', labelsize=8)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)

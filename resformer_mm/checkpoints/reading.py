@@ -29,12 +29,14 @@ class Weights:
         key: entry of the file that holds the tensors, or '' if the file is the bare state dict.
         state: name -> tensor, in the order of the file.
         notes: what the reader should know, e.g. which entries of the file were left aside.
+        dataset_meta: what a training run noted of its data set, e.g. ``classes``.
     """
 
     path: Path
     key: str
     state: dict[str, Tensor]
     notes: list[str] = field(default_factory=list)
+    dataset_meta: dict = field(default_factory=dict)
 
 
 def read_weights(path: str | Path, key: str | None = None) -> Weights:
@@ -50,8 +52,7 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
 
     Raises:
         CheckpointError: the file is missing, corrupt, no checkpoint, has no such entry, or needs
-            more
-            than tensors and plain containers.
+            more than tensors and plain containers.
     """
     path = Path(path)
     content = _load(path)
@@ -79,7 +80,9 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
     if any(name.startswith('module.') for name in state):
         state = {name.removeprefix('module.'): value for name, value in state.items()}
         notes.append("prefix 'module.' (DistributedDataParallel or weight averaging) taken off the names")
-    return Weights(path, key, state, notes)
+    meta = content.get('meta')
+    dataset_meta = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    return Weights(path, key, state, notes, dict(dataset_meta or {}))
 
 
 def _choose_key(path: Path, content: Mapping, key: str | None) -> str:

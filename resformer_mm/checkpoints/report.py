@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .reading import CheckpointError
@@ -51,12 +51,12 @@ class Report:
         complaints = []
         if self.unexplained_missing and not allow_missing:
             complaints.append(
-                f'the checkpoint lacks {_some(self.unexplained_missing)}: take a complete one, or '
+                f'the checkpoint lacks {some_names(self.unexplained_missing)}: take a complete one, or '
                 'allow it (--allow-missing, allow_missing=True): these keep their initialisation'
             )
         if self.unexplained_unexpected and not allow_unexpected:
             complaints.append(
-                f'the model has no place for {_some(self.unexplained_unexpected)}: take a '
+                f'the model has no place for {some_names(self.unexplained_unexpected)}: take a '
                 'checkpoint of this model, or allow it (--allow-unexpected, '
                 'allow_unexpected=True): these are dropped'
             )
@@ -112,5 +112,7 @@ def _resizable(name: str, shape: Shape, wanted: Shape) -> bool:
     return name.endswith('global_position.table') and shape[::2] == wanted[::2] and len(shape) == 3
 
 
-def _some(names: list[str]) -> str:
+def some_names(names: Collection[str]) -> str:
+    """Return the first four names, and how many more there are."""
+    names = list(names)
     return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')

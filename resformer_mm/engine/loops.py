@@ -18,9 +18,9 @@ from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution
 class MultiResolutionEvaluation:
     """What the validation and the test loop share: one data loader per resolution, metrics named by it.
 
-    The resolution is set in every transform of the dataset's pipeline that has a ``resolution`` field, such
-    as ``resformer_mm.ResizeCenterCrop``. Metrics come out as ``224/accuracy/top1``, and as their mean over
-    the resolutions, ``mean/accuracy/top1``.
+    The resolution is applied to the dataset's pipeline by
+    :func:`~resformer_mm.resolutions.pipeline_at_resolution`. Metrics come out as ``224/accuracy/top1``, and
+    as their mean over the resolutions, ``mean/accuracy/top1``.
 
     Args:
         runner: the runner.
@@ -31,7 +31,7 @@ class MultiResolutionEvaluation:
 
     Raises:
         TypeError: ``dataloader`` is not a config.
-        ValueError: no or bad resolutions, or a pipeline in which nothing has a ``resolution``.
+        ValueError: no or bad resolutions, or a pipeline in which nothing has a size.
     """
 
     def __init__(
@@ -57,27 +57,31 @@ class MultiResolutionEvaluation:
             )
         super().__init__(runner, self.loaders[self.resolutions[0]], evaluator, fp16=fp16)
 
+    def evaluate_at(self, resolution: int) -> dict[str, float]:
+        """Run the evaluation at one of the resolutions; return its metrics under their own names."""
+        print_log(f'Evaluating at resolution {resolution}', logger='current')
+        outputs = list(self._outputs())
+        for holder, attribute, path in outputs:
+            setattr(holder, attribute, _path_at(path, resolution))
+        self.dataloader = self.loaders[resolution]
+        for index, batch in enumerate(self.dataloader):
+            self.run_iter(index, batch)
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        for holder, attribute, path in outputs:
+            setattr(holder, attribute, path)
+        return metrics
+
     def _evaluate(self) -> dict[str, float]:
         """Run all resolutions; return their metrics and the means."""
-        outputs = list(self._outputs())
         metrics: dict[str, float] = {}
         names: dict[str, list[float]] = {}
         for resolution in self.resolutions:
-            print_log(f'Evaluating at resolution {resolution}', logger='current')
-            for holder, attribute, path in outputs:
-                setattr(holder, attribute, _path_at(path, resolution))
-            self.dataloader = self.loaders[resolution]
-            for index, batch in enumerate(self.dataloader):
-                self.run_iter(index, batch)
-            result = self.evaluator.evaluate(len(self.dataloader.dataset))
-            for name, value in result.items():
+            for name, value in self.evaluate_at(resolution).items():
                 metrics[f'{resolution}/{name}'] = value
                 if isinstance(value, (int, float)):
                     names.setdefault(name, []).append(float(value))
         for name, values in names.items():
             metrics[f'mean/{name}'] = sum(values) / len(values)
-        for holder, attribute, path in outputs:
-            setattr(holder, attribute, path)
         return metrics
 
     def _outputs(self) -> Iterator[tuple[object, str, str]]:

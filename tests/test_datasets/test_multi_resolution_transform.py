@@ -235,6 +235,6 @@ def test_a_nested_pipeline_at_another_resolution() -> None:
 
 
 def test_a_pipeline_without_a_resolution() -> None:
-    pipeline = [dict(type='LoadImage'), dict(type='Resize', scale=64), dict(meta=dict(resolution=64))]
+    pipeline = [dict(type='LoadImage'), dict(type='RandomFlip', prob=0.5), dict(meta=dict(resolution=64))]
     with pytest.raises(ValueError, match='`resolution` field.*ResizeCenterCrop'):
         pipeline_at_resolution(pipeline, 96)

@@ -271,9 +271,16 @@ def test_a_checkpoint_of_another_width(trained: Path, data: Path, tmp_path: Path
     options = ['model.backbone.arch.embed_dims=48', 'model.head.in_channels=48']
     fail(
         run_tool(*command, '--cfg-options', *options, data=data, cwd=tmp_path),
-        'the checkpoint does not fit this backbone',
-        '(32, 3, 16, 16) there and (48, 3, 16, 16) here',
-        'backbone.arch',
+        'epoch_2.pth does not fit',
+        'backbone.cls_token is (1, 1, 32), the model wants (1, 1, 48)',
+    )
+
+
+def test_a_checkpoint_of_other_classes(trained: Path, data: Path, tmp_path: Path) -> None:
+    command = [TEST, trained / 'small.py', trained / 'run' / 'epoch_2.pth', '--work-dir', tmp_path]
+    fail(
+        run_tool(*command, '--cfg-options', 'model.head.num_classes=7', data=data, cwd=tmp_path),
+        'head.fc.weight is (10, 32), the model wants (7, 32)',
     )
 
 

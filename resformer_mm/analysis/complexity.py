@@ -1,0 +1,185 @@
+"""How much a forward pass computes: multiply-adds and parameters, per module, operator and part."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.analysis import FlopAnalyzer, parameter_count
+from mmengine.analysis.jit_handles import get_shape
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from resformer_mm.models.backbones import ResFormer
+from resformer_mm.models.layers import MLP, Attention, GlobalPosition, LocalPosition, PatchEmbed
+
+ATTENTION = 'aten::scaled_dot_product_attention'
+
+# One or a few operations per element and no weights: left out of the count, as upstream leaves out its own
+# list of them. What is neither here, nor there, nor counted is reported.
+_ELEMENTWISE = """
+abs add add_ clamp_max clamp_min clone cos cumsum div div_ elu exp expand_as feature_dropout floor_ gelu
+hardsigmoid hardswish hardswish_ le leaky_relu leaky_relu_ log log2 log_softmax logical_and logical_not lt
+maximum mean meshgrid minimum mul mul_ ne neg new_ones ones_like pad pow prod reciprocal reflection_pad2d
+repeat repeat_interleave rsqrt rsub sigmoid sigmoid_ silu silu_ sin softmax softplus sqrt sub sub_ sum tanh
+unflatten where
+""".split()
+
+# Which part of a model the operators of a module belong to, where the module is of this project.
+_PARTS = {
+    PatchEmbed: 'patch embedding',
+    GlobalPosition: 'global position',
+    Attention: 'projections',
+    LocalPosition: 'local position',
+    MLP: 'MLP',
+}
+_OPERATOR_PARTS = {
+    'scaled_dot_product_attention': 'attention',
+    'layer_norm': 'normalisation',
+    'batch_norm': 'normalisation',
+    'group_norm': 'normalisation',
+    'instance_norm': 'normalisation',
+}
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """The cost of one forward pass.
+
+    Attributes:
+        flops: multiply-adds, one multiplication with its addition counting as one.
+        parameters: numbers in all parameters of the model, whether the pass uses them or not.
+        by_module: module name -> multiply-adds within it; '' is the model.
+        by_operator: operator -> multiply-adds.
+        by_part: part of the model -> multiply-adds, adding up to ``flops``: 'patch embedding', 'global
+            position', 'local position', 'attention' (the products Q K^T and A V), 'projections' (qkv and
+            output), 'MLP' and 'normalisation'; all else stands under the name of the model's child, e.g.
+            'backbone' or 'head'.
+        uncounted: operator -> how often it was met without being counted, elementwise ones aside.
+    """
+
+    flops: int
+    parameters: int
+    by_module: dict[str, int]
+    by_operator: dict[str, int]
+    by_part: dict[str, int]
+    uncounted: dict[str, int]
+
+
+def count_complexity(
+    model: nn.Module, inputs: Tensor | tuple[Tensor, ...], data_samples: Sequence[Any] | None = None
+) -> Complexity:
+    """Count the multiply-adds of one forward pass in evaluation mode, without preprocessing and losses.
+
+    A model of MMEngine runs as ``model(inputs, data_samples, mode='tensor')``, any other module as
+    ``model(*inputs)``. The convention is that of papers, fvcore and MMEngine, whose counters are used: a
+    multiply-add is one, a norm five per element, other elementwise work nothing. Attention is counted as
+    Q K^T and A V, of all keys where some are masked. What a model would keep from an earlier pass, such as
+    position maps, is counted in full. The model itself is left as it is.
+
+    Args:
+        model: the model, on any device.
+        inputs: images ``(B, C, H, W)``, or whatever the model takes, on its device; the values do not matter.
+        data_samples: one per image, for models that ask for them, such as two-stage detectors.
+    """
+    analyzer = analyze_flops(model, inputs, data_samples)
+    with torch.no_grad(), torch.random.fork_rng(_devices(model)):
+        by_module = analyzer.by_module()  # runs the pass
+    return Complexity(
+        flops=int(by_module['']),
+        parameters=parameter_count(model)[''],
+        by_module={name: int(count) for name, count in by_module.items()},
+        by_operator={name: int(count) for name, count in analyzer.by_operator().items()},
+        by_part=_split(model, analyzer.by_module_and_operator()),
+        uncounted=dict(analyzer.unsupported_ops()),
+    )
+
+
+def analyze_flops(
+    model: nn.Module, inputs: Tensor | tuple[Tensor, ...], data_samples: Sequence[Any] | None = None
+) -> FlopAnalyzer:
+    """Return MMEngine's analyzer of a copy of the model, in evaluation mode, with what it lacks added.
+
+    Its tables (:func:`mmengine.analysis.complexity_stats_table`, ``complexity_stats_str``) take it as it is.
+    The arguments are those of :func:`count_complexity`.
+    """
+    # A copy, as tracing hangs hooks on the modules, and maps kept from an earlier pass would be left out.
+    traced = copy.deepcopy(model).eval()
+    forward = traced.forward
+    if isinstance(model, BaseModel):
+        forward = partial(forward, data_samples=data_samples, mode='tensor')
+        if getattr(
+            model, 'with_cls_head', False
+        ):  # recognizers of mmaction2 stop after the backbone otherwise
+            forward = partial(forward, stage='head')
+    elif data_samples is not None:
+        raise ValueError(f'data_samples are for models of MMEngine, {type(model).__name__} is none')
+    traced.forward = lambda *args: tuple(_tensors(forward(*args)))
+    analyzer = FlopAnalyzer(traced, inputs if isinstance(inputs, Tensor) else tuple(inputs))
+    analyzer.set_op_handle(**{ATTENTION: _count_attention, 'aten::baddbmm': _count_baddbmm})
+    analyzer.set_op_handle(**{f'aten::{name}': None for name in _ELEMENTWISE})
+    return analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """Return the tensors of a nested output, which is all that a trace may return."""
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    elif hasattr(output, 'all_items'):  # a data element of MMEngine
+        output = [value for _, value in output.all_items()]
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return [tensor for item in output for tensor in _tensors(item)]
+    return []
+
+
+def _count_attention(inputs: list, outputs: list) -> int:
+    """Q K^T and A V of ``(..., N_q, d)``, ``(..., N_k, d)`` and ``(..., N_k, d_v)``."""
+    query, key, value = (get_shape(tensor) for tensor in inputs[:3])
+    return math.prod(get_shape(outputs[0])[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def _count_baddbmm(inputs: list, outputs: list) -> int:
+    return math.prod(get_shape(outputs[0])) * get_shape(inputs[1])[-1]
+
+
+def _devices(model: nn.Module) -> list[torch.device]:
+    return sorted({p.device for p in model.parameters() if p.device.type == 'cuda'}, key=str)
+
+
+def _split(model: nn.Module, counts: Mapping[str, Counter]) -> dict[str, int]:
+    """Return part -> multiply-adds; each operator belongs to the innermost module that ran it."""
+    own = {name: Counter(count) for name, count in counts.items()}
+    for name, count in counts.items():
+        if name:
+            own[name.rpartition('.')[0]].subtract(count)
+    parts: Counter = Counter()
+    for name, count in own.items():
+        for operator, flops in count.items():
+            parts[_part(model, name, operator)] += int(flops)
+    order = dict.fromkeys((*_PARTS.values(), *_OPERATOR_PARTS.values(), *parts))
+    return {part: parts[part] for part in order if parts[part]}
+
+
+def _part(model: nn.Module, name: str, operator: str) -> str:
+    if operator in _OPERATOR_PARTS:
+        return _OPERATOR_PARTS[operator]
+    ancestor = name
+    while True:
+        module = model.get_submodule(ancestor)
+        for kind, part in _PARTS.items():
+            if isinstance(module, kind):
+                return part
+        # The last block may compute the class token alone, by method: its qkv then belongs to no module.
+        if isinstance(module, ResFormer) and ancestor == name and operator == 'linear':
+            return 'projections'
+        if not ancestor:
+            return name.partition('.')[0] or type(model).__name__
+        ancestor = ancestor.rpartition('.')[0]

@@ -1,0 +1,28 @@
+"""How sure a model is of a prediction, from its class scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from resformer_mm.registry import FUNCTIONS
+
+
+@FUNCTIONS.register_module()
+def max_probability(scores: Tensor) -> Tensor:
+    """Return the largest of the class probabilities ``(..., classes)``, in [0, 1]."""
+    return scores.amax(-1)
+
+
+@FUNCTIONS.register_module()
+def margin(scores: Tensor) -> Tensor:
+    """Return by how much the first class probability of ``(..., classes)`` exceeds the second, in [0, 1]."""
+    first, second = scores.topk(2, dim=-1).values.unbind(-1)
+    return first - second
+
+
+@FUNCTIONS.register_module()
+def negative_entropy(scores: Tensor) -> Tensor:
+    """Return one minus the entropy of class probabilities ``(..., classes)`` over its maximum, in [0, 1]."""
+    classes = scores.shape[-1]
+    return 1 + torch.special.xlogy(scores, scores).sum(-1) / torch.log(torch.tensor(float(classes)))

@@ -1,0 +1,106 @@
+"""Fitting a cascade to a validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from resformer_mm.cascade import Fit, Operation, Outcomes, choose, cross_fit, fit_frontier
+
+from .measure import ModelUnderTest
+from .record import SweepError
+
+
+@dataclass(frozen=True)
+class FittedCascade:
+    """A cascade, and what it is worth.
+
+    Attributes:
+        fit: the cascade, with what it does on the samples it was fitted to.
+        unseen: what cascades fitted to one half of the samples for the same cost do on the other half.
+        outcomes: what became of every sample at every resolution, and the cost of each resolution.
+    """
+
+    fit: Fit
+    unseen: Operation
+    outcomes: Outcomes
+
+    def singles(self) -> dict[int, Operation]:
+        """Return what each resolution does alone."""
+        accuracy = self.outcomes.correct.mean(axis=1)
+        return {
+            resolution: Operation(float(accuracy[row]), float(self.outcomes.cost[row]), (1.0,))
+            for row, resolution in enumerate(self.outcomes.resolutions)
+        }
+
+
+def collect_outcomes(
+    model: ModelUnderTest, resolutions: Sequence[int], cost: str, done: Callable[[int], None] = lambda r: None
+) -> Outcomes:
+    """Evaluate a model at every resolution.
+
+    Args:
+        model: the model.
+        resolutions: in pixels.
+        cost: 'gflops' or 'latency_ms', the median of the calls.
+        done: called with every resolution that is finished.
+
+    Raises:
+        SweepError: the predictions have no class scores or labels.
+    """
+    confidence, correct, costs = [], [], []
+    for resolution in sorted(resolutions):
+        model.evaluate(resolution)
+        outcomes = model.outcome_metric.outcomes
+        if outcomes is None:
+            raise SweepError(
+                'no cascade can be fitted: the predictions have no class scores, or the samples no labels'
+            )
+        confidence.append(outcomes[0])
+        correct.append(outcomes[1])
+        if cost == 'gflops':
+            costs.append(model.count_flops(resolution) / 1e9)
+        else:
+            costs.append(1e3 * float(np.median(model.time_calls(resolution))))
+        done(resolution)
+    return Outcomes(tuple(sorted(resolutions)), np.stack(confidence), np.stack(correct), np.array(costs))
+
+
+def fit_cascade(
+    outcomes: Outcomes,
+    confidence: str,
+    max_stages: int,
+    target_accuracy: float | None = None,
+    target_cost: float | None = None,
+) -> FittedCascade:
+    """Fit a cascade to a target accuracy, a fraction, or to a mean cost of a sample.
+
+    Raises:
+        ValueError: no cascade meets the target, or not exactly one target is given.
+    """
+    front = fit_frontier(outcomes, confidence, max_stages)
+    fit = choose(front, target_accuracy, target_cost)
+    (unseen,) = cross_fit(
+        outcomes, [max(fit.operation.cost, float(outcomes.cost.min()))], confidence, max_stages
+    )
+    return FittedCascade(fit, unseen, outcomes)
+
+
+def write_cascade_config(path: Path, config: str, checkpoint: str, fitted: FittedCascade, unit: str) -> None:
+    """Write a config that adds the cascade to another config; ``unit`` is that of the cost.
+
+    Raises:
+        FileNotFoundError: the folder of the file does not exist.
+    """
+    operation = fitted.fit.operation
+    text = (
+        f'"""{Path(config).name} with a cascade fitted to its validation split.\n\n'
+        f'There, {Path(checkpoint).name} has accuracy {operation.accuracy:.4f} at a mean cost of '
+        f'{operation.cost:.4g} {unit}.\n"""\n\n'
+        f'_base_ = {str(Path(config).resolve())!r}\n\n'
+        f'cascade = {fitted.fit.rule.as_config()!r}\n'
+    )
+    path.write_text(text)

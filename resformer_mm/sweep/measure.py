@@ -1,0 +1,208 @@
+"""Measuring one model at one resolution: metrics, operations, memory and time."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.runner import autocast
+
+from resformer_mm.analysis.complexity import count_complexity
+from resformer_mm.analysis.memory import peak_memory
+from resformer_mm.apis import build_runner, check_whole, enter_scope, make_test_config
+from resformer_mm.cascade import OutcomeMetric
+from resformer_mm.checkpoints import read_weights
+
+from .record import fingerprint
+
+# One visit times calls for so long, within these numbers of calls, after warming up.
+VISIT_SECONDS = 0.3
+CALLS = (3, 30)
+WARM_UP = 2
+
+
+class _AfterBatch(Hook):
+    """Calls back after every evaluated batch, for the progress bar."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
+
+    def after_test_iter(self, *args, **kwargs) -> None:
+        self.callback()
+
+
+class ModelUnderTest:
+    """A model of any task, with the data loaders of its config at several resolutions.
+
+    Args:
+        config: config file.
+        checkpoint: checkpoint file.
+        resolutions: test resolutions in pixels.
+        work_dir: folder of MMEngine's log.
+        amp: mixed precision.
+        batch_size: samples of one timed call.
+        num_batches: different batches that times and operations are averaged over, taken evenly from the
+            test set.
+        cfg_options: overrides of the config.
+        split: 'test' or 'val', whose data loader and evaluator of the config are used.
+        confidence: name of the confidence that outcomes hold, see :class:`~resformer_mm.cascade.CascadeRule`.
+        after_batch: called after every evaluated batch.
+
+    Raises:
+        FileNotFoundError: the config or the checkpoint does not exist.
+        CheckpointError: the checkpoint cannot be read, or does not fit the model.
+        ValueError: the config has nothing to evaluate on, or a pipeline without sizes.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        checkpoint: str,
+        resolutions: Sequence[int],
+        work_dir: Path,
+        amp: bool = False,
+        batch_size: int = 1,
+        num_batches: int = 8,
+        cfg_options: dict | None = None,
+        split: str = 'test',
+        confidence: str = 'max_probability',
+        after_batch: Callable[[], None] = lambda: None,
+    ) -> None:
+        options = dict(show=False, show_dir=None, tta=False, launcher='none', cfg_options=cfg_options)
+        paths = dict(config=config, checkpoint=checkpoint, work_dir=str(work_dir))
+        self.cfg = make_test_config(Namespace(**paths, **options, amp=amp, resolutions=resolutions))
+        if split == 'val':
+            if self.cfg.get('val_dataloader') is None or self.cfg.get('val_evaluator') is None:
+                raise ValueError(f'{config} has no `val_dataloader` and `val_evaluator`')
+            self.cfg.test_dataloader = self.cfg.val_dataloader
+            self.cfg.test_evaluator = self.cfg.val_evaluator
+        self.fingerprint = fingerprint(_what_matters(self.cfg), checkpoint)
+        self.cfg.log_level = 'WARNING'
+        self.cfg.experiment_name = f'sweep-{work_dir.name}-{self.fingerprint[:8]}'
+        weights = read_weights(checkpoint)
+        self.runner = build_runner(self.cfg)
+        check_whole(self.runner.model, weights)
+        self.loop = self.runner.test_loop
+        self.runner.register_hook(_AfterBatch(after_batch), priority='VERY_LOW')
+        self.outcome_metric = OutcomeMetric(confidence)
+        self.loop.evaluator.metrics.append(self.outcome_metric)
+        self.runner.call_hook('before_run')
+        self.runner.load_or_resume()
+        self.model = self.runner.model.eval()
+        self.amp, self.batch_size, self.num_batches = amp, batch_size, num_batches
+        self._batches: tuple[int, list] | None = None
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the test set."""
+        return len(next(iter(self.loop.loaders.values())).dataset)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def num_evaluated_batches(self, resolution: int) -> int:
+        """Return how many batches an evaluation at a resolution runs."""
+        return len(self.loop.loaders[resolution])
+
+    def evaluate(self, resolution: int) -> dict[str, float]:
+        """Return the metrics of the config's evaluator at a resolution.
+
+        How sure and how right every prediction was stands in ``outcome_metric.outcomes`` afterwards, if the
+        predictions have class scores.
+        """
+        enter_scope(self.cfg)
+        for event in ('before_test', 'before_test_epoch'):
+            self.runner.call_hook(event)
+        self.model.eval()
+        metrics = self.loop.evaluate_at(resolution)
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return {name: float(value) for name, value in metrics.items() if np.isscalar(value)}
+
+    def count_flops(self, resolution: int) -> float:
+        """Return the multiply-adds of one sample, the mean over the sampled batches."""
+        counts = []
+        with torch.no_grad():
+            for batch in self._sampled(resolution):
+                data = self.model.data_preprocessor(batch, training=False)
+                counted = count_complexity(self.model, data['inputs'], data.get('data_samples'))
+                counts.append(counted.flops / self.batch_size)
+                if _same_size(self._sampled(resolution)):
+                    break  # every batch costs the same
+        return float(np.mean(counts))
+
+    def peak_memory(self, resolution: int) -> int:
+        """Return the bytes that predicting one batch allocates at its peak, the most over the batches."""
+        batches = self._sampled(resolution)
+        return max(
+            peak_memory(lambda batch=batch: self._predict(batch), get_device())
+            for batch in (batches[:1] if _same_size(batches) else batches)
+        )
+
+    def time_calls(self, resolution: int) -> list[float]:
+        """Return seconds per sample of calls in a row: normalisation, forward pass and post-processing.
+
+        Reading and resizing images is left out.
+        """
+        batches = self._sampled(resolution)
+        enter_scope(self.cfg)
+        for index in range(WARM_UP):
+            self._predict(batches[index % len(batches)])
+        calls: list[float] = []
+        start = time.perf_counter()
+        while len(calls) < CALLS[0] or (
+            len(calls) < CALLS[1] and time.perf_counter() - start < VISIT_SECONDS
+        ):
+            batch = batches[len(calls) % len(batches)]
+            _wait()
+            began = time.perf_counter()
+            self._predict(batch)
+            _wait()
+            calls.append((time.perf_counter() - began) / self.batch_size)
+        return calls
+
+    @torch.no_grad()
+    def _predict(self, batch: dict) -> None:
+        with autocast(enabled=self.amp):
+            self.model.test_step(batch)
+
+    def _sampled(self, resolution: int) -> list[dict]:
+        """Return batches of the test set at a resolution, kept until another one is asked for."""
+        if self._batches is None or self._batches[0] != resolution:
+            loader = self.loop.loaders[resolution]
+            number = min(self.num_batches * self.batch_size, len(loader.dataset))
+            number = max(1, number // self.batch_size) * self.batch_size
+            indices = np.linspace(0, len(loader.dataset) - 1, number).round().astype(int).tolist()
+            samples = [loader.dataset[index] for index in indices]
+            size = self.batch_size
+            batches = [loader.collate_fn(samples[i : i + size]) for i in range(0, number, size)]
+            self._batches = (resolution, batches)
+        return self._batches[1]
+
+
+def _same_size(batches: list[dict]) -> bool:
+    shapes = {
+        tuple(tuple(value.shape) for value in (inputs if isinstance(inputs, (list, tuple)) else [inputs]))
+        for inputs in (batch['inputs'] for batch in batches)
+    }
+    return len(shapes) == 1
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _what_matters(cfg: Config) -> str:
+    """Return the text of the settings that metrics and costs depend on."""
+    fields = ('model', 'test_dataloader', 'test_evaluator')
+    return Config({name: cfg.get(name) for name in fields}).pretty_text

@@ -1,0 +1,30 @@
+"""A sweep as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from .summary import Summary
+
+
+def write_page(summary: Summary, path: Path, title: str) -> None:
+    """Write the page: curves, Pareto front, sortable table, and the recommendation for a budget typed in.
+
+    Raises:
+        ImportError: plotly or jinja2 is missing.
+    """
+    try:
+        import jinja2
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ImportError(
+            f"the HTML page needs {error.name!r}: install it with `pip install 'resformer-mm[analysis]'`"
+        ) from error
+    template = files(__package__).joinpath('page.html').read_text(encoding='utf-8')
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    # Inside a script element only `</` could end the data early.
+    data = json.dumps(summary.as_json()).replace('</', '<\\/')
+    page = environment.from_string(template).render(title=title, plotly=get_plotlyjs(), data=data)
+    path.write_text(page, encoding='utf-8')

@@ -1,0 +1,80 @@
+"""A sweep as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
+from resformer_mm.analysis.resolution_curves import MARKERS, ResolutionCurve, draw_curves
+
+from .summary import COSTS, Summary
+
+
+def draw_picture(summary: Summary, path: Path) -> None:
+    """Draw the first metric against resolution, latency and GFLOPs as a PNG.
+
+    The Pareto front over all single resolutions is a grey line behind the points; cascades are dashed.
+    """
+    metric = summary.metrics[0]
+    figure = Figure(figsize=(16, 4.8), layout='constrained')
+    FigureCanvasAgg(figure)
+    first, *others = figure.subplots(1, 3)
+    names = list(dict.fromkeys(row.model for row in summary.rows))
+    curves = []
+    for name in names:
+        rows = [row for row in summary.rows if row.model == name]
+        values = {row.resolution: row.metrics[metric] for row in rows}
+        curves.append(ResolutionCurve(name, values, [row.resolution for row in rows if row.trained]))
+    draw_curves(curves, first, metric)
+    first.set_title('by test resolution')
+    for axes, cost_name in zip(others, ('latency_ms', 'gflops')):
+        _draw_cost(summary, axes, metric, cost_name, names)
+    told = ', '.join(f'{name} {value}' for name, value in summary.conditions.items())
+    figure.supxlabel(told, fontsize=8, color='grey')
+    figure.savefig(path, dpi=150)
+
+
+def _draw_cost(summary: Summary, axes: Axes, metric: str, cost_name: str, names: list[str]) -> None:
+    front = [summary.rows[index] for index in summary.front(metric, cost_name)]
+    x, y = [getattr(row, cost_name) for row in front], [row.metrics[metric] for row in front]
+    axes.plot(x, y, color='0.8', linewidth=7, solid_capstyle='round', zorder=0, label='Pareto front')
+    for number, name in enumerate(names):
+        colour, marker = f'C{number}', MARKERS[number % len(MARKERS)]
+        rows = [row for row in summary.rows if row.model == name]
+        axes.plot(
+            [getattr(row, cost_name) for row in rows],
+            [row.metrics[metric] for row in rows],
+            color=colour,
+            marker=marker,
+            markerfacecolor='white',
+            label=name,
+        )
+        cascades = [
+            row
+            for row in summary.cascades
+            if (row.model, row.cost_name, row.metric) == (name, cost_name, metric)
+        ]
+        if cascades:
+            cascades.sort(key=lambda row: row.cost)
+            x, y = [row.cost for row in cascades], [row.value for row in cascades]
+            axes.plot(x, y, color=colour, linestyle='--', marker='.', alpha=0.7, label=f'{name}, cascade')
+    for row in front:
+        axes.annotate(
+            str(row.resolution),
+            (getattr(row, cost_name), row.metrics[metric]),
+            textcoords='offset points',
+            xytext=(3, -12),
+            fontsize=7,
+        )
+    axes.set_xscale('log')
+    for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.6)))
+    axes.set_xlabel(f'{COSTS[cost_name]}, logarithmic')
+    axes.set_ylabel(metric)
+    axes.set_title(f'by {COSTS[cost_name].partition(" ")[0]}')
+    axes.grid(alpha=0.3, which='both')
+    axes.legend(fontsize=8)

@@ -1,0 +1,204 @@
+"""From the record of a sweep to what tables, pictures and the page show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from resformer_mm.cascade import CascadeRule, Outcomes, choose, cross_fit, fit_frontier, load_outcomes
+
+from .pareto import pareto_front
+from .record import Point, SweepRecord, SweptModel
+from .run import outcome_path
+
+# Costs in the order of the page: field -> what axes call it.
+COSTS = {
+    'latency_ms': 'latency (ms per sample)',
+    'gflops': 'GFLOPs per sample (multiply-adds)',
+    'memory_mib': 'peak memory (MiB, without weights)',
+}
+# A cascade has no peak memory of its own: it is that of its largest resolution.
+CASCADE_COSTS = ('latency_ms', 'gflops')
+NUM_CASCADES = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model at one resolution.
+
+    Attributes:
+        model: name of the model.
+        resolution: test resolution in pixels.
+        trained: whether it was trained on this resolution.
+        metrics: what the evaluator says.
+        errors: standard errors of the metrics that are a fraction of right samples.
+        gflops: multiply-adds of one sample, in 10^9.
+        latency_ms: median time per sample.
+        latency_low, latency_high: tenth and ninetieth percentile of the time.
+        memory_mib: peak memory beyond the weights.
+        parameters: number of parameters.
+    """
+
+    model: str
+    resolution: int
+    trained: bool
+    metrics: dict[str, float]
+    errors: dict[str, float]
+    gflops: float
+    latency_ms: float
+    latency_low: float
+    latency_high: float
+    memory_mib: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class CascadeRow:
+    """A cascade of one model, fitted to a budget.
+
+    Attributes:
+        model: name of the model.
+        metric: the metric that ``value`` is of.
+        cost_name: the cost that was fitted to, of :data:`CASCADE_COSTS`.
+        value, cost: metric and mean cost on samples that did not take part in the fit (two halves).
+        rule: resolutions and thresholds, fitted to all samples.
+    """
+
+    model: str
+    metric: str
+    cost_name: str
+    value: float
+    cost: float
+    rule: CascadeRule
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that a report shows.
+
+    Attributes:
+        conditions: what the costs depend on.
+        samples: model -> samples it was evaluated on.
+        metrics: names of the metrics, the first one first.
+        rows: the measured points.
+        cascades: the fitted cascades.
+        notes: what is missing, and why.
+    """
+
+    conditions: dict
+    samples: dict[str, int]
+    metrics: list[str]
+    rows: list[Row]
+    cascades: list[CascadeRow]
+    notes: list[str]
+
+    def front(self, metric: str, cost_name: str) -> list[int]:
+        """Return the indices of the rows on the Pareto front."""
+        costs = [getattr(row, cost_name) for row in self.rows]
+        return pareto_front(costs, [row.metrics[metric] for row in self.rows])
+
+    def as_json(self) -> dict:
+        """Return plain data for the page, fronts included."""
+        cascades = [{**asdict(row), 'rule': row.rule.as_config()} for row in self.cascades]
+        fronts = {metric: {cost: self.front(metric, cost) for cost in COSTS} for metric in self.metrics}
+        return {**asdict(self), 'cascades': cascades, 'costs': COSTS, 'fronts': fronts}
+
+
+def summarise(record: SweepRecord, out_dir: Path, metric: str | None = None) -> Summary:
+    """Put everything together that was measured completely, and fit the cascades.
+
+    Args:
+        record: what was measured.
+        out_dir: folder of the sweep, for the outcomes of every sample.
+        metric: the metric that comes first; None keeps the order of the evaluator.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    names = record.metric_names()
+    if metric is not None:
+        if metric not in names:
+            raise ValueError(f'--metric {metric}: every model must have it; those are {names}')
+        names.insert(0, names.pop(names.index(metric)))
+    rows, cascades, notes = [], [], []
+    for model in record.models:
+        complete = {
+            r: p for r, p in model.sorted_points() if p.metrics and p.latency and p.peak_memory is not None
+        }
+        unfinished = [r for r, _ in model.sorted_points() if r not in complete]
+        if unfinished:
+            notes.append(f'{model.name}: not measured completely at {unfinished}, left out')
+        paths = {r: outcome_path(out_dir, model.name, r) for r in complete}
+        paths = {r: path for r, path in paths.items() if path.is_file()}
+        fraction = _fraction_metric(paths, complete, names)
+        rows += [_row(model, r, point, names, fraction) for r, point in complete.items()]
+        if fraction is None:
+            notes.append(
+                f'{model.name}: no cascade, its predictions have no class scores and labels to fit it to'
+            )
+        elif len(paths) >= 2:
+            cascades += _cascades(model, paths, complete, *fraction)
+    samples = {model.name: model.samples for model in record.models}
+    return Summary(record.conditions, samples, names, rows, cascades, notes)
+
+
+def _row(
+    model: SweptModel, resolution: int, point: Point, names: list[str], fraction: tuple[str, float] | None
+) -> Row:
+    errors = {}
+    if fraction is not None:
+        name, scale = fraction
+        part = point.metrics[name] / scale
+        errors[name] = scale * math.sqrt(part * (1 - part) / model.samples)
+    return Row(
+        model=model.name,
+        resolution=resolution,
+        trained=resolution in model.trained_on,
+        metrics={name: point.metrics[name] for name in names},
+        errors=errors,
+        gflops=point.gflops,
+        latency_ms=point.latency_ms(),
+        latency_low=point.latency_ms(0.1),
+        latency_high=point.latency_ms(0.9),
+        memory_mib=point.peak_memory / 2**20,
+        parameters=model.parameters,
+    )
+
+
+def _fraction_metric(
+    paths: dict[int, Path], points: dict[int, Point], names: list[str]
+) -> tuple[str, float] | None:
+    """Return the metric that is the fraction of right samples, and the value it has when all are right."""
+    if not paths:
+        return None
+    outcomes = load_outcomes(paths, dict.fromkeys(paths, 0.0))
+    right = outcomes.correct.mean(axis=1)
+    for name in names:
+        values = np.array([points[resolution].metrics[name] for resolution in outcomes.resolutions])
+        for scale in (1.0, 100.0):
+            if np.allclose(values, scale * right, rtol=0, atol=1e-3 * scale):
+                return name, scale
+    return None
+
+
+def _cascades(
+    model: SweptModel, paths: dict[int, Path], points: dict[int, Point], metric: str, scale: float
+) -> list[CascadeRow]:
+    result = []
+    for cost_name in CASCADE_COSTS:
+        cost = {r: points[r].gflops if cost_name == 'gflops' else points[r].latency_ms() for r in paths}
+        outcomes: Outcomes = load_outcomes(paths, cost)
+        front = fit_frontier(outcomes)
+        number = min(NUM_CASCADES, len(front))
+        chosen = np.linspace(0, len(front) - 1, number).round().astype(int)
+        budgets = [front[index].operation.cost for index in chosen]
+        for budget, operation in zip(budgets, cross_fit(outcomes, budgets)):
+            rule = choose(front, target_cost=budget).rule
+            if operation is None or len(rule.resolutions) == 1:
+                continue
+            value = scale * operation.accuracy
+            result.append(CascadeRow(model.name, metric, cost_name, value, operation.cost, rule))
+    return result

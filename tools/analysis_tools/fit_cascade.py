@@ -1,0 +1,102 @@
+"""Fit a cascade, small images first and larger ones where the model is unsure, to a validation split.
+
+Prints what it does beside the single resolutions, and writes a config that tools/demo.py --cascade and
+resformer_mm.apis.CascadeInferencer take.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.utils import ProgressBar
+
+from resformer_mm.checkpoints import CheckpointError
+from resformer_mm.resolutions import check_resolutions
+from resformer_mm.sweep.fit_cascade import FittedCascade, collect_outcomes, fit_cascade, write_cascade_config
+from resformer_mm.sweep.measure import ModelUnderTest
+
+
+def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--resolutions', nargs='+', type=int, required=True, help='resolutions to choose from'
+    )
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument('--target-accuracy', type=float, help='percent that must be right, at the least cost')
+    target.add_argument('--target-cost', type=float, help='mean cost of an image, for the best accuracy')
+    parser.add_argument(
+        '--cost', choices=['gflops', 'latency_ms'], default='gflops', help='what an image costs'
+    )
+    parser.add_argument(
+        '--confidence',
+        default='max_probability',
+        help='max_probability, margin, negative_entropy or your own',
+    )
+    parser.add_argument('--max-stages', type=int, default=3, help='most resolutions of one cascade')
+    parser.add_argument('--out', type=Path, help='config file to write')
+    parser.add_argument('--work-dir', default='work_dirs/fit_cascade', help="folder of MMEngine's log")
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config: key=value ...'
+    )
+    args = parser.parse_args()
+    if args.out is not None and args.out.suffix != '.py':
+        parser.error(f'--out {args.out}: the config file must end in .py')
+    return parser, args
+
+
+def report(fitted: FittedCascade, cost: str) -> str:
+    """Return the cascade beside the single resolutions."""
+    rule, seen, unseen = fitted.fit.rule, fitted.fit.operation, fitted.unseen
+    lines = [f'{"":28}  accuracy (%)  {cost}']
+    for resolution, single in fitted.singles().items():
+        lines.append(f'{resolution:<28}  {100 * single.accuracy:12.2f}  {single.cost:.4g}')
+    lines.append(f'{"cascade":28}  {100 * seen.accuracy:12.2f}  {seen.cost:.4g}')
+    lines.append(f'{"cascade, on unseen halves":28}  {100 * unseen.accuracy:12.2f}  {unseen.cost:.4g}')
+    equal = [single.cost for single in fitted.singles().values() if single.accuracy >= unseen.accuracy]
+    if equal:
+        saved = 1 - unseen.cost / min(equal)
+        lines.append(
+            f'The cheapest single resolution that is as accurate as on unseen halves costs {min(equal):.4g}:'
+        )
+        lines.append(f'the cascade saves {100 * saved:.1f} %.' if saved > 0 else 'the cascade saves nothing.')
+    else:
+        lines.append('No single resolution is as accurate as the cascade is on unseen halves.')
+    lines.append(f'\ncascade = {rule.as_config()}')
+    for resolution, part in zip(rule.resolutions, seen.reached):
+        lines.append(f'  {100 * part:5.1f} % of the images reach {resolution}')
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Fit, print and write."""
+    parser, args = parse_args()
+    try:
+        resolutions = check_resolutions(args.resolutions, '--resolutions', descending=False)
+        model = ModelUnderTest(
+            args.config,
+            args.checkpoint,
+            resolutions,
+            Path(args.work_dir),
+            cfg_options=args.cfg_options,
+            split='val',
+            confidence=args.confidence,
+        )
+        progress = ProgressBar(len(resolutions), file=sys.stderr)
+        outcomes = collect_outcomes(model, resolutions, args.cost, lambda resolution: progress.update())
+        print(file=sys.stderr)
+        accuracy = None if args.target_accuracy is None else args.target_accuracy / 100
+        fitted = fit_cascade(outcomes, args.confidence, args.max_stages, accuracy, args.target_cost)
+        print(report(fitted, args.cost))
+        if args.out is not None:
+            write_cascade_config(args.out, args.config, args.checkpoint, fitted, args.cost)
+            print(f'\nWritten: {args.out}')
+    except (OSError, CheckpointError, ValueError, KeyError) as error:
+        parser.error(str(error))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,83 @@
+"""Which resolution to deploy: a report of metrics, operations, time and memory at every resolution.
+
+Works for every config that tools/test.py takes. Writes sweep.json, sweep.csv, sweep.png, sweep.html and,
+where the predictions have class scores, cascade.csv to the output folder. Interrupted and started again,
+or started again with more models or resolutions, it measures what is missing.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from resformer_mm.checkpoints import CheckpointError
+from resformer_mm.sweep import SweepSettings, run_sweep, summarise
+from resformer_mm.sweep.page import write_page
+from resformer_mm.sweep.picture import draw_picture
+from resformer_mm.sweep.tables import format_rows, write_tables
+
+
+def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--resolutions', nargs='+', type=int, help="test resolutions in pixels (test_cfg's of the config)"
+    )
+    parser.add_argument(
+        '--baseline',
+        nargs=2,
+        action='append',
+        default=[],
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='a model to compare with; may be given several times',
+    )
+    parser.add_argument('--names', nargs='+', help='names of the models (those of the config files)')
+    parser.add_argument('--out-dir', type=Path, help='folder of the results (work_dirs/sweep/CONFIG)')
+    parser.add_argument('--metric', help='the metric that comes first (the first of the evaluator)')
+    parser.add_argument('--batch-size', type=int, default=1, help='samples of one timed call')
+    parser.add_argument('--rounds', type=int, default=5, help='visits of every point by the clock')
+    parser.add_argument('--amp', action='store_true', help='mixed precision, for metrics and time')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='override settings of every config: key=value ...'
+    )
+    args = parser.parse_args()
+    for name in ('batch_size', 'rounds'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} must be at least 1')
+    if args.out_dir is None:
+        args.out_dir = Path('work_dirs') / 'sweep' / Path(args.config).stem
+    return parser, args
+
+
+def main() -> None:
+    """Measure and report."""
+    parser, args = parse_args()
+    settings = SweepSettings(
+        models=[(args.config, args.checkpoint), *map(tuple, args.baseline)],
+        out_dir=args.out_dir,
+        resolutions=args.resolutions,
+        names=args.names,
+        amp=args.amp,
+        batch_size=args.batch_size,
+        rounds=args.rounds,
+        cfg_options=args.cfg_options,
+    )
+    try:
+        record = run_sweep(settings)
+        summary = summarise(record, args.out_dir, args.metric)
+    except (FileNotFoundError, CheckpointError, ValueError) as error:
+        parser.error(str(error))
+    print(format_rows(summary))
+    for note in summary.notes:
+        print(f'note: {note}')
+    files = write_tables(summary, args.out_dir)
+    files += [args.out_dir / 'sweep.png', args.out_dir / 'sweep.html']
+    draw_picture(summary, files[-2])
+    write_page(summary, files[-1], f'Resolution sweep: {", ".join(model.name for model in record.models)}')
+    print('\nWritten:', *files, sep='\n  ')
+
+
+if __name__ == '__main__':
+    main()
