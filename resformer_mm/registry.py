@@ -23,6 +23,7 @@ __all__ = [
     'MODEL_WRAPPERS',
     'OPTIM_WRAPPERS',
     'TRANSFORMS',
+    'WEIGHT_INITIALIZERS',
 ]
 
 
@@ -71,7 +72,16 @@ MODELS = AdapterRegistry(
     adapters={
         'MultiResolutionClassifier': ('resformer_mm.models.classifiers', 'mmpretrain'),
         'TurnByTurnClassifier': ('resformer_mm.models.classifiers', 'mmpretrain'),
-        'MultiResolutionDataPreprocessor': ('resformer_mm.models.data_preprocessors', 'mmpretrain'),
+        'MultiResolutionDataPreprocessor': (
+            'resformer_mm.models.data_preprocessors.multi_resolution',
+            'mmpretrain',
+        ),
+        'MultiResolutionSegDataPreprocessor': (
+            'resformer_mm.models.data_preprocessors.multi_resolution_segmentation',
+            'mmseg',
+        ),
+        'MultiResolutionSegmentor': ('resformer_mm.models.segmentors', 'mmseg'),
+        'TurnByTurnSegmentor': ('resformer_mm.models.segmentors', 'mmseg'),
     },
 )
 MODEL_WRAPPERS = AdapterRegistry(
@@ -87,6 +97,8 @@ DATASETS = AdapterRegistry(
     adapters={
         'ImageFolder': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
         'ImageNet': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
+        'ADE20K': ('resformer_mm.datasets.segmentation', 'mmseg'),
+        'SegmentationFolder': ('resformer_mm.datasets.segmentation', 'mmseg'),
     },
 )
 DATA_SAMPLERS = AdapterRegistry(
@@ -101,6 +113,7 @@ TRANSFORMS = AdapterRegistry(
     locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
     adapters={
         'LoadImage': ('resformer_mm.datasets.transforms.loading', 'mmcv'),
+        'LoadSegMap': ('resformer_mm.datasets.transforms.load_seg_map', 'mmseg'),
         'MultiResolution': ('resformer_mm.datasets.transforms.multi_resolution', 'mmcv'),
         'ResizeCenterCrop': ('resformer_mm.datasets.transforms.resize_center_crop', 'mmpretrain'),
     },
@@ -125,5 +138,11 @@ OPTIM_WRAPPERS = AdapterRegistry(
     'optimizer_wrapper',
     parent=mmengine_registry.OPTIM_WRAPPERS,
     locations=['resformer_mm.engine'],
+    adapters={},
+)
+WEIGHT_INITIALIZERS = AdapterRegistry(
+    'weight initializer',
+    parent=mmengine_registry.WEIGHT_INITIALIZERS,
+    locations=['resformer_mm.checkpoints.initialisation'],
     adapters={},
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from resformer_mm.compat.kineto import without_profiler_announcements
+
 
 def peak_memory(function: Callable[[], object], device: str | torch.device) -> int:
     """Return by how many bytes the memory in use rises during a call, at its highest.
@@ -42,8 +44,9 @@ def peak_memory(function: Callable[[], object], device: str | torch.device) -> i
 
 def _cpu_memory_events(function: Callable[[], object]) -> list[tuple[int, int]]:
     """Return address and bytes of what the CPU allocator gave out (> 0) and took back (< 0), in order."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
+    with without_profiler_announcements():
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            function()
     with tempfile.TemporaryDirectory() as folder:  # the exported trace is the documented way to these events
         path = Path(folder, 'trace.json')
         profiler.export_chrome_trace(str(path))

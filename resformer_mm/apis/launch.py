@@ -52,6 +52,20 @@ def _set_up_cpu_processes(cfg: Config) -> None:
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
         **(cfg.get('model_wrapper_cfg') or {}),
     }
+    if _replace_sync_bn(cfg.model):
+        print_log('No GPU: SyncBN, which needs one, is BN here, with statistics of each process', 'current')
+
+
+def _replace_sync_bn(config: object) -> int:
+    """Make every synchronised batch norm of a model's config a plain one; return how many there were."""
+    if isinstance(config, dict):
+        found = config.get('type') == 'SyncBN'
+        if found:
+            config['type'] = 'BN'
+        return found + sum(_replace_sync_bn(value) for value in config.values())
+    if isinstance(config, (list, tuple)):
+        return sum(_replace_sync_bn(value) for value in config)
+    return 0
 
 
 def _checkpoint_files(cfg: Config) -> Iterator[str]:

@@ -69,7 +69,11 @@ def load_model(
     """
     cfg = read_config(config, cfg_options)
     enter_scope(cfg)
-    model = MODELS.build(cfg.model)
+    # The data preprocessor may stand beside the model, where MMEngine's runner looks for it too.
+    settings = dict(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(settings)
     model.cfg, model.dataset_meta = cfg, {}
     if checkpoint is not None:
         model.dataset_meta = load_whole(model, checkpoint)

@@ -56,6 +56,36 @@ def train_by_turns(
     return logged
 
 
+class TurnByTurnTraining:
+    """Makes a multi-resolution model free the activations of a resolution before the next; a mixin before it.
+
+    The model has ``resolution_loss(image, data_samples, index, num_resolutions, teacher)``. The gradients are
+    those of the joint step, since no gradient reaches a teacher; the peak memory is that of the largest
+    resolution, not of the sum. For training on several processes set
+    ``model_wrapper_cfg=dict(type='resformer_mm.TurnByTurnDistributedDataParallel')``.
+    """
+
+    def forward(self, inputs: Tensor | list[Tensor], data_samples=None, mode: str = 'tensor', **kwargs):
+        """Forward in the modes of MMEngine, or in mode 'turn': the losses of one resolution.
+
+        Raises:
+            RuntimeError: a joint step of several resolutions is asked for, as a plain wrapper does.
+        """
+        if mode == 'turn':
+            return self.resolution_loss(inputs, data_samples, **kwargs)
+        if mode == 'loss' and self.training and isinstance(inputs, list) and len(inputs) > 1:
+            raise RuntimeError(
+                f'{type(self).__name__} was asked for all resolutions at once: on several processes set '
+                "model_wrapper_cfg=dict(type='resformer_mm.TurnByTurnDistributedDataParallel'), or use the "
+                'model that is trained on all at once'
+            )
+        return super().forward(inputs, data_samples, mode, **kwargs)
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """Run forward and backward per resolution, then one optimiser step; return the logged losses."""
+        return train_by_turns(self, self, data, optim_wrapper)
+
+
 @MODEL_WRAPPERS.register_module()
 class TurnByTurnDistributedDataParallel(MMDistributedDataParallel):
     """The distributed wrapper of models that back-propagate each resolution in turn."""

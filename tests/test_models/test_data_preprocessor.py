@@ -9,7 +9,7 @@ from mmengine.dataset import pseudo_collate
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from resformer_mm.models.data_preprocessors import MultiResolutionDataPreprocessor
+from resformer_mm.models.data_preprocessors.multi_resolution import MultiResolutionDataPreprocessor
 from resformer_mm.registry import MODELS
 
 MEAN = [123.675, 116.28, 103.53]  # RGB

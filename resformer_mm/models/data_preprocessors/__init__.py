@@ -1,5 +1,1 @@
-"""Data preprocessors, adapters to mmpretrain."""
-
-from .multi_resolution import MultiResolutionDataPreprocessor
-
-__all__ = ['MultiResolutionDataPreprocessor']
+"""Data preprocessors, adapters to mmpretrain and mmsegmentation; each is imported when it is asked for."""

@@ -1,0 +1,9 @@
+"""UPerNet on ResFormer-B: 119.8 M parameters."""
+
+_base_ = 'upernet_resformer-small.py'
+
+model = dict(
+    backbone=dict(arch='base'),
+    decode_head=dict(in_channels=[768] * 4),
+    auxiliary_head=dict(in_channels=768),
+)

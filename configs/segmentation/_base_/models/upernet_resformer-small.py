@@ -1,0 +1,43 @@
+"""UPerNet on ResFormer-S: four raw stride-16 maps, after blocks 3, 6, 9 and 12, no neck; 51.7 M parameters."""
+
+num_classes = 150
+norm_cfg = dict(type='SyncBN', requires_grad=True)
+
+model = dict(
+    type='EncoderDecoder',
+    backbone=dict(
+        type='resformer_mm.ResFormer',
+        arch='small',
+        out_indices=(2, 5, 8, 11),
+        out_type='featmap',
+        final_norm=False,
+        drop_path_rate=0.1,
+    ),
+    decode_head=dict(
+        type='UPerHead',
+        in_channels=[384] * 4,
+        in_index=[0, 1, 2, 3],
+        pool_scales=(1, 2, 3, 6),
+        channels=512,
+        dropout_ratio=0.1,
+        num_classes=num_classes,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
+    ),
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_channels=384,
+        in_index=3,
+        channels=256,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.1,
+        num_classes=num_classes,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)

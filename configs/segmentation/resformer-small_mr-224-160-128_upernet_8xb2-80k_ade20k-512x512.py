@@ -1,0 +1,17 @@
+"""UPerNet on ResFormer-S-MR, 8 GPUs of 2 crops each, 80,000 iterations.
+
+    bash tools/dist_train.sh configs/segmentation/resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py 8
+
+Published mIoU, single scale / multi-scale and flip: 46.31 / 47.45, 51.7 M parameters. Not trained here.
+`pretrained` is a classification checkpoint of this project or a published one, as it is.
+"""
+
+_base_ = [
+    '_base_/models/upernet_resformer-small.py',
+    '_base_/ade20k.py',
+    '_base_/schedules/80k.py',
+    '_base_/runtime.py',
+]
+
+pretrained = 'checkpoints/resformer-small_mr-224-160-128.pth'
+model = dict(backbone=dict(init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)))

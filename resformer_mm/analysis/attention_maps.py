@@ -1,0 +1,230 @@
+"""What a ResFormer looks at in an image, at several resolutions: attention and feature similarity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine import fileio
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from torch import Tensor, nn
+
+from resformer_mm.models import ResFormer
+from resformer_mm.models.layers import Attention, WindowAttention
+from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution
+
+from .position_maps import token_at
+
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class BlockPass:
+    """What went through one block in a forward pass.
+
+    Attributes:
+        attn: attention of the block.
+        attn_input: tokens that the attention received, ``(B, N, C)``.
+        features: tokens after the block, after the final norm if it is the last one, ``(B, N, C)``.
+        grid: token grid (H, W).
+    """
+
+    attn: Attention
+    attn_input: Tensor
+    features: Tensor
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class ImageMaps:
+    """One image at one resolution, a column of the picture.
+
+    Attributes:
+        resolution: resolution of the test pipeline in pixels.
+        image: the image as the model sees it, RGB uint8 ``(h, w, 3)``.
+        patch_size: side of a token in pixels.
+        point: (x, y) of the point in pixels of the image.
+        attention: attention weights over the patches ``(H, W)``, times the number of tokens: 1 is even.
+        similarity: cosine similarity of the patch features ``(H, W)`` to those at the point.
+    """
+
+    resolution: int
+    image: np.ndarray
+    patch_size: int
+    point: tuple[float, float]
+    attention: np.ndarray
+    similarity: np.ndarray
+
+
+def attention_weights(
+    attn: Attention, tokens: Tensor, grid: Grid, queries: Sequence[int] | None = None
+) -> Tensor:
+    """Return the weights that an attention gives to the tokens, which its fused kernel never shows.
+
+    They are ``softmax(Q K^T / sqrt(d) + bias)``, and 0 for tokens outside the window of a
+    :class:`WindowAttention`.
+
+    Args:
+        attn: the attention.
+        tokens: its input, ``(B, N, C)``.
+        grid: token grid (H, W).
+        queries: the tokens that look; by default all N.
+
+    Returns:
+        The weights ``(B, num_heads, Q, N)``, of each of the Q queries to each token; they add up to 1.
+
+    Raises:
+        ValueError: the attention is of a class of its own.
+    """
+    if type(attn) not in (Attention, WindowAttention):
+        raise ValueError(f'the weights of {type(attn).__name__} are not known here, only those of Attention')
+    batch, length, _ = tokens.shape
+    queries = list(range(length) if queries is None else queries)
+    qkv = attn.qkv(tokens).view(batch, length, 3, attn.num_heads, -1)
+    query, key, _ = qkv.permute(2, 0, 3, 1, 4).unbind()
+    scores = query[:, :, queries] @ key.transpose(2, 3) / math.sqrt(key.shape[3])
+    if attn.local_position is not None:
+        bias = attn.local_position.attention_bias(grid, attn.with_cls_token)
+        if bias is not None:
+            scores = scores + bias.expand(*bias.shape[:-2], length, length)[..., queries, :]
+    if isinstance(attn, WindowAttention):
+        rows, columns = torch.meshgrid(
+            *(torch.arange(side) // attn.window_size for side in grid), indexing='ij'
+        )
+        window = (rows * grid[1] + columns).flatten().to(scores.device)
+        scores = scores.masked_fill(window[queries, None] != window, -math.inf)
+    return scores.softmax(dim=-1)
+
+
+def run_to_block(backbone: ResFormer, image: Tensor, block: int = -1) -> BlockPass:
+    """Run a backbone on images and return what went through one block.
+
+    Args:
+        backbone: the backbone.
+        image: ``(B, C_in, h, w)``, normalised.
+        block: the block, counted from 0; negative ones from the last that runs.
+
+    Raises:
+        ValueError: there is no such block, or the image is smaller than a patch.
+    """
+    running = backbone.blocks[: backbone.out_indices[-1] + 1]
+    if not -len(running) <= block < len(running):
+        raise ValueError(f'there is no block {block}: blocks 0 to {len(running) - 1} run, -1 is the last')
+    index = block % len(running)
+    caught = {}
+    hooks = (
+        running[index].attn.register_forward_pre_hook(lambda _, args: caught.update(attn=args)),
+        running[index].register_forward_hook(lambda _, args, output: caught.update(output=output)),
+    )
+    try:
+        with torch.no_grad():
+            backbone.forward_tokens(image)  # in full: with `cls_only` the last block has no patch tokens
+    finally:
+        for hook in hooks:
+            hook.remove()
+    attn_input, grid = caught['attn']
+    features = caught['output']
+    if index == backbone.num_layers - 1 and backbone.norm is not None:
+        with torch.no_grad():
+            features = backbone.norm(features)
+    return BlockPass(running[index].attn, attn_input, features, grid)
+
+
+def read_image(model: nn.Module, path: str | Path, resolution: int) -> tuple[Tensor, np.ndarray]:
+    """Take one image file through the test pipeline of a model's config, at a resolution.
+
+    Args:
+        model: model with its config as ``cfg``.
+        path: the file.
+        resolution: resolution in pixels.
+
+    Returns:
+        The normalised input ``(1, 3, h, w)``, and the same pixels to look at, RGB uint8 ``(h, w, 3)``; the
+        input may be padded at the bottom and the right.
+
+    Raises:
+        ValueError: the file is no image that can be read, or the config has no test pipeline.
+    """
+    from resformer_mm.datasets.transforms.loading import decode_image  # needs mmcv
+
+    try:
+        decode_image(fileio.get(str(path)))
+    except Exception as error:  # decoders raise many types for a damaged file
+        raise ValueError(f'cannot read the image {path} ({type(error).__name__}: {error})') from error
+    pipeline = [step for step in _test_pipeline(model.cfg) if 'Annotations' not in str(step['type'])]
+    sample = Compose(pipeline_at_resolution(pipeline, resolution))(dict(img_path=str(path), img_id=0))
+    with torch.no_grad():
+        inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
+    # Loaded by OpenCV's order of channels, as everywhere in the libraries; the preprocessor turns it.
+    picture = sample['inputs'].flip(0).permute(1, 2, 0)
+    return inputs, picture.to(torch.uint8).cpu().numpy()
+
+
+def _test_pipeline(cfg: Config) -> list[dict]:
+    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    while 'pipeline' not in dataset:  # a wrapper around other data sets
+        inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
+        if inner is None:
+            raise ValueError('the config has no `test_dataloader.dataset.pipeline`, which prepares the image')
+        dataset = inner
+    return dataset['pipeline']
+
+
+def image_maps(
+    model: nn.Module,
+    path: str | Path,
+    resolution: int,
+    block: int = -1,
+    head: int | None = None,
+    point: tuple[float, float] = (0.5, 0.5),
+) -> ImageMaps:
+    """Return the attention and feature maps of one image at one resolution.
+
+    The attention is that of the class token; of the token at the point where there is no class token.
+
+    Args:
+        model: model with a :class:`ResFormer` as ``backbone`` and its config as ``cfg``.
+        path: image file.
+        resolution: resolution in pixels.
+        block: the block, counted from 0; negative ones from the last.
+        head: attention head, counted from 0; None is the mean over all.
+        point: (x, y) in the image, from (0, 0), top left, to (1, 1), bottom right.
+
+    Raises:
+        ValueError: the model has another backbone, the block, head or point do not exist, the image cannot be
+            read, or the resolution is below one patch.
+    """
+    backbone = getattr(model, 'backbone', None)
+    if not isinstance(backbone, ResFormer):
+        raise ValueError(
+            f'attention maps need a model with a ResFormer as its backbone, not {type(backbone).__name__}'
+        )
+    check_resolutions([resolution], 'resolutions')
+    inputs, picture = read_image(model, path, resolution)
+    passed = run_to_block(backbone, inputs, block)
+    patch, (height, width) = backbone.patch_size, passed.grid
+    x, y = token_at(point, picture.shape[:2])
+    token = y // patch * width + x // patch
+    first = int(backbone.with_cls_token)
+    with torch.no_grad():
+        query = 0 if backbone.with_cls_token else token
+        weights = attention_weights(passed.attn, passed.attn_input, passed.grid, [query])[0, :, 0]
+    num_heads, length = weights.shape
+    if head is not None and not 0 <= head < num_heads:
+        raise ValueError(f'there is no head {head}: the heads are 0 to {num_heads - 1}')
+    weights = weights.mean(dim=0) if head is None else weights[head]
+    features = passed.features[0, first:]
+    similarity = torch.cosine_similarity(features, features[token].expand_as(features), dim=-1)
+    return ImageMaps(
+        resolution,
+        picture,
+        patch,
+        (point[0] * picture.shape[1], point[1] * picture.shape[0]),
+        (weights[first:] * length).reshape(height, width).float().cpu().numpy(),
+        similarity.reshape(height, width).float().cpu().numpy(),
+    )

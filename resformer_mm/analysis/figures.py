@@ -1,0 +1,66 @@
+"""What the pictures of this package share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+PICTURE_SUFFIXES = ('.png', '.pdf', '.svg')
+
+
+def check_picture_path(path: str | Path) -> Path:
+    """Return the path of a picture that is to be written, before the work of drawing it.
+
+    Raises:
+        ValueError: the suffix is that of no picture, or the path is a folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise ValueError(f'{path} is no picture: give a file that ends in {", ".join(PICTURE_SUFFIXES)}')
+    if path.is_dir():
+        raise ValueError(f'{path} is a folder: give the file of the picture')
+    return path
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure of a size in inches that draws without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def new_map_figure(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray, list[Axes]]:
+    """Return a figure for heat maps, its panels (rows, columns), and the place of each row's colour bar."""
+    figure = new_figure(1.4 + 2.4 * columns, 0.5 + 2.8 * rows)
+    widths = [1] * columns + [0.05]
+    panels = figure.subplots(rows, columns + 1, squeeze=False, gridspec_kw=dict(width_ratios=widths))
+    for axes in panels[:, :-1].flat:
+        axes.tick_params(labelsize=7)
+    if title:  # about 13 letters of this size fit an inch
+        figure.suptitle(fill(title, int(13 * figure.get_figwidth())), fontsize=10)
+    return figure, panels[:, :-1], list(panels[:, -1])
+
+
+def add_colour_bar(drawn: AxesImage, place: Axes, label: str, **style) -> None:
+    """Draw the colour bar of a row of maps."""
+    bar = place.figure.colorbar(drawn, cax=place, **style)
+    bar.set_label(label, fontsize=8)
+    place.tick_params(labelsize=7)
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure, as what the suffix says; missing folders are made."""
+    path = check_picture_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

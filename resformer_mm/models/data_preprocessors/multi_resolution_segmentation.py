@@ -1,0 +1,52 @@
+"""From a batch of crops to the same crops at several resolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmseg.models import SegDataPreProcessor
+
+from resformer_mm.registry import MODELS
+from resformer_mm.resolutions import check_resolutions
+
+
+@MODELS.register_module()
+class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
+    """Normalise a batch of crops, and shrink copies of it for multi-resolution training.
+
+    Training batches leave as a list ``(B, 3, H_i, W_i)``, high to low: the first is the crop as the pipeline
+    made it, the others are shrunk in the proportion of the resolutions (bilinear, antialiased). The crop is
+    made and augmented once, so that predictions at all resolutions can be compared pixel by pixel. Batches
+    of evaluation are one tensor.
+
+    Args:
+        resolutions: in pixels, high to low; the first is the short side of the crop.
+        **kwargs: arguments of :class:`mmseg.models.SegDataPreProcessor`.
+
+    Raises:
+        ValueError: bad resolutions, or a training batch whose short side is not the first of them.
+    """
+
+    def __init__(self, *args, resolutions: Sequence[int], **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.resolutions = check_resolutions(resolutions, 'data_preprocessor.resolutions')
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Return ``inputs`` and ``data_samples`` for the model."""
+        data = super().forward(data, training)
+        if not training:
+            return data
+        crops = data['inputs']
+        height, width = crops.shape[-2:]
+        largest = self.resolutions[0]
+        if min(height, width) != largest:
+            raise ValueError(
+                f'the crops of the training pipeline are {height} x {width} pixels, but '
+                f'data_preprocessor.resolutions starts with {largest}: give both the same size'
+            )
+        copies = [crops]
+        for resolution in self.resolutions[1:]:
+            size = (round(height * resolution / largest), round(width * resolution / largest))
+            copies.append(F.interpolate(crops, size, mode='bilinear', align_corners=False, antialias=True))
+        return {**data, 'inputs': copies}

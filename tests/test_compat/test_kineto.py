@@ -1,0 +1,44 @@
+"""The standard error stream is a matter of the process: every case has an interpreter of its own."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+import torch
+from torch.profiler import ProfilerActivity, profile
+from resformer_mm.compat.kineto import without_profiler_announcements
+
+def run(fail=False):
+    with profile(activities=[ProfilerActivity.CPU]):
+        torch.ones(3)
+        print('from inside', file=sys.stderr)
+        if fail:
+            raise SystemExit('a failure')
+"""
+
+
+def run(code: str) -> str:
+    command = [sys.executable, '-c', CODE + code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120).stderr
+
+
+def test_only_the_announcements_are_dropped() -> None:
+    plain = run('run()').splitlines()
+    quiet = run('with without_profiler_announcements(): run()').splitlines()
+    assert quiet == [line for line in plain if not line.startswith('USDT:')]
+    assert 'from inside' in quiet
+
+
+def test_the_stream_is_given_back_after_a_failure() -> None:
+    lines = run('with without_profiler_announcements(): run(fail=True)').splitlines()
+    assert lines == ['from inside', 'a failure']
+
+
+def test_what_comes_later_is_written_at_once() -> None:
+    lines = run("""
+with without_profiler_announcements():
+    run()
+print('later', file=sys.stderr)
+""").splitlines()
+    assert lines[-2:] == ['from inside', 'later']

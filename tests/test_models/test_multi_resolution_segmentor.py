@@ -1,0 +1,186 @@
+"""Multi-resolution fine-tuning of a segmentor against its loss written out."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+from torch import Tensor
+
+from resformer_mm.models.segmentors.multi_resolution import labels_at
+
+register_all_modules(init_default_scope=False)
+CLASSES = 5
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+def build(kind: str = 'resformer_mm.MultiResolutionSegmentor', resolutions=(64, 48, 32), **model):
+    torch.manual_seed(0)
+    head = dict(
+        in_channels=24, channels=16, num_classes=CLASSES, norm_cfg=dict(type='BN'), dropout_ratio=0.0,
+        align_corners=False, num_convs=1, concat_input=False,
+    )  # fmt: skip
+    config = dict(
+        type=kind,
+        data_preprocessor=dict(
+            type='resformer_mm.MultiResolutionSegDataPreprocessor',
+            resolutions=resolutions,
+            mean=[100.0] * 3,
+            std=[50.0] * 3,
+            size=(64, 64),
+        ),
+        backbone=dict(
+            type='resformer_mm.ResFormer',
+            arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
+            patch_size=8,
+            out_indices=(0, 1),
+            out_type='featmap',
+            final_norm=False,
+        ),
+        decode_head=dict(type='FCNHead', in_index=1, **head),
+        auxiliary_head=dict(
+            type='FCNHead', in_index=0, loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4), **head
+        ),
+        test_cfg=ConfigDict(mode='whole'),
+        **model,
+    )
+    return MODELS.build(config).train()
+
+
+def batch(height: int = 64, width: int = 64, size: int = 3) -> dict:
+    generator = torch.Generator().manual_seed(1)
+    inputs, samples = [], []
+    for _ in range(size):
+        inputs.append(torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8))
+        labels = torch.randint(0, CLASSES, (1, height // 8, width // 8), generator=generator)
+        labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
+        labels[:, :3] = 255
+        metainfo = dict(img_shape=(height, width), ori_shape=(height, width))
+        samples.append(SegDataSample(metainfo=metainfo, gt_sem_seg=PixelData(data=labels)))
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def literal_loss(model, data: dict) -> tuple[Tensor, dict[str, Tensor]]:
+    images = (torch.stack(data['inputs']).float() - 100) / 50
+    labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data['data_samples']])
+    terms, teacher = {}, None
+    for resolution in (64, 48, 32):
+        image, target = images, labels
+        if resolution != 64:
+            size = (resolution, resolution)
+            image = F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)
+            centre = ((torch.arange(resolution) + 0.5) * 64 / resolution).floor().long()
+            target = labels[:, centre][:, :, centre]
+        feats = model.backbone(image)
+        for name, head, weight in (('decode', model.decode_head, 1.0), ('aux', model.auxiliary_head, 0.4)):
+            logits = head.conv_seg(head.convs(feats[head.in_index]))
+            full = F.interpolate(logits, (resolution, resolution), mode='bilinear', align_corners=False)
+            losses = F.cross_entropy(full, target, ignore_index=255, reduction='none')
+            terms[f'{name}.loss_ce_{resolution}'] = weight * losses.mean() / 3
+            if name == 'decode':
+                student = logits
+        if teacher is not None:
+            larger = F.interpolate(student, teacher.shape[-2:], mode='bilinear', align_corners=False)
+            p, q = teacher.softmax(1), larger.softmax(1)
+            divergence = (p * (p.log() - q.log())).sum(1).mean()
+            terms[f'loss_consistency_{resolution}'] = divergence / 3
+        teacher = student.detach()
+    return sum(terms.values()), terms
+
+
+def test_the_loss_is_the_literal_one() -> None:
+    model, data = build(), batch()
+    frozen = copy.deepcopy(model)
+    expected, terms = literal_loss(model, data)
+    prepared = frozen.data_preprocessor(copy.deepcopy(data), training=True)
+    losses = frozen(**prepared, mode='loss')
+    total, logged = frozen.parse_losses(losses)
+    torch.testing.assert_close(total, expected, atol=1e-5, rtol=1e-5)
+    assert {name for name in losses if 'loss' in name} == set(terms)
+    for name, value in terms.items():
+        torch.testing.assert_close(logged[name], value, atol=1e-5, rtol=1e-5)
+    expected.backward()
+    total.backward()
+    for (name, ours), literal in zip(frozen.named_parameters(), model.parameters()):
+        torch.testing.assert_close(ours.grad, literal.grad, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_turn_by_turn_steps_as_the_joint_model() -> None:
+    results = []
+    for kind in ('resformer_mm.MultiResolutionSegmentor', 'resformer_mm.TurnByTurnSegmentor'):
+        model = build(kind)
+        wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+        logged = model.train_step(copy.deepcopy(batch()), wrapper)
+        results.append((logged, model.state_dict()))
+    (joint, joint_state), (turns, turn_state) = results
+    assert set(joint) == set(turns)
+    for name in joint:
+        torch.testing.assert_close(turns[name], joint[name], atol=1e-5, rtol=1e-5)
+    for name, value in joint_state.items():
+        torch.testing.assert_close(turn_state[name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_without_consistency_and_at_one_resolution() -> None:
+    losses = build(consistency=None).forward(
+        **build(consistency=None).data_preprocessor(batch(), training=True), mode='loss'
+    )
+    assert not [name for name in losses if 'consistency' in name]
+    single = build(resolutions=(64,))
+    plain = build('EncoderDecoder', resolutions=(64,))
+    data = single.data_preprocessor(batch(), training=True)
+    ours, _ = single.parse_losses(single(**data, mode='loss'))
+    theirs, _ = plain.parse_losses(plain(data['inputs'][0], data['data_samples'], mode='loss'))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_rectangular_crops_keep_their_proportion() -> None:
+    model = build(resolutions=(64, 32))
+    model.data_preprocessor.size = (64, 128)
+    data = model.data_preprocessor(batch(64, 128), training=True)
+    assert [tuple(copy.shape[-2:]) for copy in data['inputs']] == [(64, 128), (32, 64)]
+    losses = model(**data, mode='loss')
+    assert 'loss_consistency_32x64' in losses and 'decode.loss_ce_64x128' in losses
+
+
+def test_evaluation_is_untouched() -> None:
+    model = build().eval()
+    data = dict(batch(37, 53, size=1))
+    prepared = model.data_preprocessor(data, training=False)
+    assert tuple(prepared['inputs'].shape) == (1, 3, 37, 53)
+    with torch.no_grad():
+        (sample,) = model(**prepared, mode='predict')
+    assert tuple(sample.pred_sem_seg.data.shape) == (1, 37, 53)
+
+
+def test_labels_are_taken_from_the_centre() -> None:
+    labels = torch.arange(12).reshape(1, 3, 4)
+    sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+    assert labels_at(sample, (3, 4)) is sample
+    assert labels_at(sample, (1, 2)).gt_sem_seg.data.tolist() == [[[5, 7]]]
+    assert labels_at(sample, (1, 2)).gt_sem_seg.data.dtype == labels.dtype
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(ValueError, match="model.consistency.target='cls'"):
+        build(consistency=dict(type='SmoothL1Consistency'))
+    with pytest.raises(ValueError, match=r'high to low'):
+        build(resolutions=(32, 64))
+    model = build(resolutions=(96, 64))
+    with pytest.raises(ValueError, match=r'64 x 64 pixels.*starts with 96'):
+        model.data_preprocessor(batch(), training=True)
+    turns = build('resformer_mm.TurnByTurnSegmentor')
+    with pytest.raises(RuntimeError, match='TurnByTurnDistributedDataParallel'):
+        turns(**turns.data_preprocessor(batch(), training=True), mode='loss')

@@ -1,0 +1,127 @@
+"""The segmentation configs: published sizes, schedule, the rules of the optimiser, initial weights."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from resformer_mm.apis import enter_scope, load_model, read_config
+from resformer_mm.checkpoints import CheckpointError, initialisation
+
+FOLDER = Path(__file__).parents[1] / 'configs' / 'segmentation'
+CONFIGS = sorted(path.name for path in FOLDER.glob('*ade20k*.py'))
+SMALL = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
+# Millions of parameters: as published to one decimal; the exact count where it is known.
+PUBLISHED = {'resformer-small': 51.7, 'resformer-base': 119.8, 'deit-small': 52.1, 'deit-base': 120.6}
+
+
+def read(name: str) -> Config:
+    cfg = read_config(FOLDER / name)
+    enter_scope(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_published_number_of_parameters(name: str) -> None:
+    with torch.device('meta'):  # counts need no memory
+        model = load_model(read(name), device='meta')
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert round(millions, 1) == PUBLISHED[name.split('_')[0]]
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_recipe(name: str) -> None:
+    cfg = read(name)
+    iterations = 160000 if '160k' in name else 80000
+    assert cfg.train_cfg.max_iters == iterations
+    warm_up, decay = cfg.param_scheduler
+    assert (warm_up.begin, warm_up.end, decay.begin, decay.end) == (0, 1500, 1500, iterations)
+    assert (decay.type, decay.power, decay.eta_min) == ('PolyLR', 1.0, 0.0)
+    assert 8 * cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 16
+    assert cfg.model.backbone.drop_path_rate == 0.1
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
+    preprocessor = cfg.data_preprocessor
+    assert tuple(preprocessor['size']) == (512, 512)
+    assert preprocessor.get('resolutions', [512])[0] == cfg.crop == 512
+    assert [t['type'] for t in cfg.train_pipeline[2:5]] == ['RandomResize', 'RandomCrop', 'RandomFlip']
+    assert cfg.train_pipeline[2].ratio_range == (0.5, 2.0)
+
+
+@pytest.mark.parametrize('name', [SMALL, 'deit-small_upernet_8xb2-80k_ade20k-512x512.py'])
+def test_learning_rate_and_decay_of_every_parameter(name: str) -> None:
+    cfg = read(name)
+    model = load_model(cfg, device='cpu')
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    found = {id(parameter): group for group in groups for parameter in group['params']}
+    norms = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, (nn.LayerNorm, nn.modules.batchnorm._BatchNorm))
+        for parameter in module.parameters()
+    }
+    spared = 0
+    for key, parameter in model.named_parameters():
+        group = found.pop(id(parameter))
+        free = id(parameter) in norms or any(
+            word in key for word in ('cls_token', 'global_position', 'local_position')
+        )
+        spared += free
+        assert group['lr'] == 6e-5, key
+        assert group['weight_decay'] == (0.0 if free else 0.01), key
+        assert group['betas'] == (0.9, 0.999)
+    assert not found and spared > 30
+
+
+def small_model(init: dict | None, **backbone) -> nn.Module:
+    cfg = read(SMALL)
+    cfg.model.backbone.update(
+        arch=dict(embed_dims=24, num_layers=12, num_heads=2, feedforward_channels=48),
+        init_cfg=init,
+        **backbone,
+    )
+    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
+        head.update(channels=8, in_channels=[24] * 4 if head is cfg.model.decode_head else 24)
+    return load_model(cfg, device='cpu')
+
+
+def test_the_backbone_starts_from_a_classifier(tmp_path, monkeypatch) -> None:
+    torch.manual_seed(0)
+    donor = small_model(None)
+    state = {
+        f'backbone.{name}': torch.randn_like(value) for name, value in donor.backbone.state_dict().items()
+    }
+    state |= {'backbone.norm.weight': torch.ones(24), 'backbone.norm.bias': torch.zeros(24)}
+    state |= {'head.fc.weight': torch.randn(10, 24), 'head.fc.bias': torch.randn(10)}
+    torch.save({'state_dict': state}, tmp_path / 'classifier.pth')
+    init = dict(type='resformer_mm.PretrainedResFormer', checkpoint=str(tmp_path / 'classifier.pth'))
+    told = []
+    monkeypatch.setattr(initialisation, 'print_log', lambda text, **kwargs: told.append(text))
+    model = small_model(init)
+    before = copy.deepcopy(model.decode_head.state_dict())
+    model.init_weights()
+    for name, value in model.backbone.state_dict().items():
+        torch.testing.assert_close(value, state[f'backbone.{name}'], msg=name)
+    assert any(not torch.equal(value, before[key]) for key, value in model.decode_head.state_dict().items())
+    told = '\n'.join(told)
+    assert 'classifier.pth' in told and f'matched: {len(donor.backbone.state_dict())}' in told
+    assert 'head.fc.weight (10, 24): left out, the model has no such head' in told
+    assert 'backbone.norm.weight (24,): left out, the model has no final norm' in told
+
+
+def test_a_classifier_that_does_not_fit_stops_the_training(tmp_path) -> None:
+    init = dict(type='resformer_mm.PretrainedResFormer', checkpoint=str(tmp_path / 'absent.pth'))
+    with pytest.raises(CheckpointError, match=r'absent\.pth does not exist'):
+        small_model(init).init_weights()
+    wide = {
+        f'backbone.{name}': value
+        for name, value in small_model(None, patch_size=8).backbone.state_dict().items()
+    }
+    torch.save({'state_dict': wide}, tmp_path / 'absent.pth')
+    with pytest.raises(CheckpointError, match='patch_embed.proj.weight is'):
+        small_model(init).init_weights()

@@ -1,0 +1,77 @@
+"""Draw what a model looks at in an image, at several resolutions.
+
+Each column is a resolution. Below the image as the model sees it lie the attention of the class token over
+the patches (where there is no class token, of the patch at the cross) and the similarity of the patch
+features to those at the cross.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from resformer_mm.analysis.attention_maps import image_maps
+from resformer_mm.analysis.attention_pictures import plot_image_maps
+from resformer_mm.analysis.figures import check_picture_path
+from resformer_mm.apis import load_model
+from resformer_mm.resolutions import check_resolutions
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('image', help='image file')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--resolutions', nargs='+', type=int, required=True, help='resolutions in pixels, e.g. 96 160 224 384'
+    )
+    parser.add_argument('--block', type=int, default=-1, help='block, counted from 0; -1 is the last (-1)')
+    parser.add_argument('--head', default='mean', help="attention head, counted from 0, or 'mean' (mean)")
+    parser.add_argument(
+        '--point',
+        nargs=2,
+        type=float,
+        default=[0.5, 0.5],
+        metavar=('X', 'Y'),
+        help='point of the similarity, from 0 0 (top left) to 1 1 (bottom right) of the image (0.5 0.5)',
+    )
+    parser.add_argument('--title', help='title of the picture')
+    parser.add_argument('--out', required=True, help='the picture, .png, .pdf or .svg')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
+    )
+    args = parser.parse_args()
+    if args.head != 'mean' and not args.head.isdigit():
+        parser.error(f"--head {args.head}: give the index of a head, counted from 0, or 'mean'")
+    args.parser = parser
+    return args
+
+
+def main() -> None:
+    """Draw the picture."""
+    args = parse_args()
+    head = None if args.head == 'mean' else int(args.head)
+    try:
+        check_picture_path(args.out)
+        check_resolutions(args.resolutions, '--resolutions', descending=False)
+        model = load_model(args.config, args.checkpoint, cfg_options=args.cfg_options)
+        columns = [
+            image_maps(model, args.image, resolution, args.block, head, args.point)
+            for resolution in args.resolutions
+        ]
+        attention_of = 'class token' if model.backbone.with_cls_token else 'token at the cross'
+        heads = 'mean over heads' if head is None else f'head {head}'
+        block = 'last block' if args.block == -1 else f'block {args.block}'
+        title = f'{Path(args.config).stem}: {block}, {heads}' if args.title is None else args.title
+        plot_image_maps(columns, args.out, attention_of, title)
+    except (FileNotFoundError, ValueError) as error:
+        args.parser.error(str(error))
+    print(f'picture: {args.out}')
+
+
+if __name__ == '__main__':
+    main()
