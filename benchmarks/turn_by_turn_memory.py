@@ -3,10 +3,9 @@
     python benchmarks/turn_by_turn_memory.py --out benchmarks/results/turn_by_turn_memory_cpu.csv
 
 ResFormer-S through the package's own classifiers and AdamW, resolutions 224, 160, 128: weights, gradients,
-optimiser state, images and activations. Each mode runs in a process of its own, once under PyTorch's
-profiler, which tells the most memory its allocator had given out (on a GPU: max_memory_allocated), and once
-without it for the time and for the highest resident memory of the process, less what it held when
-everything was imported.
+optimiser state, images and activations. Each mode runs in a process of its own, once to measure the most
+memory that PyTorch's allocator had given out (on the CPU under its profiler), and once for the time and for
+the highest resident memory of the process, less what it held when everything was imported.
 """
 
 from __future__ import annotations
@@ -17,20 +16,21 @@ import json
 import resource
 import subprocess
 import sys
-import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from machine import describe_device
-from torch.profiler import ProfilerActivity, profile
+
+from resformer_mm.analysis.memory import peak_memory
 
 MODES = {'joint': 'MultiResolutionClassifier', 'turn by turn': 'TurnByTurnClassifier'}
 RESOLUTIONS = (224, 160, 128)
 
 
 def run(mode: str, batch: int, device: str) -> dict[str, float]:
-    """Return resident peak in MiB (GPU: allocated) and seconds per step of one mode, in this process."""
+    """Return resident peak in MiB and seconds per step of one mode, in this process."""
     from mmengine.optim import OptimWrapper
     from mmpretrain.structures import DataSample
 
@@ -67,22 +67,13 @@ def run(mode: str, batch: int, device: str) -> dict[str, float]:
     if device == 'cuda':
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    if device == 'cuda':
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported) / 2**10
-    return {'peak_MiB': peak, 'seconds_per_step': seconds}
+    resident = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported) / 2**10
+    return {'resident_MiB': resident, 'seconds_per_step': seconds}
 
 
-def run_profiled(mode: str, batch: int) -> dict[str, float]:
-    """Return the most memory that the CPU allocator had given out at any time, in MiB."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run(mode, batch, 'cpu')
-    with tempfile.TemporaryDirectory() as folder:
-        profiler.export_chrome_trace(f'{folder}/trace.json')
-        events = json.loads(Path(folder, 'trace.json').read_text())['traceEvents']
-    totals = [event['args']['Total Allocated'] for event in events if event.get('name') == '[memory]']
-    return {'allocated_MiB': max(totals) / 2**20}
+def run_measured(mode: str, batch: int, device: str) -> dict[str, float]:
+    """Return the most memory that the device's allocator had given out at any time, in MiB."""
+    return {'allocated_MiB': peak_memory(partial(run, mode, batch, device), device) / 2**20}
 
 
 def measure(mode: str, batch: int, device: str) -> dict[str, float]:
@@ -93,10 +84,7 @@ def measure(mode: str, batch: int, device: str) -> dict[str, float]:
         output = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
         return json.loads(output.strip().splitlines()[-1])
 
-    plain = run_apart()
-    peak = plain.pop('peak_MiB')
-    allocated = peak if device == 'cuda' else run_apart('--profile')['allocated_MiB']
-    return {'allocated_MiB': allocated, 'resident_MiB': peak, **plain}
+    return {**run_apart('--allocated'), **run_apart()}
 
 
 def main() -> None:
@@ -106,12 +94,12 @@ def main() -> None:
     parser.add_argument('--batch', type=int, nargs='+', default=[32, 64], help='images per step')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--mode', choices=list(MODES), help='run only this mode, here, and print its result')
-    parser.add_argument('--profile', action='store_true', help='with --mode: run under the profiler')
+    parser.add_argument('--allocated', action='store_true', help='with --mode: measure what is allocated')
     args = parser.parse_args()
     if args.mode:
         batch = args.batch[0]
-        result = run_profiled(args.mode, batch) if args.profile else run(args.mode, batch, args.device)
-        print(json.dumps(result))
+        measured = run_measured if args.allocated else run
+        print(json.dumps(measured(args.mode, batch, args.device)))
         return
     if args.out is None:
         parser.error('--out is needed')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -55,6 +55,21 @@ def fill_resolution(config: Any, resolution: int) -> Any:
     if isinstance(config, (list, tuple)):
         return [fill_resolution(value, resolution) for value in config]
     return resolution if config == PLACEHOLDER else copy.deepcopy(config)
+
+
+def test_dataset(cfg: Mapping) -> dict:
+    """Return the config of the data set that a config tests on, without what is wrapped around it.
+
+    Raises:
+        ValueError: there is none with a ``pipeline``.
+    """
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
+    while dataset is not None and 'pipeline' not in dataset:
+        dataset = dataset.get('dataset') or next(iter(dataset.get('datasets', [])), None)
+    if dataset is None:
+        name = getattr(cfg, 'filename', None) or 'the config'
+        raise ValueError(f'{name} has no `test_dataloader.dataset.pipeline`')
+    return dataset
 
 
 def pipeline_at_resolution(pipeline: Sequence[dict], resolution: int) -> list[dict]:

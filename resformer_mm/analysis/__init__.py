@@ -1,4 +1,4 @@
-"""Tables and pictures of measured results."""
+"""Tables and pictures of models and results; what needs no library but matplotlib is offered here."""
 
 from .resolution_curves import ResolutionCurve, format_table, plot_curves, read_curve, write_csv
 

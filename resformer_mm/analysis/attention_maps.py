@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine import fileio
-from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
 from resformer_mm.models import ResFormer
 from resformer_mm.models.layers import Attention, WindowAttention
-from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution
+from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
 
 from .position_maps import token_at
 
@@ -156,23 +155,15 @@ def read_image(model: nn.Module, path: str | Path, resolution: int) -> tuple[Ten
         decode_image(fileio.get(str(path)))
     except Exception as error:  # decoders raise many types for a damaged file
         raise ValueError(f'cannot read the image {path} ({type(error).__name__}: {error})') from error
-    pipeline = [step for step in _test_pipeline(model.cfg) if 'Annotations' not in str(step['type'])]
+    pipeline = [
+        step for step in test_dataset(model.cfg)['pipeline'] if 'Annotations' not in str(step['type'])
+    ]
     sample = Compose(pipeline_at_resolution(pipeline, resolution))(dict(img_path=str(path), img_id=0))
     with torch.no_grad():
         inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
     # Loaded by OpenCV's order of channels, as everywhere in the libraries; the preprocessor turns it.
     picture = sample['inputs'].flip(0).permute(1, 2, 0)
     return inputs, picture.to(torch.uint8).cpu().numpy()
-
-
-def _test_pipeline(cfg: Config) -> list[dict]:
-    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
-    while 'pipeline' not in dataset:  # a wrapper around other data sets
-        inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
-        if inner is None:
-            raise ValueError('the config has no `test_dataloader.dataset.pipeline`, which prepares the image')
-        dataset = inner
-    return dataset['pipeline']
 
 
 def image_maps(

@@ -114,10 +114,8 @@ def analyze_flops(
     forward = traced.forward
     if isinstance(model, BaseModel):
         forward = partial(forward, data_samples=data_samples, mode='tensor')
-        if getattr(
-            model, 'with_cls_head', False
-        ):  # recognizers of mmaction2 stop after the backbone otherwise
-            forward = partial(forward, stage='head')
+        if getattr(model, 'with_cls_head', False):
+            forward = partial(forward, stage='head')  # recognizers of mmaction2 stop before it otherwise
     elif data_samples is not None:
         raise ValueError(f'data_samples are for models of MMEngine, {type(model).__name__} is none')
     traced.forward = lambda *args: tuple(_tensors(forward(*args)))

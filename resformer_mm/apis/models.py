@@ -22,16 +22,23 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the config has no ``model``.
+        ValueError: the file is no valid config, the overrides do not fit it, or it has no ``model``.
     """
     if isinstance(config, Config):
         cfg, source = config.copy(), config.filename or 'the config'
     else:
         if not Path(config).is_file():
             raise FileNotFoundError(f'there is no config {config}')
-        cfg, source = Config.fromfile(config), config
+        source = config
+        try:
+            cfg = Config.fromfile(config)
+        except Exception as error:  # a config is code: it can fail in any way
+            raise ValueError(f'{config} is no valid config: {type(error).__name__}: {error}') from error
     if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+        try:
+            cfg.merge_from_dict(cfg_options)
+        except (KeyError, TypeError, IndexError, AssertionError) as error:
+            raise ValueError(f'--cfg-options do not fit {source}: {type(error).__name__}: {error}') from error
     if cfg.get('model') is None:
         raise ValueError(f'{source} has no `model`: give the config of a model, as tools/train.py takes it')
     return cfg

@@ -55,7 +55,7 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
             more than tensors and plain containers.
     """
     path = Path(path)
-    content = _load(path)
+    content = read_content(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f'{path} holds a {type(content).__name__}, no dict of weights: give a checkpoint file'
@@ -106,7 +106,12 @@ def _shorten(content: Mapping) -> str:
     return ', '.join(names[:8]) + (', ...' if len(names) > 8 else '') if names else 'nothing'
 
 
-def _load(path: Path) -> object:
+def read_content(path: Path) -> object:
+    """Return all that a checkpoint file holds, tensors and plain containers, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, corrupt, no checkpoint, or holds something else as well.
+    """
     if not path.is_file():
         reason = 'is a folder' if path.is_dir() else 'does not exist'
         raise CheckpointError(f'{path} {reason}: give the path of a checkpoint file')

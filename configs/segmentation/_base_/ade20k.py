@@ -18,7 +18,7 @@ data_preprocessor = dict(
 
 train_pipeline = [
     dict(type='resformer_mm.LoadImage'),
-    dict(type='resformer_mm.LoadSegMap', reduce_zero_label=True),
+    dict(type='resformer_mm.LoadSegMap'),
     dict(type='RandomResize', scale=(2048, crop), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -29,7 +29,7 @@ test_pipeline = [
     dict(type='resformer_mm.LoadImage'),
     dict(type='Resize', scale=(2048, crop), keep_ratio=True),
     # After the resize: metrics are taken at the size of the annotation.
-    dict(type='resformer_mm.LoadSegMap', reduce_zero_label=True),
+    dict(type='resformer_mm.LoadSegMap'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
@@ -72,7 +72,7 @@ tta_pipeline = [
                 for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
             [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
-            [dict(type='resformer_mm.LoadSegMap', reduce_zero_label=True)],
+            [dict(type='resformer_mm.LoadSegMap')],
             [dict(type='PackSegInputs')],
         ],
     ),

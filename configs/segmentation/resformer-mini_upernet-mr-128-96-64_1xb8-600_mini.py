@@ -1,0 +1,16 @@
+"""The small UPerNet, fine-tuned on every crop at 128, 96 and 64 pixels at once, each back-propagated in turn.
+
+    python tools/train.py configs/segmentation/resformer-mini_upernet-mr-128-96-64_1xb8-600_mini.py
+
+`_base_/mini.py` says where the data and the initial weights are. Measured figures stand in docs/segmentation.md.
+"""
+
+_base_ = '_base_/mini.py'
+
+resolutions = [128, 96, 64]
+data_preprocessor = dict(type='resformer_mm.MultiResolutionSegDataPreprocessor', resolutions=resolutions)
+model = dict(
+    type='resformer_mm.TurnByTurnSegmentor',
+    consistency=dict(type='resformer_mm.KLConsistency', temperature=1.0, loss_weight=1.0),
+)
+model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')

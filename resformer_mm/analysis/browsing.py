@@ -1,0 +1,191 @@
+"""Samples of a config's data set as its model gets them, after pipeline, collation and data preprocessor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner, set_random_seed
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from resformer_mm.resolutions import pipeline_at_resolution
+
+PHASES = ('train', 'val', 'test')
+DENSE_SCOPES = ('mmseg', 'mmdet')
+
+
+@dataclass(frozen=True)
+class BrowsedSample:
+    """What a model gets of one sample.
+
+    Attributes:
+        name: name of the image file without its suffix.
+        copies: the image at each resolution, RGB uint8 ``(h, w, 3)``, with the normalisation undone.
+        labels: the label in words, for all copies, or one for each; empty if there is none.
+        data_sample: the data sample, with the annotations of dense tasks.
+    """
+
+    name: str
+    copies: list[np.ndarray]
+    labels: list[str]
+    data_sample: BaseDataElement
+
+
+class SampleBrowser:
+    """Samples of one of the data loaders of a model's config, as the model gets them.
+
+    Training batches are mixed as in training. They hold no more samples than are asked for, so that an image
+    and what it is mixed with are both among them. Where evaluation runs at several resolutions, the copies
+    are those of the evaluation.
+
+    Args:
+        model: what :func:`~resformer_mm.apis.load_model` returned; its weights are not used.
+        phase: 'train', 'val' or 'test'.
+        number: how many samples, at most all of an epoch.
+        seed: seed of their order, of random transforms and of mixing.
+
+    Raises:
+        ValueError: the config has no such data loader, or its annotations do not go with its images.
+    """
+
+    def __init__(self, model: nn.Module, phase: str, number: int, seed: int = 0) -> None:
+        if number < 1:
+            raise ValueError(f'{number} samples cannot be shown: ask for at least one')
+        self.model = model
+        self.phase = phase
+        self.number = number
+        self.seed = seed
+        self.loaders = _loaders(model.cfg, phase, number, seed)
+        self.dataset_meta = dict(self.loaders[0].dataset.metainfo or {})
+
+    def __iter__(self) -> Iterator[BrowsedSample]:
+        """Set the global random state and yield the samples.
+
+        Raises:
+            ValueError: the model gets no images, or the resolutions show different ones.
+        """
+        set_random_seed(self.seed)
+        done = 0
+        for batches in zip(*self.loaders):
+            for sample in self._samples(batches)[: self.number - done]:
+                yield sample
+                done += 1
+            if done == self.number:
+                return
+
+    def _samples(self, batches: Sequence[dict]) -> list[BrowsedSample]:
+        """Return the samples of a batch, which may come from one loader for each resolution."""
+        with torch.no_grad():
+            prepared = [self.model.data_preprocessor(b, training=self.phase == 'train') for b in batches]
+        data_samples = prepared[0]['data_samples']
+        names = [_file_name(data_sample) for data_sample in data_samples]
+        copies = []
+        for data in prepared:
+            if [_file_name(data_sample) for data_sample in data['data_samples']] != names:
+                raise ValueError('the resolutions of the data loader do not show the same images')
+            inputs = data['inputs']
+            copies += [
+                to_pictures(x, self.model) for x in ([inputs] if isinstance(inputs, Tensor) else inputs)
+            ]
+        classes = self.dataset_meta.get('classes')
+        return [
+            BrowsedSample(name, list(images), label_texts(data_sample, classes), data_sample)
+            for name, data_sample, *images in zip(names, data_samples, *copies)
+        ]
+
+
+def _file_name(data_sample: BaseDataElement) -> str:
+    return Path(data_sample.get('img_path') or 'image').stem
+
+
+def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader]:
+    """Return the data loader of a phase; one per resolution, where the loop of the phase names several."""
+    if phase not in PHASES:
+        raise ValueError(f'phase={phase!r} is unknown: choose from {PHASES}')
+    if phase != 'train' and cfg.get('default_scope') in DENSE_SCOPES:
+        raise ValueError(
+            f'phase={phase!r}: annotations of evaluation keep the size of the file, the images do not: they '
+            "cannot be drawn together; use phase='train'"
+        )
+    config = cfg.get(f'{phase}_dataloader')
+    if config is None:
+        raise ValueError(f'{cfg.filename or "the config"} has no `{phase}_dataloader`: nothing to browse')
+    config = copy.deepcopy(config)
+    config.update(num_workers=0, persistent_workers=False)
+    config.pop('prefetch_factor', None)
+    if 'batch_size' in config:
+        config['batch_size'] = min(config['batch_size'], number)
+    if cfg.get('default_scope') == 'mmpretrain':
+        config.setdefault('collate_fn', dict(type='default_collate'))  # as its own tools do
+    resolutions = None if phase == 'train' else (cfg.get(f'{phase}_cfg') or {}).get('resolutions')
+    configs = [config]
+    if resolutions:
+        configs = [copy.deepcopy(config) for _ in resolutions]
+        for at_resolution, resolution in zip(configs, resolutions):
+            pipeline = at_resolution['dataset']['pipeline']
+            at_resolution['dataset']['pipeline'] = pipeline_at_resolution(pipeline, resolution)
+    return [Runner.build_dataloader(config, seed=seed) for config in configs]
+
+
+def to_pictures(images: Tensor, model: nn.Module) -> np.ndarray:
+    """Undo the normalisation of a model's data preprocessor.
+
+    Args:
+        images: what the data preprocessor made of images, ``(B, 3, h, w)``, or of gray ones ``(B, 1, h, w)``.
+        model: the model, with its config as ``cfg``.
+
+    Returns:
+        RGB pictures, uint8 ``(B, h, w, 3)``; values outside 0..255 are cut off.
+
+    Raises:
+        ValueError: the images have another shape, such as clips of a video.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f'the model gets inputs of shape {tuple(images.shape)}: only images (B, 3, h, w) can be shown'
+        )
+    preprocessor = model.data_preprocessor
+    if hasattr(preprocessor, 'mean'):
+        images = images * preprocessor.std + preprocessor.mean
+    # The libraries load BGR; what of it is left depends on the data preprocessor.
+    cfg = model.cfg
+    settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    if not (settings.get('to_rgb') or settings.get('bgr_to_rgb')):
+        images = images.flip(1)
+    images = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+    return images.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def label_texts(data_sample: Any, classes: Sequence[str] | None) -> list[str]:
+    """Return the label of a classification sample in words, e.g. 'tench 0.70 + church 0.30' of a mixed one.
+
+    Args:
+        data_sample: the sample.
+        classes: names of the classes; None names them by number.
+
+    Returns:
+        One text for all resolutions; one for each, where each was mixed on its own; none without a label.
+    """
+
+    def name(label: int) -> str:
+        return str(label) if classes is None else str(classes[label])
+
+    if 'gt_score' not in data_sample:
+        return [' + '.join(map(name, data_sample.gt_label.tolist()))] if 'gt_label' in data_sample else []
+    texts = []
+    for scores in data_sample.get('gt_scores', data_sample.gt_score[None]):
+        order = scores.argsort(descending=True, stable=True).tolist()
+        shares = {label: float(scores[label]) for label in order if scores[label] >= 0.005}
+        if set(shares.values()) == {1.0}:
+            texts.append(' + '.join(map(name, shares)))
+        else:
+            texts.append(' + '.join(f'{name(label)} {share:.2f}' for label, share in shares.items()))
+    return texts

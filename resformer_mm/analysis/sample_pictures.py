@@ -1,0 +1,132 @@
+"""Pictures of samples as a model gets them."""
+
+from __future__ import annotations
+
+import tempfile
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from mmengine.registry import VISUALIZERS
+from mmengine.visualization import Visualizer
+from PIL import Image
+
+from .browsing import DENSE_SCOPES, BrowsedSample, SampleBrowser
+from .figures import new_figure
+
+DPI = 100
+MARGIN = 20  # pixels around and between the copies
+LINE = 22  # pixels of a line of text
+CHARACTER = 8  # pixels of a character, at most but for the widest
+SMALLEST = 256  # pixels of the largest copy, from which on nothing is enlarged
+
+
+def draw_copies(sample: BrowsedSample) -> np.ndarray:
+    """Draw all copies of a sample side by side, its label above, their sizes below.
+
+    All copies are enlarged by the same whole number, and by repeating pixels: what differs in the picture
+    differs in what the model gets.
+
+    Returns:
+        RGB uint8 ``(H, W, 3)``.
+    """
+    zoom = max(1, SMALLEST // max(max(image.shape[:2]) for image in sample.copies))
+    label_each = len(sample.labels) > 1
+    captions = []
+    for index, image in enumerate(sample.copies):
+        height, width = image.shape[:2]
+        lines = [f'{width} × {height} px']
+        captions.append(lines + (sample.labels[index].split(' + ') if label_each else []))
+    columns = [
+        max(image.shape[1] * zoom, CHARACTER * max(map(len, lines)))
+        for image, lines in zip(sample.copies, captions)
+    ]
+    width = max(sum(columns) + MARGIN * (len(columns) + 1), 480)
+    title = [sample.name, *([] if label_each else sample.labels)]
+    title = [part for line in title for part in textwrap.wrap(line, (width - 2 * MARGIN) // CHARACTER)]
+    floor = MARGIN + LINE * max(map(len, captions))  # of the copies, counted from below
+    tallest = max(image.shape[0] for image in sample.copies) * zoom
+    height = floor + tallest + MARGIN + LINE * len(title)
+
+    figure = new_figure(width / DPI, height / DPI)
+    figure.set_dpi(DPI)
+    figure.set_layout_engine('none')  # every place is given in pixels
+    text = dict(fontsize=9, ha='center', va='top', linespacing=1.2)
+    figure.text(0.5, 1 - MARGIN / 4 / height, '\n'.join(title), **text)
+    left = MARGIN
+    for image, lines, column in zip(sample.copies, captions, columns):
+        sides = image.shape[1] * zoom, image.shape[0] * zoom
+        start = left + (column - sides[0]) // 2
+        axes = figure.add_axes((start / width, floor / height, sides[0] / width, sides[1] / height))
+        axes.imshow(image, interpolation='nearest')
+        axes.axis('off')
+        figure.text((left + column / 2) / width, (floor - 4) / height, '\n'.join(lines), **text)
+        left += column + MARGIN
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def sample_drawer(browser: SampleBrowser) -> Callable[[BrowsedSample], np.ndarray]:
+    """Return what draws the samples of a browser: :func:`draw_copies`, with annotations for dense tasks.
+
+    Raises:
+        ValueError: annotations are to be drawn, and the config has no ``visualizer``.
+    """
+    if browser.model.cfg.get('default_scope') not in DENSE_SCOPES:
+        return draw_copies
+    visualizer = build_visualizer(browser)
+
+    def draw(sample: BrowsedSample) -> np.ndarray:
+        copies = [annotate(image, sample, visualizer) for image in sample.copies]
+        return draw_copies(replace(sample, copies=copies))
+
+    return draw
+
+
+def build_visualizer(browser: SampleBrowser) -> Visualizer:
+    """Return the visualizer of a browser's config, which knows the classes of its data set.
+
+    Raises:
+        ValueError: the config has none.
+    """
+    cfg = browser.model.cfg
+    if cfg.get('visualizer') is None:
+        raise ValueError(f'{cfg.filename or "the config"} has no `visualizer`, which draws annotations')
+    settings = dict(cfg.visualizer, vis_backends=None)
+    with VISUALIZERS.switch_scope_and_registry(None) as registry:
+        kind = registry.get(settings.pop('type'))
+    visualizer = kind(**settings)  # one of its own: `build` would share that of a runner
+    visualizer.dataset_meta = browser.dataset_meta
+    return visualizer
+
+
+def annotate(image: np.ndarray, sample: BrowsedSample, visualizer: Visualizer) -> np.ndarray:
+    """Return a copy of a segmentation or detection sample with its annotations, as the library draws them.
+
+    Args:
+        image: one of the copies, RGB uint8 ``(h, w, 3)``.
+        sample: the sample.
+        visualizer: visualizer of the library, with the ``dataset_meta`` of the data set.
+
+    Raises:
+        ValueError: the copy is not of the size that the annotations are for.
+    """
+    data_sample = sample.data_sample.cpu()
+    size, annotated = image.shape[:2], sample.copies[0].shape[:2]
+    if size != annotated:
+        if 'gt_instances' in data_sample or 'gt_sem_seg' not in data_sample:
+            raise ValueError(f'annotations for {annotated} pixels cannot be drawn on a copy of {size}')
+        from resformer_mm.models.segmentors.multi_resolution import labels_at  # needs mmseg
+
+        data_sample = labels_at(data_sample, size)
+    if 'gt_instances' in data_sample and 'masks' in data_sample.gt_instances:
+        from mmdet.models.utils import mask2ndarray
+
+        data_sample.gt_instances.masks = mask2ndarray(data_sample.gt_instances.masks).astype(bool)
+    with tempfile.TemporaryDirectory() as folder:  # a file is the only way out that all visualizers share
+        path = Path(folder, 'picture.png')
+        visualizer.add_datasample(sample.name, image, data_sample, draw_pred=False, out_file=str(path))
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert('RGB'))

@@ -1,0 +1,78 @@
+"""Show samples of a config as its model gets them: the copies at all resolutions side by side.
+
+    python tools/analysis_tools/browse_dataset.py CONFIG --output-dir pictures --show-number 8
+
+Pipeline, collation and data preprocessor run as in training, mixup and CutMix included; only the
+normalisation is undone. Where a config evaluates at several resolutions, --phase val or test shows those. Of
+a segmentation or detection config the training images are drawn with their annotations, by the visualizer of
+the config.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.visualization import Visualizer
+from PIL import Image
+
+from resformer_mm.analysis.browsing import PHASES, SampleBrowser
+from resformer_mm.analysis.sample_pictures import sample_drawer
+from resformer_mm.apis import load_model
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--output-dir', '-o', type=Path, help='folder for the pictures, one per sample')
+    parser.add_argument(
+        '--not-show', action='store_true', help='open no window; none opens without a display'
+    )
+    parser.add_argument('--phase', '-p', choices=PHASES, default='train', help='which data loader (train)')
+    parser.add_argument('--show-number', '-n', type=int, default=10, help='how many samples (10)')
+    parser.add_argument('--show-interval', '-i', type=float, default=2, help='seconds a window is shown (2)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of order, transforms and mixing (0)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
+    )
+    args = parser.parse_args()
+    args.show = not args.not_show and _has_display()
+    if not args.show and args.output_dir is None:
+        parser.error('no window is to be opened, or there is no display: give a folder with --output-dir')
+    args.parser = parser
+    return args
+
+
+def _has_display() -> bool:
+    return sys.platform in ('win32', 'darwin') or bool({'DISPLAY', 'WAYLAND_DISPLAY'} & set(os.environ))
+
+
+def main() -> None:
+    """Draw the samples."""
+    args = parse_args()
+    try:
+        model = load_model(args.config, device='cpu', cfg_options=args.cfg_options)
+        browser = SampleBrowser(model, args.phase, args.show_number, args.seed)
+        draw = sample_drawer(browser)
+        for index, sample in enumerate(browser):
+            picture = draw(sample)
+            if args.output_dir is not None:
+                path = args.output_dir / f'{index:03d}_{sample.name}.png'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(path)
+                print(path)
+            if args.show:
+                Visualizer().show(picture, win_name=sample.name, wait_time=args.show_interval)
+    except (FileNotFoundError, ValueError) as error:
+        args.parser.error(str(error))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,49 @@
+"""Print a config with all its bases and overrides put together; what is printed is a config file itself."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+SUFFIXES = ('.py', '.json', '.yml', '.yaml')
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--save-path', type=Path, help=f'write it to this file as well: {", ".join(SUFFIXES)}'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
+    )
+    args = parser.parse_args()
+    if args.save_path is not None and args.save_path.suffix not in SUFFIXES:
+        parser.error(f'--save-path {args.save_path}: the suffix must be one of {", ".join(SUFFIXES)}')
+    args.parser = parser
+    return args
+
+
+def main() -> None:
+    """Print the config."""
+    args = parse_args()
+    if not Path(args.config).is_file():
+        args.parser.error(f'there is no config {args.config}')
+    try:
+        cfg = Config.fromfile(args.config)
+        if args.cfg_options is not None:
+            cfg.merge_from_dict(args.cfg_options)
+    except Exception as error:  # whatever is wrong in the file or the overrides, it is the user's
+        args.parser.error(f'{args.config}: {type(error).__name__}: {error}')
+    print(cfg.pretty_text)
+    if args.save_path is not None:
+        args.save_path.parent.mkdir(parents=True, exist_ok=True)
+        cfg.dump(args.save_path)
+
+
+if __name__ == '__main__':
+    main()
