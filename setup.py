@@ -53,8 +53,19 @@ OPENMMLAB = [
     'decord>=0.6.0',
     'importlib-metadata',
 ]
-ANALYSIS = ['fvcore>=0.1.5', 'matplotlib>=3.7']
-TESTS = ['pytest>=8', 'pytest-timeout>=2', 'ruff==0.17.6', 'timm>=1.0', *ANALYSIS]
+ANALYSIS = ['jinja2>=3', 'matplotlib>=3.7', 'plotly>=6']
+DEMO = ['nicegui>=3.0']
+DEPLOYMENT = ['onnx>=1.18', 'onnxruntime>=1.22', 'onnxscript>=0.5']
+TESTS = [
+    'pytest>=8',
+    'pytest-timeout>=2',
+    'ruff==0.17.6',
+    'selenium>=4.20',
+    'timm>=1.0',
+    *ANALYSIS,
+    *DEMO,
+    *DEPLOYMENT,
+]
 
 
 def read_version() -> str:
@@ -116,6 +127,8 @@ setup(
         'onedl': ONEDL,
         'openmmlab': OPENMMLAB,
         'analysis': ANALYSIS,
+        'demo': DEMO,
+        'deployment': DEPLOYMENT,
         'tests': TESTS,
     },
     classifiers=[

@@ -118,6 +118,21 @@ check_opencv() {
         '"no attribute", two OpenCV packages met: uninstall all but one of them and reinstall that one.'
 }
 
+install_browser() {
+    command -v chromium >/dev/null && command -v chromedriver >/dev/null && return
+    if ((EUID)) || ! command -v apt-get >/dev/null; then
+        say 'no chromium and chromedriver in PATH, which the tests of pages need' \
+            '(Debian: apt-get install chromium chromium-driver)'
+        return
+    fi
+    say 'installing chromium and its driver, for the tests of pages'
+    run_watched chromium "$LOGS/apt.log" env DEBIAN_FRONTEND=noninteractive sh -c \
+        'apt-get update -q && apt-get install -y -q --no-install-recommends chromium chromium-driver' && return
+    tail -n 20 "$LOGS/apt.log" | cut -c 1-300 >&2
+    die 'installing chromium failed; the lines above say why.' \
+        'Install chromium and chromium-driver with apt-get, then run the same command again.'
+}
+
 install_mmcv() (
     export MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)}"
     # A GPU in sight would make mmcv look for the CUDA compiler and fail without it.
@@ -135,6 +150,7 @@ install_mmcv() (
 install_environment() {
     LOGS="$(mktemp -d "${TMPDIR:-/tmp}/resformer-mm-install.XXXXXX")"
     choose_python
+    if [[ ${1:-} == tests ]]; then install_browser; fi
     local build torch stack no_deps mmcv project tests=''
     torch=$(missing "$REQUIREMENTS/torch.txt")
     stack=$(missing "$REQUIREMENTS/stack.txt")

@@ -1,10 +1,12 @@
-"""Writes the embedded data: pictures of textured objects, as an image folder.
+"""Writes the embedded data: pictures of textured objects.
 
-    python tools/dataset_converters/make_embedded_data.py ROOT [--seed 0] [--num-train 2000]
-        [--num-val 500] [--size 128] [--workers 2]
+    python tools/dataset_converters/make_embedded_data.py ROOT [--task classification] [--seed 0]
+        [--num-train 2000] [--num-val 500] [--size 128] [--workers 2]
 
-Makes ``ROOT/{train,val}/CLASS/*.jpg`` and ``ROOT/manifest.json``. A second call with the same
-settings finds the data and does nothing; an interrupted one is completed.
+For classification makes ``ROOT/{train,val}/CLASS/*.jpg``, for segmentation ADE20K's layout,
+``ROOT/{images,annotations}/{training,validation}`` with ``ROOT/classes.txt``, and in both cases
+``ROOT/manifest.json``. A second call with the same settings finds the data and does nothing; an
+interrupted one is completed.
 """
 
 from __future__ import annotations
@@ -13,27 +15,62 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from resformer_mm.datasets.synthetic import CLASSES, FolderConflictError, write_image_folder
+from resformer_mm.datasets.synthetic import (
+    CLASSES,
+    SEGMENTATION_CLASSES,
+    FolderConflictError,
+    write_image_folder,
+    write_segmentation,
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What writes the data of a task, and how much of it by default."""
+
+    write: Callable[..., bool]
+    num_classes: int
+    num_train: int
+    num_val: int
+
+
+TASKS = {
+    'classification': Task(write_image_folder, len(CLASSES), 2000, 500),
+    'segmentation': Task(write_segmentation, len(SEGMENTATION_CLASSES), 400, 100),
+}
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line; ends the process with status 2 if it makes no sense."""
-    parser = argparse.ArgumentParser(description='Write the embedded data as an image folder.')
+    parser = argparse.ArgumentParser(description='Write the embedded data of a task.')
     parser.add_argument('root', type=Path, help='folder to write; absent, empty or made by this')
+    parser.add_argument('--task', choices=TASKS, default='classification', help='what the data are for')
     parser.add_argument('--seed', type=int, default=0, help='seed of all randomness')
-    parser.add_argument('--num-train', type=int, default=2000, help='number of training pictures')
-    parser.add_argument('--num-val', type=int, default=500, help='number of validation pictures')
-    parser.add_argument('--size', type=int, default=128, help='height and width in pixels')
+    for name, split in (('num_train', 'training'), ('num_val', 'validation')):
+        counts = ', '.join(f'{getattr(task, name)} for {which}' for which, task in TASKS.items())
+        option = f'--{name.replace("_", "-")}'
+        parser.add_argument(option, type=int, help=f'number of {split} pictures ({counts})')
+    parser.add_argument(
+        '--size',
+        type=int,
+        default=128,
+        help='height and width in pixels; for segmentation the shorter side, around which sizes spread',
+    )
     parser.add_argument(
         '--workers',
         type=int,
         default=min(8, os.cpu_count() or 1),
         help='number of processes; the files do not depend on it',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name in ('num_train', 'num_val'):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(TASKS[args.task], name))
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     start = time.perf_counter()
     try:
-        written = write_image_folder(
+        written = TASKS[args.task].write(
             args.root,
             num_train=args.num_train,
             num_val=args.num_val,
@@ -55,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     what = f'{args.num_train} training and {args.num_val} validation pictures'
     if written:
         seconds = time.perf_counter() - start
-        print(f'{args.root}: wrote {what} of {len(CLASSES)} classes in {seconds:.1f} s')
+        print(f'{args.root}: wrote {what} of {TASKS[args.task].num_classes} classes in {seconds:.1f} s')
     else:
         print(f'{args.root}: {what} are there already, nothing to do')
     return 0

@@ -1,12 +1,6 @@
 """The embedded data: a synthetic world of textured objects, deterministic from a seed."""
 
-from .image_folder import (
-    GENERATOR_VERSION,
-    SPLITS,
-    FolderConflictError,
-    classification_scene,
-    write_image_folder,
-)
+from .image_folder import SPLITS, classification_scene, write_image_folder
 from .render import render_image, render_masks
 from .scene import (
     CLASSES,
@@ -21,11 +15,21 @@ from .scene import (
     sample_object,
     sample_scene,
 )
+from .segmentation import (
+    SEGMENTATION_CLASSES,
+    SEGMENTATION_SPLITS,
+    render_labels,
+    segmentation_scene,
+    write_segmentation,
+)
+from .writing import GENERATOR_VERSION, FolderConflictError
 
 __all__ = [
     'CLASSES',
     'CLUTTER',
     'GENERATOR_VERSION',
+    'SEGMENTATION_CLASSES',
+    'SEGMENTATION_SPLITS',
     'SIZE_RANGE',
     'SPLITS',
     'Background',
@@ -36,9 +40,12 @@ __all__ = [
     'Texture',
     'classification_scene',
     'render_image',
+    'render_labels',
     'render_masks',
     'sample_clutter',
     'sample_object',
     'sample_scene',
+    'segmentation_scene',
     'write_image_folder',
+    'write_segmentation',
 ]

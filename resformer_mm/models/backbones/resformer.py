@@ -230,7 +230,9 @@ class ResFormer(BaseModule):
         patches = self.patch_tokens(tokens)
         if self.out_type == 'avg_featmap':
             return patches.mean(dim=1)
-        return patches.transpose(1, 2).unflatten(2, grid)
+        # Contiguous, since a view of the tokens is a channels-last map, which convolutions hand on and which
+        # RoIAlign of mmcv 2 reads as if it were contiguous: wrong numbers without an error.
+        return patches.transpose(1, 2).unflatten(2, grid).contiguous()
 
     def patch_tokens(self, tokens: Tensor) -> Tensor:
         """Return the tokens without the class token."""

@@ -1,0 +1,121 @@
+"""Memory and time of segmenting one large image: windows in all blocks but four, against attention over the whole map.
+
+    python benchmarks/large_image_segmentation.py --out benchmarks/results/large_image_segmentation_cpu.csv
+
+UPerNet on the base model with random weights, 150 classes, one image, float32, from the resized pixels to the label
+map of the same size. Each model runs in a process of its own: resident memory is the most of the whole process less
+what it held when everything was imported, allocated memory the most that PyTorch's allocator had given out beyond the
+weights. Times are medians; the two models take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from machine import describe_device
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = {
+    'global': 'resformer-base_mr-224-160-128_upernet_8xb2-160k_ade20k-512x512.py',
+    'windows of 16': 'resformer-base_mr-224-160-128_upernet-window-16_8xb2-160k_ade20k-512x512.py',
+}
+
+
+def run(model_name: str, height: int, width: int, device: str, allocated: bool) -> dict[str, float]:
+    """Segment one image in this process; return resident peak in MiB and seconds, or allocated MiB."""
+    from resformer_mm.analysis.memory import peak_memory
+    from resformer_mm.apis import load_model
+
+    import mmseg.models  # noqa: F401  isort: skip
+
+    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    torch.manual_seed(0)
+    model = load_model(ROOT / 'configs' / 'segmentation' / CONFIGS[model_name], device=device)
+    from mmseg.structures import SegDataSample
+
+    metainfo = dict(ori_shape=(height, width), img_shape=(height, width))
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    batch = dict(inputs=[image], data_samples=[SegDataSample(metainfo=metainfo)])
+
+    def predict() -> None:
+        with torch.no_grad():
+            model.test_step(batch)
+        if device == 'cuda':
+            torch.cuda.synchronize()
+
+    if allocated:
+        return {'allocated_MiB': peak_memory(predict, device) / 2**20}
+    predict()
+    start = time.perf_counter()
+    predict()
+    seconds = time.perf_counter() - start
+    resident = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported) / 2**10
+    return {'resident_MiB': resident, 'seconds': seconds}
+
+
+def main() -> None:
+    """Run every model in fresh processes, in turns, and write the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('--out', type=Path, help='CSV file')
+    parser.add_argument('--size', type=int, nargs=2, default=[1024, 2048], help='height and width')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument(
+        '--model', choices=list(CONFIGS), help='run only this one, here, and print its result'
+    )
+    parser.add_argument('--allocated', action='store_true', help='with --model: the allocated memory')
+    args = parser.parse_args()
+    if args.model:
+        print(json.dumps(run(args.model, *args.size, args.device, args.allocated)))
+        return
+    if args.out is None:
+        parser.error('--out is needed')
+
+    def run_apart(model: str, *options: str) -> dict[str, float]:
+        size = map(str, args.size)
+        command = [sys.executable, __file__, '--model', model, '--device', args.device, '--size', *size]
+        output = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
+        return json.loads(output.strip().splitlines()[-1])
+
+    results = {model: [] for model in CONFIGS}
+    for _ in range(args.rounds):
+        for model in CONFIGS:
+            results[model].append(run_apart(model))
+    rows = []
+    for model, rounds in results.items():
+        seconds = [result['seconds'] for result in rounds]
+        row = {
+            'model': model,
+            'height': args.size[0],
+            'width': args.size[1],
+            'resident_MiB': f'{max(result["resident_MiB"] for result in rounds):.0f}',
+            'allocated_MiB': f'{run_apart(model, "--allocated")["allocated_MiB"]:.0f}',
+            'seconds': f'{statistics.median(seconds):.1f}',
+            'seconds_min': f'{min(seconds):.1f}',
+            'seconds_max': f'{max(seconds):.1f}',
+            'rounds': args.rounds,
+            'device': describe_device(args.device),
+            'threads': torch.get_num_threads(),
+            'dtype': 'float32',
+            'torch': torch.__version__,
+        }
+        rows.append(row)
+        print(row, flush=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with open(args.out, 'w', newline='') as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == '__main__':
+    main()

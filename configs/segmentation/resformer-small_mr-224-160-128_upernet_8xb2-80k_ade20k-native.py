@@ -1,0 +1,19 @@
+"""UPerNet on ResFormer-S-MR, tested on whole images at their own size and aspect.
+
+    python tools/test.py configs/segmentation/resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-native.py CHECKPOINT
+
+Nothing is resized, cropped or put together from windows: the backbone takes the image as it is. Training is that of
+resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512. No published figure. Not trained here.
+"""
+
+_base_ = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
+
+test_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='resformer_mm.LoadImage'),
+            dict(type='resformer_mm.LoadSegMap'),
+            dict(type='PackSegInputs'),
+        ]
+    )
+)

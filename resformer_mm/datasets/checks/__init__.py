@@ -1,0 +1,1 @@
+"""Validation of data sets before training; one module per task."""

@@ -1,0 +1,161 @@
+"""Writes pictures of several objects with label masks, in ADE20K's layout."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .render import render_image, render_masks
+from .scene import CLASSES, Scene, sample_scene
+from .writing import check_at_least, encode_jpeg, encode_png, write_once
+
+SEGMENTATION_SPLITS = ('training', 'validation')
+
+SEGMENTATION_CLASSES = ('background', *CLASSES)
+"""Class names; a label is an index into this tuple, and the value in a mask is one more."""
+
+UNLABELLED = 0
+"""Value of the pixels that no label fills: the borders."""
+
+SEGMENTATION_SIZE_RANGE = (0.24, 0.64)
+"""Smallest and largest object, smaller than where it is alone; see :attr:`Instance.size`."""
+
+MOST_OBJECTS = 4
+LONGEST = 1.6
+_PURE = 0.9  # a pixel has a label if that fills this share of it
+_IN_SIGHT = 0.35  # share of every object's area that is seen, unless chance refuses it so often:
+_TRIES = 20
+_PROBE = 32  # short side in pixels of the masks that are looked at for this
+
+
+def segmentation_scene(seed: int, split: str, index: int, size: int = 128) -> tuple[Scene, int]:
+    """The scene of one picture and its shorter side in pixels; they depend on nothing but the arguments.
+
+    One to four objects of different classes before a ground with clutter, upright or lying rectangles.
+
+    Args:
+        seed: Seed of the data set, not negative.
+        split: ``'training'`` or ``'validation'``.
+        index: Number of the picture; classes take turns, so that any ten pictures have all.
+        size: Shorter side in pixels around which the sizes spread, from 3/4 to 5/4 of it.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, SEGMENTATION_SPLITS.index(split), index]))
+    short_side = int(rng.integers(round(0.75 * size), round(1.25 * size), endpoint=True))
+    extent = (math.exp(rng.uniform(0, math.log(LONGEST))), 1.0)
+    if rng.uniform() < 0.3:
+        extent = extent[::-1]
+    others = [label for label in range(len(CLASSES)) if label != index % len(CLASSES)]
+    chosen = rng.choice(others, rng.integers(MOST_OBJECTS), replace=False).tolist()
+    labels = rng.permutation([index % len(CLASSES), *chosen]).tolist()
+    for _ in range(_TRIES):
+        scene = sample_scene(rng, labels, extent, SEGMENTATION_SIZE_RANGE)
+        if _in_sight(scene) >= _IN_SIGHT:
+            break
+    return scene, short_side
+
+
+def _in_sight(scene: Scene) -> float:
+    """The smallest share of an object's area that is seen."""
+    masks = render_masks(scene, _PROBE)
+    return min(
+        mask.sum() / (math.pi / 4 * (item.size * _PROBE) ** 2)
+        for mask, item in zip(masks, scene.instances, strict=True)
+        if item.label >= 0
+    )
+
+
+def render_labels(scene: Scene, size: int) -> np.ndarray:
+    """The mask of a scene.
+
+    Args:
+        scene: What to draw.
+        size: Shorter side in pixels.
+
+    Returns:
+        (H, W) uint8: 1 for the background, to which clutter belongs, 2 to 11 for the classes in the order
+        of ``CLASSES``, and 0 where a border runs through a pixel.
+
+    Raises:
+        ValueError: If the size is not positive.
+    """
+    masks = render_masks(scene, size)
+    shares = np.zeros((len(SEGMENTATION_CLASSES), *masks.shape[1:]), np.float32)
+    for item, mask in zip(scene.instances, masks, strict=True):
+        if item.label >= 0:
+            shares[item.label + 1] += mask
+    shares[0] = 1 - shares.sum(axis=0)
+    labels = shares.argmax(axis=0) + 1
+    return np.where(shares.max(axis=0) >= _PURE, labels, UNLABELLED).astype(np.uint8)
+
+
+def _pair_paths(root: Path, pair: tuple[str, int]) -> list[Path]:
+    split, index = pair
+    name = f'{split}_{index:06d}'
+    return [root / 'images' / split / f'{name}.jpg', root / 'annotations' / split / f'{name}.png']
+
+
+def _write_pair(root: Path, seed: int, size: int, pair: tuple[str, int]) -> None:
+    scene, short_side = segmentation_scene(seed, *pair, size)
+    image, mask = _pair_paths(root, pair)
+    image.write_bytes(encode_jpeg(render_image(scene, short_side)))
+    mask.write_bytes(encode_png(render_labels(scene, short_side)))
+
+
+def write_segmentation(
+    root: str | os.PathLike,
+    num_train: int = 400,
+    num_val: int = 100,
+    seed: int = 0,
+    size: int = 128,
+    workers: int = 1,
+) -> bool:
+    """Writes the segmentation data set, unless it is there already.
+
+    Makes ``ROOT/images/{training,validation}/*.jpg``, their masks
+    ``ROOT/annotations/{training,validation}/*.png`` and ``ROOT/classes.txt``, which names the values
+    of a mask line by line, from 0. The classes behind ``background`` are those of
+    :func:`write_image_folder`. As there, the files depend on the settings alone, an unfinished run is
+    completed by calling again, and nothing is ever deleted.
+
+    Args:
+        root: Folder to write; absent, empty, or written by this function with the same settings.
+        num_train: Number of training pictures.
+        num_val: Number of validation pictures.
+        seed: Seed of all randomness.
+        size: Shorter side in pixels around which the sizes spread, from 3/4 to 5/4 of it.
+        workers: Number of processes. More than one needs a calling script whose own work stands
+            under ``if __name__ == '__main__':``.
+
+    Returns:
+        True if the pictures were written, False if they were there.
+
+    Raises:
+        ValueError: If a number is out of range.
+        FolderConflictError: If ``root`` is a file, or holds anything else or other settings.
+    """
+    check_at_least(
+        num_train=(num_train, 1), num_val=(num_val, 1), seed=(seed, 0), size=(size, 32), workers=(workers, 1)
+    )
+    root = Path(root)
+    settings = {
+        'task': 'segmentation',
+        'seed': seed,
+        'num_train': num_train,
+        'num_val': num_val,
+        'size': size,
+        'classes': list(SEGMENTATION_CLASSES),
+    }
+    pairs = [
+        (split, index)
+        for split, count in zip(SEGMENTATION_SPLITS, (num_train, num_val), strict=True)
+        for index in range(count)
+    ]
+    folders = [f'{kind}/{split}' for kind in ('images', 'annotations') for split in SEGMENTATION_SPLITS]
+    write = functools.partial(_write_pair, root, seed, size)
+    names = ('unlabelled', *SEGMENTATION_CLASSES)
+    texts = {'classes.txt': ''.join(f'{name}\n' for name in names)}
+    return write_once(root, settings, folders, pairs, _pair_paths, write, workers, texts)

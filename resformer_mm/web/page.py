@@ -1,0 +1,180 @@
+"""The page itself, made with NiceGUI. All that it loads comes from this machine."""
+
+from __future__ import annotations
+
+import base64
+import io
+import socket
+
+import numpy as np
+from PIL import Image
+
+from resformer_mm.apis.inferencers import InputError
+
+from .predictor import Answer, WebPredictor
+
+_LARGEST_FILE = 64 * 1024**2  # bytes
+_SHOWN = 448  # pixels
+
+
+def serve(predictor: WebPredictor, host: str, port: int, title: str) -> None:
+    """Serve the page until the process is interrupted.
+
+    Args:
+        predictor: what answers.
+        host: address to listen on; 127.0.0.1 is this machine alone.
+        port: port to listen on.
+        title: name of the model.
+
+    Raises:
+        ImportError: NiceGUI is not installed.
+        OSError: the address cannot be used, for instance because another program listens there.
+    """
+    try:
+        from nicegui import ui
+    except ImportError as error:
+        raise ImportError(
+            "the web page needs NiceGUI: pip install 'resformer-mm[demo]', or pip install nicegui"
+        ) from error
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    with socket.socket(family) as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f'cannot listen on {host}, port {port}: {error.strerror}; choose another --port'
+            ) from error
+    predictor.predict(np.zeros((64, 64, 3), np.uint8), predictor.range.nearest(predictor.default))  # warms up
+    ui.run(
+        lambda: Page(predictor, title).build(),
+        host=host,
+        port=port,
+        title=title,
+        show=False,
+        reload=False,
+    )
+
+
+class Page:
+    """What one visitor sees: a picture, a slider, and the prediction.
+
+    Args:
+        predictor: what answers.
+        title: name of the model.
+    """
+
+    def __init__(self, predictor: WebPredictor, title: str) -> None:
+        self.predictor, self.title = predictor, title
+        self.picture: np.ndarray | None = None
+        self._wanted = self._busy = False
+
+    def build(self) -> None:
+        """Lay the page out."""
+        from nicegui import ui
+
+        ui.label(self.title).classes('text-2xl')
+        with ui.row().classes('w-full no-wrap items-start gap-8'):
+            with ui.column().classes('w-1/2'):
+                self.upload = ui.upload(
+                    label='Drop an image here',
+                    auto_upload=True,
+                    max_file_size=_LARGEST_FILE,
+                    on_upload=self._take,
+                    on_rejected=lambda: self._complain(
+                        f'files of up to {_LARGEST_FILE // 1024**2} MB, please'
+                    ),
+                ).classes('w-full')
+                self.shown = ui.image().props('fit=contain no-transition data-role=picture')
+                self.shown.style(f'width: {_SHOWN}px').set_visibility(False)
+            with ui.column().classes('w-1/2'):
+                self._build_slider()
+                self.message = ui.label('No image yet.').props('data-role=message')
+                self.results = ui.column().classes('w-full').props('data-role=results')
+
+    def _build_slider(self) -> None:
+        from nicegui import ui
+
+        choice = self.predictor.range
+        with ui.row().classes('w-full no-wrap items-center'):
+            ui.label('Resolution')
+            self.slider = ui.slider(
+                min=choice.lowest,
+                max=choice.highest,
+                step=choice.step,
+                value=choice.nearest(self.predictor.default),
+                on_change=self._update,
+            ).props('data-role=slider')
+            ui.label().bind_text_from(self.slider, 'value', lambda value: f'{value} px').classes('w-16')
+
+    async def _take(self, event: object) -> None:
+        self.upload.reset()
+        try:
+            self.picture = self.predictor.decode(await event.file.read(), event.file.name)
+        except InputError as error:
+            self._complain(str(error))
+            return
+        await self._update()
+
+    async def _update(self) -> None:
+        """Predict; what is asked for meanwhile is done once, afterwards, with the latest resolution."""
+        from nicegui import run
+
+        self._wanted = True
+        if self._busy or self.picture is None:
+            return
+        self._busy = True
+        try:
+            while self._wanted:
+                self._wanted = False
+                try:
+                    answer = await run.io_bound(self.predictor.predict, self.picture, int(self.slider.value))
+                except Exception as error:
+                    self._complain(f'{type(error).__name__}: {error}')
+                    raise  # to the log, with its traceback
+                if answer is not None:  # None while the server shuts down
+                    self._show(answer)
+        finally:
+            self._busy = False
+
+    def _complain(self, text: str) -> None:
+        self.message.set_text(text)
+        self.message.classes('text-negative')
+
+    def _show(self, answer: Answer) -> None:
+        from nicegui import ui
+
+        picture = self.picture[..., ::-1] if answer.drawn is None else answer.drawn
+        self.shown.set_visibility(True)
+        self.shown.set_source(_data_url(picture))
+        self.message.set_text(f'At a resolution of {answer.resolution} pixels:')
+        self.message.classes(remove='text-negative')
+        self.results.clear()
+        with self.results:
+            ui.label(answer.headline).classes('text-3xl').props('data-role=prediction')
+            for number, (name, value) in enumerate(answer.entries):
+                with ui.row().classes('w-full no-wrap items-center'):
+                    ui.label(name).classes('w-1/3')
+                    bar = ui.linear_progress(value, show_value=False).classes('w-1/2')
+                    bar.props('instant-feedback')
+                    role = 'confidence' if number == 0 else 'score'
+                    ui.label(f'{100 * value:.1f} %').props(f'data-role={role}')
+            ui.label(f'{answer.forward_ms:.1f} ms').classes('text-xl').props('data-role=time')
+            device = self.predictor.device
+            ui.label(
+                f'one forward pass on {device}, with normalisation, without reading and resizing'
+            ).classes('text-sm')
+            height, width = answer.input_picture.shape[:2]
+            ui.label(f'What the model got, {width} x {height} pixels:').classes('mt-4')
+            seen = ui.image(_data_url(answer.input_picture))
+            seen.props('fit=contain no-transition data-role=input').classes('w-64')
+            seen.style('image-rendering: pixelated')
+
+
+def _data_url(picture: np.ndarray) -> str:
+    """Return an RGB picture for the page, at most as large as it is shown; not a file that could be gone."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.thumbnail((_SHOWN, _SHOWN))
+    buffer = io.BytesIO()
+    image.save(buffer, 'png')
+    return f'data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'

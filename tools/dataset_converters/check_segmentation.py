@@ -1,0 +1,134 @@
+"""Check images and masks of a segmentation data set before training, file by file.
+
+    python tools/dataset_converters/check_segmentation.py data/ade/ADEChallengeData2016 --num-classes 150
+    python tools/dataset_converters/check_segmentation.py --config CONFIG
+
+Names every mask that is missing, unreadable, of another size than its image or with label values out of
+range, and what else would train something wrong. Exit status: 0 if the data set is sound, 1 if something is
+wrong with it, 2 if the command is.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from resformer_mm.apis import enter_scope, read_config
+from resformer_mm.datasets.checks.report import CheckReport
+from resformer_mm.datasets.checks.segmentation import PairFolders, check_pairs
+from resformer_mm.datasets.checks.segmentation_config import configured_folders
+from resformer_mm.datasets.label_maps import LabelValues
+
+SPLITS = ('training', 'validation')
+
+
+def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('data_root', nargs='?', type=Path, help='folder of the data set')
+    parser.add_argument('--config', help='check the data sets of this config instead')
+    parser.add_argument('--num-classes', type=int, help='number of classes; needed with DATA_ROOT')
+    parser.add_argument(
+        '--reduce-zero-label',
+        action=argparse.BooleanOptionalAction,
+        help='value 0 of a mask is ignored and value 1 the first class, as in ADE20K (the default)',
+    )
+    parser.add_argument('--ignore-index', type=int, help='label of pixels that do not count (255)')
+    parser.add_argument(
+        '--img-dir', nargs='+', help='folders of images below DATA_ROOT (images/{training,validation})'
+    )
+    parser.add_argument(
+        '--ann-dir', nargs='+', help='folders of their masks (annotations/{training,validation})'
+    )
+    parser.add_argument('--img-suffix', help='end of the names of images (.jpg)')
+    parser.add_argument('--seg-map-suffix', help='end of the names of masks (.png)')
+    parser.add_argument(
+        '--crop', nargs='+', type=int, metavar='PIXELS', help='note images smaller than this HEIGHT [WIDTH]'
+    )
+    parser.add_argument(
+        '--max-lines',
+        type=int,
+        default=20,
+        help='most files to list of every kind of finding (20; 0: all); all are counted',
+    )
+    parser.add_argument('--workers', type=int, default=min(16, os.cpu_count() or 1), help='number of threads')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config: key=value ...'
+    )
+    args = parser.parse_args()
+    if (args.data_root is None) == (args.config is None):
+        parser.error('give either DATA_ROOT or --config CONFIG')
+    if args.workers < 1 or args.max_lines < 0:
+        parser.error('--workers must be at least 1, --max-lines at least 0')
+    if args.crop is not None and (len(args.crop) > 2 or min(args.crop) < 1):
+        parser.error('--crop takes one or two positive numbers of pixels: HEIGHT [WIDTH]')
+    return parser, args
+
+
+def folders_below(args: argparse.Namespace) -> list[PairFolders]:
+    """Return the folders that the options name.
+
+    Raises:
+        FileNotFoundError: there is no such data root.
+        ValueError: options are missing or do not go together.
+    """
+    if not args.data_root.is_dir():
+        raise FileNotFoundError(f'there is no folder {args.data_root}')
+    if args.num_classes is None:
+        raise ValueError('--num-classes is needed: 150 for ADE20K')
+    reduce_zero_label = True if args.reduce_zero_label is None else args.reduce_zero_label
+    ignore_index = 255 if args.ignore_index is None else args.ignore_index
+    labels = LabelValues(args.num_classes, reduce_zero_label, ignore_index)
+    img_dirs = args.img_dir or [f'images/{split}' for split in SPLITS]
+    ann_dirs = args.ann_dir or [f'annotations/{split}' for split in SPLITS]
+    if len(img_dirs) != len(ann_dirs):
+        raise ValueError(f'--img-dir names {len(img_dirs)} folders, --ann-dir {len(ann_dirs)}: give pairs')
+    return [
+        PairFolders(
+            args.data_root / img_dir,
+            args.data_root / ann_dir,
+            labels,
+            args.img_suffix or '.jpg',
+            args.seg_map_suffix or '.png',
+        )
+        for img_dir, ann_dir in zip(img_dirs, ann_dirs)
+    ]
+
+
+def folders_in_config(args: argparse.Namespace) -> list[PairFolders]:
+    """Return the folders of the data sets of the config.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: an option says what the config says, or the config has no such data set.
+    """
+    layout = ('num_classes', 'reduce_zero_label', 'ignore_index', 'img_dir', 'ann_dir', 'img_suffix')
+    given = [name for name in (*layout, 'seg_map_suffix') if getattr(args, name) is not None]
+    if given:
+        raise ValueError(f'--{given[0].replace("_", "-")} goes with DATA_ROOT; the config says it already')
+    cfg = read_config(args.config, args.cfg_options)
+    enter_scope(cfg)
+    return configured_folders(cfg)
+
+
+def main() -> None:
+    """Check, tell, and end with the status that says whether the data set is sound."""
+    parser, args = parse_args()
+    try:
+        folders = folders_in_config(args) if args.config else folders_below(args)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    crop_size = None if args.crop is None else (args.crop[0], args.crop[-1])
+    report = CheckReport()
+    for pair in folders:
+        report.extend(check_pairs(pair, crop_size, args.workers, show_progress=True))
+    print(report.text(args.max_lines or None))
+    sys.exit(not report.is_sound)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,85 @@
+"""Predict on an image, a folder of images or a video with a model of any task, at any resolution."""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from resformer_mm.apis.inferencers import CascadeInferencer, make_inferencer
+from resformer_mm.apis.inferencers.reporting import (
+    format_cascade,
+    format_results,
+    format_summary,
+    predict_at_resolutions,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('input', help='image, folder of images, or video')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--resolution',
+        nargs='+',
+        type=int,
+        help='resolution in pixels (that of the config); several are compared in a table',
+    )
+    parser.add_argument(
+        '--cascade',
+        action='store_true',
+        help='try every image small first, as the `cascade` of the config says (classifiers)',
+    )
+    parser.add_argument('--out-dir', help='folder for predictions.json and the drawn pictures')
+    parser.add_argument('--device', help='device such as cpu or cuda:0 (a GPU if there is one)')
+    parser.add_argument('--batch-size', type=int, default=1, help='images of one forward pass')
+    parser.add_argument('--topk', type=int, help='classes to list (5); for classifiers')
+    parser.add_argument('--score-thr', type=float, help='least score to list and draw (0.3); for detectors')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a window is shown')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
+    )
+    args = parser.parse_args()
+    args.error = parser.error
+    if args.cascade and args.resolution:
+        parser.error('--cascade chooses the resolution of each image itself: leave out --resolution')
+    return args
+
+
+def main() -> int:
+    """Predict, and print the predictions."""
+    args = parse_args()
+    try:
+        make = CascadeInferencer if args.cascade else make_inferencer
+        inferencer = make(args.config, args.checkpoint, args.device, args.cfg_options, True)
+        options = {'topk': args.topk, 'score_thr': args.score_thr}
+        options = {name: value for name, value in options.items() if value is not None}
+        foreign = set(options) - inferencer.forward_kwargs - inferencer.postprocess_kwargs
+        if foreign:
+            args.error(f'{args.config} is no config for --{foreign.pop().replace("_", "-")}')
+        options.update(batch_size=args.batch_size, show=args.show, wait_time=args.wait_time)
+        if args.cascade:
+            results = {0: inferencer(args.input, out_dir=args.out_dir, **options)}
+        else:
+            resolutions = args.resolution or [inferencer.default_resolution]
+            results = predict_at_resolutions(inferencer, args.input, resolutions, args.out_dir, **options)
+    except (ImportError, OSError, ValueError) as error:
+        args.error(str(error))
+    print(format_results(inferencer, results))
+    result = next(iter(results.values()))
+    print(format_summary(result))
+    if args.cascade:
+        print(format_cascade(result))
+    if not result['predictions']:
+        print('error: nothing could be predicted', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
