@@ -1,11 +1,11 @@
-"""Memory and time of segmenting one large image: windows in all blocks but four, against attention over the whole map.
+"""Memory and time of segmenting one large image, with windows in all blocks but four and without.
 
     python benchmarks/large_image_segmentation.py --out benchmarks/results/large_image_segmentation_cpu.csv
 
-UPerNet on the base model with random weights, 150 classes, one image, float32, from the resized pixels to the label
-map of the same size. Each model runs in a process of its own: resident memory is the most of the whole process less
-what it held when everything was imported, allocated memory the most that PyTorch's allocator had given out beyond the
-weights. Times are medians; the two models take turns.
+UPerNet on the base model with random weights, 150 classes, one image, float32, from the resized pixels to the
+label map of the same size. Each model runs in a process of its own: resident memory is the most of the whole
+process less what it held when everything was imported, allocated memory the most that PyTorch's allocator had
+given out beyond the weights. Times are medians; the two models take turns.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resformer_mm.registry import MODELS
 
+from .exporting import is_exporting
 from .local_position import LocalPosition, pad_cls_token
 
 Grid = tuple[int, int]
@@ -60,15 +61,14 @@ class Attention(BaseModule):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Return the attended tokens ``(B, N, C)``; N = H * W, plus one with a class token."""
         batch, length, channels = tokens.shape
-        qkv = self.qkv(tokens).view(batch, length, 3, self.num_heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
+        query, key, value = self.qkv(tokens).chunk(3, dim=2)
         bias = None
         if self.local_position is not None:
             bias = self.local_position.attention_bias(grid, self.with_cls_token)
-        out = self._attend(query, key, value, bias, grid)
+        out = self._attend(self._heads(query), self._heads(key), self._heads(value), bias, grid)
         out = out.transpose(1, 2).reshape(batch, length, channels)
         if self.local_position is not None:
-            out = self._add_local_position(out, value.transpose(1, 2).flatten(2), grid)
+            out = self._add_local_position(out, value, grid)
         return self.drop(self.proj(out))
 
     def forward_cls(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -77,24 +77,27 @@ class Attention(BaseModule):
         Equal to the first token of :meth:`forward`: one query, and no local position term, which the class
         token does not receive.
         """
-        batch, length, channels = tokens.shape
+        batch, _, channels = tokens.shape
         weight, bias = self.qkv.weight, self.qkv.bias
-        query = F.linear(tokens[:, :1], weight[:channels], bias[:channels])
-        query = query.view(batch, 1, self.num_heads, -1).transpose(1, 2)
-        key_value = F.linear(tokens, weight[channels:], bias[channels:])
-        key_value = key_value.view(batch, length, 2, self.num_heads, -1)
-        key, value = key_value.permute(2, 0, 3, 1, 4).unbind()
+        query = F.linear(tokens[:, 0], weight[:channels], bias[:channels])
+        key, value = F.linear(tokens, weight[channels:], bias[channels:]).chunk(2, dim=2)
         scores_bias = None
         if self.local_position is not None:
             scores_bias = self.local_position.attention_bias(grid, self.with_cls_token)
         if scores_bias is not None:
             scores_bias = scores_bias[..., :1, :]
+        query, key, value = self._heads(query.unsqueeze(1)), self._heads(key), self._heads(value)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=scores_bias)
         out = self.proj(out.transpose(1, 2).reshape(batch, 1, channels))
         if self.local_position is not None and torch.is_grad_enabled():
             # Distributed training waits for a gradient of every parameter: here it is an exact zero.
             out = out + 0 * sum(parameter.sum() for parameter in self.local_position.parameters())
         return self.drop(out)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """Split the channels, ``(B, N, C) -> (B, num_heads, N, d)``."""
+        batch, length, _ = x.shape
+        return x.view(batch, length, self.num_heads, -1).transpose(1, 2)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, grid: Grid) -> Tensor:
         """Attention of ``(B, num_heads, N, d)`` tensors."""
@@ -104,7 +107,8 @@ class Attention(BaseModule):
         term = self.local_position(value[:, 1:] if self.with_cls_token else value, grid)
         if term is None:
             return out
-        if torch.is_grad_enabled():  # `out` may be what attention saved for its backward: leave it as it is
+        # `out` may be what attention saved for its backward: leave it as it is; in place is dear in ONNX.
+        if torch.is_grad_enabled() or is_exporting():
             return out + pad_cls_token(term, self.with_cls_token)
         patches = out[:, 1:] if self.with_cls_token else out
         patches += term

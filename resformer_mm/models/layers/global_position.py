@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from resformer_mm.registry import MODELS
 
+from .exporting import is_exporting
+
 Grid = tuple[int, int]
 
 
@@ -120,7 +122,8 @@ class GlobalPositionEmbedding(GlobalPosition):
             embedding = embedding.to(self.anchor.dtype)
             if self.conv is not None:
                 embedding = self.conv(embedding)
-            return embedding.flatten(2).transpose(1, 2).contiguous()
+            # Unlike `contiguous()`, this copies without asking for the layout, which depends on the grid.
+            return embedding.flatten(2).transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
     def _stamp(self) -> tuple:
         # Identities differ where a functional call puts other tensors in the place of the parameters.
@@ -177,7 +180,7 @@ class LearnedPositionEmbedding(GlobalPosition):
 
     def forward(self, grid: Grid) -> Tensor:
         """Return the table resized to a grid, ``(1, H * W, C)``."""
-        if grid == (self.grid_size, self.grid_size):
+        if not is_exporting() and grid == (self.grid_size, self.grid_size):
             return self.table
         return self._resize(self.table, self.grid_size, grid)
 

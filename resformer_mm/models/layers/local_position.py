@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from resformer_mm.registry import MODELS
+
+from .exporting import is_exporting
 
 Grid = tuple[int, int]
 
@@ -56,6 +59,8 @@ class LocalPositionEmbedding(LocalPosition):
         """Return the convolved values ``(B, H * W, C)``."""
         # One convolution over all heads with repeated filters: the tokens already are a channels-last map.
         value_map = value.transpose(1, 2).unflatten(2, grid)
+        if is_exporting():  # channels-last maps would ask whether the grid is wider than one token
+            value_map = value_map.clone(memory_format=torch.contiguous_format)
         weight = self.conv.weight.repeat(self.num_heads, 1, 1, 1)
         bias = self.conv.bias.repeat(self.num_heads)
         out = F.conv2d(value_map, weight, bias, padding=1, groups=weight.shape[0])

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from .exporting import is_exporting
+
 
 class PatchEmbed(BaseModule):
     """Cut an image into patches and project each to a token: one convolution with kernel = stride = patch.
@@ -39,7 +41,7 @@ class PatchEmbed(BaseModule):
                 f'an image of {height} x {width} pixels is smaller than one patch of {patch} x {patch}: '
                 'use a larger resolution or a smaller patch_size'
             )
-        if height % patch or width % patch:
+        if is_exporting() or height % patch or width % patch:
             # Written without a negative operand, which dynamic compilation cannot take through `%`.
             bottom = (height + patch - 1) // patch * patch - height
             right = (width + patch - 1) // patch * patch - width

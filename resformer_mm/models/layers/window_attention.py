@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import Attention
+from .exporting import is_exporting
 
 Grid = tuple[int, int]
 
@@ -35,22 +37,27 @@ class WindowAttention(Attention):
         if bias is not None:
             raise ValueError('a local_position with an attention bias does not go with windows')
         (height, width), size = grid, self.window_size
+        batch, heads, length, dim = query.shape
         rows, columns = (height + size - 1) // size, (width + size - 1) // size
-        padding = (0, 0, 0, columns * size - width, 0, rows * size - height)
+        bottom, right = rows * size - height, columns * size - width
 
         def split(x: Tensor) -> Tensor:  # (B, heads, N, d) -> (B * windows, heads, size * size, d)
-            batch, heads, _, dim = x.shape
-            x = F.pad(x.reshape(batch * heads, height, width, dim), padding)
+            x = F.pad(x.unflatten(2, grid), (0, 0, 0, right, 0, bottom))
             x = x.view(batch, heads, rows, size, columns, size, dim).permute(0, 2, 4, 1, 3, 5, 6)
-            return x.reshape(batch * rows * columns, heads, size * size, dim)
+            return _copy(x).view(batch * rows * columns, heads, size * size, dim)
 
         mask = None
-        if height % size or width % size:
-            real = F.pad(query.new_ones(1, 1, height * width, 1).view(1, height, width, 1), padding)
-            real = real.view(rows, size, columns, size).transpose(1, 2).reshape(-1, 1, 1, size * size)
-            mask = (real > 0).repeat(query.shape[0], 1, 1, 1)
+        if is_exporting() or height % size or width % size:
+            real_rows = torch.arange(rows * size, device=query.device).view(rows, 1, size, 1) < height
+            real_columns = torch.arange(columns * size, device=query.device).view(columns, 1, size) < width
+            mask = (real_rows & real_columns).view(-1, 1, 1, size * size).repeat(batch, 1, 1, 1)
         out = F.scaled_dot_product_attention(split(query), split(key), split(value), attn_mask=mask)
-        batch, heads, _, dim = query.shape
-        out = out.view(batch, rows, columns, heads, size, size, dim).permute(0, 3, 1, 4, 2, 5, 6)
-        out = out.reshape(batch, heads, rows * size, columns * size, dim)
-        return out[:, :, :height, :width].reshape(batch, heads, height * width, dim)
+        out = out.view(batch, rows, columns, heads, size, size, dim).permute(0, 1, 4, 2, 5, 3, 6)
+        out = _copy(out).view(batch, rows * size, columns * size, heads, dim)
+        out = F.pad(out, (0, 0, 0, 0, 0, -right, 0, -bottom))  # cut off what was padded
+        return out.reshape(batch, length, heads, dim).transpose(1, 2)
+
+
+def _copy(x: Tensor) -> Tensor:
+    """Return a contiguous copy, without asking first whether `x` is contiguous, which depends on the grid."""
+    return x.clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,19 @@
+"""Trained models as ONNX and ``torch.export`` files that run without this package, compared with PyTorch."""
+
+from .export import export
+from .formats import OnnxFormat, ProgramFormat
+from .model import DeployableModel, ExportError, Normalization
+from .verification import Difference, check_sizes, compare, default_sizes
+
+__all__ = [
+    'DeployableModel',
+    'Difference',
+    'ExportError',
+    'Normalization',
+    'OnnxFormat',
+    'ProgramFormat',
+    'check_sizes',
+    'compare',
+    'default_sizes',
+    'export',
+]

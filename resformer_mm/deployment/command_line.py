@@ -1,0 +1,106 @@
+"""What the export tools have in common: options, messages, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+
+from resformer_mm.apis import load_model
+
+from .export import export
+from .formats import Format
+from .model import DeployableModel, ExportError
+from .verification import Difference, Size, check_sizes, default_sizes
+
+
+def export_parser(description: str, suffix: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of every format.
+
+    Args:
+        description: of the tool.
+        suffix: of the files, e.g. '.onnx'.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', type=Path, help=f'file to write (CHECKPOINT with {suffix} for its suffix)')
+    parser.add_argument(
+        '--verify-sizes',
+        nargs='+',
+        type=_size,
+        metavar='HxW',
+        help='sizes in pixels to compare the file with PyTorch at, e.g. 96x128 224 (twelve of all kinds)',
+    )
+    parser.add_argument('--tolerance', type=float, default=1e-4, help='largest absolute difference (1e-4)')
+    parser.add_argument('--no-verify', action='store_true', help='write the file without comparing')
+    parser.add_argument('--device', type=_device, default='cpu', help='where PyTorch runs (cpu)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
+    )
+    return parser
+
+
+def run_export(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, make_format: Callable[[], Format]
+) -> int:
+    """Export what the options ask for, print the comparison, and return the exit code.
+
+    Mistakes in the options end the process with code 2; a model that cannot be exported, or a file that
+    differs from it, is code 1.
+    """
+    if args.no_verify and args.verify_sizes:
+        parser.error('--no-verify and --verify-sizes exclude each other')
+    try:
+        file_format = make_format()
+        out = args.out or Path(args.checkpoint).with_suffix(file_format.suffix)
+        if out.resolve() in (Path(args.config).resolve(), Path(args.checkpoint).resolve()):
+            parser.error(f'--out {out} would replace what is exported: name another file')
+        model = DeployableModel(load_model(args.config, args.checkpoint, args.device, args.cfg_options))
+        sizes = [] if args.no_verify else args.verify_sizes or default_sizes(model.patch_size)
+        check_sizes(sizes, model.patch_size)
+    except (OSError, ValueError, ImportError) as error:
+        parser.error(str(error))
+    if sizes:
+        print('images  height  width  largest difference  largest output')
+    try:
+        export(model, out, file_format, sizes, args.tolerance, _print_row)
+    except OSError as error:
+        parser.error(f'--out {out}: {error.strerror or error}')
+    except ImportError as error:
+        parser.error(str(error))
+    except ExportError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(f'written: {out} ({out.stat().st_size / 2**20:.1f} MiB{"" if sizes else ", not verified"})')
+    return 0
+
+
+def _print_row(item: Difference) -> None:
+    row = f'{item.batch:6}  {item.height:6}  {item.width:5}  {item.value:18.1e}  {item.magnitude:14.3g}'
+    print(row, flush=True)
+
+
+def _size(text: str) -> Size:
+    match = re.fullmatch(r'(\d+)(?:x(\d+))?', text)
+    if not match:
+        raise argparse.ArgumentTypeError(f'{text!r} is no size: give HEIGHTxWIDTH in pixels, e.g. 96x128')
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _device(text: str) -> str:
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f'{text!r}: {str(error).splitlines()[0]}') from None
+    return text

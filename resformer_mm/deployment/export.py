@@ -1,0 +1,72 @@
+"""From a model to a file that was checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .formats import Format
+from .model import DeployableModel, ExportError
+from .verification import Difference, Size, check_sizes, compare
+
+
+def export(
+    model: DeployableModel,
+    path: str | Path,
+    file_format: Format,
+    sizes: Sequence[Size],
+    tolerance: float = 1e-4,
+    report: Callable[[Difference], None] = lambda difference: None,
+) -> list[Difference]:
+    """Write a model to a file, once what was exported has been found to equal PyTorch.
+
+    A file that exists is only replaced by one that passed; nothing is left of one that did not.
+
+    Args:
+        model: the model with its normalisation.
+        path: the file; its folder is created.
+        file_format: what kind of file.
+        sizes: heights and widths in pixels to compare at; none writes the file unchecked.
+        tolerance: largest absolute difference of any output.
+        report: called with every comparison as it is made.
+
+    Returns:
+        the comparisons.
+
+    Raises:
+        ExportError: the model cannot be exported, a size is smaller than a patch, or a difference is larger
+            than the tolerance.
+        ImportError: a package that the format needs is missing.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    check_sizes(sizes, model.patch_size)
+    if path.is_dir():
+        raise IsADirectoryError(f'{path} is a folder: name the file')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.stem}.partial{file_format.suffix}')
+    try:
+        partial.touch()  # a folder that cannot be written to shows before the work
+        file_format.write(model, partial)
+        differences = []
+        for difference in compare(file_format.load(partial), model, sizes) if sizes else ():
+            differences.append(difference)
+            report(difference)
+        _check(differences, tolerance, path)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return differences
+
+
+def _check(differences: Sequence[Difference], tolerance: float, path: Path) -> None:
+    faults = [item for item in differences if not item.value <= tolerance]  # NaN is one as well
+    if faults:
+        named = ', '.join(f'{item.height}x{item.width}' for item in faults[:4])
+        named += f' and {len(faults) - 4} more' if len(faults) > 4 else ''
+        worst = max(faults, key=lambda item: item.value)
+        raise ExportError(
+            f'{path} was not written: at {named} the exported model differs from PyTorch by up to '
+            f'{worst.value:.1e}, more than the tolerance of {tolerance:.1e}'
+        )

@@ -1,0 +1,183 @@
+"""The files: programs of ``torch.export`` and ONNX, both dynamic in batch, height and width."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.fx.experimental._config as symbolic_shapes_config
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from .model import DeployableModel, ExportError
+
+INPUT_NAME = 'image'
+AXES = {0: 'batch', 2: 'height', 3: 'width'}
+# What PyTorch 2.13 converts to without falling back to another; all are tested by the same comparison.
+OPSETS = range(18, 26)
+
+Run = Callable[[Tensor], list[Tensor]]
+
+
+class Format(Protocol):
+    """A kind of file that a model can be exported to."""
+
+    suffix: str
+
+    def write(self, model: DeployableModel, path: Path) -> None:
+        """Export the model to a file."""
+
+    def load(self, path: Path) -> Run:
+        """Return a function from a batch of images to the outputs of the file."""
+
+
+def capture(model: DeployableModel) -> ExportedProgram:
+    """Trace a model for every batch size, and every height and width from one patch on.
+
+    Raises:
+        ExportError: the model takes another path for some of these sizes, or does what cannot be traced.
+    """
+    patch = model.patch_size
+    # No multiples of the patch, and no two sizes alike, so that none is taken for another.
+    example = torch.rand(2, model.in_channels, 5 * patch + 3, 7 * patch + 1, device=model.device)
+    smallest = {0: 1, 2: patch, 3: patch}
+    sizes = {axis: Dim(name, min=smallest[axis]) for axis, name in AXES.items()}
+    try:
+        with torch.no_grad(), _size_one_is_no_special_case(), _quiet():
+            return torch.export.export(model, (example,), dynamic_shapes={INPUT_NAME: sizes}, strict=False)
+    except RuntimeError as error:
+        raise ExportError(
+            f'{type(model.model).__name__} cannot be exported for all sizes of its input: {_gist(error)}'
+        ) from error
+
+
+class ProgramFormat:
+    """Files of ``torch.export``, for PyTorch without this package, and for ahead-of-time compilation.
+
+    They run on the device that the model was on.
+    """
+
+    suffix = '.pt2'
+
+    def write(self, model: DeployableModel, path: Path) -> None:
+        """Export the model, with its metadata as the extra file 'metadata.json'."""
+        with _quiet():
+            torch.export.save(
+                capture(model), path, extra_files={'metadata.json': json.dumps(model.metadata())}
+            )
+
+    def load(self, path: Path) -> Run:
+        """Return the program as a function."""
+        module = torch.export.load(path).module()
+
+        def run(image: Tensor) -> list[Tensor]:
+            with torch.no_grad():
+                return torch.utils._pytree.tree_leaves(module(image))
+
+        return run
+
+
+class OnnxFormat:
+    """ONNX files, with the metadata as model properties.
+
+    Args:
+        opset: version of the operator set; older runtimes need a lower one.
+        output_names: names of the outputs; by default those of :meth:`DeployableModel.output_names`.
+
+    Raises:
+        ImportError: a package that writes ONNX is missing; the message names the extra.
+        ExportError: an opset that PyTorch does not convert to.
+    """
+
+    suffix = '.onnx'
+
+    def __init__(self, opset: int = 20, output_names: Sequence[str] | None = None) -> None:
+        _require('onnx', 'onnxscript')
+        if opset not in OPSETS:
+            raise ExportError(f'opset {opset} is not supported: choose from {OPSETS[0]} to {OPSETS[-1]}')
+        self.opset = opset
+        self.output_names = output_names
+
+    def write(self, model: DeployableModel, path: Path) -> None:
+        """Export the model.
+
+        Raises:
+            ExportError: an operation has no ONNX counterpart, or the output names do not go with the model.
+        """
+        program = capture(model)
+        number = len(program.graph_signature.user_outputs)
+        names = self.output_names or model.output_names(number)
+        if not len(names) == len(set(names)) == number:
+            raise ExportError(f'the number of outputs is {number}: give as many different names, not {names}')
+        try:
+            with _quiet():
+                result = torch.onnx.export(
+                    program,
+                    dynamo=True,
+                    opset_version=self.opset,
+                    input_names=[INPUT_NAME],
+                    output_names=list(names),
+                    dynamic_shapes={INPUT_NAME: AXES},  # of a program already traced: the names
+                    verbose=False,
+                )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise ExportError(
+                f'{type(model.model).__name__} has no ONNX counterpart: {_gist(error)}'
+            ) from error
+        result.model.metadata_props.update(model.metadata())
+        result.save(path, external_data=False)
+
+    def load(self, path: Path) -> Run:
+        """Return the file in onnxruntime, on the CPU, as a function.
+
+        Raises:
+            ImportError: onnxruntime is missing.
+        """
+        _require('onnxruntime')
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+
+        def run(image: Tensor) -> list[Tensor]:
+            return [torch.from_numpy(x) for x in session.run(None, {INPUT_NAME: image.cpu().numpy()})]
+
+        return run
+
+
+def _require(*modules: str) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ImportError(
+            f"ONNX files need {' and '.join(missing)}: pip install 'resformer-mm[deployment]', "
+            f'or pip install {" ".join(missing)}'
+        )
+
+
+def _size_one_is_no_special_case() -> contextlib.AbstractContextManager:
+    """Make one program serve a batch of one and a grid one token high or wide, too.
+
+    By default PyTorch takes sizes of one for special and excludes them. `torch.onnx.export` of a module sets
+    the same switch; the comparison of the written file covers these sizes.
+    """
+    return symbolic_shapes_config.patch(backed_size_oblivious=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # PyTorch's own use of its deprecated tree specifications.
+        warnings.filterwarnings('ignore', message='.*LeafSpec', category=FutureWarning)
+        yield
+
+
+def _gist(error: Exception) -> str:
+    """Return the lines of a message of PyTorch's that say what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    violations = [line.removeprefix('- ') for line in lines if line.startswith('- ')]
+    return '; '.join(violations[:2]) or next((line for line in lines if line), type(error).__name__)

@@ -1,0 +1,183 @@
+"""A trained model and its normalisation as one module, from pixels to the model's tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseDataPreprocessor, BaseModel, ImgDataPreprocessor
+from torch import Tensor, nn
+
+from resformer_mm.models import ResFormer
+from resformer_mm.models.layers import LearnedPositionEmbedding, PatchEmbed
+from resformer_mm.version import __version__
+
+
+class ExportError(ValueError):
+    """A model cannot be exported, or what was exported is not the model; the message says what to do."""
+
+
+class Normalization(nn.Module):
+    """What a data preprocessor does to pixels: channel order, then ``(x - mean) / std``.
+
+    Args:
+        mean: one value per channel, or None for no normalisation.
+        std: the same.
+        channels: order of the channels that the model was trained on, 'RGB', 'BGR', or '' for one that is
+            not changed; the input is RGB.
+        loads_rgb: whether the training pipeline hands RGB to the data preprocessor, not BGR as usual.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | Tensor | None = None,
+        std: Sequence[float] | Tensor | None = None,
+        channels: str = '',
+        loads_rgb: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.loads_rgb = loads_rgb
+        for name, values in (('mean', mean), ('std', std)):
+            if values is not None:
+                values = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 1).clone()
+            self.register_buffer(name, values)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Normalization:
+        """Read it off the ``data_preprocessor`` of a model; a model without one takes its input as it is.
+
+        Raises:
+            ExportError: a data preprocessor that pads, or does something else than normalising images.
+        """
+        preprocessor = getattr(model, 'data_preprocessor', None)
+        if preprocessor is None or type(preprocessor) is BaseDataPreprocessor:
+            return cls()
+        name = type(preprocessor).__name__
+        cfg = getattr(model, 'cfg', {})
+        settings = cfg.get('model', {}).get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+        if isinstance(preprocessor, ImgDataPreprocessor):
+            convert, loads_rgb = preprocessor._channel_conversion, settings.get('rgb_to_bgr', False)
+        elif hasattr(preprocessor, 'to_rgb') and hasattr(preprocessor, '_enable_normalize'):
+            convert, loads_rgb = preprocessor.to_rgb, False  # mmpretrain's
+        else:
+            raise ExportError(
+                f'data_preprocessor={name} is not one that normalises images: only those of image '
+                'classification, segmentation and detection can become part of an exported file'
+            )
+        if preprocessor.pad_size_divisor > 1 or getattr(preprocessor, 'test_cfg', None):  # the latter mmseg's
+            raise ExportError(
+                f'data_preprocessor={name} pads images, which an exported file does not do, and ResFormer '
+                'needs no padding: leave pad_size_divisor, size_divisor and test_cfg out of it'
+            )
+        # Pipelines of all libraries load BGR.
+        channels = 'RGB' if convert and not loads_rgb else 'BGR'
+        if not preprocessor._enable_normalize:
+            return cls(channels=channels, loads_rgb=loads_rgb)
+        return cls(preprocessor.mean, preprocessor.std, channels, loads_rgb)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the model's input ``(B, C, H, W)`` of a batch ``(B, C, H, W)``, RGB, 0 to 255."""
+        if self.channels == 'BGR' and image.shape[1] == 3:
+            image = image.flip(1)
+        return image if self.mean is None else (image - self.mean) / self.std
+
+    def as_loaded(self, image: Tensor) -> Tensor:
+        """Return RGB images in the order in which the training pipeline loads them."""
+        as_it_is = not self.channels or self.loads_rgb or image.shape[1] != 3
+        return image if as_it_is else image.flip(1)
+
+
+class DeployableModel(nn.Module):
+    """A trained model with its normalisation inside, in evaluation mode: what is exported.
+
+    ``forward`` maps a float batch ``(B, 3, H, W)`` of RGB pixels, 0 to 255, H and W any sizes from one patch
+    on, to what ``model(inputs, mode='tensor')`` gives: the logits of a classifier. A backbone alone has no
+    data preprocessor: it takes its input as it is and gives its tuple.
+
+    Args:
+        model: what :func:`resformer_mm.apis.load_model` returns.
+
+    Raises:
+        ExportError: the model has no ResFormer, or a data preprocessor that cannot be exported.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        embeddings = [module for module in model.modules() if isinstance(module, PatchEmbed)]
+        if not embeddings:
+            raise ExportError(
+                f'{type(model).__name__} has no ResFormer backbone: set model.backbone to a '
+                'resformer_mm.ResFormer'
+            )
+        for module in model.modules():
+            if isinstance(module, LearnedPositionEmbedding) and module.interpolation == 'area':
+                raise ExportError(
+                    "global_position.interpolation='area' cannot be exported for all sizes: set 'bicubic', "
+                    "'bilinear', 'nearest' or 'nearest-exact'"
+                )
+        self.patch_size = embeddings[0].patch_size
+        self.in_channels = embeddings[0].proj.in_channels
+        self.normalization = Normalization.of(model)
+        self.model = model
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the tensors of the model."""
+        inputs = self.normalization(image)
+        return self.model(inputs, mode='tensor') if isinstance(self.model, BaseModel) else self.model(inputs)
+
+    @torch.no_grad()
+    def predict_as_trained(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the same by the way of evaluation: through the model's own data preprocessor.
+
+        Args:
+            image: uint8 batch ``(B, C, H, W)``, RGB; of a model without normalisation a float batch.
+        """
+        if not isinstance(self.model, BaseModel):
+            return self.model(image)
+        loaded = self.normalization.as_loaded(image)
+        inputs = self.model.data_preprocessor({'inputs': loaded}, training=False)['inputs']
+        return self.model(inputs, mode='tensor')
+
+    def output_names(self, number: int) -> list[str]:
+        """Return names for the outputs: 'logits', 'block_5' for a feature of block 5, 'output_0', ..."""
+        if getattr(self.model, 'head', None) is not None and number == 1:
+            return ['logits']
+        backbone = getattr(self.model, 'backbone', self.model)
+        if isinstance(backbone, ResFormer) and number == len(backbone.out_indices):
+            return [f'block_{index}' for index in backbone.out_indices]
+        return [f'output_{index}' for index in range(number)]
+
+    def metadata(self) -> dict[str, str]:
+        """Return what whoever deploys the file needs to know; lists and dicts as JSON."""
+        norm, cfg = self.normalization, getattr(self.model, 'cfg', None)
+        pixels = 'RGB, 0 to 255, normalised inside' if norm.channels else 'normalised as in training'
+        entries = {
+            'input': f'float32 (batch, {self.in_channels}, height, width), {pixels}; '
+            f'any height and width from {self.patch_size} on',
+            'patch_size': str(self.patch_size),
+            'model': type(self.model).__name__,
+            'resformer_mm_version': __version__,
+        }
+        if cfg is not None and cfg.filename:
+            entries['config'] = Path(cfg.filename).name
+        if norm.channels:
+            values = {name: _rounded(getattr(norm, name)) for name in ('mean', 'std')}
+            entries['normalization'] = json.dumps({'channels': norm.channels, **values})
+        classes = getattr(self.model, 'dataset_meta', {}).get('classes')
+        if classes is not None:
+            entries['classes'] = json.dumps(list(classes))
+        return entries
+
+
+def _rounded(values: Tensor | None) -> list[float] | None:
+    """Return the decimals that stood in the config, which float32 does not hold exactly."""
+    return None if values is None else [round(value, 4) for value in values.flatten().tolist()]

@@ -1,0 +1,105 @@
+"""Whether an exported file gives what PyTorch gives, at sizes that it was not exported with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from .model import DeployableModel, ExportError
+
+Size = tuple[int, int]
+BATCHES = (1, 2, 5)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two ways of running a model lie apart at one size.
+
+    Attributes:
+        batch: number of images.
+        height: of the images, in pixels.
+        width: the same.
+        value: largest absolute difference of all outputs; NaN if one of them is not finite.
+        magnitude: largest absolute value of PyTorch's outputs.
+    """
+
+    batch: int
+    height: int
+    width: int
+    value: float
+    magnitude: float
+
+
+def default_sizes(patch_size: int) -> list[Size]:
+    """Return twelve heights and widths: one patch, rows and columns of patches, squares, rectangles, odd."""
+    p = patch_size
+    return [
+        (p, p),
+        (p, 7 * p),
+        (6 * p, p),
+        (p + 1, p + 3),
+        (2 * p + 5, 3 * p + 5),
+        (3 * p, 2 * p),
+        (4 * p, 4 * p),
+        (4 * p + 1, 9 * p - 1),
+        (10 * p, 4 * p),
+        (6 * p, 8 * p),
+        (8 * p, 8 * p),
+        (14 * p, 14 * p),
+    ]
+
+
+def check_sizes(sizes: Sequence[Size], patch_size: int) -> None:
+    """Make sure that the model takes images of all these heights and widths.
+
+    Raises:
+        ExportError: one is smaller than a patch.
+    """
+    for height, width in sizes:
+        if height < patch_size or width < patch_size:
+            raise ExportError(
+                f'size {height}x{width} is smaller than one patch of {patch_size}x{patch_size} pixels: '
+                f'give heights and widths from {patch_size} on'
+            )
+
+
+def compare(
+    run: Callable[[Tensor], list[Tensor]], model: DeployableModel, sizes: Sequence[Size]
+) -> Iterator[Difference]:
+    """Yield the difference from PyTorch, as evaluation runs it, at every size, on random pixels.
+
+    The batch alternates between 1, 2 and 5 images.
+
+    Args:
+        run: from a batch ``(B, C, H, W)`` to the outputs of the file.
+        model: what was exported.
+        sizes: heights and widths in pixels.
+
+    Raises:
+        ExportError: the file does not run, or the outputs differ in number or shape.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for index, (height, width) in enumerate(sizes):
+        batch = BATCHES[index % len(BATCHES)]
+        shape = (batch, model.in_channels, height, width)
+        image = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+        if not model.normalization.channels:  # a model that takes its input as it is, of the usual range
+            image = (image.float() - 127.5) / 64
+        image = image.to(model.device)
+        # Convolutions of a GPU would round to 10 bits.
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            try:
+                outputs = [x.float().cpu() for x in run(image.float())]
+            except Exception as error:  # of any runtime
+                raise ExportError(f'at {batch}x{height}x{width} the file does not run: {error}') from error
+            expected = [x.float().cpu() for x in tree_leaves(model.predict_as_trained(image))]
+        shapes, wanted = ([tuple(x.shape) for x in tensors] for tensors in (outputs, expected))
+        if shapes != wanted:
+            raise ExportError(f'at {batch}x{height}x{width} the file gives {shapes}, PyTorch {wanted}')
+        differences = torch.stack([(a - b).abs().max() for a, b in zip(outputs, expected)])
+        magnitude = torch.stack([x.abs().max() for x in expected]).max()
+        yield Difference(batch, height, width, differences.max().item(), magnitude.item())
