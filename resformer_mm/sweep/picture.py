@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from resformer_mm.analysis.resolution_curves import MARKERS, ResolutionCurve, draw_curves
 
@@ -71,8 +71,11 @@ def _draw_cost(summary: Summary, axes: Axes, metric: str, cost_name: str, names:
             fontsize=7,
         )
     axes.set_xscale('log')
-    for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.6)))
+    low, high = axes.get_xlim()
+    subs = (1, 2, 5) if high > 5 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f'{COSTS[cost_name]}, logarithmic')
     axes.set_ylabel(metric)
     axes.set_title(f'by {COSTS[cost_name].partition(" ")[0]}')
