@@ -137,6 +137,7 @@ def test_the_page_recommends_for_a_budget(swept, tmp_path) -> None:
         best = max(within, key=lambda row: (row.value, -row.cost))
         assert 'cascade over ' + ', '.join(map(str, best.rule.resolutions)) in text
         assert f'accuracy/top1 {best.value:.4g}' in text
+        assert browser.find_element(By.ID, 'cost').get_attribute('value') == 'gflops'  # the chart follows
         assert f'thresholds={best.rule.as_config()["thresholds"]}' in text
         assert 'Best single resolution: <b>sure</b>, at 64 pixels' in text
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from resformer_mm.models.resolution_chain import ResolutionChain, resolution_name
 from resformer_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class MultiResolutionClassifier(ImageClassifier):
+class MultiResolutionClassifier(ResolutionChain, ImageClassifier):
     """An image classifier whose training step takes a list of batches, one per resolution, high to low.
 
     The loss is the paper's Equation 3, ``1/r sum_i [CE(y_i, t) + alpha SC(cls_i, cls_{i-1})]``: every
@@ -47,20 +46,6 @@ class MultiResolutionClassifier(ImageClassifier):
                     "none: use KLConsistency (target='logits') or consistency=None"
                 )
 
-    def loss(self, inputs: Tensor | Sequence[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Return the named losses of one step.
-
-        Args:
-            inputs: batches ``(B, C, R_i, R_i)``, resolutions high to low; or one batch.
-            data_samples: the B samples with their labels, shared by all resolutions.
-        """
-        copies = [inputs] if isinstance(inputs, Tensor) else inputs
-        losses, teacher = {}, None
-        for index, copy in enumerate(copies):
-            terms, teacher = self.resolution_loss(copy, data_samples, index, len(copies), teacher)
-            losses.update(terms)
-        return losses
-
     def resolution_loss(
         self,
         image: Tensor,
@@ -79,8 +64,7 @@ class MultiResolutionClassifier(ImageClassifier):
             teacher: what the next larger resolution returned; None for the largest.
         """
         cls_score, target = self._score_and_target(image)
-        height, width = image.shape[-2:]
-        name = f'{height}' if height == width else f'{height}x{width}'
+        name = resolution_name(image)
         samples = [_labels_at(sample, index) for sample in data_samples]
         # The head's own split of scoring and loss, so that every classification head and loss works.
         terms = self.head._get_loss(cls_score, samples)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
@@ -11,11 +9,12 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
 
+from resformer_mm.models.resolution_chain import ResolutionChain, resolution_name
 from resformer_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class MultiResolutionSegmentor(EncoderDecoder):
+class MultiResolutionSegmentor(ResolutionChain, EncoderDecoder):
     """An encoder-decoder whose training step takes a list of batches, one per resolution, high to low.
 
     All copies show the same crop, so that their predictions can be compared pixel by pixel: every resolution
@@ -45,20 +44,6 @@ class MultiResolutionSegmentor(EncoderDecoder):
                     "predictions, target='logits', e.g. dict(type='KLConsistency')"
                 )
 
-    def loss(self, inputs: Tensor | Sequence[Tensor], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
-        """Return the named losses of one step.
-
-        Args:
-            inputs: batches ``(B, C, H_i, W_i)`` of the same crops, high to low; or one batch.
-            data_samples: the B samples with their label maps, of the size of the first.
-        """
-        copies = [inputs] if isinstance(inputs, Tensor) else inputs
-        losses, teacher = {}, None
-        for index, copy in enumerate(copies):
-            terms, teacher = self.resolution_loss(copy, data_samples, index, len(copies), teacher)
-            losses.update(terms)
-        return losses
-
     def resolution_loss(
         self,
         image: Tensor,
@@ -77,7 +62,7 @@ class MultiResolutionSegmentor(EncoderDecoder):
             teacher: what the next larger resolution returned; None for the largest.
         """
         size = tuple(image.shape[-2:])
-        name = f'{size[0]}' if size[0] == size[1] else f'{size[0]}x{size[1]}'
+        name = resolution_name(image)
         samples = [labels_at(sample, size) for sample in data_samples]
         feats = self.extract_feat(image)
         logits = self.decode_head(feats)
