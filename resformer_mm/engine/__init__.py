@@ -1,12 +1,13 @@
 """Training and evaluation machinery on MMEngine alone."""
 
-from .hooks import SkippedImagesHook
+from .hooks import CheckNumClassesHook, SkippedImagesHook
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
 from .optim_wrapper import AutocastOptimWrapper
 from .turn_by_turn import TurnByTurnDistributedDataParallel, train_by_turns
 
 __all__ = [
     'AutocastOptimWrapper',
+    'CheckNumClassesHook',
     'MultiResolutionTestLoop',
     'MultiResolutionValLoop',
     'SkippedImagesHook',

@@ -7,6 +7,7 @@ import logging
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from resformer_mm.registry import HOOKS
 
@@ -32,4 +33,40 @@ class SkippedImagesHook(Hook):
                     'far and replaced by other images (paths are in the warnings above)',
                     logger='current',
                     level=logging.WARNING,
+                )
+
+
+@HOOKS.register_module()
+class CheckNumClassesHook(Hook):
+    """Stop a segmentor before it runs, where a head has another number of classes than the data.
+
+    With more classes the head would train without a complaint, with fewer a label fails deep inside a loss.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare with the training data.
+
+        Raises:
+            ValueError: a head and the data disagree.
+        """
+        self._check(runner, runner.train_dataloader, 'train_dataloader')
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Compare with the validation data; raises ValueError as :meth:`before_train` does."""
+        self._check(runner, runner.val_dataloader, 'val_dataloader')
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Compare with the test data; raises ValueError as :meth:`before_train` does."""
+        self._check(runner, runner.test_dataloader, 'test_dataloader')
+
+    def _check(self, runner: Runner, loader: DataLoader, field: str) -> None:
+        classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
+        if not classes:
+            return
+        for name, module in runner.model.named_modules():
+            number = getattr(module, 'num_classes', None)
+            if name.endswith('_head') and number is not None and number != len(classes):
+                raise ValueError(
+                    f'model.{name}.num_classes is {number}, but the data set of {field} has {len(classes)} '
+                    'classes: set num_classes of every head to those of the data'
                 )

@@ -9,6 +9,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=8000, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    num_classes=dict(type='resformer_mm.CheckNumClassesHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=True,

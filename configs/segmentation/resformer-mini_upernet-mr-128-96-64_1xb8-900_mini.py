@@ -1,6 +1,6 @@
 """The small UPerNet, fine-tuned on every crop at 128, 96 and 64 pixels at once, each back-propagated in turn.
 
-    python tools/train.py configs/segmentation/resformer-mini_upernet-mr-128-96-64_1xb8-600_mini.py
+    python tools/train.py configs/segmentation/resformer-mini_upernet-mr-128-96-64_1xb8-900_mini.py
 
 `_base_/mini.py` says where the data and the initial weights are. Measured figures stand in docs/segmentation.md.
 """
