@@ -17,6 +17,7 @@ from resformer_mm.checkpoints import CheckpointError, initialisation
 FOLDER = Path(__file__).parents[1] / 'configs' / 'segmentation'
 CONFIGS = sorted(path.name for path in FOLDER.glob('*ade20k*.py'))
 SMALL = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
+NATIVE = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-native.py'
 # Millions of parameters: as published to one decimal; the exact count where it is known.
 PUBLISHED = {'resformer-small': 51.7, 'resformer-base': 119.8, 'deit-small': 52.1, 'deit-base': 120.6}
 
@@ -125,3 +126,23 @@ def test_a_classifier_that_does_not_fit_stops_the_training(tmp_path) -> None:
     torch.save({'state_dict': wide}, tmp_path / 'absent.pth')
     with pytest.raises(CheckpointError, match='patch_embed.proj.weight is'):
         small_model(init).init_weights()
+
+
+@pytest.mark.parametrize('name', [SMALL, 'resformer-mini_upernet_1xb8-900_mini.py'])
+def test_every_run_checks_the_number_of_classes(name: str) -> None:
+    assert read(name).default_hooks.num_classes.type == 'resformer_mm.CheckNumClassesHook'
+
+
+def test_windows_leave_four_blocks_global() -> None:
+    cfg = read('resformer-base_mr-224-160-128_upernet-window-16_8xb2-160k_ade20k-512x512.py')
+    with torch.device('meta'):
+        backbone = load_model(cfg, device='meta').backbone
+    kinds = [type(block.attn).__name__ for block in backbone.blocks]
+    assert [index for index, kind in enumerate(kinds) if kind == 'Attention'] == [2, 5, 8, 11]
+    assert backbone.cls_token is None
+
+
+def test_the_native_config_resizes_nothing() -> None:
+    kinds = [step['type'] for step in read(NATIVE).test_dataloader.dataset.pipeline]
+    assert kinds == ['resformer_mm.LoadImage', 'resformer_mm.LoadSegMap', 'PackSegInputs']
+    assert read(NATIVE).train_dataloader == read(SMALL).train_dataloader

@@ -181,6 +181,10 @@ def test_bad_settings() -> None:
     model = build(resolutions=(96, 64))
     with pytest.raises(ValueError, match=r'64 x 64 pixels.*starts with 96'):
         model.data_preprocessor(batch(), training=True)
+    model, data = build(), batch()
+    data['data_samples'][1].gt_sem_seg = PixelData(data=torch.zeros(1, 64, 60, dtype=torch.long))
+    with pytest.raises(ValueError, match=r'64 x 64 pixels after.*label map 64 x 60'):
+        model.data_preprocessor(data, training=True)
     turns = build('resformer_mm.TurnByTurnSegmentor')
     with pytest.raises(RuntimeError, match='TurnByTurnDistributedDataParallel'):
         turns(**turns.data_preprocessor(batch(), training=True), mode='loss')

@@ -25,7 +25,8 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
         **kwargs: arguments of :class:`mmseg.models.SegDataPreProcessor`.
 
     Raises:
-        ValueError: bad resolutions, or a training batch whose short side is not the first of them.
+        ValueError: bad resolutions, a training batch whose short side is not the first of them, or
+            whose label maps have another size than their images.
     """
 
     def __init__(self, *args, resolutions: Sequence[int], **kwargs) -> None:
@@ -34,6 +35,8 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Return ``inputs`` and ``data_samples`` for the model."""
+        if training:
+            self._check_sizes(data)
         data = super().forward(data, training)
         if not training:
             return data
@@ -50,3 +53,15 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
             size = (round(height * resolution / largest), round(width * resolution / largest))
             copies.append(F.interpolate(crops, size, mode='bilinear', align_corners=False, antialias=True))
         return {**data, 'inputs': copies}
+
+    @staticmethod
+    def _check_sizes(data: dict) -> None:
+        # Stacking would pad the smaller of the two, and the labels would lie beside what they are about.
+        for image, sample in zip(data['inputs'], data['data_samples']):
+            size, labels = tuple(image.shape[-2:]), tuple(sample.gt_sem_seg.shape)
+            if size != labels:
+                raise ValueError(
+                    f'{sample.get("img_path", "an image")} is {size[0]} x {size[1]} pixels after the training '
+                    f'pipeline, its label map {labels[0]} x {labels[1]}: load the label map before the '
+                    'transforms that resize or crop'
+                )
