@@ -61,7 +61,7 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
             size, labels = tuple(image.shape[-2:]), tuple(sample.gt_sem_seg.shape)
             if size != labels:
                 raise ValueError(
-                    f'{sample.get("img_path", "an image")} is {size[0]} x {size[1]} pixels after the training '
-                    f'pipeline, its label map {labels[0]} x {labels[1]}: load the label map before the '
-                    'transforms that resize or crop'
+                    f'{sample.get("img_path", "an image")} is {size[0]} x {size[1]} pixels after the '
+                    f'training pipeline, its label map {labels[0]} x {labels[1]}: load the label map '
+                    'before the transforms that resize or crop'
                 )
