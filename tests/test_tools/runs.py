@@ -80,6 +80,7 @@ def run(command: list, data: Path, cwd: Path, **environment: str) -> subprocess.
     env = {
         **os.environ,
         'MINI_DATA_ROOT': str(data),
+        'MINI_SEGMENTATION_ROOT': str(data),
         'PYTHONPATH': os.pathsep.join((str(ROOT), str(cwd), os.environ.get('PYTHONPATH', ''))),
         'PYTHON': sys.executable,
         'OMP_NUM_THREADS': '1',
@@ -113,7 +114,7 @@ def _run_here(name: str, words: list[str], data: Path, cwd: Path, outputs: list[
     for stream, path in zip((1, 2), outputs):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')
-    os.environ.update(MINI_DATA_ROOT=str(data), CUDA_VISIBLE_DEVICES='')
+    os.environ.update(MINI_DATA_ROOT=str(data), MINI_SEGMENTATION_ROOT=str(data), CUDA_VISIBLE_DEVICES='')
     os.chdir(cwd)
     sys.path.insert(0, str(cwd))
     torch.set_num_threads(1)

@@ -60,11 +60,6 @@ def data(tmp_path_factory) -> Path:
     return root / 'pairs'
 
 
-@pytest.fixture(autouse=True)
-def data_root(data: Path, monkeypatch) -> None:
-    monkeypatch.setenv('MINI_SEGMENTATION_ROOT', str(data))
-
-
 def config(path: Path, base: Path = SINGLE, norm: str = 'BN', extra: str = '') -> Path:
     path.write_text(SMALL.format(base=str(base), norm=norm, extra=extra))
     return path
@@ -74,10 +69,8 @@ def config(path: Path, base: Path = SINGLE, norm: str = 'BN', extra: str = '') -
 def trained(data: Path, tmp_path_factory) -> Path:
     """A folder with small.py and a finished run in run/."""
     folder = tmp_path_factory.mktemp('trained')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('MINI_SEGMENTATION_ROOT', str(data))
-        command = ['train.py', config(folder / 'small.py'), '--work-dir', folder / 'run']
-        succeed(run_tool(*command, data=data, cwd=folder))
+    command = ['train.py', config(folder / 'small.py'), '--work-dir', folder / 'run']
+    succeed(run_tool(*command, data=data, cwd=folder))
     return folder
 
 
@@ -131,18 +124,22 @@ def test_several_test_resolutions_and_the_sweep(trained: Path, data: Path, tmp_p
 
 @pytest.mark.slow
 def test_two_processes_train_multi_resolution_as_one(data: Path, tmp_path: Path) -> None:
-    # Layer norm in the heads' place of batch norm, whose statistics differ between one and two processes.
+    # No batch norm and no class weights, whose statistics differ between one and two processes, and no Adam,
+    # which makes a step of full size out of the rounding error of a gradient that is nearly zero.
     norm = "dict(type='GN', num_groups=1)"
     extra = f"model['decode_head']['norm_cfg'] = {norm}\nmodel['auxiliary_head']['norm_cfg'] = {norm}\n"
     extra += "model['decode_head']['norm_cfg']['_delete_'] = True\n"
     extra += "model['auxiliary_head']['norm_cfg']['_delete_'] = True\n"
+    for head in ('decode_head', 'auxiliary_head'):
+        extra += f"model['{head}']['loss_decode'] = dict(class_weight=None)\n"
+    extra += "optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))\n"
     path = config(tmp_path / 'small.py', MULTI, extra=extra)
     options = ['--cfg-options', 'train_cfg.val_interval=4']
     succeed(run_tool('train.py', path, '--work-dir', 'one', *options, data=data, cwd=tmp_path))
     command = ['bash', ROOT / 'tools' / 'dist_train.sh', path, 2, '--work-dir', 'two', *options]
     result = run([*command, 'train_dataloader.batch_size=2'], data, tmp_path, PORT='29611')
     succeed(result)
-    assert_weights_equal(tmp_path / 'two' / 'iter_4.pth', tmp_path / 'one' / 'iter_4.pth', atol=2e-4)
+    assert_weights_equal(tmp_path / 'two' / 'iter_4.pth', tmp_path / 'one' / 'iter_4.pth', atol=1e-5)
     assert 'loss_consistency_96' in training_log(tmp_path / 'one')[0]
 
 
