@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,9 +31,17 @@ def build_runner(cfg: Config) -> Runner:
         read_weights(path)
     if cfg.get('default_scope') == 'mmaction':
         prepare_mmaction()
-    if cfg.launcher != 'none' and get_device() == 'cpu':
-        _set_up_cpu_processes(cfg)
+    if cfg.launcher != 'none':
+        # Threads of the process group that are still there when Python ends abort the process now and then.
+        atexit.register(_leave_process_group)
+        if get_device() == 'cpu':
+            _set_up_cpu_processes(cfg)
     return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+
+
+def _leave_process_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _set_up_cpu_processes(cfg: Config) -> None:
