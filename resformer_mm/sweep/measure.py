@@ -204,5 +204,5 @@ def _wait() -> None:
 
 def _what_matters(cfg: Config) -> str:
     """Return the text of the settings that metrics and costs depend on."""
-    fields = ('model', 'test_dataloader', 'test_evaluator')
+    fields = ('model', 'data_preprocessor', 'test_dataloader', 'test_evaluator')
     return Config({name: cfg.get(name) for name in fields}).pretty_text
