@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
+from resformer_mm.compat import prepare_mmaction
+
 __all__ = [
     'DATASETS',
     'DATA_SAMPLERS',
@@ -54,6 +56,8 @@ class AdapterRegistry(Registry):
     def _import_adapter(self, name: str) -> None:
         module, library = self.adapters[name]
         try:
+            if library == 'mmaction':
+                prepare_mmaction()
             importlib.import_module(library)
         except Exception as error:  # libraries check their versions with assertions, not ImportError
             raise ImportError(
@@ -72,6 +76,10 @@ MODELS = AdapterRegistry(
     adapters={
         'MultiResolutionClassifier': ('resformer_mm.models.classifiers', 'mmpretrain'),
         'TurnByTurnClassifier': ('resformer_mm.models.classifiers', 'mmpretrain'),
+        'MultiResolutionActionDataPreprocessor': (
+            'resformer_mm.models.data_preprocessors.multi_resolution_action',
+            'mmaction',
+        ),
         'MultiResolutionDataPreprocessor': (
             'resformer_mm.models.data_preprocessors.multi_resolution',
             'mmpretrain',
@@ -82,6 +90,8 @@ MODELS = AdapterRegistry(
         ),
         'MultiResolutionSegmentor': ('resformer_mm.models.segmentors', 'mmseg'),
         'TurnByTurnSegmentor': ('resformer_mm.models.segmentors', 'mmseg'),
+        'MultiResolutionRecognizer': ('resformer_mm.models.recognizers', 'mmaction'),
+        'TurnByTurnRecognizer': ('resformer_mm.models.recognizers', 'mmaction'),
     },
 )
 MODEL_WRAPPERS = AdapterRegistry(

@@ -6,12 +6,25 @@ from pathlib import Path
 
 from torch import nn
 
-from resformer_mm.models.backbones import ResFormer
+from resformer_mm.models.backbones import ResFormer, VideoResFormer
 from resformer_mm.models.layers import LearnedPositionEmbedding
 
 from .official import detect_layout, rename_weights, with_backbone
 from .reading import Weights, read_weights
 from .report import Report, compare
+
+TEMPORAL = '.temporal_'  # what a backbone for clips has and one for images has not
+# The parts of detectors, segmentors and recognizers beside their backbones.
+OTHER_PARTS = (
+    'neck.',
+    'rpn_head.',
+    'roi_head.',
+    'bbox_head.',
+    'mask_head.',
+    'decode_head.',
+    'auxiliary_head.',
+)
+OTHER_PARTS += ('cls_head.',)
 
 
 def load_pretrained(
@@ -26,7 +39,9 @@ def load_pretrained(
     Takes published ResFormer checkpoints, DeiT and ViT ones, and those of this project, converted
     or trained, of a classifier or of a backbone alone. What the model cannot have (a head for a
     backbone, a class token without a place for it, the table of a DeiT for GPE) is left out and
-    reported; a learned position table of another grid is resized.
+    reported; a learned position table of another grid is resized, a temporal one of another number of
+    frames interpolated. A backbone for clips takes the weights of one for images, and its own temporal parts
+    keep their initialisation, which leaves it doing what the image model does to each frame.
 
     Args:
         model: a :class:`ResFormer`, or a module with one as ``backbone`` and perhaps a ``head.fc``.
@@ -83,11 +98,16 @@ def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]
 
 def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module | None) -> None:
     """Say why names are in order that this model or this kind of checkpoint cannot have."""
+    has_time = any(TEMPORAL in name for name in state)
     for name, (origin, _) in state.items():
         if name.startswith('head.') and head is None:
             report.reasons[origin] = 'left out, the model has no such head'
         elif name.endswith(('backbone.cls_token', '.cls_token_table')) and not backbone.with_cls_token:
             report.reasons[origin] = 'left out, the model has no class token'
+        elif name.startswith(OTHER_PARTS):
+            report.reasons[origin] = 'left out, it belongs to the head or neck of another model'
+        elif TEMPORAL in name and not isinstance(backbone, VideoResFormer):
+            report.reasons[origin] = 'left out, images have no time'
         elif name.startswith('backbone.norm.') and backbone.norm is None:
             report.reasons[origin] = 'left out, the model has no final norm'
     for name in report.missing:
@@ -96,3 +116,5 @@ def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module |
             report.reasons[name] = 'starts from its own initialisation'
         elif name.startswith('head.') and not any(key.startswith('head.') for key in state):
             report.reasons[name] = 'starts from its own initialisation, the file has no head'
+        elif TEMPORAL in name and not has_time:
+            report.reasons[name] = 'starts from its own initialisation, images have no time'

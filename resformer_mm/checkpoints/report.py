@@ -108,8 +108,9 @@ def compare(report: Report, origins: Mapping[str, tuple[str, Shape]], wanted: Ma
 
 
 def _resizable(name: str, shape: Shape, wanted: Shape) -> bool:
-    # A learned position table resizes itself on loading.
-    return name.endswith('global_position.table') and shape[::2] == wanted[::2] and len(shape) == 3
+    # A learned position table resizes itself on loading, one of frames as well.
+    tables = ('global_position.table', 'temporal_position.table')
+    return name.endswith(tables) and shape[::2] == wanted[::2] and len(shape) == 3
 
 
 def some_names(names: Collection[str]) -> str:

@@ -1,6 +1,6 @@
 """Models. Importing this package imports the core alone, which needs torch and MMEngine, nothing else."""
 
-from .backbones import ResFormer
+from .backbones import ResFormer, VideoResFormer
 from .layers import (
     GlobalPosition,
     GlobalPositionEmbedding,
@@ -23,4 +23,5 @@ __all__ = [
     'NoGlobalPosition',
     'ResFormer',
     'SmoothL1Consistency',
+    'VideoResFormer',
 ]

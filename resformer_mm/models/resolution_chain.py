@@ -33,3 +33,23 @@ def resolution_name(image: Tensor) -> str:
     """Return what names of losses call the resolution of a batch: '224', or '224x320' (height x width)."""
     height, width = image.shape[-2:]
     return f'{height}' if height == width else f'{height}x{width}'
+
+
+def clip_names(clips: Sequence[Tensor]) -> list[str]:
+    """Return what names of losses call each copy of a batch of clips, all of them different.
+
+    Copies with the same number of frames are called by their resolution, others '8x224' (frames x
+    resolution); copies of one shape, which differ in the sampling of frames, are counted: '224', '224_2'.
+
+    Args:
+        clips: the copies, ``(..., T, H, W)``.
+    """
+    names = [resolution_name(clip) for clip in clips]
+    if len({clip.shape[-3] for clip in clips}) > 1:
+        names = [f'{clip.shape[-3]}x{name}' for clip, name in zip(clips, names)]
+    counts: dict[str, int] = {}
+    for index, name in enumerate(names):
+        counts[name] = counts.get(name, 0) + 1
+        if counts[name] > 1:
+            names[index] = f'{name}_{counts[name]}'
+    return names

@@ -1,5 +1,6 @@
 """Backbones."""
 
 from .resformer import ResFormer
+from .video_resformer import VideoResFormer
 
-__all__ = ['ResFormer']
+__all__ = ['ResFormer', 'VideoResFormer']

@@ -6,12 +6,13 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from resformer_mm.models.consistency_target import ConsistencyTarget
 from resformer_mm.models.resolution_chain import ResolutionChain, resolution_name
 from resformer_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class MultiResolutionClassifier(ResolutionChain, ImageClassifier):
+class MultiResolutionClassifier(ResolutionChain, ConsistencyTarget, ImageClassifier):
     """An image classifier whose training step takes a list of batches, one per resolution, high to low.
 
     The loss is the paper's Equation 3, ``1/r sum_i [CE(y_i, t) + alpha SC(cls_i, cls_{i-1})]``: every
@@ -36,15 +37,7 @@ class MultiResolutionClassifier(ResolutionChain, ImageClassifier):
         **kwargs,
     ) -> None:
         super().__init__(backbone, *args, **kwargs)
-        self.consistency = None
-        if consistency is not None:
-            self.consistency = MODELS.build({'_scope_': 'resformer_mm', **consistency})
-            if self.consistency.target != 'logits' and not hasattr(self.backbone, 'forward_tokens'):
-                raise ValueError(
-                    f'model.consistency.target={self.consistency.target!r} needs a backbone with '
-                    f'`forward_tokens`, such as resformer_mm.ResFormer; {type(self.backbone).__name__} has '
-                    "none: use KLConsistency (target='logits') or consistency=None"
-                )
+        self.set_consistency(consistency)
 
     def resolution_loss(
         self,
@@ -74,23 +67,17 @@ class MultiResolutionClassifier(ResolutionChain, ImageClassifier):
                 losses[f'{key.replace("loss", "loss_cls", 1)}_{name}'] = value / num_resolutions
             else:
                 losses[f'{key}_{name}'] = value
-        if teacher is not None:
-            losses[f'loss_consistency_{name}'] = self.consistency(target, teacher) / num_resolutions
-        return losses, None if target is None else target.detach()
+        agreement, lesson = self.consistency_losses(target, teacher, name, num_resolutions)
+        return {**losses, **agreement}, lesson
 
     def _score_and_target(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self.consistency is None or self.consistency.target == 'logits':
+        if not self.compares_tokens:
             cls_score = self.head(self.extract_feat(image))
             return cls_score, None if self.consistency is None else cls_score
-        cls_only = self.consistency.target == 'cls' and self.backbone.out_type == 'cls_token'
-        outputs, grid = self.backbone.forward_tokens(image, cls_only)
-        feats = tuple(self.backbone.format_output(tokens, grid) for tokens in outputs)
+        feats, target = self.features_and_tokens(image)
         if self.with_neck:
             feats = self.neck(feats)
-        tokens = outputs[-1]
-        if self.consistency.target == 'cls':
-            return self.head(feats), tokens[:, 0]
-        return self.head(feats), self.backbone.patch_tokens(tokens).mean(dim=1)
+        return self.head(feats), target
 
 
 def _labels_at(sample: DataSample, index: int) -> DataSample:

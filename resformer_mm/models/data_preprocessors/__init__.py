@@ -1,1 +1,1 @@
-"""Data preprocessors, adapters to mmpretrain and mmsegmentation; each is imported when it is asked for."""
+"""Data preprocessors, adapters to one library each; each module is imported when it is asked for."""

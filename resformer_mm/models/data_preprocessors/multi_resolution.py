@@ -10,6 +10,10 @@ from torch import Tensor
 from resformer_mm.models.batch_augments import MultiResolutionMix
 from resformer_mm.registry import MODELS
 
+from .checks import check_label, stack_equal
+
+REMEDY = 'resformer_mm.ResizeCenterCrop'
+
 
 @MODELS.register_module()
 class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
@@ -50,7 +54,8 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
         single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 3)
         # Whatever the collate function left as a list of images is stacked here.
         copies = [
-            copy if isinstance(copy, Tensor) else _stack(copy) for copy in ([inputs] if single else inputs)
+            copy if isinstance(copy, Tensor) else stack_equal(copy, REMEDY)
+            for copy in ([inputs] if single else inputs)
         ]
         first = super().forward({'inputs': copies[0], 'data_samples': data_samples}, training)
         data_samples = first['data_samples']
@@ -75,20 +80,4 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
         if self.num_classes is None or 'gt_label' not in data_samples[0]:
             return
         for sample in data_samples:
-            label = sample.gt_label
-            if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
-                raise ValueError(
-                    f'label {label.tolist()} of {sample.get("img_path", "an image")} lies outside the '
-                    f'{self.num_classes} classes 0..{self.num_classes - 1}: correct the annotation, or '
-                    'num_classes in model.data_preprocessor and model.head'
-                )
-
-
-def _stack(images: list[Tensor]) -> Tensor:
-    sizes = {tuple(image.shape) for image in images}
-    if len(sizes) > 1:
-        raise ValueError(
-            f'images of one batch disagree in size {sorted(sizes)}: end the pipeline with a crop to one '
-            'size, e.g. resformer_mm.ResizeCenterCrop'
-        )
-    return torch.stack(list(images))
+            check_label(sample.gt_label, self.num_classes, sample.get('img_path', 'an image'), 'model.head')

@@ -1,6 +1,7 @@
 """Layers of the model: small plain modules that take tensors and an explicit grid ``(H, W)``."""
 
 from .attention import Attention
+from .batch_padding import BatchPadding, inside
 from .block import MLP, Block, DropPath
 from .global_position import (
     GlobalPosition,
@@ -9,22 +10,34 @@ from .global_position import (
     NoGlobalPosition,
     sinusoid_map,
 )
+from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding
 from .patch_embed import PatchEmbed
+from .space_time import DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
+from .temporal_position import TemporalPositionEmbedding
 from .window_attention import WindowAttention
 
 __all__ = [
     'MLP',
     'Attention',
+    'BatchPadding',
     'Block',
+    'DividedBlock',
     'DropPath',
     'GlobalPosition',
     'GlobalPositionEmbedding',
+    'JointAttention',
+    'LayerNorm2d',
     'LearnedPositionEmbedding',
     'LocalPosition',
     'LocalPositionEmbedding',
     'NoGlobalPosition',
     'PatchEmbed',
+    'TemporalAttention',
+    'TemporalPositionEmbedding',
     'WindowAttention',
+    'inside',
+    'merge_frames',
     'sinusoid_map',
+    'split_frames',
 ]

@@ -1,0 +1,159 @@
+"""ResFormer for clips, with the attention of TimeSformer (paper, action recognition on Kinetics-400)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from resformer_mm.models.layers import (
+    Attention,
+    Block,
+    DividedBlock,
+    JointAttention,
+    TemporalPositionEmbedding,
+    merge_frames,
+)
+from resformer_mm.registry import MODELS
+
+from .resformer import ResFormer
+
+ClipGrid = tuple[int, int, int]
+
+
+@MODELS.register_module()
+class VideoResFormer(ResFormer):
+    """A ResFormer that attends over time as well, for clips of any number, height and width of frames.
+
+    Every frame is cut into patches and gets the global position embedding of an image; to all patches of
+    frame t is then added the temporal embedding of t, while the class token, one for the clip, gets neither.
+    The blocks follow ``attention_type``:
+
+    - 'divided_space_time': attention over time, attention over space with local position embedding, MLP; the
+      equations stand at :class:`~resformer_mm.models.layers.DividedBlock`.
+    - 'joint_space_time': attention among all tokens of the clip, local position embedding in each frame.
+    - 'space_only': every frame is an image, without a temporal embedding; the class tokens of the frames are
+      averaged before the final norm.
+
+    Weights of an image :class:`ResFormer` fit by name. What is new, ``temporal_*``, starts such that the
+    model does to every frame what the image model does: the temporal embedding and the projection behind
+    the attention over time are zero. A clip of one repeated frame then gives the class token of the image.
+    With 'joint_space_time' it does so up to the share of the class token in the attention, 1 in 1 + T * N
+    tokens instead of 1 in 1 + N.
+
+    ``forward`` maps clips ``(B, C_in, T, h, w)`` to one tensor, or to a tuple of them if there are several
+    out indices, as the backbones of mmaction do.
+
+    Args:
+        arch: see :class:`ResFormer`, as are all arguments that are not listed.
+        num_frames: number of learned temporal embeddings; they are interpolated for clips of another number.
+        attention_type: 'divided_space_time', 'joint_space_time' or 'space_only'.
+        out_type: 'cls_token' ``(B, C)``, 'raw' ``(B, 1 + T * H * W, C)`` (class token first, if there is
+            one), 'featmap' ``(B, C, T, H, W)`` or 'avg_featmap' ``(B, C)``, the mean over the patch tokens.
+        **kwargs: further arguments of :class:`ResFormer`, except for windows.
+
+    Raises:
+        ValueError: an argument is out of range or does not go with another; the message names it.
+    """
+
+    attention_types: Mapping[str, tuple[type[Block], type[Attention]]] = {
+        'divided_space_time': (DividedBlock, Attention),
+        'joint_space_time': (Block, JointAttention),
+        'space_only': (Block, Attention),
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        num_frames: int = 8,
+        attention_type: str = 'divided_space_time',
+        **kwargs,
+    ) -> None:
+        if attention_type not in self.attention_types:
+            raise ValueError(
+                f'attention_type={attention_type!r} is unknown: choose from {list(self.attention_types)}'
+            )
+        if kwargs.get('window_size') or kwargs.get('window_block_indices'):
+            raise ValueError('VideoResFormer attends to whole frames: leave window_size and windows out')
+        # Classes, not modules: the base class builds the blocks with them.
+        self.block_class, self.attention_class = self.attention_types[attention_type]
+        super().__init__(arch, **kwargs)
+        self.attention_type = attention_type
+        self.temporal_position = None
+        if attention_type != 'space_only':
+            self.temporal_position = TemporalPositionEmbedding(self.embed_dims, num_frames)
+        self._freeze()
+
+    def _reset_parameters(self) -> None:
+        super()._reset_parameters()
+        for block in self.blocks:
+            if isinstance(block, DividedBlock):
+                nn.init.zeros_(block.temporal_fc.weight)
+
+    def _freeze(self) -> None:
+        super()._freeze()
+        # The base class freezes before there is a temporal embedding, and this class again.
+        temporal_position = self._modules.get('temporal_position')
+        if temporal_position is not None and self.frozen_stages >= 0:
+            temporal_position.eval().requires_grad_(False)
+
+    def forward(self, clip: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return what ``out_type`` names, as a tuple if there are several out indices."""
+        outputs, grid = self.forward_tokens(clip, cls_only=self.out_type == 'cls_token')
+        formatted = tuple(self.format_output(tokens, grid) for tokens in outputs)
+        return formatted[0] if len(formatted) == 1 else formatted
+
+    def forward_tokens(self, clip: Tensor, cls_only: bool = False) -> tuple[list[Tensor], ClipGrid]:
+        """Return the tokens ``(B, 1 + T * H * W, C)`` of every out index, and the token grid ``(T, H, W)``.
+
+        Args:
+            clip: ``(B, C_in, T, h, w)``.
+            cls_only: whether of the last out index the class token suffices, ``(B, 1, C)``: its block then
+                computes nothing that only patch tokens would receive.
+
+        Raises:
+            ValueError: the clip has not five dimensions, or a side is shorter than a patch.
+        """
+        tokens, grid = self._embed(clip)
+        block_grid = grid[1:] if self.attention_type == 'space_only' else grid
+        outputs = []
+        for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
+            function = block.forward_cls if cls_only and index == self.out_indices[-1] else block
+            if self.with_cp and self.training:
+                tokens = checkpoint(function, tokens, block_grid, use_reentrant=False)
+            else:
+                tokens = function(tokens, block_grid)
+            if index in self.out_indices:
+                outputs.append(self._finish(tokens, grid, index))
+        return outputs, grid
+
+    def _embed(self, clip: Tensor) -> tuple[Tensor, ClipGrid]:
+        """Return the tokens of the first block and their grid; of 'space_only' ``(B * T, 1 + N, C)``."""
+        if clip.ndim != 5:
+            raise ValueError(
+                f'VideoResFormer takes clips (B, C, T, H, W), got {tuple(clip.shape)}: end the pipeline with '
+                "FormatShape(input_format='NCTHW'), with format_shape='NCTHW' in the data preprocessor"
+            )
+        num_frames = clip.shape[2]
+        patches, frame_grid = self.patch_embed(clip.transpose(1, 2).flatten(0, 1))
+        position = self.global_position(frame_grid)
+        if position is not None:
+            patches = patches + position
+        if self.temporal_position is not None:
+            patches = patches.unflatten(0, (-1, num_frames))
+            patches = patches + self.temporal_position(num_frames).unsqueeze(2)
+            patches = patches.flatten(1, 2)
+        if self.cls_token is not None:
+            cls_token, cls_position = self.cls_token, self.global_position.cls_token_embedding()
+            if cls_position is not None:
+                cls_token = cls_token + cls_position
+            patches = torch.cat((cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
+        return self.drop(patches), (num_frames, *frame_grid)
+
+    def _finish(self, tokens: Tensor, grid: ClipGrid, index: int) -> Tensor:
+        """Return what an out index gives: clips, normalised after the last block."""
+        if self.attention_type == 'space_only':
+            tokens = merge_frames(tokens, grid[0], self.with_cls_token)
+        return self.norm(tokens) if index == self.num_layers - 1 and self.norm is not None else tokens

@@ -1,0 +1,69 @@
+"""From collated clips to model inputs, for one or several copies of each clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmaction.models import ActionDataPreprocessor
+from mmaction.structures import ActionDataSample
+from torch import Tensor
+
+from resformer_mm.models.resolution_chain import clip_names
+from resformer_mm.registry import MODELS
+
+from .checks import check_label, stack_equal
+
+
+@MODELS.register_module()
+class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
+    """Normalise and check a batch that holds each clip in one or several copies.
+
+    Training batches come as a list of uint8 tensors ``(B, num_clips, C, T_i, H_i, W_i)``, one per copy, in
+    the order in which they teach each other, and leave as the same list in float32; evaluation batches are
+    one tensor, or a list of B clips. The data samples of several copies leave with their ``copy_names``.
+
+    Args:
+        num_classes: number of classes, for the check of the labels; None checks nothing.
+        format_shape: 'NCTHW', what clips are.
+        **kwargs: arguments of :class:`mmaction.models.ActionDataPreprocessor` but ``blending``, which would
+            mix the copies of a clip with different partners.
+
+    Raises:
+        ValueError: ``blending`` is given, a label lies outside the classes, or clips of one batch disagree
+            in size.
+    """
+
+    def __init__(self, *args, num_classes: int | None = None, format_shape: str = 'NCTHW', **kwargs) -> None:
+        if kwargs.get('blending') is not None:
+            raise ValueError(
+                'MultiResolutionActionDataPreprocessor does not mix clips: `blending` would draw other '
+                'partners for every copy of a clip; leave it out, or train on one copy with '
+                'mmaction.ActionDataPreprocessor'
+            )
+        super().__init__(*args, format_shape=format_shape, **kwargs)
+        self.num_classes = num_classes
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Return ``inputs`` and ``data_samples`` for the model."""
+        data_samples = data.get('data_samples')
+        if data_samples is not None:
+            self._check_labels(data_samples)
+        inputs = data['inputs']
+        single = isinstance(inputs, Tensor) or inputs[0].ndim == 5
+        copies = []
+        for batch in [inputs] if single else inputs:
+            batch = batch if isinstance(batch, Tensor) else stack_equal(batch, 'CenterCrop')
+            out = super().forward({'inputs': list(batch), 'data_samples': data_samples}, training)
+            copies.append(out['inputs'])
+            data_samples = out['data_samples']
+        if not single:
+            names = clip_names(copies)
+            for sample in data_samples:
+                sample.set_metainfo(dict(copy_names=names))
+        return {'inputs': copies[0] if single else copies, 'data_samples': data_samples}
+
+    def _check_labels(self, data_samples: Sequence[ActionDataSample]) -> None:
+        if self.num_classes is None or 'gt_label' not in data_samples[0]:
+            return
+        for sample in data_samples:
+            check_label(sample.gt_label, self.num_classes, sample.get('filename', 'a clip'), 'model.cls_head')

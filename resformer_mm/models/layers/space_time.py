@@ -1,0 +1,137 @@
+"""Attention over the frames of a clip as well as over the patches of a frame (TimeSformer, Section 3).
+
+The tokens of a clip are ``(B, 1 + T * N, C)``: the class token, if there is one, then the N = H * W patches
+of the first frame, of the second, and so on. The grid is ``(T, H, W)``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import Attention
+from .block import Block
+from .local_position import LocalPosition, pad_cls_token
+
+ClipGrid = tuple[int, int, int]
+
+
+def split_frames(tokens: Tensor, num_frames: int, with_cls_token: bool) -> Tensor:
+    """Make images of frames, each with a copy of the class token: ``(B * T, 1 + N, C)``."""
+    patches = tokens[:, 1:] if with_cls_token else tokens
+    frames = patches.unflatten(1, (num_frames, -1))
+    if with_cls_token:
+        copies = tokens[:, None, :1].expand(-1, num_frames, -1, -1)
+        frames = torch.cat((copies, frames), dim=2)
+    return frames.flatten(0, 1)
+
+
+def merge_frames(frames: Tensor, num_frames: int, with_cls_token: bool) -> Tensor:
+    """Put the frames of a clip together, and average their class tokens: ``(B, 1 + T * N, C)``."""
+    frames = frames.unflatten(0, (-1, num_frames))
+    if not with_cls_token:
+        return frames.flatten(1, 2)
+    cls_tokens, patches = frames.split((1, frames.shape[2] - 1), dim=2)
+    return torch.cat((cls_tokens.mean(dim=1), patches.flatten(1, 2)), dim=1)
+
+
+class TemporalAttention(Attention):
+    """Self-attention of every patch position over the frames of its clip; patch tokens only."""
+
+    def __init__(self, embed_dims: int, num_heads: int, drop_rate: float = 0.0) -> None:
+        super().__init__(embed_dims, num_heads, with_cls_token=False, drop_rate=drop_rate)
+
+    def forward(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
+        """Return the attended patch tokens ``(B, T * N, C)``."""
+        batch, length, channels = tokens.shape
+        num_frames = grid[0]
+        head_dim = channels // self.num_heads
+
+        # Query, key and value apart are views of (B, N * num_heads, T, d) without copying anything: positions
+        # of a frame and heads lie side by side, so that together they are what attention calls heads.
+        def project(weight: Tensor, bias: Tensor) -> Tensor:
+            return F.linear(tokens, weight, bias).view(batch, num_frames, -1, head_dim).transpose(1, 2)
+
+        query, key, value = map(project, self.qkv.weight.chunk(3), self.qkv.bias.chunk(3))
+        out = F.scaled_dot_product_attention(query, key, value)
+        return self.drop(self.proj(out.transpose(1, 2).reshape(batch, length, channels)))
+
+
+class JointAttention(Attention):
+    """Self-attention among all tokens of a clip; the local position term is that of each frame.
+
+    Raises:
+        ValueError: the ``local_position`` is a bias of attention scores, which knows a single frame only.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        kind = type(self.local_position)
+        if self.local_position is not None and kind.attention_bias is not LocalPosition.attention_bias:
+            raise ValueError(
+                f"attention_type='joint_space_time' does not go with local_position {kind.__name__}, whose "
+                "bias is that of one frame: choose 'divided_space_time' or another local_position"
+            )
+
+    def _add_local_position(self, out: Tensor, value: Tensor, grid: ClipGrid) -> Tensor:
+        frames = (split_frames(x, grid[0], self.with_cls_token) for x in (out, value))
+        return merge_frames(super()._add_local_position(*frames, grid[1:]), grid[0], self.with_cls_token)
+
+
+class DividedBlock(Block):
+    """Pre-norm block of attention over time, attention over space, and MLP (TimeSformer, Section 3).
+
+    With ``x`` the patch tokens and ``c`` the class token, t a frame and p a patch position::
+
+        x[:, p] <- x[:, p] + temporal_fc(temporal_attn(temporal_norm(x[:, p])))        for every p
+        y[t]     = attn(norm1([c, x[t]]))                                              for every t
+        x[t]    <- x[t] + y[t, 1:],    c <- c + 1/T sum_t y[t, 0]
+        z       <- z + mlp(norm2(z))                                                   for z = c and every x
+
+    The class token takes no part in the attention over time. ``temporal_fc`` starts at zero, so that a new
+    block does to every frame what a :class:`Block` with the same ``norm1``, ``attn``, ``norm2`` and ``mlp``
+    does to an image.
+
+    Args:
+        embed_dims: width C.
+        attn: attention over the patches of a frame.
+        feedforward_channels: hidden width of the MLP.
+        drop_rate: dropout in the attention over time and in the MLP.
+        drop_path_rate: stochastic depth of the three branches.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        attn: Attention,
+        feedforward_channels: int,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__(embed_dims, attn, feedforward_channels, drop_rate, drop_path_rate)
+        self.temporal_norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.temporal_attn = TemporalAttention(embed_dims, attn.num_heads, drop_rate)
+        self.temporal_fc = nn.Linear(embed_dims, embed_dims)
+
+    def forward(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
+        """Return tokens of the same shape ``(B, 1 + T * N, C)``."""
+        tokens = self._attend_time(tokens, grid)
+        attended = self.attn(self._frames(tokens, grid), grid[1:])
+        attended = merge_frames(attended, grid[0], self.attn.with_cls_token)
+        return self._feed(tokens + self.drop_path(attended))
+
+    def forward_cls(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
+        """Return the class token alone, ``(B, 1, C)``, equal to the first token of :meth:`forward`."""
+        tokens = self._attend_time(tokens, grid)
+        attended = merge_frames(self.attn.forward_cls(self._frames(tokens, grid), grid[1:]), grid[0], True)
+        return self._feed(tokens[:, :1] + self.drop_path(attended))
+
+    def _attend_time(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
+        with_cls_token = self.attn.with_cls_token
+        patches = self.temporal_norm(tokens[:, 1:] if with_cls_token else tokens)
+        term = self.drop_path(self.temporal_fc(self.temporal_attn(patches, grid)))
+        return tokens + pad_cls_token(term, with_cls_token)
+
+    def _frames(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
+        return split_frames(self.norm1(tokens), grid[0], self.attn.with_cls_token)

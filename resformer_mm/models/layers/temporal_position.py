@@ -1,0 +1,48 @@
+"""Position of a frame in its clip."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class TemporalPositionEmbedding(BaseModule):
+    """A learned vector for each frame of a clip, interpolated linearly for another number of frames.
+
+    The vectors lie at the middle of equal shares of the clip's time, so that 16 frames of the same time see
+    the same function of it as 8 do. They start at zero: a model that was initialised from images first treats
+    frames alike. A checkpoint with another number of frames is interpolated on loading.
+
+    Args:
+        embed_dims: width C.
+        num_frames: number of learned vectors.
+
+    Raises:
+        ValueError: ``num_frames`` is less than 1.
+    """
+
+    def __init__(self, embed_dims: int, num_frames: int, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        if num_frames < 1:
+            raise ValueError(f'num_frames must be at least 1, got {num_frames}')
+        self.num_frames = num_frames
+        self.table = nn.Parameter(torch.zeros(1, num_frames, embed_dims))
+
+    def forward(self, num_frames: int) -> Tensor:
+        """Return the embedding ``(1, T, C)`` of T frames."""
+        return self.table if num_frames == self.num_frames else _interpolate(self.table, num_frames)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        key = f'{prefix}table'
+        table = state_dict.get(key)
+        if table is not None and table.ndim == 3 and table.shape[1] != self.num_frames:
+            state_dict[key] = _interpolate(table, self.num_frames)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _interpolate(table: Tensor, num_frames: int) -> Tensor:
+    over_time = table.transpose(1, 2).float()
+    resized = F.interpolate(over_time, size=num_frames, mode='linear', align_corners=False)
+    return resized.transpose(1, 2).to(table.dtype)
