@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from resformer_mm.models.layers import (
     Attention,
     Block,
+    ClipBlock,
     DividedBlock,
     JointAttention,
     TemporalPositionEmbedding,
@@ -60,8 +61,8 @@ class VideoResFormer(ResFormer):
 
     attention_types: Mapping[str, tuple[type[Block], type[Attention]]] = {
         'divided_space_time': (DividedBlock, Attention),
-        'joint_space_time': (Block, JointAttention),
-        'space_only': (Block, Attention),
+        'joint_space_time': (ClipBlock, JointAttention),
+        'space_only': (ClipBlock, Attention),
     }
 
     def __init__(

@@ -1,7 +1,7 @@
 """Layers of the model: small plain modules that take tensors and an explicit grid ``(H, W)``."""
 
 from .attention import Attention
-from .batch_padding import BatchPadding, inside
+from .batch_padding import BatchPadding, inside, separate_padding, token_grids
 from .block import MLP, Block, DropPath
 from .global_position import (
     GlobalPosition,
@@ -13,7 +13,8 @@ from .global_position import (
 from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding
 from .patch_embed import PatchEmbed
-from .space_time import DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
+from .recomputing_mlp import RecomputingMLP
+from .space_time import ClipBlock, DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
 from .temporal_position import TemporalPositionEmbedding
 from .window_attention import WindowAttention
 
@@ -22,6 +23,7 @@ __all__ = [
     'Attention',
     'BatchPadding',
     'Block',
+    'ClipBlock',
     'DividedBlock',
     'DropPath',
     'GlobalPosition',
@@ -33,11 +35,14 @@ __all__ = [
     'LocalPositionEmbedding',
     'NoGlobalPosition',
     'PatchEmbed',
+    'RecomputingMLP',
     'TemporalAttention',
     'TemporalPositionEmbedding',
     'WindowAttention',
     'inside',
+    'separate_padding',
     'merge_frames',
     'sinusoid_map',
+    'token_grids',
     'split_frames',
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .attention import Attention
 from .block import Block
 from .local_position import LocalPosition, pad_cls_token
+from .recomputing_mlp import RecomputingMLP
 
 ClipGrid = tuple[int, int, int]
 
@@ -79,26 +80,15 @@ class JointAttention(Attention):
         return merge_frames(super()._add_local_position(*frames, grid[1:]), grid[0], self.with_cls_token)
 
 
-class DividedBlock(Block):
-    """Pre-norm block of attention over time, attention over space, and MLP (TimeSformer, Section 3).
-
-    With ``x`` the patch tokens and ``c`` the class token, t a frame and p a patch position::
-
-        x[:, p] <- x[:, p] + temporal_fc(temporal_attn(temporal_norm(x[:, p])))        for every p
-        y[t]     = attn(norm1([c, x[t]]))                                              for every t
-        x[t]    <- x[t] + y[t, 1:],    c <- c + 1/T sum_t y[t, 0]
-        z       <- z + mlp(norm2(z))                                                   for z = c and every x
-
-    The class token takes no part in the attention over time. ``temporal_fc`` starts at zero, so that a new
-    block does to every frame what a :class:`Block` with the same ``norm1``, ``attn``, ``norm2`` and ``mlp``
-    does to an image.
+class ClipBlock(Block):
+    """A :class:`Block` for the many tokens of a clip: in training it computes the GELU twice, to keep less.
 
     Args:
         embed_dims: width C.
         attn: attention over the patches of a frame.
         feedforward_channels: hidden width of the MLP.
-        drop_rate: dropout in the attention over time and in the MLP.
-        drop_path_rate: stochastic depth of the three branches.
+        drop_rate: dropout in the MLP.
+        drop_path_rate: stochastic depth of all branches.
     """
 
     def __init__(
@@ -110,6 +100,27 @@ class DividedBlock(Block):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__(embed_dims, attn, feedforward_channels, drop_rate, drop_path_rate)
+        self.mlp = RecomputingMLP(embed_dims, feedforward_channels, drop_rate)
+
+
+class DividedBlock(ClipBlock):
+    """Pre-norm block of attention over time, attention over space, and MLP (TimeSformer, Section 3).
+
+    With ``x`` the patch tokens and ``c`` the class token, t a frame and p a patch position::
+
+        x[:, p] <- x[:, p] + temporal_fc(temporal_attn(temporal_norm(x[:, p])))        for every p
+        y[t]     = attn(norm1([c, x[t]]))                                              for every t
+        x[t]    <- x[t] + y[t, 1:],    c <- c + 1/T sum_t y[t, 0]
+        z       <- z + mlp(norm2(z))                                                   for z = c and every x
+
+    The class token takes no part in the attention over time. ``temporal_fc`` starts at zero, so that a new
+    block does to every frame what a :class:`Block` with the same ``norm1``, ``attn``, ``norm2`` and ``mlp``
+    does to an image. The arguments are those of :class:`ClipBlock`; ``drop_rate`` is also the dropout in the
+    attention over time.
+    """
+
+    def __init__(self, embed_dims: int, attn: Attention, *args, drop_rate: float = 0.0, **kwargs) -> None:
+        super().__init__(embed_dims, attn, *args, drop_rate=drop_rate, **kwargs)
         self.temporal_norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.temporal_attn = TemporalAttention(embed_dims, attn.num_heads, drop_rate)
         self.temporal_fc = nn.Linear(embed_dims, embed_dims)
