@@ -9,13 +9,14 @@ wrong with it, 2 if the command is.
 """
 
 import argparse
-import os
-import sys
-from pathlib import Path
 
-from mmengine.config import DictAction
-
-from resformer_mm.apis import enter_scope, read_config
+from resformer_mm.datasets.checks.command_line import (
+    check_parser,
+    config_to_check,
+    existing_root,
+    parse_check_args,
+    tell,
+)
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.segmentation import PairFolders, check_pairs
 from resformer_mm.datasets.checks.segmentation_config import configured_folders
@@ -26,11 +27,7 @@ SPLITS = ('training', 'validation')
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('data_root', nargs='?', type=Path, help='folder of the data set')
-    parser.add_argument('--config', help='check the data sets of this config instead')
+    parser = check_parser(__doc__)
     parser.add_argument('--num-classes', type=int, help='number of classes; needed with DATA_ROOT')
     parser.add_argument(
         '--reduce-zero-label',
@@ -49,21 +46,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument(
         '--crop', nargs='+', type=int, metavar='PIXELS', help='note images smaller than this HEIGHT [WIDTH]'
     )
-    parser.add_argument(
-        '--max-lines',
-        type=int,
-        default=20,
-        help='most files to list of every kind of finding (20; 0: all); all are counted',
-    )
-    parser.add_argument('--workers', type=int, default=min(16, os.cpu_count() or 1), help='number of threads')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config: key=value ...'
-    )
-    args = parser.parse_args()
-    if (args.data_root is None) == (args.config is None):
-        parser.error('give either DATA_ROOT or --config CONFIG')
-    if args.workers < 1 or args.max_lines < 0:
-        parser.error('--workers must be at least 1, --max-lines at least 0')
+    args = parse_check_args(parser)
     if args.crop is not None and (len(args.crop) > 2 or min(args.crop) < 1):
         parser.error('--crop takes one or two positive numbers of pixels: HEIGHT [WIDTH]')
     return parser, args
@@ -76,8 +59,7 @@ def folders_below(args: argparse.Namespace) -> list[PairFolders]:
         FileNotFoundError: there is no such data root.
         ValueError: options are missing or do not go together.
     """
-    if not args.data_root.is_dir():
-        raise FileNotFoundError(f'there is no folder {args.data_root}')
+    root = existing_root(args)
     if args.num_classes is None:
         raise ValueError('--num-classes is needed: 150 for ADE20K')
     reduce_zero_label = True if args.reduce_zero_label is None else args.reduce_zero_label
@@ -89,8 +71,8 @@ def folders_below(args: argparse.Namespace) -> list[PairFolders]:
         raise ValueError(f'--img-dir names {len(img_dirs)} folders, --ann-dir {len(ann_dirs)}: give pairs')
     return [
         PairFolders(
-            args.data_root / img_dir,
-            args.data_root / ann_dir,
+            root / img_dir,
+            root / ann_dir,
             labels,
             args.img_suffix or '.jpg',
             args.seg_map_suffix or '.png',
@@ -107,12 +89,7 @@ def folders_in_config(args: argparse.Namespace) -> list[PairFolders]:
         ValueError: an option says what the config says, or the config has no such data set.
     """
     layout = ('num_classes', 'reduce_zero_label', 'ignore_index', 'img_dir', 'ann_dir', 'img_suffix')
-    given = [name for name in (*layout, 'seg_map_suffix') if getattr(args, name) is not None]
-    if given:
-        raise ValueError(f'--{given[0].replace("_", "-")} goes with DATA_ROOT; the config says it already')
-    cfg = read_config(args.config, args.cfg_options)
-    enter_scope(cfg)
-    return configured_folders(cfg)
+    return configured_folders(config_to_check(args, (*layout, 'seg_map_suffix')))
 
 
 def main() -> None:
@@ -126,8 +103,7 @@ def main() -> None:
     report = CheckReport()
     for pair in folders:
         report.extend(check_pairs(pair, crop_size, args.workers, show_progress=True))
-    print(report.text(args.max_lines or None))
-    sys.exit(not report.is_sound)
+    tell(report, args)
 
 
 if __name__ == '__main__':

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from mmengine import fileio
 from mmengine.config import Config
@@ -11,9 +10,8 @@ from mmengine.registry import DATASETS
 
 from resformer_mm.datasets.label_maps import LabelValues
 
+from .configured import configured_sources
 from .segmentation import PairFolders
-
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def configured_folders(cfg: Config) -> list[PairFolders]:
@@ -24,28 +22,7 @@ def configured_folders(cfg: Config) -> list[PairFolders]:
     Raises:
         ValueError: a data set has no folders of images and masks, or no classes; or there is no data set.
     """
-    found = []
-    for loader in LOADERS:
-        for config in _innermost((cfg.get(loader) or {}).get('dataset')):
-            folders = _folders_of(config, loader)
-            if folders not in found:
-                found.append(folders)
-    if not found:
-        raise ValueError(f'the config has no data set in {", ".join(LOADERS)}')
-    return found
-
-
-def _innermost(config: Any) -> Iterator[Mapping]:
-    """Yield the configs of the data sets inside wrappers that repeat, join or mix them."""
-    if isinstance(config, (list, tuple)):
-        for entry in config:
-            yield from _innermost(entry)
-    elif isinstance(config, Mapping):
-        inner = config.get('dataset', config.get('datasets'))
-        if inner is None:
-            yield config
-        else:
-            yield from _innermost(inner)
+    return configured_sources(cfg, _folders_of)
 
 
 def _folders_of(config: Mapping, loader: str) -> PairFolders:

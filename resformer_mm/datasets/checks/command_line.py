@@ -1,0 +1,81 @@
+"""What the commands that check a data set of any task have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from resformer_mm.apis import enter_scope, read_config
+
+from .report import CheckReport
+
+
+def check_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of ``DATA_ROOT`` or ``--config``, to which the options of a task are added."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('data_root', nargs='?', type=Path, help='folder of the data set')
+    parser.add_argument('--config', help='check the data sets of this config instead')
+    parser.add_argument(
+        '--max-lines',
+        type=int,
+        default=20,
+        help='most files to list of every kind of finding (20; 0: all); all are counted',
+    )
+    parser.add_argument('--workers', type=int, default=min(16, os.cpu_count() or 1), help='number of threads')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config: key=value ...'
+    )
+    return parser
+
+
+def parse_check_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line; end the process with status 2 if the common options make no sense."""
+    args = parser.parse_args()
+    if (args.data_root is None) == (args.config is None):
+        parser.error('give either DATA_ROOT or --config CONFIG')
+    if args.workers < 1 or args.max_lines < 0:
+        parser.error('--workers must be at least 1, --max-lines at least 0')
+    return args
+
+
+def existing_root(args: argparse.Namespace) -> Path:
+    """Return the folder of the data set.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not args.data_root.is_dir():
+        raise FileNotFoundError(f'there is no folder {args.data_root}')
+    return args.data_root
+
+
+def config_to_check(args: argparse.Namespace, options_of_root: Sequence[str]) -> Config:
+    """Return the config, and make its library the one where names are looked up.
+
+    Args:
+        args: parsed command line.
+        options_of_root: names in ``args`` that go with ``DATA_ROOT`` alone, ``None`` where not given.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: an option says what the config says already, or the config is none.
+    """
+    given = [name for name in options_of_root if getattr(args, name) is not None]
+    if given:
+        raise ValueError(f'--{given[0].replace("_", "-")} goes with DATA_ROOT; the config says it already')
+    cfg = read_config(args.config, args.cfg_options)
+    enter_scope(cfg)
+    return cfg
+
+
+def tell(report: CheckReport, args: argparse.Namespace) -> None:
+    """Print the report, and end the process with status 0 for a sound data set, else 1."""
+    print(report.text(args.max_lines or None))
+    sys.exit(not report.is_sound)

@@ -1,0 +1,45 @@
+"""Which data sets a config trains and evaluates on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from mmengine.config import Config
+
+Source = TypeVar('Source')
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def configured_sources(cfg: Config, source_of: Callable[[Mapping, str], Source]) -> list[Source]:
+    """Return what the data sets of all data loaders of a config read, each once.
+
+    Args:
+        cfg: the config.
+        source_of: returns what a data set reads, from its config and the name of its data loader.
+
+    Raises:
+        ValueError: the config has no data set.
+    """
+    found = []
+    for loader in LOADERS:
+        for config in _innermost((cfg.get(loader) or {}).get('dataset')):
+            source = source_of(config, loader)
+            if source not in found:
+                found.append(source)
+    if not found:
+        raise ValueError(f'the config has no data set in {", ".join(LOADERS)}')
+    return found
+
+
+def _innermost(config: Any) -> Iterator[Mapping]:
+    """Yield the configs of the data sets inside wrappers that repeat, join or mix them."""
+    if isinstance(config, (list, tuple)):
+        for entry in config:
+            yield from _innermost(entry)
+    elif isinstance(config, Mapping):
+        inner = config.get('dataset', config.get('datasets'))
+        if inner is None:
+            yield config
+        else:
+            yield from _innermost(inner)
