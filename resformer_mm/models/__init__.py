@@ -4,12 +4,14 @@ from .backbones import ResFormer, VideoResFormer
 from .layers import (
     GlobalPosition,
     GlobalPositionEmbedding,
+    LayerNorm2d,
     LearnedPositionEmbedding,
     LocalPosition,
     LocalPositionEmbedding,
     NoGlobalPosition,
 )
 from .losses import CosineConsistency, KLConsistency, L2Consistency, SmoothL1Consistency
+from .necks import SimpleFeaturePyramid
 
 __all__ = [
     'CosineConsistency',
@@ -17,11 +19,13 @@ __all__ = [
     'GlobalPositionEmbedding',
     'KLConsistency',
     'L2Consistency',
+    'LayerNorm2d',
     'LearnedPositionEmbedding',
     'LocalPosition',
     'LocalPositionEmbedding',
     'NoGlobalPosition',
     'ResFormer',
+    'SimpleFeaturePyramid',
     'SmoothL1Consistency',
     'VideoResFormer',
 ]

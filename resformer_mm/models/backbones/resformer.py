@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from resformer_mm.models.layers import Attention, Block, PatchEmbed, WindowAttention
+from resformer_mm.models.layers import (
+    Attention,
+    BatchPadding,
+    Block,
+    PatchEmbed,
+    WindowAttention,
+    separate_padding,
+)
 from resformer_mm.registry import MODELS
 
+Grid = tuple[int, int]
 OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
 
 
@@ -21,6 +30,8 @@ class ResFormer(BaseModule):
 
     ``forward`` maps images ``(B, C_in, h, w)`` of any size from one patch on to a tuple with one entry per
     out index. Images are padded with zeros at the bottom and the right to a multiple of the patch size.
+    With the ``sizes`` of the images in a batch that was padded to one size, every image gets what it gets
+    alone, whatever its batch mates are.
 
     Args:
         arch: 'tiny', 'small', 'base', or a dict with ``embed_dims``, ``num_layers``, ``num_heads`` and
@@ -45,6 +56,9 @@ class ResFormer(BaseModule):
     Raises:
         ValueError: an argument is out of range or does not go with another; the message names it.
     """
+
+    block_class: type[Block] = Block
+    attention_class: type[Attention] = Attention  # of the blocks without windows
 
     arch_zoo: Mapping[str, Mapping[str, int]] = {
         'tiny': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
@@ -108,16 +122,14 @@ class ResFormer(BaseModule):
                 local_position=local_position,
                 drop_rate=drop_rate,
             )
+            if index in windowed:
+                attn = WindowAttention(**attention, window_size=window_size)
+            else:
+                attn = self.attention_class(**attention)
+            rate = drop_path_rate * index / max(1, self.num_layers - 1)
+            channels = arch['feedforward_channels']
             self.blocks.append(
-                Block(
-                    self.embed_dims,
-                    WindowAttention(**attention, window_size=window_size)
-                    if index in windowed
-                    else Attention(**attention),
-                    arch['feedforward_channels'],
-                    drop_rate=drop_rate,
-                    drop_path_rate=drop_path_rate * index / max(1, self.num_layers - 1),
-                )
+                self.block_class(self.embed_dims, attn, channels, drop_rate=drop_rate, drop_path_rate=rate)
             )
         self.norm = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else None
         self._reset_parameters()
@@ -183,21 +195,41 @@ class ResFormer(BaseModule):
             self._freeze()
         return self
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return one entry per out index, of the form that ``out_type`` names."""
-        outputs, grid = self.forward_tokens(image, cls_only=self.out_type == 'cls_token')
-        return tuple(self.format_output(tokens, grid) for tokens in outputs)
+    def forward(self, image: Tensor, sizes: Sequence[Grid] | None = None) -> tuple[Tensor, ...]:
+        """Return one entry per out index, of the form that ``out_type`` names.
 
-    def forward_tokens(self, image: Tensor, cls_only: bool = False) -> tuple[list[Tensor], tuple[int, int]]:
+        Args:
+            image: ``(B, C_in, h, w)``.
+            sizes: real height and width in pixels of each image of a batch that was padded at the bottom and
+                the right. Position embeddings, attention and means are then those of each image alone, and
+                maps and raw tokens are zero in the padding, whose pixels are not read. None, or sizes that
+                need as many patches as the batch: the plain computation.
+
+        Raises:
+            ValueError: the sizes do not fit the batch.
+        """
+        padding = None
+        if sizes is not None:
+            image, padding = separate_padding(image, sizes, self.patch_size)
+        outputs, grid = self.forward_tokens(image, self.out_type == 'cls_token', padding)
+        return tuple(self.format_output(tokens, grid, padding) for tokens in outputs)
+
+    def forward_tokens(
+        self, image: Tensor, cls_only: bool = False, padding: BatchPadding | None = None
+    ) -> tuple[list[Tensor], Grid]:
         """Return the tokens ``(B, N, C)`` of every out index, and the token grid ``(H, W)``.
 
         Args:
             image: ``(B, C_in, h, w)``.
             cls_only: whether of the last out index the class token suffices, N = 1: its block then computes
                 nothing that only patch tokens would receive.
+            padding: which tokens no image has.
         """
         tokens, grid = self.patch_embed(image)
-        position = self.global_position(grid)
+        if padding is None:
+            valid, position = None, self.global_position(grid)
+        else:
+            valid, position = padding.valid, self.global_position.of_batch(padding.grids, grid)
         if position is not None:
             tokens = tokens + position
         if self.cls_token is not None:
@@ -206,29 +238,36 @@ class ResFormer(BaseModule):
             if cls_position is not None:
                 cls_token = cls_token + cls_position
             tokens = torch.cat((cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+            if valid is not None:
+                valid = F.pad(valid, (1, 0), value=True)
         tokens = self.drop(tokens)
         outputs = []
         for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
             is_last = index == self.out_indices[-1]
             function = block.forward_cls if cls_only and is_last else block
             if self.with_cp and self.training:
-                tokens = checkpoint(function, tokens, grid, use_reentrant=False)
+                tokens = checkpoint(function, tokens, grid, valid=valid, use_reentrant=False)
             else:
-                tokens = function(tokens, grid)
+                tokens = function(tokens, grid, valid=valid)
             if index == self.num_layers - 1 and self.norm is not None:
                 tokens = self.norm(tokens)
             if index in self.out_indices:
-                outputs.append(tokens)
+                if valid is None or (cls_only and is_last):
+                    outputs.append(tokens)
+                else:
+                    outputs.append(tokens.masked_fill(~valid.unsqueeze(2), 0))
         return outputs, grid
 
-    def format_output(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Turn tokens ``(B, N, C)`` into what ``out_type`` names."""
+    def format_output(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
+        """Turn tokens ``(B, N, C)``, zero in the padding, into what ``out_type`` names."""
         if self.out_type == 'raw':
             return tokens
         if self.out_type == 'cls_token':
             return tokens[:, 0]
         patches = self.patch_tokens(tokens)
         if self.out_type == 'avg_featmap':
+            if padding is not None:
+                return patches.sum(dim=1) / padding.valid.sum(dim=1, keepdim=True)
             return patches.mean(dim=1)
         # Contiguous, since a view of the tokens is a channels-last map, which convolutions hand on and which
         # RoIAlign of mmcv 2 reads as if it were contiguous: wrong numbers without an error.

@@ -58,20 +58,28 @@ class Attention(BaseModule):
                 }
             )
 
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """Return the attended tokens ``(B, N, C)``; N = H * W, plus one with a class token."""
+    def forward(self, tokens: Tensor, grid: Grid, valid: Tensor | None = None) -> Tensor:
+        """Return the attended tokens ``(B, N, C)``; N = H * W, plus one with a class token.
+
+        Args:
+            tokens: ``(B, N, C)``.
+            grid: ``(H, W)``.
+            valid: ``(B, N)``, False for tokens of batch padding, which no other token then sees; their own
+                output means nothing. None: all are real.
+        """
         batch, length, channels = tokens.shape
         query, key, value = self.qkv(tokens).chunk(3, dim=2)
-        bias = None
-        if self.local_position is not None:
-            bias = self.local_position.attention_bias(grid, self.with_cls_token)
-        out = self._attend(self._heads(query), self._heads(key), self._heads(value), bias, grid)
+        bias = self._scores_bias(grid, valid)
+        out = self._attend(self._heads(query), self._heads(key), self._heads(value), bias, grid, valid)
         out = out.transpose(1, 2).reshape(batch, length, channels)
         if self.local_position is not None:
+            if valid is not None:
+                # As beyond the border of an image alone, where the convolution is padded with zeros.
+                value = value.masked_fill(~valid.unsqueeze(2), 0)
             out = self._add_local_position(out, value, grid)
         return self.drop(self.proj(out))
 
-    def forward_cls(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def forward_cls(self, tokens: Tensor, grid: Grid, valid: Tensor | None = None) -> Tensor:
         """Return the attended class token alone, ``(B, 1, C)``, at a fraction of the cost.
 
         Equal to the first token of :meth:`forward`: one query, and no local position term, which the class
@@ -81,13 +89,13 @@ class Attention(BaseModule):
         weight, bias = self.qkv.weight, self.qkv.bias
         query = F.linear(tokens[:, 0], weight[:channels], bias[:channels])
         key, value = F.linear(tokens, weight[channels:], bias[channels:]).chunk(2, dim=2)
-        scores_bias = None
-        if self.local_position is not None:
-            scores_bias = self.local_position.attention_bias(grid, self.with_cls_token)
-        if scores_bias is not None:
-            scores_bias = scores_bias[..., :1, :]
+        mask = self._scores_bias(grid, valid)
+        if mask is not None:
+            mask = mask[..., :1, :]
+        elif valid is not None:
+            mask = valid[:, None, None]
         query, key, value = self._heads(query.unsqueeze(1)), self._heads(key), self._heads(value)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=scores_bias)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         out = self.proj(out.transpose(1, 2).reshape(batch, 1, channels))
         if self.local_position is not None and torch.is_grad_enabled():
             # Distributed training waits for a gradient of every parameter: here it is an exact zero.
@@ -99,9 +107,30 @@ class Attention(BaseModule):
         batch, length, _ = x.shape
         return x.view(batch, length, self.num_heads, -1).transpose(1, 2)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, grid: Grid) -> Tensor:
-        """Attention of ``(B, num_heads, N, d)`` tensors."""
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    def _scores_bias(self, grid: Grid, valid: Tensor | None) -> Tensor | None:
+        if self.local_position is None:
+            return None
+        bias = self.local_position.attention_bias(grid, self.with_cls_token)
+        if bias is not None and valid is not None:
+            raise ValueError(
+                f'{type(self.local_position).__name__} gives one attention bias for the whole batch, but the '
+                'images have sizes of their own: call the backbone without `sizes` (with a detector of mmdet '
+                'itself), or choose a local_position without a bias'
+            )
+        return bias
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        grid: Grid,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """Attention of ``(B, num_heads, N, d)`` tensors, among the ``valid`` ones ``(B, N)``."""
+        mask = bias if valid is None else valid[:, None, None]
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     def _add_local_position(self, out: Tensor, value: Tensor, grid: Grid) -> Tensor:
         term = self.local_position(value[:, 1:] if self.with_cls_token else value, grid)

@@ -76,13 +76,14 @@ class Block(BaseModule):
         self.mlp = MLP(embed_dims, feedforward_channels, drop_rate)
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """Return tokens of the same shape ``(B, N, C)``."""
-        return self._feed(tokens + self.drop_path(self.attn(self.norm1(tokens), grid)))
+    def forward(self, tokens: Tensor, grid: Grid, valid: Tensor | None = None) -> Tensor:
+        """Return tokens of the same shape ``(B, N, C)``; ``valid`` as in :class:`Attention`."""
+        return self._feed(tokens + self.drop_path(self.attn(self.norm1(tokens), grid, valid=valid)))
 
-    def forward_cls(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def forward_cls(self, tokens: Tensor, grid: Grid, valid: Tensor | None = None) -> Tensor:
         """Return the class token alone, ``(B, 1, C)``, equal to the first token of :meth:`forward`."""
-        return self._feed(tokens[:, :1] + self.drop_path(self.attn.forward_cls(self.norm1(tokens), grid)))
+        attended = self.attn.forward_cls(self.norm1(tokens), grid, valid=valid)
+        return self._feed(tokens[:, :1] + self.drop_path(attended))
 
     def _feed(self, tokens: Tensor) -> Tensor:
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,22 @@ class GlobalPosition(BaseModule):
     def cls_token_embedding(self) -> Tensor | None:
         """Return what the class token receives, ``(1, 1, C)``; None (the default) stands for zeros."""
         return None
+
+    def of_batch(self, grids: Sequence[Grid], extent: Grid) -> Tensor | None:
+        """Return what :meth:`forward` gives for the grid of each image, ``(B, H * W, C)``.
+
+        Args:
+            grids: token grid of each of the B images.
+            extent: grid ``(H, W)`` of the batch, at least as large; zeros fill the rest.
+        """
+        maps = {}
+        for grid in dict.fromkeys(grids):
+            embedding = self(grid)
+            if embedding is None:
+                return None
+            bottom, right = extent[0] - grid[0], extent[1] - grid[1]
+            maps[grid] = F.pad(embedding.unflatten(1, grid), (0, 0, 0, right, 0, bottom))
+        return torch.cat([maps[grid] for grid in grids]).flatten(1, 2)
 
 
 @MODELS.register_module()

@@ -33,7 +33,15 @@ class WindowAttention(Attention):
             raise ValueError('window_block_indices needs with_cls_token=False: it belongs to no window')
         self.window_size = window_size
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, grid: Grid) -> Tensor:
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        grid: Grid,
+        valid: Tensor | None = None,
+    ) -> Tensor:
         if bias is not None:
             raise ValueError('a local_position with an attention bias does not go with windows')
         (height, width), size = grid, self.window_size
@@ -47,7 +55,12 @@ class WindowAttention(Attention):
             return _copy(x).view(batch * rows * columns, heads, size * size, dim)
 
         mask = None
-        if is_exporting() or height % size or width % size:
+        if valid is not None:
+            mask = F.pad(valid.unflatten(1, grid), (0, right, 0, bottom))
+            mask = mask.view(batch, rows, size, columns, size).transpose(2, 3).reshape(-1, 1, 1, size * size)
+            # A window of padding alone sees itself: nothing reads it, but nothing to see would be NaN.
+            mask = mask | ~mask.any(dim=3, keepdim=True)
+        elif is_exporting() or height % size or width % size:
             real_rows = torch.arange(rows * size, device=query.device).view(rows, 1, size, 1) < height
             real_columns = torch.arange(columns * size, device=query.device).view(columns, 1, size) < width
             mask = (real_rows & real_columns).view(-1, 1, 1, size * size).repeat(batch, 1, 1, 1)

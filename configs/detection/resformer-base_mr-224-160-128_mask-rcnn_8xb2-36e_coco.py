@@ -1,0 +1,17 @@
+"""Mask R-CNN on ResFormer-B-MR, 8 GPUs of 2 images each, 36 epochs (3x), multi-scale.
+
+    bash tools/dist_train.sh configs/detection/resformer-base_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py 8
+
+Published box AP / mask AP: 47.6 / 41.9, 115.3 M parameters. Not trained here. `pretrained` is a classification checkpoint of
+this project or a published one, as it is; its class token is left out.
+"""
+
+_base_ = [
+    '_base_/models/mask-rcnn_resformer-base.py',
+    '_base_/coco.py',
+    '_base_/schedules/36e.py',
+    '_base_/runtime.py',
+]
+
+pretrained = 'checkpoints/resformer-base_mr-224-160-128.pth'
+model = dict(backbone=dict(init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)))

@@ -1,0 +1,125 @@
+"""A pyramid from one map, for detectors on a plain backbone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from resformer_mm.models.layers import LayerNorm2d, inside
+from resformer_mm.registry import MODELS
+
+Grid = tuple[int, int]
+
+
+class PyramidLevel(BaseModule):
+    """One level: the map at another scale, then a 1x1 and a 3x3 convolution, each with a layer norm.
+
+    Args:
+        in_channels: C.
+        out_channels: D.
+        log_scale: the level has ``2 ** log_scale`` times the positions of the map along each side. Every
+            doubling is a 2x2 transposed convolution of stride 2, with layer norm and GELU between two of
+            them; every halving a 2x2 max pooling, which rounds up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, log_scale: int) -> None:
+        super().__init__()
+        self.log_scale = log_scale
+        steps: list[nn.Module] = []
+        for step in range(abs(log_scale)):
+            if log_scale < 0:
+                steps.append(nn.MaxPool2d(2, ceil_mode=True))
+                continue
+            is_last = step == log_scale - 1
+            steps.append(nn.ConvTranspose2d(in_channels, in_channels, 2, stride=2, bias=is_last))
+            if not is_last:
+                steps += [LayerNorm2d(in_channels), nn.GELU()]
+        self.resample = nn.Sequential(*steps)
+        self.lateral_conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.lateral_norm = LayerNorm2d(out_channels)
+        self.conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm = LayerNorm2d(out_channels)
+
+    def forward(self, x: Tensor, grids: Sequence[Grid] | None = None) -> Tensor:
+        """Return the level ``(B, D, H', W')`` of a map ``(B, C, H, W)``; ``grids`` as in the pyramid."""
+        if grids is None:
+            x = self.lateral_norm(self.lateral_conv(self.resample(x)))
+            return self.norm(self.conv(x))
+        if self.log_scale < 0:  # the largest of the real values, also where they are all negative
+            x = x.masked_fill(_outside(grids, x), -math.inf)
+        x = self.resample(x)
+        outside = _outside([self._scaled(grid) for grid in grids], x)
+        x = self.lateral_norm(self.lateral_conv(x.masked_fill(outside, 0)))
+        # Zeros for the 3x3 convolution, as beyond the border of an image alone.
+        return self.norm(self.conv(x.masked_fill(outside, 0))).masked_fill(outside, 0)
+
+    def _scaled(self, grid: Grid) -> Grid:
+        if self.log_scale >= 0:
+            return grid[0] << self.log_scale, grid[1] << self.log_scale
+        factor = 1 << -self.log_scale
+        return (grid[0] + factor - 1) // factor, (grid[1] + factor - 1) // factor
+
+
+@MODELS.register_module()
+class SimpleFeaturePyramid(BaseModule):
+    """The pyramid of a plain backbone, from its last map alone (ViTDet, arXiv 2203.16527, Section 3).
+
+    With a backbone of stride 16 and the default scales, the levels have strides 4, 8, 16, 32 and 64, the
+    last by max pooling the one before. Convolutions that a norm follows have no bias.
+
+    Args:
+        in_channels: C, the width of the backbone.
+        out_channels: D, channels of every level.
+        scale_factors: positions of each level along a side, relative to the map: powers of two.
+        num_outs: number of levels; those beyond ``scale_factors`` take every second position of the level
+            before, which is max pooling with a 1x1 kernel.
+
+    Raises:
+        ValueError: a scale factor is no power of two, or there are more of them than levels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        scale_factors: Sequence[float] = (4, 2, 1, 0.5),
+        num_outs: int = 5,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        bad = [scale for scale in scale_factors if scale <= 0 or math.frexp(scale)[0] != 0.5]
+        if bad:
+            raise ValueError(f'neck.scale_factors must be powers of two, got {bad[0]}')
+        if not 1 <= len(scale_factors) <= num_outs:
+            raise ValueError(
+                f'neck.num_outs is {num_outs}, but scale_factors name {len(scale_factors)} levels: '
+                'give at least one, and at most as many as num_outs'
+            )
+        self.num_outs = num_outs
+        self.levels = nn.ModuleList(
+            PyramidLevel(in_channels, out_channels, math.frexp(scale)[1] - 1) for scale in scale_factors
+        )
+
+    def forward(self, inputs: Sequence[Tensor], grids: Sequence[Grid] | None = None) -> tuple[Tensor, ...]:
+        """Return the levels, ``(B, D, H_l, W_l)`` each.
+
+        Args:
+            inputs: maps of the backbone; the last one ``(B, C, H, W)`` is used.
+            grids: where images were padded to one size, the height and width of each in positions of the
+                map. Levels are then those of each image alone, and zero in the padding.
+        """
+        x = inputs[-1]
+        if grids is not None and all(tuple(grid) == (x.shape[2], x.shape[3]) for grid in grids):
+            grids = None
+        outputs = [level(x, grids) for level in self.levels]
+        while len(outputs) < self.num_outs:
+            outputs.append(F.max_pool2d(outputs[-1], 1, stride=2))
+        return tuple(outputs)
+
+
+def _outside(grids: Sequence[Grid], x: Tensor) -> Tensor:
+    return ~inside(grids, (x.shape[2], x.shape[3]), x.device).unsqueeze(1)
