@@ -61,13 +61,21 @@ class MultiResolutionRecognizer(ResolutionChain, ConsistencyTarget, Recognizer3D
         name = clip_names([clips])[0] if names is None else names[index]
         samples = [sample for sample in data_samples for _ in range(clips.shape[1])]
         cls_score, target, terms = self._score_and_target(clips.flatten(0, 1), samples)
-        terms.update(self.cls_head.loss_by_feat(cls_score, samples))
+        # The head takes its accuracy with numpy, which has no bfloat16.
+        terms.update(self.cls_head.loss_by_feat(cls_score.float(), samples))
         losses = {
             f'{key}_{name}': value / num_resolutions if 'loss' in key else value
             for key, value in terms.items()
         }
         agreement, lesson = self.consistency_losses(target, teacher, name, num_resolutions)
         return {**losses, **agreement}, lesson
+
+    def predict(self, *args, **kwargs) -> list[ActionDataSample]:
+        """Return the samples with scores in float32, which metrics turn into numpy arrays."""
+        samples = super().predict(*args, **kwargs)
+        for sample in samples:
+            sample.set_pred_score(sample.pred_score.float())
+        return samples
 
     def _score_and_target(
         self, clips: Tensor, samples: list[ActionDataSample]
