@@ -214,7 +214,7 @@ def to_published_name(name: str) -> str:
 
 def with_backbone(name: str) -> str:
     """Return the classifier's name of a parameter that may be a backbone's own."""
-    known = ('cls_token', 'patch_embed.', 'global_position.', 'blocks.', 'norm.')
+    known = ('cls_token', 'patch_embed.', 'global_position.', 'temporal_position.', 'blocks.', 'norm.')
     return f'backbone.{name}' if name.startswith(known) else name
 
 
