@@ -4,7 +4,8 @@
         [--num-train 2000] [--num-val 500] [--size 128] [--workers 2]
 
 For classification makes ``ROOT/{train,val}/CLASS/*.jpg``, for segmentation ADE20K's layout,
-``ROOT/{images,annotations}/{training,validation}`` with ``ROOT/classes.txt``, and in both cases
+``ROOT/{images,annotations}/{training,validation}`` with ``ROOT/classes.txt``, for detection COCO's,
+``ROOT/{train2017,val2017}`` with ``ROOT/annotations/instances_{train2017,val2017}.json``, and always
 ``ROOT/manifest.json``. A second call with the same settings finds the data and does nothing; an
 interrupted one is completed.
 """
@@ -21,8 +22,10 @@ from pathlib import Path
 
 from resformer_mm.datasets.synthetic import (
     CLASSES,
+    DETECTION_CATEGORIES,
     SEGMENTATION_CLASSES,
     FolderConflictError,
+    write_detection,
     write_image_folder,
     write_segmentation,
 )
@@ -40,6 +43,7 @@ class Task:
 
 TASKS = {
     'classification': Task(write_image_folder, len(CLASSES), 2000, 500),
+    'detection': Task(write_detection, len(DETECTION_CATEGORIES), 800, 100),
     'segmentation': Task(write_segmentation, len(SEGMENTATION_CLASSES), 400, 100),
 }
 
@@ -58,7 +62,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--size',
         type=int,
         default=128,
-        help='height and width in pixels; for segmentation the shorter side, around which sizes spread',
+        help='height and width in pixels; for segmentation and detection the shorter side, around which sizes spread',
     )
     parser.add_argument(
         '--workers',

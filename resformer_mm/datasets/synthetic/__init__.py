@@ -1,7 +1,15 @@
 """The embedded data: a synthetic world of textured objects, deterministic from a seed."""
 
+from .detection import (
+    DETECTION_CATEGORIES,
+    DETECTION_SPLITS,
+    DetectionScene,
+    detection_annotations,
+    detection_scene,
+    write_detection,
+)
 from .image_folder import SPLITS, classification_scene, write_image_folder
-from .render import render_image, render_masks
+from .render import render_image, render_masks, shares_in_sight
 from .scene import (
     CLASSES,
     CLUTTER,
@@ -27,18 +35,23 @@ from .writing import GENERATOR_VERSION, FolderConflictError
 __all__ = [
     'CLASSES',
     'CLUTTER',
+    'DETECTION_CATEGORIES',
+    'DETECTION_SPLITS',
     'GENERATOR_VERSION',
     'SEGMENTATION_CLASSES',
     'SEGMENTATION_SPLITS',
     'SIZE_RANGE',
     'SPLITS',
     'Background',
+    'DetectionScene',
     'FolderConflictError',
     'Instance',
     'Lighting',
     'Scene',
     'Texture',
     'classification_scene',
+    'detection_annotations',
+    'detection_scene',
     'render_image',
     'render_labels',
     'render_masks',
@@ -46,6 +59,8 @@ __all__ = [
     'sample_object',
     'sample_scene',
     'segmentation_scene',
+    'shares_in_sight',
+    'write_detection',
     'write_image_folder',
     'write_segmentation',
 ]

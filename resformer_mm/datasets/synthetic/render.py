@@ -247,3 +247,17 @@ def render_masks(scene: Scene, size: int) -> np.ndarray:
         free[top:bottom, left:right] *= 1 - coverage
         masks[index] = _shrink(visible)
     return masks
+
+
+def shares_in_sight(scene: Scene, size: int = 32) -> np.ndarray:
+    """How much of each instance is seen, judged on a small picture.
+
+    Args:
+        scene: What to look at.
+        size: Shorter side of the picture in pixels.
+
+    Returns:
+        (N,) shares of the instances' areas, in the order of ``scene.instances``.
+    """
+    areas = [math.pi / 4 * (item.size * size) ** 2 for item in scene.instances]
+    return np.array([mask.sum() / area for mask, area in zip(render_masks(scene, size), areas, strict=True)])

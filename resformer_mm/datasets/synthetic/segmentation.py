@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .render import render_image, render_masks
+from .render import render_image, render_masks, shares_in_sight
 from .scene import CLASSES, Scene, sample_scene
 from .writing import check_at_least, encode_jpeg, encode_png, write_once
 
@@ -29,7 +29,6 @@ LONGEST = 1.6
 _PURE = 0.9  # a pixel has a label if that fills this share of it
 _IN_SIGHT = 0.35  # share of every object's area that is seen, unless chance refuses it so often:
 _TRIES = 20
-_PROBE = 32  # short side in pixels of the masks that are looked at for this
 
 
 def segmentation_scene(seed: int, split: str, index: int, size: int = 128) -> tuple[Scene, int]:
@@ -60,12 +59,8 @@ def segmentation_scene(seed: int, split: str, index: int, size: int = 128) -> tu
 
 def _in_sight(scene: Scene) -> float:
     """The smallest share of an object's area that is seen."""
-    masks = render_masks(scene, _PROBE)
-    return min(
-        mask.sum() / (math.pi / 4 * (item.size * _PROBE) ** 2)
-        for mask, item in zip(masks, scene.instances, strict=True)
-        if item.label >= 0
-    )
+    shares = shares_in_sight(scene)
+    return min(share for share, item in zip(shares, scene.instances, strict=True) if item.label >= 0)
 
 
 def render_labels(scene: Scene, size: int) -> np.ndarray:
