@@ -53,7 +53,8 @@ def fill_resolution(config: Any, resolution: int) -> Any:
     if isinstance(config, dict):
         return {key: fill_resolution(value, resolution) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
-        return [fill_resolution(value, resolution) for value in config]
+        filled = [fill_resolution(value, resolution) for value in config]
+        return tuple(filled) if isinstance(config, tuple) else filled
     return resolution if config == PLACEHOLDER else copy.deepcopy(config)
 
 

@@ -163,7 +163,7 @@ def test_the_placeholder_is_filled_at_any_depth_in_a_copy() -> None:
     config = [dict(type='A', scale='{resolution}'), dict(type='B', nested=[dict(size=('{resolution}', 3))])]
     kept = copy.deepcopy(config)
     filled = fill_resolution(config, 48)
-    assert filled == [dict(type='A', scale=48), dict(type='B', nested=[dict(size=[48, 3])])]
+    assert filled == [dict(type='A', scale=48), dict(type='B', nested=[dict(size=(48, 3))])]
     assert config == kept
 
 

@@ -1,0 +1,17 @@
+"""ResFormer-B with divided attention over time and space, and a linear classifier on the class token.
+
+Stochastic depth up to 0.1, as mmaction2's TimeSformer has it.
+"""
+
+model = dict(
+    type='resformer_mm.MultiResolutionRecognizer',
+    backbone=dict(
+        type='resformer_mm.VideoResFormer',
+        arch='base',
+        num_frames=8,
+        attention_type='divided_space_time',
+        drop_path_rate=0.1,
+    ),
+    cls_head=dict(type='TimeSformerHead', num_classes=400, in_channels=768, average_clips='prob'),
+    consistency=dict(type='resformer_mm.SmoothL1Consistency', target='cls', loss_weight=1.0),
+)

@@ -1,0 +1,21 @@
+"""Training resolutions: 160 alone."""
+
+_base_ = '../kinetics400.py'
+
+resolutions = [160]
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='DecordInit'),
+            dict(
+                type='resformer_mm.MultiResolutionClips',
+                resolutions=resolutions,
+                num_frames={{_base_.num_frames}},
+                frame_interval={{_base_.frame_interval}},
+                transforms={{_base_.train_transforms}},
+            ),
+            dict(type='PackActionInputs'),
+        ]
+    )
+)
+val_cfg = dict(type='resformer_mm.MultiResolutionValLoop', resolutions=resolutions)

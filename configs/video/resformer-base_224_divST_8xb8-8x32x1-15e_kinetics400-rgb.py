@@ -1,0 +1,18 @@
+"""ResFormer-B on 8 frames of 224 alone, divided attention over time and space; 8 GPUs of 8 clips each.
+
+    bash tools/dist_train.sh configs/video/resformer-base_224_divST_8xb8-8x32x1-15e_kinetics400-rgb.py 8
+
+Published top-1 at 96/128/160/224/288: 58.61/68.50/73.09/76.32/76.78. 121,430,416 parameters. Not trained here.
+`pretrained` is an ImageNet classifier of this project or a published one, as it is; what is about time starts at zero.
+Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
+"""
+
+_base_ = [
+    '_base_/models/resformer-base.py',
+    '_base_/resolutions/224.py',
+    '_base_/schedules/15e.py',
+    '_base_/runtime.py',
+]
+
+pretrained = 'checkpoints/resformer-base_224.pth'
+model = dict(backbone=dict(init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)))

@@ -1,0 +1,47 @@
+"""ResFormer-B on copies of each clip that differ in resolution and in frames; 8 GPUs of 8 clips each.
+
+    bash tools/dist_train.sh configs/video/resformer-base_mr-16x224-8x160-4x128_divST_8xb8-15e_kinetics400-rgb.py 8
+
+Beyond the paper: 16 frames of 224 at intervals of 16, 8 frames of 160 at intervals of 32, 4 frames of 128 at intervals
+of 64. All cover 16 * 16 = 8 * 32 = 4 * 64 = 256 frames of the video, and each copy learns from the one before. The
+table of temporal embeddings has the 16 of the first copy, the others see it interpolated. Tested on 8x32x1. Resolutions
+back-propagate in turn, since 16 frames of 224 need twice the memory of 8. No published figure. Not trained here.
+`pretrained` is an ImageNet classifier of this project or a published one, as it is; what is about time starts at zero.
+Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
+"""
+
+_base_ = [
+    '_base_/models/resformer-base.py',
+    '_base_/kinetics400.py',
+    '_base_/schedules/15e.py',
+    '_base_/runtime.py',
+]
+
+pretrained = 'checkpoints/resformer-base_mr-224-160-128.pth'
+resolutions = [224, 160, 128]
+num_frames = [16, 8, 4]
+frame_interval = [16, 32, 64]
+model = dict(
+    type='resformer_mm.TurnByTurnRecognizer',
+    backbone=dict(
+        num_frames=num_frames[0],
+        init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained),
+    ),
+)
+model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='DecordInit'),
+            dict(
+                type='resformer_mm.MultiResolutionClips',
+                resolutions=resolutions,
+                num_frames=num_frames,
+                frame_interval=frame_interval,
+                transforms={{_base_.train_transforms}},
+            ),
+            dict(type='PackActionInputs'),
+        ]
+    )
+)
+val_cfg = dict(type='resformer_mm.MultiResolutionValLoop', resolutions=resolutions)

@@ -1,0 +1,11 @@
+"""ResFormer-B-MR on clips with one backward pass per resolution: the same gradients in less memory.
+
+    bash tools/dist_train.sh configs/video/resformer-base_mr-224-160-128_divST-turn-by-turn_8xb8-8x32x1-15e_kinetics400-rgb.py 8
+
+Everything else, and the published figures, as in `resformer-base_mr-224-160-128_divST_8xb8-8x32x1-15e_kinetics400-rgb.py`.
+"""
+
+_base_ = 'resformer-base_mr-224-160-128_divST_8xb8-8x32x1-15e_kinetics400-rgb.py'
+
+model = dict(type='resformer_mm.TurnByTurnRecognizer')
+model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')

@@ -1,0 +1,18 @@
+"""ResFormer-B-MR on 8 frames of 224, 160 and 128, divided attention over time and space; 8 GPUs of 8 clips each.
+
+    bash tools/dist_train.sh configs/video/resformer-base_mr-224-160-128_divST_8xb8-8x32x1-15e_kinetics400-rgb.py 8
+
+Published top-1 at 96/128/160/224/288: 70.56/74.33/76.38/77.32/77.56. 121,430,416 parameters. Not trained here.
+`pretrained` is an ImageNet classifier of this project or a published one, as it is; what is about time starts at zero.
+Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
+"""
+
+_base_ = [
+    '_base_/models/resformer-base.py',
+    '_base_/resolutions/mr-224-160-128.py',
+    '_base_/schedules/15e.py',
+    '_base_/runtime.py',
+]
+
+pretrained = 'checkpoints/resformer-base_mr-224-160-128.pth'
+model = dict(backbone=dict(init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)))
