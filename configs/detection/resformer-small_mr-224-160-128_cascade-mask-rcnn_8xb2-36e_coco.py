@@ -1,0 +1,16 @@
+"""Cascade Mask R-CNN on ResFormer-S-MR, with the backbone, pyramid and recipe of Mask R-CNN.
+
+    bash tools/dist_train.sh configs/detection/resformer-small_mr-224-160-128_cascade-mask-rcnn_8xb2-36e_coco.py 8
+
+No published figure. Not trained here.
+"""
+
+_base_ = [
+    '_base_/models/cascade-mask-rcnn_resformer-small.py',
+    '_base_/coco.py',
+    '_base_/schedules/36e.py',
+    '_base_/runtime.py',
+]
+
+pretrained = 'checkpoints/resformer-small_mr-224-160-128.pth'
+model = dict(backbone=dict(init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)))
