@@ -112,6 +112,8 @@ DATASETS = AdapterRegistry(
         'ImageFolder': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
         'ImageNet': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
         'ADE20K': ('resformer_mm.datasets.segmentation', 'mmseg'),
+        'COCO': ('resformer_mm.datasets.detection', 'mmdet'),
+        'DetectionFolder': ('resformer_mm.datasets.detection', 'mmdet'),
         'SegmentationFolder': ('resformer_mm.datasets.segmentation', 'mmseg'),
     },
 )

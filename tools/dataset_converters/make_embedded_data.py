@@ -62,7 +62,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--size',
         type=int,
         default=128,
-        help='height and width in pixels; for segmentation and detection the shorter side, around which sizes spread',
+        help='height and width for classification, else the shorter side around which sizes spread',
     )
     parser.add_argument(
         '--workers',

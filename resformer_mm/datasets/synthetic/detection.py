@@ -168,7 +168,7 @@ def outline_parts(mask: np.ndarray) -> tuple[list[list[float]], np.ndarray]:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's run-length code of a mask: column by column, the length of a run of zeros, of ones, of zeros, ...
+    """COCO's run-length code of a mask: lengths of the runs of zeros, ones, zeros, ..., column by column.
 
     Args:
         mask: ``(H, W)`` bool.

@@ -28,6 +28,9 @@ class LoadImage(LoadImageFromFile):
     Grayscale, palette, CMYK and 16-bit images are converted, transparency is dropped, and the rotation that
     a camera noted (EXIF) is applied. A truncated file is an error, not a half-grey image.
 
+    A data set may say by ``height`` and ``width`` for what size of the image its annotations are, as
+    mmdetection's do; another size is an error.
+
     Required key: ``img_path``. Sets ``img``, ``img_shape`` and ``ori_shape``.
 
     Args:
@@ -36,7 +39,7 @@ class LoadImage(LoadImageFromFile):
         backend_args: file backend of MMEngine, for storage other than local files.
 
     Raises:
-        ImageReadError: a file is missing, corrupt or truncated.
+        ImageReadError: a file is missing, corrupt or truncated, or its size is not that of its annotations.
         ValueError: ``on_error`` is unknown.
     """
 
@@ -69,6 +72,13 @@ class LoadImage(LoadImageFromFile):
                 f'{reason}. Repair or remove the file; training data may also be skipped and counted with '
                 "dict(type='resformer_mm.LoadImage', on_error='skip')"
             ) from error
+        expected = tuple(results.get(key) or side for key, side in zip(('height', 'width'), image.shape))
+        if expected != image.shape[:2]:
+            raise ImageReadError(
+                f'the image {path} has {image.shape[0]} x {image.shape[1]} pixels (height x width, turned by '
+                f'its EXIF orientation if it has one), but its annotations are for {expected[0]} x '
+                f'{expected[1]}: correct height and width there, or take the image that was annotated'
+            )
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results

@@ -1,0 +1,247 @@
+"""Annotation files in COCO's format: what is wrong with one, entry by entry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NO_COCO = 'no annotations in COCO format'
+INCOMPLETE = 'incomplete entry'
+SAME_ID = 'id used twice'
+SAME_NAME = 'category named twice'
+UNKNOWN_CATEGORY = 'unknown category'
+UNKNOWN_IMAGE = 'unknown image'
+NO_AREA = 'no area'
+OUTSIDE = 'box outside the image'
+BEYOND = 'box reaches beyond the image'
+LEFT_OUT = 'marked to be left out'
+BROKEN_POLYGON = 'broken polygons'
+BROKEN_PART = 'broken polygon among others'
+BROKEN_RLE = 'broken run-length code'
+NO_MASK = 'no mask'
+
+FATAL = (NO_COCO, INCOMPLETE, SAME_ID, SAME_NAME, UNKNOWN_CATEGORY, BROKEN_RLE)
+"""Kinds with which mmdetection fails later, or trains on something else than what is meant."""
+
+UNUSED = (UNKNOWN_IMAGE, NO_AREA, OUTSIDE, LEFT_OUT)
+"""Kinds of annotations that mmdetection leaves out without a word."""
+
+UNMASKED = (NO_MASK, BROKEN_POLYGON)
+"""Kinds of objects that mmdetection ignores where masks are trained on."""
+
+# Annotation tools round; so do those of COCO.
+_TOLERANCE = 1.0
+
+_REQUIRED = {
+    'images': ('id', 'file_name', 'height', 'width'),
+    'categories': ('id', 'name'),
+    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with an entry.
+
+    Args:
+        kind: one of the kinds above.
+        where: the entry, such as ``annotation 7 (street.jpg)``.
+        detail: the particulars.
+    """
+
+    kind: str
+    where: str
+    detail: str
+
+    def __str__(self) -> str:
+        """Return where it is and the particulars."""
+        return f'{self.where}: {self.detail}'
+
+
+def find_problems(content: Any) -> Iterator[Problem]:
+    """Yield everything that is wrong with the content of an annotation file.
+
+    A missing list ``annotations`` is an empty one: COCO's files about its test images have none. What
+    mmdetection leaves out is told by the same rules: boxes without a pixel in the image, narrower or lower
+    than a pixel, or with an area of 0.
+
+    Args:
+        content: the file, as JSON gives it.
+    """
+    problem = _misshapen(content)
+    if problem is not None:
+        yield Problem(NO_COCO, 'file', problem)
+        return
+    images, categories = content['images'], content['categories']
+    annotations = content.get('annotations', [])
+    for name, entries in (('image', images), ('category', categories), ('annotation', annotations)):
+        yield from _repeated(name, 'id', entries, SAME_ID)
+    yield from _repeated('category', 'name', categories, SAME_NAME)
+    for image in images:
+        if (problem := _incomplete('images', image)) is not None:
+            yield Problem(INCOMPLETE, f'image {_show(image, "file_name", "id")}', problem)
+    for category in categories:
+        if (problem := _incomplete('categories', category)) is not None:
+            yield Problem(INCOMPLETE, f'category {_show(category, "name", "id")}', problem)
+    images = {image.get('id'): image for image in images if _incomplete('images', image) is None}
+    known = {category.get('id') for category in categories}
+    for annotation in annotations:
+        image = images.get(annotation.get('image_id'))
+        where = f'annotation {_show(annotation, "id")}'
+        if image is not None:
+            where += f' ({image["file_name"]})'
+        for kind, detail in _judge(annotation, image, known):
+            yield Problem(kind, where, detail)
+
+
+def _misshapen(content: Any) -> str | None:
+    if not isinstance(content, Mapping):
+        return f'it holds a {type(content).__name__}, not an object with images, annotations and categories'
+    for name in ('images', 'categories', 'annotations'):
+        entries = content.get(name, [] if name == 'annotations' else None)
+        if not isinstance(entries, list):
+            return f'its `{name}` is missing' if entries is None else f'its `{name}` is no list'
+        if not all(isinstance(entry, Mapping) for entry in entries):
+            return f'its `{name}` holds something else than objects'
+    if not content['images']:
+        return 'it lists no images'
+    return None if content['categories'] else 'it lists no categories'
+
+
+def _repeated(what: str, key: str, entries: Sequence[Mapping], kind: str) -> Iterator[Problem]:
+    seen = set()
+    for entry in entries:
+        value = entry.get(key)
+        if value is None:
+            continue  # told as incomplete
+        if str(value) in seen:
+            yield Problem(kind, f'{what} {value}', f'another {what} has this {key}')
+        seen.add(str(value))
+
+
+def _incomplete(name: str, entry: Mapping) -> str | None:
+    missing = [key for key in _REQUIRED[name] if entry.get(key) is None]
+    if missing:
+        return f'it has no {", ".join(missing)}'
+    if name == 'images':
+        for key in ('height', 'width'):
+            if not isinstance(entry[key], int) or entry[key] < 1:
+                return f'{key} is {entry[key]!r}, not a number of pixels'
+    return None
+
+
+def _judge(annotation: Mapping, image: Mapping | None, categories: set) -> Iterator[tuple[str, str]]:
+    """Yield kind and particulars of what is wrong with an annotation, given its image and all ids."""
+    if (problem := _incomplete('annotations', annotation)) is not None:
+        yield INCOMPLETE, problem
+        return
+    box = annotation['bbox']
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, (*box, annotation['area']))):
+        yield (
+            INCOMPLETE,
+            f'bbox {box!r} and area {annotation["area"]!r} must be [x, y, width, height] and one number',
+        )
+        return
+    if annotation['category_id'] not in categories:
+        yield UNKNOWN_CATEGORY, f'category_id {annotation["category_id"]} is that of no category'
+    if annotation.get('ignore'):
+        yield LEFT_OUT, 'its `ignore` is set'
+    if image is None:
+        yield UNKNOWN_IMAGE, f'image_id {annotation["image_id"]} is that of no image'
+        return
+    yield from _judge_box(box, annotation['area'], image['height'], image['width'])
+    yield from _judge_mask(annotation.get('segmentation'), image['height'], image['width'])
+
+
+def _judge_box(box: Sequence[float], area: float, height: int, width: int) -> Iterator[tuple[str, str]]:
+    left, top, box_width, box_height = box
+    right, bottom = left + box_width, top + box_height
+    shown = f'[x, y, width, height] = {list(box)}, image {height} x {width}'
+    if box_width < 1 or box_height < 1:
+        yield NO_AREA, f'{shown}: narrower or lower than a pixel'
+    elif area <= 0:
+        yield NO_AREA, f'its area is {area}'
+    elif min(right, width) <= max(left, 0) or min(bottom, height) <= max(top, 0):
+        yield OUTSIDE, shown
+    elif max(-left, -top, right - width, bottom - height) > _TOLERANCE:
+        yield BEYOND, shown
+
+
+def _judge_mask(segmentation: Any, height: int, width: int) -> Iterator[tuple[str, str]]:
+    if not segmentation:
+        yield NO_MASK, 'it has no segmentation'
+    elif isinstance(segmentation, Mapping):
+        if (problem := _bad_code(segmentation, height, width)) is not None:
+            yield BROKEN_RLE, problem
+    elif not isinstance(segmentation, list):
+        yield BROKEN_POLYGON, f'{segmentation!r:.40} is neither a list of polygons nor a run-length code'
+    else:
+        bad = [polygon for polygon in segmentation if not _is_polygon(polygon)]
+        if bad:
+            kind = BROKEN_POLYGON if len(bad) == len(segmentation) else BROKEN_PART
+            need = 'numbers x, y of at least 3 points are needed'
+            yield kind, f'{len(bad)} of {len(segmentation)} polygons, such as {bad[0]!r:.60}: {need}'
+
+
+def _is_polygon(points: Any) -> bool:
+    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
+        return False
+    try:
+        return math.isfinite(math.fsum(points))  # COCO has millions of points: a sum takes C's time
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _bad_code(code: Mapping, height: int, width: int) -> str | None:
+    """Return what is wrong with a run-length code; None if nothing is."""
+    size, counts = code.get('size'), code.get('counts')
+    if size != [height, width]:
+        return f'its size is {size}, the image is {height} x {width}'
+    if isinstance(counts, str):
+        try:
+            counts = run_lengths_of(counts)
+        except ValueError as error:
+            return str(error)
+    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
+        return 'its counts are no run lengths'
+    if sum(counts) != height * width:
+        return f'its runs cover {sum(counts)} pixels, the image has {height * width}'
+    return None
+
+
+def run_lengths_of(text: str) -> list[int]:
+    """Return the run lengths in a compressed code: 5 bits a character, differences from the third on.
+
+    pycocotools decodes a code that is too short to whatever lies in memory, so that it has to be measured.
+
+    Raises:
+        ValueError: a character is none of such a code, or the last number is cut off.
+    """
+    runs: list[int] = []
+    value, shift = 0, 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f'its counts have a character {character!r}')
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value, shift = 0, 0
+    if shift:
+        raise ValueError('its counts are cut off')
+    return runs
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _show(entry: Mapping, *keys: str) -> str:
+    """Return the first of the fields that is there."""
+    return next((str(entry[key]) for key in keys if entry.get(key) is not None), 'without an id')
