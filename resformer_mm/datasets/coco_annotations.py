@@ -7,29 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resformer_mm.checkpoints.report import some_names
+
+from .coco_masks import BROKEN_RLE, mask_problem
+
 NO_COCO = 'no annotations in COCO format'
 INCOMPLETE = 'incomplete entry'
 SAME_ID = 'id used twice'
 SAME_NAME = 'category named twice'
+SAME_FILE = 'image listed twice'
 UNKNOWN_CATEGORY = 'unknown category'
 UNKNOWN_IMAGE = 'unknown image'
 NO_AREA = 'no area'
 OUTSIDE = 'box outside the image'
 BEYOND = 'box reaches beyond the image'
 LEFT_OUT = 'marked to be left out'
-BROKEN_POLYGON = 'broken polygons'
-BROKEN_PART = 'broken polygon among others'
-BROKEN_RLE = 'broken run-length code'
-NO_MASK = 'no mask'
 
 FATAL = (NO_COCO, INCOMPLETE, SAME_ID, SAME_NAME, UNKNOWN_CATEGORY, BROKEN_RLE)
 """Kinds with which mmdetection fails later, or trains on something else than what is meant."""
 
 UNUSED = (UNKNOWN_IMAGE, NO_AREA, OUTSIDE, LEFT_OUT)
 """Kinds of annotations that mmdetection leaves out without a word."""
-
-UNMASKED = (NO_MASK, BROKEN_POLYGON)
-"""Kinds of objects that mmdetection ignores where masks are trained on."""
 
 # Annotation tools round; so do those of COCO.
 _TOLERANCE = 1.0
@@ -79,13 +77,14 @@ def find_problems(content: Any) -> Iterator[Problem]:
     for name, entries in (('image', images), ('category', categories), ('annotation', annotations)):
         yield from _repeated(name, 'id', entries, SAME_ID)
     yield from _repeated('category', 'name', categories, SAME_NAME)
+    yield from _repeated('image', 'file_name', images, SAME_FILE)
     for image in images:
         if (problem := _incomplete('images', image)) is not None:
             yield Problem(INCOMPLETE, f'image {_show(image, "file_name", "id")}', problem)
     for category in categories:
         if (problem := _incomplete('categories', category)) is not None:
             yield Problem(INCOMPLETE, f'category {_show(category, "name", "id")}', problem)
-    images = {image.get('id'): image for image in images if _incomplete('images', image) is None}
+    images = {image['id']: image for image in images if is_complete_image(image)}
     known = {category.get('id') for category in categories}
     for annotation in annotations:
         image = images.get(annotation.get('image_id'))
@@ -94,6 +93,33 @@ def find_problems(content: Any) -> Iterator[Problem]:
             where += f' ({image["file_name"]})'
         for kind, detail in _judge(annotation, image, known):
             yield Problem(kind, where, detail)
+
+
+def is_complete_image(image: Mapping) -> bool:
+    """Whether an entry of ``images`` has everything that training reads."""
+    return _incomplete('images', image) is None
+
+
+def class_problem(classes: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return why the categories of a file do not fit the classes; None if they do.
+
+    mmdetection numbers the classes, in data sets and metrics, in the order in which the file has them.
+
+    Args:
+        classes: names that training and evaluation use.
+        names: names of the categories, in the order of the file.
+    """
+    if isinstance(classes, str):
+        return f'metainfo.classes is the string {classes!r}: give a list of names'
+    if absent := [name for name in classes if name not in names]:
+        return (
+            f'it has no category {some_names(absent)}, but {some_names(names)}: check metainfo.classes, or '
+            "take them from a file, type='resformer_mm.DetectionFolder', classes_file=..."
+        )
+    ordered = tuple(name for name in names if name in classes)
+    if tuple(classes) != ordered:
+        return f'metainfo.classes must have the order of its categories: {ordered}'
+    return None
 
 
 def _misshapen(content: Any) -> str | None:
@@ -152,7 +178,9 @@ def _judge(annotation: Mapping, image: Mapping | None, categories: set) -> Itera
         yield UNKNOWN_IMAGE, f'image_id {annotation["image_id"]} is that of no image'
         return
     yield from _judge_box(box, annotation['area'], image['height'], image['width'])
-    yield from _judge_mask(annotation.get('segmentation'), image['height'], image['width'])
+    problem = mask_problem(annotation.get('segmentation'), image['height'], image['width'])
+    if problem is not None:
+        yield problem
 
 
 def _judge_box(box: Sequence[float], area: float, height: int, width: int) -> Iterator[tuple[str, str]]:
@@ -167,75 +195,6 @@ def _judge_box(box: Sequence[float], area: float, height: int, width: int) -> It
         yield OUTSIDE, shown
     elif max(-left, -top, right - width, bottom - height) > _TOLERANCE:
         yield BEYOND, shown
-
-
-def _judge_mask(segmentation: Any, height: int, width: int) -> Iterator[tuple[str, str]]:
-    if not segmentation:
-        yield NO_MASK, 'it has no segmentation'
-    elif isinstance(segmentation, Mapping):
-        if (problem := _bad_code(segmentation, height, width)) is not None:
-            yield BROKEN_RLE, problem
-    elif not isinstance(segmentation, list):
-        yield BROKEN_POLYGON, f'{segmentation!r:.40} is neither a list of polygons nor a run-length code'
-    else:
-        bad = [polygon for polygon in segmentation if not _is_polygon(polygon)]
-        if bad:
-            kind = BROKEN_POLYGON if len(bad) == len(segmentation) else BROKEN_PART
-            need = 'numbers x, y of at least 3 points are needed'
-            yield kind, f'{len(bad)} of {len(segmentation)} polygons, such as {bad[0]!r:.60}: {need}'
-
-
-def _is_polygon(points: Any) -> bool:
-    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
-        return False
-    try:
-        return math.isfinite(math.fsum(points))  # COCO has millions of points: a sum takes C's time
-    except (TypeError, ValueError, OverflowError):
-        return False
-
-
-def _bad_code(code: Mapping, height: int, width: int) -> str | None:
-    """Return what is wrong with a run-length code; None if nothing is."""
-    size, counts = code.get('size'), code.get('counts')
-    if size != [height, width]:
-        return f'its size is {size}, the image is {height} x {width}'
-    if isinstance(counts, str):
-        try:
-            counts = run_lengths_of(counts)
-        except ValueError as error:
-            return str(error)
-    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
-        return 'its counts are no run lengths'
-    if sum(counts) != height * width:
-        return f'its runs cover {sum(counts)} pixels, the image has {height * width}'
-    return None
-
-
-def run_lengths_of(text: str) -> list[int]:
-    """Return the run lengths in a compressed code: 5 bits a character, differences from the third on.
-
-    pycocotools decodes a code that is too short to whatever lies in memory, so that it has to be measured.
-
-    Raises:
-        ValueError: a character is none of such a code, or the last number is cut off.
-    """
-    runs: list[int] = []
-    value, shift = 0, 0
-    for character in text:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64:
-            raise ValueError(f'its counts have a character {character!r}')
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value, shift = 0, 0
-    if shift:
-        raise ValueError('its counts are cut off')
-    return runs
 
 
 def _is_finite(value: Any) -> bool:

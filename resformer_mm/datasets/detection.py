@@ -15,7 +15,16 @@ from mmengine.logging import print_log
 from resformer_mm.checkpoints.report import some_names
 from resformer_mm.registry import DATASETS
 
-from .coco_annotations import BEYOND, BROKEN_PART, FATAL, UNMASKED, UNUSED, find_problems
+from .coco_annotations import (
+    BEYOND,
+    BROKEN_PART,
+    FATAL,
+    SAME_FILE,
+    UNMASKED,
+    UNUSED,
+    class_problem,
+    find_problems,
+)
 
 REMEDY = 'tools/dataset_converters/check_detection.py lists all of them'
 
@@ -124,8 +133,11 @@ class CheckedAnnotations:
                 f'{kind} ({len(problems[kind])}): {some_names(problems[kind])}' for kind in fatal
             )
             raise AnnotationError(f'{self._kind}: {self.ann_file}: {told}. {REMEDY}')
-        self._check_classes([category['name'] for category in content['categories']])
+        names = [category['name'] for category in content['categories']]
+        if (problem := class_problem(self.metainfo['classes'], names)) is not None:
+            raise AnnotationError(f'{self._kind}: {self.ann_file}: {problem}')
         self._warn(problems, UNUSED, 'annotations are not used')
+        self._warn(problems, (SAME_FILE,), 'images are used twice')
         self._warn(problems, (BEYOND,), 'boxes are cut at the border of the image')
         if self._loads_masks:
             self._check_masks(problems, len(content.get('annotations', [])))
@@ -141,24 +153,6 @@ class CheckedAnnotations:
             )
         self._warn(problems, UNMASKED, 'objects are ignored in training')
         self._warn(problems, (BROKEN_PART,), 'masks lack a part')
-
-    def _check_classes(self, names: list[str]) -> None:
-        """Compare the categories of the file with the classes, which number them in the order of the file."""
-        classes = self.metainfo['classes']
-        if isinstance(classes, str):
-            raise AnnotationError(f'{self._kind}: metainfo.classes is a string: give a list of names')
-        if absent := [name for name in classes if name not in names]:
-            raise AnnotationError(
-                f'{self._kind}: {self.ann_file} has no category {some_names(absent)}; it has '
-                f'{some_names(names)}: check metainfo.classes, or take them from a file, '
-                "type='resformer_mm.DetectionFolder', classes_file=..."
-            )
-        ordered = [name for name in names if name in classes]
-        if list(classes) != ordered:
-            raise AnnotationError(
-                f'{self._kind}: mmdetection numbers the classes in the order of {self.ann_file}, and '
-                f'metainfo.classes has another: write metainfo.classes={tuple(ordered)}'
-            )
 
     def _check_images_exist(self, data_list: list[dict], folder: str) -> None:
         """Compare the files that the images name with those of the folder, which is listed once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,33 +9,30 @@ from pathlib import Path
 
 import numpy as np
 from mmengine import fileio
-from PIL import Image
 
-from resformer_mm.datasets.label_maps import (
-    EXIF_ORIENTATION,
-    LabelValues,
-    NotALabelMapError,
-    decode_label_map,
-    value_counts,
+from resformer_mm.datasets.label_maps import LabelValues, NotALabelMapError, decode_label_map, value_counts
+
+from .images import (
+    BAD_IMAGE,
+    IMAGE_ENDINGS,
+    MISSING_FOLDER,
+    MISSING_IMAGE,
+    SIZES_DIFFER,
+    is_ambiguous,
+    read_size,
+    size_text,
 )
-from resformer_mm.datasets.transforms.loading import decode_image
-
 from .report import CheckReport, Finding, check_each
 
-IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 MOST_VALUES = 8
 
-MISSING_FOLDER = 'missing folder'
 NO_IMAGES = 'no images'
-MISSING_IMAGE = 'missing image'
 MISSING_MASK = 'missing mask'
 LONE_MASK = 'mask without an image'
 SAME_NAME = 'two images of one name'
 LEFT_OUT = 'image with another suffix'
-BAD_IMAGE = 'unreadable image'
 BAD_MASK = 'unreadable mask'
 NOT_LABELS = 'mask is no label image'
-SIZES_DIFFER = 'sizes differ'
 UNKNOWN_VALUES = 'label values out of range'
 AMBIGUOUS = 'orientation of the mask unknown'
 NO_LABEL = 'nothing labelled'
@@ -143,7 +139,7 @@ def check_pair(
     findings: list[Finding] = []
     pixels = np.zeros(256, np.int64)
     try:
-        shape, orientation = _read_image(image)
+        shape, orientation = read_size(image)
     except Exception as error:  # whatever Pillow raises for bytes that are no image
         findings.append(Finding(image, BAD_IMAGE, f'{type(error).__name__}: {error}'))
         shape = None
@@ -157,7 +153,7 @@ def check_pair(
         values = None
 
     if shape is not None and crop_size is not None and np.less(shape, crop_size).any():
-        detail = f'{_size(shape)}, crop {_size(crop_size)}: padded with ignored pixels'
+        detail = f'{size_text(shape)}, crop {size_text(crop_size)}: padded with ignored pixels'
         findings.append(Finding(image, SMALL, detail, is_fault=False))
     if shape is not None and values is not None:
         findings += _compare(image, shape, orientation, mask, values.shape)
@@ -169,23 +165,14 @@ def check_pair(
     return findings, pixels
 
 
-def _read_image(path: str) -> tuple[tuple[int, int], int]:
-    """Return height and width of an image as it is trained on, and its EXIF orientation, 1 to 8."""
-    content = Path(path).read_bytes()
-    with Image.open(io.BytesIO(content)) as image:
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    return decode_image(content).shape[:2], orientation if orientation in range(1, 9) else 1
-
-
 def _compare(
     image: str, shape: tuple[int, int], orientation: int, mask: str, mask_shape: tuple[int, int]
 ) -> list[Finding]:
     """Compare the sizes of an image, turned as its file says, and its mask."""
     if mask_shape != shape:
-        turned = f', turned by its EXIF orientation {orientation}' if orientation != 1 else ''
-        return [Finding(mask, SIZES_DIFFER, f'{_size(mask_shape)}, its image {image} {_size(shape)}{turned}')]
-    keeps_shape = orientation <= 4 or shape[0] == shape[1]
-    if orientation != 1 and keeps_shape:
+        its_image = f'its image {image} {size_text(shape, orientation)}'
+        return [Finding(mask, SIZES_DIFFER, f'{size_text(mask_shape)}, {its_image}')]
+    if is_ambiguous(shape, orientation):
         return [
             Finding(
                 image,
@@ -233,10 +220,6 @@ def _other_images(folders: PairFolders, files: Sequence[str], images: set[str]) 
         else:
             findings.append(Finding(path, LEFT_OUT, f'only files *{folders.img_suffix} are used'))
     return findings
-
-
-def _size(shape: Sequence[int]) -> str:
-    return f'{shape[0]} x {shape[1]}'
 
 
 def _describe(folders: PairFolders, num_pairs: int, pixels: np.ndarray) -> str:

@@ -1,0 +1,151 @@
+"""A small data set of five categories and a Mask R-CNN that learns it on two CPU cores in minutes.
+
+The data is in `data/mini_detection`, or where the environment variable MINI_DETECTION_ROOT says:
+
+    python tools/dataset_converters/make_embedded_data.py data/mini_detection --task detection
+
+The backbone is that of the ten-class classifier of tools/quickstart.sh (width 128, 6 blocks, patch 8), without its class
+token; windows of 8 x 8 tokens, as many as the classifier sees at 64 pixels, in all blocks but two. The model is that of
+the large configs with a quarter of the channels, and fewer proposals.
+"""
+
+_base_ = ['models/mask-rcnn_resformer-small.py', 'runtime.py']
+
+data_root = '{{$MINI_DETECTION_ROOT:data/mini_detection}}'
+num_classes = 5
+short_side = 128
+max_epochs = 8
+width = 128
+channels = 64
+strides = [4, 8, 16, 32]
+pretrained = 'work_dirs/quickstart/resformer-mini_mr-64-48-32_1xb64-30e_mini/epoch_14.pth'
+# Crowds are small objects: without this, what is found in them would be learned as background.
+assigner = dict(ignore_iof_thr=0.5)
+proposals = dict(nms_pre=300, max_per_img=100)
+
+model = dict(
+    data_preprocessor=dict(
+        type='DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_mask=True,
+        pad_size_divisor=strides[-1],
+    ),
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=width, num_layers=6, num_heads=4, feedforward_channels=512),
+        patch_size=8,
+        window_size=64 // 8,
+        window_block_indices=(0, 1, 3, 4),
+        drop_path_rate=0.05,
+        init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained),
+    ),
+    # From stride 8: 4, 8, 16, and 32 by pooling.
+    neck=dict(in_channels=width, out_channels=channels, scale_factors=(2, 1, 0.5), num_outs=len(strides)),
+    rpn_head=dict(
+        in_channels=channels, feat_channels=channels, num_convs=1, anchor_generator=dict(strides=strides)
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=channels, featmap_strides=strides),
+        bbox_head=dict(
+            in_channels=channels, conv_out_channels=channels, fc_out_channels=256, num_classes=num_classes
+        ),
+        mask_roi_extractor=dict(out_channels=channels, featmap_strides=strides),
+        mask_head=dict(
+            num_convs=2, in_channels=channels, conv_out_channels=channels, num_classes=num_classes
+        ),
+    ),
+    train_cfg=dict(
+        rpn=dict(assigner=assigner, sampler=dict(num=64)),
+        rpn_proposal=proposals,
+        rcnn=dict(assigner=assigner, sampler=dict(num=48)),
+    ),
+    test_cfg=dict(rpn=proposals),
+)
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(type='AspectRatioBatchSampler'),
+    dataset=dict(
+        type='resformer_mm.DetectionFolder',
+        data_root=data_root,
+        ann_file='annotations/instances_train2017.json',
+        classes_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017'),
+        pipeline=[
+            dict(type='resformer_mm.LoadImage'),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(
+                type='RandomChoiceResize',
+                scales=[(side, 4 * side) for side in range(96, 161, 16)],
+                keep_ratio=True,
+            ),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PhotoMetricDistortion'),
+            dict(type='PackDetInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='resformer_mm.DetectionFolder',
+        data_root=data_root,
+        ann_file='annotations/instances_val2017.json',
+        classes_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='val2017'),
+        test_mode=True,
+        pipeline=[
+            dict(type='resformer_mm.LoadImage'),
+            dict(type='Resize', scale=(short_side, 4 * short_side), keep_ratio=True),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(
+                type='PackDetInputs',
+                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+            ),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    type='CocoMetric', ann_file=f'{data_root}/annotations/instances_val2017.json', metric=['bbox', 'segm']
+)
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=5.0),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={
+            '.global_position': dict(decay_mult=0.0),
+            '.local_position': dict(decay_mult=0.0),
+        },
+    ),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(logger=dict(interval=20))
+auto_scale_lr = dict(enable=False, base_batch_size=8)
+randomness = dict(seed=0)

@@ -1,0 +1,77 @@
+"""Check images and annotations of a detection data set in COCO's format before training, entry by entry.
+
+    python tools/dataset_converters/check_detection.py data/coco
+    python tools/dataset_converters/check_detection.py --config CONFIG
+
+Names every image that is missing, unreadable or of another size than its annotations, every box outside its
+image or without an area, unknown categories and images, broken masks, and what else would train something
+wrong. Exit status: 0 if the data set is sound, 1 if something is wrong with it, 2 if the command is.
+"""
+
+import argparse
+
+from resformer_mm.datasets.checks.command_line import (
+    check_parser,
+    config_to_check,
+    existing_root,
+    parse_check_args,
+    tell,
+)
+from resformer_mm.datasets.checks.detection import AnnotatedImages, check_annotated
+from resformer_mm.datasets.checks.detection_config import configured_annotations
+from resformer_mm.datasets.checks.report import CheckReport
+
+SPLITS = ('train2017', 'val2017')
+
+
+def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Parse the command line."""
+    parser = check_parser(__doc__)
+    parser.add_argument('--img-dir', nargs='+', help='folders of images below DATA_ROOT (train2017 val2017)')
+    parser.add_argument(
+        '--ann-file',
+        nargs='+',
+        help='their annotation files below DATA_ROOT (annotations/instances_{train2017,val2017}.json)',
+    )
+    parser.add_argument('--classes', nargs='+', help='names of the categories to learn, in order (all)')
+    return parser, parse_check_args(parser)
+
+
+def sources_below(args: argparse.Namespace) -> list[AnnotatedImages]:
+    """Return the folders and files that the options name.
+
+    Raises:
+        FileNotFoundError: there is no such data root.
+        ValueError: options do not go together.
+    """
+    root = existing_root(args)
+    img_dirs = args.img_dir or SPLITS
+    ann_files = args.ann_file or [f'annotations/instances_{split}.json' for split in SPLITS]
+    if len(img_dirs) != len(ann_files):
+        raise ValueError(f'--img-dir names {len(img_dirs)} folders, --ann-file {len(ann_files)}: give pairs')
+    classes = None if args.classes is None else tuple(args.classes)
+    return [
+        AnnotatedImages(root / img_dir, root / ann_file, classes)
+        for img_dir, ann_file in zip(img_dirs, ann_files)
+    ]
+
+
+def main() -> None:
+    """Check, tell, and end with the status that says whether the data set is sound."""
+    parser, args = parse_args()
+    try:
+        if args.config:
+            cfg = config_to_check(args, ('img_dir', 'ann_file', 'classes'))
+            sources = configured_annotations(cfg)
+        else:
+            sources = sources_below(args)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    report = CheckReport()
+    for source in sources:
+        report.extend(check_annotated(source, args.workers, show_progress=True))
+    tell(report, args)
+
+
+if __name__ == '__main__':
+    main()
