@@ -232,23 +232,13 @@ class ResFormer(BaseModule):
             valid, position = padding.valid, self.global_position.of_batch(padding.grids, grid)
         if position is not None:
             tokens = tokens + position
-        if self.cls_token is not None:
-            cls_token = self.cls_token
-            cls_position = self.global_position.cls_token_embedding()
-            if cls_position is not None:
-                cls_token = cls_token + cls_position
-            tokens = torch.cat((cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
-            if valid is not None:
-                valid = F.pad(valid, (1, 0), value=True)
-        tokens = self.drop(tokens)
+        tokens = self.drop(self._prepend_cls_token(tokens))
+        if self.with_cls_token and valid is not None:
+            valid = F.pad(valid, (1, 0), value=True)
         outputs = []
-        for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
+        for index in range(self.out_indices[-1] + 1):
             is_last = index == self.out_indices[-1]
-            function = block.forward_cls if cls_only and is_last else block
-            if self.with_cp and self.training:
-                tokens = checkpoint(function, tokens, grid, valid=valid, use_reentrant=False)
-            else:
-                tokens = function(tokens, grid, valid=valid)
+            tokens = self._run_block(index, tokens, grid, cls_only and is_last, valid=valid)
             if index == self.num_layers - 1 and self.norm is not None:
                 tokens = self.norm(tokens)
             if index in self.out_indices:
@@ -257,6 +247,26 @@ class ResFormer(BaseModule):
                 else:
                     outputs.append(tokens.masked_fill(~valid.unsqueeze(2), 0))
         return outputs, grid
+
+    def _prepend_cls_token(self, tokens: Tensor) -> Tensor:
+        """Put the class token before patch tokens ``(B, N, C)``, if there is one."""
+        if self.cls_token is None:
+            return tokens
+        cls_token = self.cls_token
+        cls_position = self.global_position.cls_token_embedding()
+        if cls_position is not None:
+            cls_token = cls_token + cls_position
+        return torch.cat((cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+
+    def _run_block(
+        self, index: int, tokens: Tensor, grid: tuple[int, ...], cls_only: bool, **kwargs
+    ) -> Tensor:
+        """Return what a block makes of tokens, checkpointed or not; with ``cls_only`` of the class token."""
+        block = self.blocks[index]
+        function = block.forward_cls if cls_only else block
+        if self.with_cp and self.training:
+            return checkpoint(function, tokens, grid, **kwargs, use_reentrant=False)
+        return function(tokens, grid, **kwargs)
 
     def format_output(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
         """Turn tokens ``(B, N, C)``, zero in the padding, into what ``out_type`` names."""

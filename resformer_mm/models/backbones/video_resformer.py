@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from resformer_mm.models.layers import (
     Attention,
@@ -120,12 +118,9 @@ class VideoResFormer(ResFormer):
         tokens, grid = self._embed(clip)
         block_grid = grid[1:] if self.attention_type == 'space_only' else grid
         outputs = []
-        for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
-            function = block.forward_cls if cls_only and index == self.out_indices[-1] else block
-            if self.with_cp and self.training:
-                tokens = checkpoint(function, tokens, block_grid, use_reentrant=False)
-            else:
-                tokens = function(tokens, block_grid)
+        for index in range(self.out_indices[-1] + 1):
+            is_last = index == self.out_indices[-1]
+            tokens = self._run_block(index, tokens, block_grid, cls_only and is_last)
             if index in self.out_indices:
                 outputs.append(self._finish(tokens, grid, index))
         return outputs, grid
@@ -146,12 +141,7 @@ class VideoResFormer(ResFormer):
             patches = patches.unflatten(0, (-1, num_frames))
             patches = patches + self.temporal_position(num_frames).unsqueeze(2)
             patches = patches.flatten(1, 2)
-        if self.cls_token is not None:
-            cls_token, cls_position = self.cls_token, self.global_position.cls_token_embedding()
-            if cls_position is not None:
-                cls_token = cls_token + cls_position
-            patches = torch.cat((cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
-        return self.drop(patches), (num_frames, *frame_grid)
+        return self.drop(self._prepend_cls_token(patches)), (num_frames, *frame_grid)
 
     def _finish(self, tokens: Tensor, grid: ClipGrid, index: int) -> Tensor:
         """Return what an out index gives: clips, normalised after the last block."""
