@@ -1,13 +1,13 @@
-"""Writes the embedded data: pictures of textured objects.
+"""Writes the embedded data: pictures and clips of textured objects.
 
     python tools/dataset_converters/make_embedded_data.py ROOT [--task classification] [--seed 0]
         [--num-train 2000] [--num-val 500] [--size 128] [--workers 2]
 
 For classification makes ``ROOT/{train,val}/CLASS/*.jpg``, for segmentation ADE20K's layout,
 ``ROOT/{images,annotations}/{training,validation}`` with ``ROOT/classes.txt``, for detection COCO's,
-``ROOT/{train2017,val2017}`` with ``ROOT/annotations/instances_{train2017,val2017}.json``, and always
-``ROOT/manifest.json``. A second call with the same settings finds the data and does nothing; an
-interrupted one is completed.
+``ROOT/{train2017,val2017}`` with ``ROOT/annotations/instances_{train2017,val2017}.json``, for video
+``ROOT/{train,val}/MOTION/*.avi`` with ``ROOT/{train,val}_list.txt``, and always ``ROOT/manifest.json``. A
+second call with the same settings finds the data and does nothing; an interrupted one is completed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from pathlib import Path
 from resformer_mm.datasets.synthetic import (
     CLASSES,
     DETECTION_CATEGORIES,
+    MOTIONS,
     SEGMENTATION_CLASSES,
     FolderConflictError,
+    write_clips,
     write_detection,
     write_image_folder,
     write_segmentation,
@@ -39,12 +41,15 @@ class Task:
     num_classes: int
     num_train: int
     num_val: int
+    size: int = 128
+    samples: str = 'pictures'
 
 
 TASKS = {
     'classification': Task(write_image_folder, len(CLASSES), 2000, 500),
     'detection': Task(write_detection, len(DETECTION_CATEGORIES), 800, 100),
     'segmentation': Task(write_segmentation, len(SEGMENTATION_CLASSES), 400, 100),
+    'video': Task(write_clips, len(MOTIONS), 480, 120, size=64, samples='clips'),
 }
 
 
@@ -57,12 +62,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     for name, split in (('num_train', 'training'), ('num_val', 'validation')):
         counts = ', '.join(f'{getattr(task, name)} for {which}' for which, task in TASKS.items())
         option = f'--{name.replace("_", "-")}'
-        parser.add_argument(option, type=int, help=f'number of {split} pictures ({counts})')
+        parser.add_argument(option, type=int, help=f'number of {split} samples ({counts})')
     parser.add_argument(
         '--size',
         type=int,
-        default=128,
-        help='height and width for classification, else the shorter side around which sizes spread',
+        help='height and width (128 for classification, 64 for video), or the shorter side around which '
+        'sizes spread (128 for segmentation and detection)',
     )
     parser.add_argument(
         '--workers',
@@ -71,7 +76,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='number of processes; the files do not depend on it',
     )
     args = parser.parse_args(argv)
-    for name in ('num_train', 'num_val'):
+    for name in ('num_train', 'num_val', 'size'):
         if getattr(args, name) is None:
             setattr(args, name, getattr(TASKS[args.task], name))
     return args
@@ -93,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, FolderConflictError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    what = f'{args.num_train} training and {args.num_val} validation pictures'
+    what = f'{args.num_train} training and {args.num_val} validation {TASKS[args.task].samples}'
     if written:
         seconds = time.perf_counter() - start
         print(f'{args.root}: wrote {what} of {TASKS[args.task].num_classes} classes in {seconds:.1f} s')

@@ -1,5 +1,6 @@
 """The embedded data: a synthetic world of textured objects, deterministic from a seed."""
 
+from .clips import FRAME_RATE, MOTIONS, clip_scenes, encode_clip, motion_path, write_clips
 from .detection import (
     DETECTION_CATEGORIES,
     DETECTION_SPLITS,
@@ -37,7 +38,9 @@ __all__ = [
     'CLUTTER',
     'DETECTION_CATEGORIES',
     'DETECTION_SPLITS',
+    'FRAME_RATE',
     'GENERATOR_VERSION',
+    'MOTIONS',
     'SEGMENTATION_CLASSES',
     'SEGMENTATION_SPLITS',
     'SIZE_RANGE',
@@ -50,8 +53,11 @@ __all__ = [
     'Scene',
     'Texture',
     'classification_scene',
+    'clip_scenes',
     'detection_annotations',
     'detection_scene',
+    'encode_clip',
+    'motion_path',
     'render_image',
     'render_labels',
     'render_masks',
@@ -60,6 +66,7 @@ __all__ = [
     'sample_scene',
     'segmentation_scene',
     'shares_in_sight',
+    'write_clips',
     'write_detection',
     'write_image_folder',
     'write_segmentation',
