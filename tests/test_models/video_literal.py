@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from literal import attend, depthwise, gelu, layer_norm, patches, sinusoid, under
 from literal import attention as attention_of_image
+from literal import depthwise, gelu, layer_norm, patches, sinusoid, under
 from torch import Tensor
 
 
@@ -24,26 +24,17 @@ def over_time(table: Tensor, num_frames: int) -> Tensor:
 def joint(params: Mapping[str, Tensor], tokens: Tensor, grid: tuple[int, int, int], num_heads: int) -> Tensor:
     """Attention among the class token and the patches of all frames, ``(1 + T * N, C)``, LPE per frame."""
     num_frames, height, width = grid
-    channels, everyone = tokens.shape[1], [list(range(len(tokens)))] * len(tokens)
-    qkv = tokens @ params['qkv.weight'].T + params['qkv.bias']
-    dim = channels // num_heads
-    heads = []
-    for head in range(num_heads):
-        query, key, value = (
-            qkv[:, part * channels + head * dim : part * channels + (head + 1) * dim] for part in range(3)
-        )
-        out = attend(query, key, value, everyone)
-        rows = [out[:1]]
-        for t in range(num_frames):
-            here = slice(1 + t * height * width, 1 + (t + 1) * height * width)
-            term = depthwise(
-                value[here].reshape(height, width, dim),
-                params['local_position.conv.weight'],
-                params['local_position.conv.bias'],
-            )
-            rows.append(out[here] + term.reshape(height * width, dim))
-        heads.append(torch.cat(rows))
-    return torch.cat(heads, dim=1) @ params['proj.weight'].T + params['proj.bias']
+    plain = {name: value for name, value in params.items() if 'local_position' not in name}
+    attended = attention_of_image(plain, tokens, (len(tokens), 1), num_heads, has_cls=False)
+    channels = tokens.shape[1]
+    values = (tokens @ params['qkv.weight'].T + params['qkv.bias'])[1:, 2 * channels :]
+    terms = []
+    for frame in values.reshape(num_frames, height, width, channels):
+        weight, bias = params['local_position.conv.weight'], params['local_position.conv.bias']
+        heads = [depthwise(head, weight, bias) for head in frame.split(channels // num_heads, dim=2)]
+        terms.append(torch.cat(heads, dim=2).reshape(height * width, channels))
+    term = torch.cat((torch.zeros(1, channels, dtype=values.dtype), *terms))
+    return attended + term @ params['proj.weight'].T  # its bias is in the first summand
 
 
 def linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:

@@ -83,23 +83,13 @@ class JointAttention(Attention):
 class ClipBlock(Block):
     """A :class:`Block` for the many tokens of a clip: in training it computes the GELU twice, to keep less.
 
-    Args:
-        embed_dims: width C.
-        attn: attention over the patches of a frame.
-        feedforward_channels: hidden width of the MLP.
-        drop_rate: dropout in the MLP.
-        drop_path_rate: stochastic depth of all branches.
+    The arguments are those of :class:`Block`.
     """
 
     def __init__(
-        self,
-        embed_dims: int,
-        attn: Attention,
-        feedforward_channels: int,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
+        self, embed_dims: int, attn: Attention, feedforward_channels: int, drop_rate: float = 0.0, **kwargs
     ) -> None:
-        super().__init__(embed_dims, attn, feedforward_channels, drop_rate, drop_path_rate)
+        super().__init__(embed_dims, attn, feedforward_channels, drop_rate, **kwargs)
         self.mlp = RecomputingMLP(embed_dims, feedforward_channels, drop_rate)
 
 
@@ -115,7 +105,7 @@ class DividedBlock(ClipBlock):
 
     The class token takes no part in the attention over time. ``temporal_fc`` starts at zero, so that a new
     block does to every frame what a :class:`Block` with the same ``norm1``, ``attn``, ``norm2`` and ``mlp``
-    does to an image. The arguments are those of :class:`ClipBlock`; ``drop_rate`` is also the dropout in the
+    does to an image. The arguments are those of :class:`Block`; ``drop_rate`` is also the dropout in the
     attention over time.
     """
 
