@@ -8,7 +8,7 @@ import video_literal
 from torch import Tensor, nn
 
 from resformer_mm.models import ResFormer, VideoResFormer
-from resformer_mm.models.layers import MLP, RecomputingMLP, TemporalPositionEmbedding
+from resformer_mm.models.layers import MLP, RecomputingMLP, TemporalAttention, TemporalPositionEmbedding
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=24)
 PATCH = 8
@@ -71,6 +71,13 @@ def test_without_class_token() -> None:
     model, clips = build(with_cls_token=False), draw(3, 16, 9)
     expected = video_literal.forward(exact(model), clips.double(), 2, 'divided_space_time')
     torch.testing.assert_close(model(clips).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_more_sequences_than_a_gpu_takes_at_once(monkeypatch) -> None:
+    model, clips = build(), draw(3, 21, 17)
+    expected = model(clips)
+    monkeypatch.setattr(TemporalAttention, 'max_sequences', 5)  # of 3 x 3 positions x 2 heads
+    torch.testing.assert_close(model(clips), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('attention_type', TYPES)

@@ -40,6 +40,8 @@ def merge_frames(frames: Tensor, num_frames: int, with_cls_token: bool) -> Tenso
 class TemporalAttention(Attention):
     """Self-attention of every patch position over the frames of its clip; patch tokens only."""
 
+    max_sequences = 65535  # how many heads attention takes on a CUDA GPU, whose grid ends there
+
     def __init__(self, embed_dims: int, num_heads: int, drop_rate: float = 0.0) -> None:
         super().__init__(embed_dims, num_heads, with_cls_token=False, drop_rate=drop_rate)
 
@@ -55,7 +57,9 @@ class TemporalAttention(Attention):
             return F.linear(tokens, weight, bias).view(batch, num_frames, -1, head_dim).transpose(1, 2)
 
         query, key, value = map(project, self.qkv.weight.chunk(3), self.qkv.bias.chunk(3))
-        out = F.scaled_dot_product_attention(query, key, value)
+        parts = zip(*(x.split(self.max_sequences, dim=1) for x in (query, key, value)))
+        outs = [F.scaled_dot_product_attention(*part) for part in parts]
+        out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
         return self.drop(self.proj(out.transpose(1, 2).reshape(batch, length, channels)))
 
 
