@@ -115,6 +115,7 @@ DATASETS = AdapterRegistry(
         'COCO': ('resformer_mm.datasets.detection', 'mmdet'),
         'DetectionFolder': ('resformer_mm.datasets.detection', 'mmdet'),
         'SegmentationFolder': ('resformer_mm.datasets.segmentation', 'mmseg'),
+        'VideoList': ('resformer_mm.datasets.video', 'mmaction'),
     },
 )
 DATA_SAMPLERS = AdapterRegistry(
@@ -128,9 +129,13 @@ TRANSFORMS = AdapterRegistry(
     parent=mmengine_registry.TRANSFORMS,
     locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
     adapters={
+        'ClipDecode': ('resformer_mm.datasets.transforms.clips', 'mmaction'),
+        'ClipInit': ('resformer_mm.datasets.transforms.clips', 'mmaction'),
         'LoadImage': ('resformer_mm.datasets.transforms.loading', 'mmcv'),
         'LoadSegMap': ('resformer_mm.datasets.transforms.load_seg_map', 'mmseg'),
         'MultiResolution': ('resformer_mm.datasets.transforms.multi_resolution', 'mmcv'),
+        'MultiResolutionClips': ('resformer_mm.datasets.transforms.multi_resolution_clips', 'mmaction'),
+        'PackClips': ('resformer_mm.datasets.transforms.clips', 'mmaction'),
         'ResizeCenterCrop': ('resformer_mm.datasets.transforms.resize_center_crop', 'mmpretrain'),
     },
 )

@@ -7,10 +7,10 @@ from mmengine import fileio
 
 from resformer_mm.registry import DATASETS
 
-from .samplers import ResolutionIndex
+from .refetch import KeepsResolution
 
 
-class CheckedFolders:
+class CheckedFolders(KeepsResolution):
     """Checks that mmpretrain's folder data sets leave out; a mixin before one of them.
 
     Raises:
@@ -55,17 +55,6 @@ class CheckedFolders:
                     f'{self.ann_file}, line {number}: label {label} of {name} lies outside the classes '
                     f'({bound}): correct the line, or metainfo.classes'
                 )
-
-    def __getitem__(self, index: int) -> dict:
-        """Return a sample; its stand-in, should it be skipped, keeps the resolution of the batch."""
-        self._wanted = index
-        return super().__getitem__(index)
-
-    def _rand_another(self) -> int:
-        index = super()._rand_another()
-        if isinstance(self._wanted, ResolutionIndex):
-            return ResolutionIndex(index, self._wanted.resolution)
-        return index
 
 
 @DATASETS.register_module()

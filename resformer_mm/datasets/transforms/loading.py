@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import io
-import logging
 
 import numpy as np
-import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
-from mmengine.logging import print_log
 from PIL import Image, ImageOps
 
 from resformer_mm.registry import TRANSFORMS
 
-MAX_WORKERS = 1024
+from .unreadable import UnreadableFiles
 
 
 class ImageReadError(RuntimeError):
@@ -45,16 +42,12 @@ class LoadImage(LoadImageFromFile):
 
     def __init__(self, on_error: str = 'raise', backend_args: dict | None = None) -> None:
         super().__init__(backend_args=backend_args)
-        if on_error not in ('raise', 'skip'):
-            raise ValueError(f"LoadImage: on_error={on_error!r}, choose 'raise' or 'skip'")
-        self.on_error = on_error
-        # Shared with the worker processes, one slot each (slot 0: the main process), so that none is lost.
-        self._skipped = torch.zeros(MAX_WORKERS + 1, dtype=torch.int64).share_memory_()
+        self.unreadable = UnreadableFiles('LoadImage', on_error)
 
     @property
     def num_skipped(self) -> int:
         """Number of reads that were skipped so far, in all worker processes."""
-        return int(self._skipped.sum())
+        return self.unreadable.num_skipped
 
     def transform(self, results: dict) -> dict | None:
         """Read ``results['img_path']``; None stands for a skipped image."""
@@ -63,15 +56,7 @@ class LoadImage(LoadImageFromFile):
             image = decode_image(fileio.get(path, backend_args=self.backend_args))
         except Exception as error:
             reason = f'cannot read the image {path} ({type(error).__name__}: {error})'
-            if self.on_error == 'skip':
-                worker = torch.utils.data.get_worker_info()
-                self._skipped[0 if worker is None else worker.id + 1] += 1
-                print_log(f'skipped: {reason}', logger='current', level=logging.WARNING)
-                return None
-            raise ImageReadError(
-                f'{reason}. Repair or remove the file; training data may also be skipped and counted with '
-                "dict(type='resformer_mm.LoadImage', on_error='skip')"
-            ) from error
+            return self.unreadable.give_up(reason, ImageReadError, error)
         expected = tuple(results.get(key) or side for key, side in zip(('height', 'width'), image.shape))
         if expected != image.shape[:2]:
             raise ImageReadError(
@@ -85,7 +70,9 @@ class LoadImage(LoadImageFromFile):
 
     def __repr__(self) -> str:
         """Name the settings."""
-        return f'{type(self).__name__}(on_error={self.on_error!r}, backend_args={self.backend_args})'
+        return (
+            f'{type(self).__name__}(on_error={self.unreadable.on_error!r}, backend_args={self.backend_args})'
+        )
 
 
 def decode_image(content: bytes) -> np.ndarray:

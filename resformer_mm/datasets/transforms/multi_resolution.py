@@ -31,11 +31,7 @@ class MultiResolution(BaseTransform):
 
     def __init__(self, resolutions: Sequence[int], transforms: Sequence[dict]) -> None:
         self.resolutions = check_resolutions(resolutions, 'MultiResolution.resolutions')
-        if PLACEHOLDER not in str(transforms):
-            raise ValueError(
-                f"MultiResolution.transforms never use '{PLACEHOLDER}': all copies would be alike; write "
-                f"dict(type='RandomResizedCrop', scale='{PLACEHOLDER}')"
-            )
+        check_uses_resolution(transforms, 'MultiResolution')
         self.pipelines = {
             resolution: Compose(fill_resolution(list(transforms), resolution))
             for resolution in self.resolutions
@@ -63,3 +59,16 @@ class MultiResolution(BaseTransform):
         """Name the resolutions and the transforms of the largest."""
         largest = self.pipelines[self.resolutions[0]]
         return f'{type(self).__name__}(resolutions={self.resolutions}, transforms={largest})'
+
+
+def check_uses_resolution(transforms: Sequence[dict], owner: str) -> None:
+    """Check that the transforms of the copies, configs of the transform ``owner``, use the resolution.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if PLACEHOLDER not in str(transforms):
+        raise ValueError(
+            f"{owner}.transforms never use '{PLACEHOLDER}': all copies would be alike; write e.g. "
+            f"dict(type='RandomResizedCrop', scale='{PLACEHOLDER}')"
+        )
