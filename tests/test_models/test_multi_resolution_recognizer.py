@@ -157,6 +157,15 @@ def test_several_clips_of_a_video_share_its_label() -> None:
         torch.testing.assert_close(together[name], value)
 
 
+def test_copies_may_come_stacked_or_as_lists_of_clips() -> None:
+    model, data = build(), batch()
+    loose = dict(data, inputs=[list(clips) for clips in data['inputs']])
+    stacked, listed = losses_of(model, data), losses_of(model, loose)
+    assert list(stacked) == list(listed)
+    for name, value in stacked.items():
+        torch.testing.assert_close(listed[name], value)
+
+
 def test_evaluation_averages_clips_and_crops() -> None:
     model = build().eval()
     clips = torch.randint(0, 256, (2, 6, 3, 4, 21, 40), dtype=torch.uint8)

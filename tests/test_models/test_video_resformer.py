@@ -198,6 +198,16 @@ def test_bfloat16() -> None:
         torch.testing.assert_close(loosely, exactly, rtol=0.1, atol=0.15)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('training', [True, False])
+def test_compilation_finds_one_graph(training: bool) -> None:
+    torch._dynamo.reset()
+    model, clips = build(out_type='cls_token').train(training), draw(3, 17, 24)
+    compiled = torch.compile(model, backend='eager', fullgraph=True)
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(compiled(clips), model(clips))
+
+
 def test_frozen_stages() -> None:
     model = build(frozen_stages=1, out_type='cls_token').train()
     model(draw(2, 16, 16)).sum().backward()

@@ -49,7 +49,7 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
         if data_samples is not None:
             self._check_labels(data_samples)
         inputs = data['inputs']
-        single = isinstance(inputs, Tensor) or inputs[0].ndim == 5
+        single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 5)
         copies = []
         for batch in [inputs] if single else inputs:
             batch = batch if isinstance(batch, Tensor) else stack_equal(batch, 'CenterCrop')
