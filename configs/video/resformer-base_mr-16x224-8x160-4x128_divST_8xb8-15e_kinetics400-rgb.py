@@ -32,7 +32,7 @@ model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='DecordInit'),
+            dict(type='resformer_mm.ClipInit'),
             dict(
                 type='resformer_mm.MultiResolutionClips',
                 resolutions=resolutions,
@@ -40,7 +40,7 @@ train_dataloader = dict(
                 frame_interval=frame_interval,
                 transforms={{_base_.train_transforms}},
             ),
-            dict(type='PackActionInputs'),
+            dict(type='resformer_mm.PackClips'),
         ]
     )
 )

@@ -37,19 +37,19 @@ optim_wrapper = dict(
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='DecordInit'),
+            dict(type='resformer_mm.ClipInit'),
             dict(
                 type='SampleFrames',
                 clip_len={{_base_.num_frames}},
                 frame_interval={{_base_.frame_interval}},
                 num_clips=1,
             ),
-            dict(type='DecordDecode'),
+            dict(type='resformer_mm.ClipDecode'),
             dict(type='RandomRescale', scale_range=(256, 320)),
             dict(type='RandomCrop', size={{_base_.crop}}),
             dict(type='Flip', flip_ratio=0.5),
             dict(type='FormatShape', input_format='NCTHW'),
-            dict(type='PackActionInputs'),
+            dict(type='resformer_mm.PackClips'),
         ]
     )
 )

@@ -5,13 +5,14 @@ holds 8 clips, 8 GPUs make the 64 of a step.
 """
 
 data_root = 'data/kinetics400'
+num_classes = 400
 crop = 224
 num_frames = 8
 frame_interval = 32
 
 data_preprocessor = dict(
     type='resformer_mm.MultiResolutionActionDataPreprocessor',
-    num_classes=400,
+    num_classes=num_classes,
     # Those of the image model that the backbone starts from; decord gives RGB.
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
@@ -27,15 +28,15 @@ train_transforms = [
     dict(type='FormatShape', input_format='NCTHW'),
 ]
 test_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='resformer_mm.ClipInit'),
     dict(
         type='SampleFrames', clip_len=num_frames, frame_interval=frame_interval, num_clips=1, test_mode=True
     ),
-    dict(type='DecordDecode'),
+    dict(type='resformer_mm.ClipDecode'),
     dict(type='Resize', scale=(-1, crop)),
     dict(type='ThreeCrop', crop_size=crop),
     dict(type='FormatShape', input_format='NCTHW'),
-    dict(type='PackActionInputs'),
+    dict(type='resformer_mm.PackClips'),
 ]
 val_pipeline = [
     *test_pipeline[:3],
@@ -51,6 +52,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='resformer_mm.VideoList',
+        num_classes=num_classes,
         ann_file=f'{data_root}/kinetics400_train_list_videos.txt',
         data_prefix=dict(video=f'{data_root}/videos_train'),
     ),
@@ -62,6 +64,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='resformer_mm.VideoList',
+        num_classes=num_classes,
         ann_file=f'{data_root}/kinetics400_val_list_videos.txt',
         data_prefix=dict(video=f'{data_root}/videos_val'),
         pipeline=val_pipeline,
@@ -75,6 +78,7 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='resformer_mm.VideoList',
+        num_classes=num_classes,
         ann_file=f'{data_root}/kinetics400_val_list_videos.txt',
         data_prefix=dict(video=f'{data_root}/videos_val'),
         pipeline=test_pipeline,

@@ -6,7 +6,7 @@ resolutions = [224, 160, 128]
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='DecordInit'),
+            dict(type='resformer_mm.ClipInit'),
             dict(
                 type='resformer_mm.MultiResolutionClips',
                 resolutions=resolutions,
@@ -14,7 +14,7 @@ train_dataloader = dict(
                 frame_interval={{_base_.frame_interval}},
                 transforms={{_base_.train_transforms}},
             ),
-            dict(type='PackActionInputs'),
+            dict(type='resformer_mm.PackClips'),
         ]
     )
 )
