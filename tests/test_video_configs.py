@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -196,6 +198,16 @@ def test_every_parameter_receives_a_gradient(name: str) -> None:
         assert parameter.grad is not None, key
         # Behind the last attention over space no patch token reaches the class token.
         assert parameter.grad.abs().max() > 0 or 'blocks.1.attn.local_position' in key, key
+
+
+@pytest.mark.slow
+def test_asking_for_an_adapter_makes_mmaction2_importable() -> None:
+    code = (
+        "from mmengine.registry import MODELS\nprint(MODELS.get('resformer_mm.TurnByTurnRecognizer'))\n"
+        'import mmaction.models'
+    )
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0 and 'TurnByTurnRecognizer' in result.stdout, result.stderr
 
 
 def test_the_backbone_in_a_config_of_mmaction2() -> None:
