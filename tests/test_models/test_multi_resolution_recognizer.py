@@ -157,6 +157,16 @@ def test_several_clips_of_a_video_share_its_label() -> None:
         torch.testing.assert_close(together[name], value)
 
 
+def test_a_head_that_pools_takes_the_maps() -> None:
+    model = build(consistency=dict(type='SmoothL1Consistency', target='gap'))
+    model.backbone.out_type = 'featmap'
+    model.cls_head = MODELS.build(dict(type='I3DHead', num_classes=CLASSES, in_channels=24, dropout_ratio=0))
+    losses = losses_of(model, batch())
+    tokens = model.backbone.forward_tokens((batch()['inputs'][0][:, 0].float() - 100) / 50)[0][-1]
+    logits = model.cls_head.fc_cls(tokens[:, 1:].mean(1))
+    torch.testing.assert_close(3 * losses['loss_cls_32'], F.cross_entropy(logits, torch.arange(3)))
+
+
 def test_copies_may_come_stacked_or_as_lists_of_clips() -> None:
     model, data = build(), batch()
     loose = dict(data, inputs=[list(clips) for clips in data['inputs']])
