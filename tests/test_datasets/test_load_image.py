@@ -263,7 +263,7 @@ def test_skipped_files_are_counted_across_workers(tmp_path: Path, num_workers: i
         patch.setattr('resformer_mm.engine.hooks.print_log', lambda text, **kwargs: messages.append(text))
         SkippedImagesHook().after_train_epoch(Runner())
         assert f'{counts[1]} reads' in messages[0] and 'rank 3' in messages[0]
-        transform._skipped.zero_()
+        transform.unreadable._skipped.zero_()
         SkippedImagesHook().after_train_epoch(Runner())
     assert len(messages) == 1  # silent when there is nothing to say
 
@@ -291,4 +291,4 @@ def test_reads_through_a_file_backend(tmp_path: Path) -> None:
     path = save(tmp_path / 'rgb.png', Image.fromarray(noise_rgb()))
     assert np.array_equal(read(path, backend_args=dict(backend='local')), noise_rgb()[..., ::-1])
     assert "on_error='skip'" in repr(LoadImage('skip'))
-    assert torch.is_tensor(LoadImage()._skipped)
+    assert torch.is_tensor(LoadImage().unreadable._skipped)
