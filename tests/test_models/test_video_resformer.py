@@ -8,7 +8,14 @@ import video_literal
 from torch import Tensor, nn
 
 from resformer_mm.models import ResFormer, VideoResFormer
-from resformer_mm.models.layers import MLP, RecomputingMLP, TemporalAttention, TemporalPositionEmbedding
+from resformer_mm.models.layers import (
+    MLP,
+    LocalPosition,
+    RecomputingMLP,
+    TemporalAttention,
+    TemporalPositionEmbedding,
+)
+from resformer_mm.registry import MODELS
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=24)
 PATCH = 8
@@ -236,6 +243,31 @@ def test_initial_weights() -> None:
         assert 0.015 < block.temporal_attn.qkv.weight.std() < 0.025
     assert not model.temporal_position.table.any()
     assert VideoResFormer(ARCH, attention_type='space_only').temporal_position is None
+
+
+@MODELS.register_module()
+class NearnessForTest(LocalPosition):
+    """A bias of the scores: tokens of one row of a frame see each other alone."""
+
+    def __init__(self, embed_dims: int, num_heads: int) -> None:
+        super().__init__()
+
+    def attention_bias(self, grid: tuple[int, int], with_cls_token: bool) -> Tensor:
+        rows = torch.arange(grid[0]).repeat_interleave(grid[1])
+        bias = torch.where(rows[:, None] == rows, 0.0, -torch.inf)
+        return torch.nn.functional.pad(bias, (1, 0, 1, 0)) if with_cls_token else bias
+
+
+def test_a_bias_of_the_scores_is_that_of_each_frame() -> None:
+    local = dict(local_position=dict(type='NearnessForTest'), with_cls_token=False)
+    model, clips = build(out_indices=0, out_type='featmap', **local), draw(2, 16, 24)
+    changed = clips.clone()
+    changed[:, :, :, 8:] += 1  # the second row of patches
+    first, second = (model(x) for x in (clips, changed))
+    torch.testing.assert_close(first[:, :, :, 0], second[:, :, :, 0])
+    assert (first[:, :, :, 1] - second[:, :, :, 1]).abs().max() > 0.1
+    with pytest.raises(ValueError, match='does not go with local_position NearnessForTest'):
+        build('joint_space_time', **local)
 
 
 def test_bad_arguments_and_inputs() -> None:

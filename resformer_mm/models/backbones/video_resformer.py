@@ -75,7 +75,9 @@ class VideoResFormer(ResFormer):
                 f'attention_type={attention_type!r} is unknown: choose from {list(self.attention_types)}'
             )
         if kwargs.get('window_size') or kwargs.get('window_block_indices'):
-            raise ValueError('VideoResFormer attends to whole frames: leave window_size and windows out')
+            raise ValueError(
+                'VideoResFormer attends to whole frames: leave window_size and window_block_indices out'
+            )
         # Classes, not modules: the base class builds the blocks with them.
         self.block_class, self.attention_class = self.attention_types[attention_type]
         super().__init__(arch, **kwargs)
