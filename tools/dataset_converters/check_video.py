@@ -1,0 +1,93 @@
+"""Check lists of video files before training, and read every clip to its end.
+
+    python tools/dataset_converters/check_video.py data/clips --num-classes 400 \
+        --ann-file train_list.txt val_list.txt --video-dir videos_train videos_val --window 256
+    python tools/dataset_converters/check_video.py --config CONFIG
+
+Names every line without a label or with one out of range, and every clip that is missing, empty, truncated,
+damaged or no video. Exit status: 0 if the data set is sound, 1 if something is wrong with it, 2 if the command
+is.
+"""
+
+import argparse
+
+import decord
+
+from resformer_mm.datasets.checks.command_line import (
+    check_parser,
+    config_to_check,
+    existing_root,
+    parse_check_args,
+    tell,
+)
+from resformer_mm.datasets.checks.video import ClipList, check_clip_lists
+from resformer_mm.datasets.checks.video_config import configured_lists
+from resformer_mm.datasets.video_files import DEFAULT_TIMEOUT
+
+LISTS = ('train_list.txt', 'val_list.txt')
+
+
+def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Parse the command line."""
+    parser = check_parser(__doc__)
+    parser.add_argument('--num-classes', type=int, help='number of classes; needed with DATA_ROOT')
+    parser.add_argument('--ann-file', nargs='+', help=f'lists below DATA_ROOT ({" ".join(LISTS)})')
+    parser.add_argument(
+        '--video-dir', nargs='+', help='folders below DATA_ROOT, one for each list or one for all (DATA_ROOT)'
+    )
+    parser.add_argument(
+        '--window', type=int, help='note clips of fewer frames (number of frames times interval in training)'
+    )
+    parser.add_argument(
+        '--timeout', type=float, default=DEFAULT_TIMEOUT, help=f'seconds for each clip ({DEFAULT_TIMEOUT:g})'
+    )
+    args = parse_check_args(parser)
+    if args.timeout <= 0 or (args.window is not None and args.window < 1):
+        parser.error('--timeout and --window must be positive')
+    return parser, args
+
+
+def lists_below(args: argparse.Namespace) -> list[ClipList]:
+    """Return the lists that the options name.
+
+    Raises:
+        FileNotFoundError: there is no such data root.
+        ValueError: options are missing or do not go together.
+    """
+    root = existing_root(args)
+    if args.num_classes is None or args.num_classes < 1:
+        raise ValueError('--num-classes is needed, at least 1: 400 for Kinetics-400')
+    lists, folders = args.ann_file or LISTS, args.video_dir or ['']
+    if len(folders) not in (1, len(lists)):
+        raise ValueError(f'{len(lists)} lists, but --video-dir names {len(folders)}: give as many, or one')
+    folders = folders * len(lists) if len(folders) == 1 else folders
+    return [
+        ClipList(str(root / name), str(root / folder), args.num_classes, window=args.window)
+        for name, folder in zip(lists, folders)
+    ]
+
+
+def lists_in_config(args: argparse.Namespace) -> list[ClipList]:
+    """Return the lists of the data sets of the config.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: an option says what the config says, or the config has no such data set.
+    """
+    return configured_lists(config_to_check(args, ('num_classes', 'ann_file', 'video_dir', 'window')))
+
+
+def main() -> None:
+    """Check, tell, and end with the status that says whether the data set is sound."""
+    parser, args = parse_args()
+    try:
+        lists = lists_in_config(args) if args.config else lists_below(args)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    # What decord would print of every bad file stands in the report.
+    decord.logging.set_level(decord.logging.FATAL)
+    tell(check_clip_lists(lists, args.timeout, args.workers, show_progress=True), args)
+
+
+if __name__ == '__main__':
+    main()
