@@ -5,8 +5,8 @@
     python tools/dataset_converters/check_video.py --config CONFIG
 
 Names every line without a label or with one out of range, and every clip that is missing, empty, truncated,
-damaged or no video. Exit status: 0 if the data set is sound, 1 if something is wrong with it, 2 if the command
-is.
+damaged or no video. Exit status: 0 if the data set is sound, 1 if something is wrong with it, 2 if the
+command is.
 """
 
 import argparse

@@ -25,6 +25,7 @@ TWICE = 'listed twice'
 TWO_LABELS = 'listed with two labels'
 IN_TWO_LISTS = 'in two lists'
 SHORT = 'shorter than the window'
+HIDDEN = 'frames cut by an edit list'
 VARIABLE_RATE = 'variable frame rate'
 
 
@@ -131,8 +132,10 @@ def check_clip(
     announced = mmcv.VideoReader(path).frame_cnt
     # Containers without an index give an estimate, off by a frame or so.
     if number < announced - max(1, announced // 50):
-        detail = f'it announces {announced} frames and has {number}; training sees those that are there'
-        findings.append(Finding(path, TRUNCATED, detail))
+        # The index of an MP4 file is whole, or the file does not open: what is missing is cut by its edits.
+        is_cut = _is_mp4(path)
+        detail = f'it announces {announced} frames and gives {number}, which training sees'
+        findings.append(Finding(path, HIDDEN if is_cut else TRUNCATED, detail, is_fault=not is_cut))
     if window is not None and number < window:
         detail = f'{number} frames, window {window}: looped or padded as the pipeline says'
         findings.append(Finding(path, SHORT, detail, is_fault=False))
@@ -144,6 +147,11 @@ def check_clip(
         )
         findings.append(Finding(path, VARIABLE_RATE, detail, is_fault=False))
     return findings, ClipFacts(number, reader.get_avg_fps())
+
+
+def _is_mp4(path: str) -> bool:
+    with open(path, 'rb') as file:
+        return file.read(8)[4:] == b'ftyp'
 
 
 def _repeated(clip_list: ClipList, clips: Sequence[ListedClip]) -> list[Finding]:

@@ -1,0 +1,246 @@
+"""Reading clips, and several copies of one: every bad file named, every frame decoded once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clip_files import (
+    numbers_of,
+    write_clip,
+    write_damaged,
+    write_short_avi,
+    write_sound,
+    write_truncated,
+    write_uneven,
+)
+from mmengine.registry import TRANSFORMS, init_default_scope
+
+from resformer_mm.compat import prepare_mmaction
+from resformer_mm.datasets import video_files
+from resformer_mm.datasets.collate import multi_resolution_collate
+from resformer_mm.datasets.samplers import ResolutionIndex
+
+prepare_mmaction()
+import mmaction.datasets  # noqa: E402, F401
+
+from resformer_mm.datasets.transforms.clips import ClipDecode, ClipInit, ClipReadError, PackClips  # noqa: E402
+from resformer_mm.datasets.transforms.multi_resolution_clips import MultiResolutionClips  # noqa: E402
+
+RESIZE = dict(type='Resize', scale=('{resolution}', '{resolution}'), keep_ratio=False)
+SHAPE = dict(type='FormatShape', input_format='NCTHW')
+
+
+@pytest.fixture(autouse=True)
+def _scope() -> None:
+    init_default_scope('mmaction')
+
+
+def opened(path: Path, **kwargs) -> dict:
+    return ClipInit(**kwargs)(dict(filename=str(path), start_index=0, modality='RGB', label=1))
+
+
+def copies_of(path: Path, index: int | None = None, **kwargs) -> list[np.ndarray]:
+    clips = MultiResolutionClips(transforms=[RESIZE, SHAPE], **kwargs)
+    return clips({**opened(path), 'sample_idx': index})['imgs']
+
+
+def frames_of(clip: np.ndarray) -> list[int]:
+    return numbers_of(clip[0].transpose(1, 0, 2, 3))
+
+
+def test_sampled_frames_are_those_of_mmaction(tmp_path: Path) -> None:
+    path = str(write_clip(tmp_path / 'a clip.mp4', 30))
+    sample = dict(type='SampleFrames', clip_len=4, frame_interval=5)
+    mine = [dict(type='resformer_mm.ClipInit'), sample, dict(type='resformer_mm.ClipDecode')]
+    theirs = [dict(type='DecordInit'), sample, dict(type='DecordDecode')]
+    results = []
+    for steps in (mine, theirs):
+        np.random.seed(1)
+        result = dict(filename=path, start_index=0)
+        for step in steps:
+            result = TRANSFORMS.build(step)(result)
+        results.append(result)
+    np.testing.assert_array_equal(*(np.stack(result['imgs']) for result in results))
+    assert numbers_of(results[0]['imgs']) == results[0]['frame_inds'].tolist()
+    assert results[0]['img_shape'] == results[0]['original_shape'] == (48, 64)
+    packed = PackClips()(TRANSFORMS.build(SHAPE)(results[0]))
+    assert packed['inputs'].shape == (1, 3, 4, 48, 64) and packed['data_samples'].filename == path
+
+
+@pytest.mark.parametrize(
+    ('broken', 'kind'),
+    [
+        (lambda path: path, 'missing file'),
+        (lambda path: path.touch() or path, 'zero bytes'),
+        (lambda path: path.write_text('no video' * 99) and path, 'not a video'),
+        (write_sound, 'no video stream'),
+        (write_truncated, 'truncated'),
+        (lambda path: write_truncated(path, index_first=False), 'without its end'),
+        (write_damaged, 'damaged frames'),
+    ],
+)
+def test_bad_files_are_named_or_skipped_at_once(tmp_path: Path, broken, kind: str) -> None:
+    path = broken(tmp_path / 'clip.mp4')
+    copies = MultiResolutionClips([32], [RESIZE, SHAPE], num_frames=4, frame_interval=3)
+    start = time.monotonic()
+    with pytest.raises(ClipReadError, match=f'cannot read the video {path}.*{kind}.*on_error=.skip.'):
+        copies(opened(path))
+    init = ClipInit(on_error='skip')
+    results = init(dict(filename=str(path), start_index=0))
+    assert results is None or copies(results) is None
+    assert init.num_skipped == 1
+    results = init(dict(filename=str(path), start_index=0))
+    assert results is None or ClipDecode()({**results, 'frame_inds': np.arange(12)}) is None
+    assert init.num_skipped == 2
+    assert time.monotonic() - start < 20
+
+
+def test_a_truncated_avi_gives_the_frames_that_it_has(tmp_path: Path) -> None:
+    results = opened(write_short_avi(tmp_path / 'clip.avi', 12, keep=0.6))
+    assert 4 <= results['total_frames'] < 12
+    frames = results['video_reader'].frames(range(results['total_frames']))
+    assert frames.shape[1:] == (64, 64, 3)
+
+
+def test_frames_of_uneven_length_are_read_by_number(tmp_path: Path) -> None:
+    results = opened(write_uneven(tmp_path / 'clip.mp4', 12))
+    reader = results['video_reader']
+    lengths = np.diff(reader.frame_times())
+    assert lengths[0] == pytest.approx(3 * lengths[-1])
+    for order in ([0, 5, 6, 11], [11, 2, 7], [8]):
+        assert numbers_of(reader.frames(order)) == order
+
+
+def test_a_file_that_takes_forever_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(video_files.decord, 'VideoReader', lambda *args, **kwargs: release.wait(60))
+    path = write_clip(tmp_path / 'clip.mp4')
+    try:
+        with pytest.raises(ClipReadError, match=r'clip\.mp4 \(not read in time: not done within 0.2 seconds'):
+            opened(path, timeout=0.2)
+    finally:
+        release.set()
+
+
+def test_copies_show_the_same_frames_and_each_is_decoded_once(tmp_path: Path) -> None:
+    results = opened(write_clip(tmp_path / 'clip.mp4', 30))
+    reader = results['video_reader']
+    asked = []
+    decode = reader._reader.get_batch
+    reader._reader.get_batch = lambda indices: asked.extend(indices) or decode(indices)
+    clips = MultiResolutionClips([64, 48, 32], [RESIZE, SHAPE], num_frames=4, frame_interval=5)(results)[
+        'imgs'
+    ]
+    assert [clip.shape for clip in clips] == [(1, 3, 4, size, size) for size in (64, 48, 32)]
+    first = frames_of(clips[0])
+    assert frames_of(clips[1]) == frames_of(clips[2]) == first == asked
+    assert np.diff(first).tolist() == [5, 5, 5]
+
+
+def test_space_time_copies_share_one_window(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / 'clip.mp4', 34)
+    starts = set()
+    for seed in range(12):
+        np.random.seed(seed)
+        clips = copies_of(path, resolutions=[32, 16, 16], num_frames=[8, 4, 2], frame_interval=[3, 4, 2])
+        assert [clip.shape[2:] for clip in clips] == [(8, 32, 32), (4, 16, 16), (2, 16, 16)]
+        wide, middle, narrow = map(frames_of, clips)
+        starts.add(wide[0])
+        assert wide == list(range(wide[0], wide[0] + 24, 3)) and wide[0] <= 10
+        assert middle == list(range(wide[0] + 4, wide[0] + 20, 4))
+        assert narrow == [wide[0] + 10, wide[0] + 12]
+    assert len(starts) > 4
+
+
+def test_the_window_is_drawn_as_by_mmaction(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / 'clip.mp4', 30)
+    sampler = TRANSFORMS.build(dict(type='SampleFrames', clip_len=4, frame_interval=4))
+    for seed in range(5):
+        np.random.seed(seed)
+        [clip] = copies_of(path, resolutions=[32], num_frames=4, frame_interval=4)
+        np.random.seed(seed)
+        assert frames_of(clip) == sampler(dict(total_frames=30, start_index=0))['frame_inds'].tolist()
+
+
+@pytest.mark.parametrize(
+    ('option', 'expected'),
+    [
+        ('loop', [[0, 2, 4, 1, 3, 0, 2, 4], [0, 4, 3, 2], [1, 2]]),
+        ('repeat_last', [[0, 2, 4, 4, 4, 4, 4, 4], [0, 4, 4, 4], [1, 2]]),
+    ],
+)
+def test_a_clip_shorter_than_the_window(tmp_path: Path, option: str, expected: list) -> None:
+    path = write_clip(tmp_path / 'clip.mp4', 5)
+    settings = dict(resolutions=[48, 32, 16], num_frames=[8, 4, 2], frame_interval=[2, 4, 1])
+    assert [frames_of(clip) for clip in copies_of(path, out_of_bound_opt=option, **settings)] == expected
+    [clip] = copies_of(
+        write_clip(tmp_path / 'one.mp4', 1), resolutions=[16], num_frames=3, out_of_bound_opt=option
+    )
+    assert frames_of(clip) == [0, 0, 0]
+
+
+def test_copies_do_not_share_memory(tmp_path: Path) -> None:
+    flip = dict(type='Flip', flip_ratio=1.0)  # in place
+    results = opened(write_clip(tmp_path / 'clip.mp4', 2))
+    frames = np.arange(48)[None, None, :, None].repeat(2, 0).repeat(32, 1).repeat(3, 3).astype(np.uint8)
+    results['video_reader'].frames = lambda indices: frames[np.asarray(indices)]
+    clips = MultiResolutionClips([32, 16], [flip, RESIZE, SHAPE], num_frames=4, frame_interval=1)(results)
+    for clip in clips['imgs']:
+        assert (clip[..., 0] > clip[..., -1]).all()
+
+
+def test_the_resolution_of_a_batch(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / 'clip.mp4')
+    settings = dict(resolutions=[32, 16, 16], num_frames=[2, 2, 1], frame_interval=1)
+    assert [clip.shape[-1] for clip in copies_of(path, ResolutionIndex(0, 32), **settings)] == [32]
+    assert [clip.shape[2] for clip in copies_of(path, ResolutionIndex(0, 16), **settings)] == [2, 1]
+    with pytest.raises(ValueError, match='drew resolution 24.*give both the same list'):
+        copies_of(path, ResolutionIndex(0, 24), **settings)
+
+
+def test_packed_and_collated(tmp_path: Path) -> None:
+    batch = []
+    for name in 'ab':
+        results = opened(write_clip(tmp_path / f'{name}.mp4', 20, size=(90, 70)))
+        clips = MultiResolutionClips([32, 16], [RESIZE, SHAPE], num_frames=[3, 2], frame_interval=2)
+        batch.append(PackClips()(clips(results)))
+    data = multi_resolution_collate(batch)
+    assert [tuple(clip.shape) for clip in data['inputs']] == [(2, 1, 3, 3, 32, 32), (2, 1, 3, 2, 16, 16)]
+    assert all(clip.dtype == torch.uint8 for clip in data['inputs'])
+    assert [Path(sample.filename).name for sample in data['data_samples']] == ['a.mp4', 'b.mp4']
+    assert [sample.gt_label.item() for sample in data['data_samples']] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(resolutions=[32, 64]), 'must be listed high to low'),
+        (dict(resolutions=[]), 'is empty'),
+        (dict(resolutions=32), 'must be a list'),
+        (dict(resolutions=[32, 16], num_frames=[8]), 'num_frames has 1 entries, resolutions has 2'),
+        (dict(resolutions=[32], frame_interval=0), 'frame_interval contains 0'),
+        (dict(resolutions=[32, 32]), 'two copies have as many frames and the same resolution .8x32'),
+        (dict(resolutions=[32], out_of_bound_opt='stop'), "'loop' or 'repeat_last'"),
+        (dict(resolutions=[32], transforms=[SHAPE]), 'never use'),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiResolutionClips(**{'transforms': [RESIZE, SHAPE], **settings})
+
+
+def test_who_opens_the_file(tmp_path: Path) -> None:
+    theirs = TRANSFORMS.build(dict(type='DecordInit'))
+    results = theirs(dict(filename=str(write_clip(tmp_path / 'clip.mp4')), start_index=0))
+    for step in (ClipDecode(), MultiResolutionClips([32], [RESIZE, SHAPE])):
+        with pytest.raises(TypeError, match='resformer_mm.ClipInit'):
+            step({**results, 'frame_inds': np.arange(2)})
+    with pytest.raises(ValueError, match="on_error='stop'"):
+        ClipInit(on_error='stop')
+    with pytest.raises(ValueError, match='timeout'):
+        ClipInit(timeout=0)

@@ -1,0 +1,117 @@
+"""Lists of clips: what they give, and every mistake in them named with file and line."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from clip_files import write_clip, write_truncated
+from mmengine.registry import DATASETS, init_default_scope
+
+from resformer_mm.compat import prepare_mmaction
+from resformer_mm.datasets.samplers import ResolutionIndex
+from resformer_mm.engine.hooks import SkippedImagesHook
+
+prepare_mmaction()
+
+RESIZE = dict(type='Resize', scale=('{resolution}', '{resolution}'), keep_ratio=False)
+PIPELINE = [
+    dict(type='resformer_mm.ClipInit', on_error='skip'),
+    dict(
+        type='resformer_mm.MultiResolutionClips',
+        resolutions=[32, 16],
+        num_frames=2,
+        frame_interval=2,
+        transforms=[RESIZE, dict(type='FormatShape', input_format='NCTHW')],
+    ),
+    dict(type='resformer_mm.PackClips'),
+]
+
+
+@pytest.fixture(autouse=True)
+def _scope() -> None:
+    init_default_scope('mmaction')
+
+
+def build(root: Path, text: str, **kwargs):
+    (root / 'list.txt').write_text(text)
+    settings = dict(ann_file='list.txt', data_root=str(root), data_prefix=dict(video='videos'), pipeline=[])
+    return DATASETS.build(dict(type='resformer_mm.VideoList', **{**settings, **kwargs}))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ('a.mp4', 'two words/b  c.mp4'):
+        write_clip(tmp_path / 'videos' / name)
+    return tmp_path
+
+
+def test_paths_with_spaces_tabs_and_empty_lines(root: Path) -> None:
+    dataset = build(root, 'a.mp4 0\n\n two words/b  c.mp4\t1\n', num_classes=2)
+    assert [dataset[index]['label'] for index in range(len(dataset))] == [0, 1]
+    assert dataset[1]['filename'] == str(root / 'videos' / 'two words' / 'b  c.mp4')
+    assert build(root, 'two words/b  c.mp4,1', delimiter=',')[0]['label'] == 1
+    dataset = build(root, 'a.mp4 1', metainfo=dict(classes=['walk', 'run']))
+    assert dataset.num_classes == 2 and dataset.metainfo['classes'] == ['walk', 'run']
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('a.mp4 0\na.mp4\n', r"list\.txt, line 2: line without a label, 'a.mp4' is not `PATH LABEL`"),
+        ('two words/b  c.mp4\n', r"line 1: label that is no number, 'c.mp4' of 'two words/b' is no integer"),
+        ('a.mp4 0.5', r"line 1: label that is no number, '0.5'"),
+        ('a.mp4 --1', r"line 1: label that is no number, '--1'"),
+        ('a.mp4 1\na.mp4 -1\n', r"line 2: label out of range, -1 of 'a.mp4' does not lie in 0 to 1"),
+        (
+            '\na.mp4 2\n',
+            r"line 2: label out of range, 2 of 'a.mp4' does not lie in 0 to 1: correct the lines",
+        ),
+        ('x\n' * 9, r'line 5: .*; and 4 more: correct the lines .*check_video.py'),
+        ('\n \n', r'list\.txt lists no clips: check data_root and ann_file'),
+    ],
+)
+def test_bad_lines_are_named(root: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(root, text, num_classes=2)
+
+
+def test_files_that_do_not_exist_are_named(root: Path) -> None:
+    lines = ''.join(f'gone/{number}.mp4 0\n' for number in range(9))
+    with pytest.raises(FileNotFoundError, match='10 of the 11 clips.*do not exist.*videos/b.mp4.*take their'):
+        build(root, f'a.mp4 0\nb.mp4 1\n{lines}')
+    with pytest.raises(FileNotFoundError, match='there is no list.*nowhere.txt.*check data_root'):
+        build(root, '', ann_file='nowhere.txt')
+
+
+def test_classes_that_disagree(root: Path) -> None:
+    with pytest.raises(ValueError, match='num_classes is 3, but metainfo.classes names 2'):
+        build(root, 'a.mp4 1', num_classes=3, metainfo=dict(classes=['walk', 'run']))
+    with pytest.raises(ValueError, match='one label for every clip.*mmaction.VideoDataset'):
+        build(root, 'a.mp4 1', num_classes=3, multi_class=True)
+
+
+def test_a_skipped_clip_has_a_stand_in_of_the_same_resolution_and_is_counted(root: Path) -> None:
+    write_truncated(root / 'videos' / 'bad.mp4')
+    dataset = build(root, 'a.mp4 0\nbad.mp4 1\n', pipeline=PIPELINE)
+    sample = dataset[ResolutionIndex(1, 16)]
+    assert [tuple(clip.shape) for clip in sample['inputs']] == [(1, 3, 2, 16, 16)]
+    assert sample['data_samples'].filename.endswith('a.mp4')
+    skipped = dataset.pipeline.transforms[0].num_skipped
+    assert skipped >= 1
+
+    class Runner:
+        rank = 0
+
+        class train_dataloader:  # noqa: N801
+            pass
+
+    Runner.train_dataloader.dataset = dataset
+    said = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            'resformer_mm.engine.hooks.print_log', lambda text, **kwargs: said.append((text, kwargs))
+        )
+        SkippedImagesHook().after_train_epoch(Runner())
+    assert f'{skipped} reads' in said[0][0] and said[0][1]['level'] == logging.WARNING
