@@ -93,7 +93,7 @@ def test_window_attention(size: tuple[int, int]) -> None:
     [(dict(), ()), (dict(with_cls_token=False), ()), (WINDOWS, (0,))],
     ids=['class token', 'no class token', 'windows'],
 )
-@pytest.mark.parametrize('size', [(21, 33), (8, 24)], ids=str)
+@pytest.mark.parametrize('size', [(21, 33), (8, 24), (24, 48)], ids=str)
 def test_gradients(config: dict, windowed: tuple[int, ...], size: tuple[int, int]) -> None:
     model, image = build(**config).double().train(), draw(size).double().requires_grad_()
     params, image_too = exact(model), image.detach().clone().requires_grad_()

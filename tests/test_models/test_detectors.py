@@ -1,0 +1,178 @@
+"""Detectors: what a batch does to an image, training steps of every head, foreign configs, odd batches."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from detection_models import FOLDER, MASK_RCNN, losses, read, samples, shrink, tiny
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from resformer_mm.apis import load_model
+
+STEM = 'resformer-small_mr-224-160-128'
+HEADS = {
+    'Mask R-CNN': MASK_RCNN,
+    'Cascade Mask R-CNN': f'{STEM}_cascade-mask-rcnn_8xb2-36e_coco.py',
+    'RetinaNet': f'{STEM}_retinanet_8xb2-36e_coco.py',
+    'FCOS': f'{STEM}_fcos_8xb2-36e_coco.py',
+    'ViTDet': 'vitdet-small_mask-rcnn_8xb2-36e_coco.py',
+}
+SIZES = [(50, 90), (70, 40)]  # mmdet pads them to 96 x 96
+
+
+def features(model: nn.Module, batch: dict) -> list[Tensor]:
+    """The pyramid as heads get it, caught on its way."""
+    caught = []
+    handle = model.neck.register_forward_hook(lambda _, args, output: caught.extend(output))
+    with torch.no_grad():
+        model.test_step(batch)
+    handle.remove()
+    return caught
+
+
+def first(batch: dict) -> dict:
+    return {key: value[:1] for key, value in batch.items()}
+
+
+def test_the_pyramid_of_an_image_does_not_depend_on_its_batch_mates() -> None:
+    batch = samples(SIZES, [0, 0])
+    for kind, is_same in (('resformer_mm.MaskRCNN', True), ('mmdet.MaskRCNN', False)):
+        cfg = shrink(read(MASK_RCNN))
+        cfg.model.type = kind
+        torch.manual_seed(0)
+        model = load_model(cfg, device='cpu')
+        together, alone = features(model, batch), features(model, first(batch))
+        assert len(together) == 5
+        for level, expected in zip(together, alone, strict=True):
+            # mmdet pads an image that is alone to a multiple of 32.
+            height, width = expected.shape[2:]
+            assert level.is_contiguous()  # RoIAlign reads it as if it were
+            close = torch.allclose(level[:1, :, :height, :width], expected, rtol=1e-5, atol=1e-5)
+            assert close is is_same
+
+
+def test_how_far_padding_reaches_into_the_rpn() -> None:
+    """The second of its two 3x3 convolutions sees what the first made of the padding: one position."""
+    model = tiny()
+    for module in (*model.rpn_head.modules(), *model.neck.modules()):
+        for parameter in module.parameters(recurse=False):
+            nn.init.normal_(parameter, std=0.3)
+    batch = samples([(128, 128), (192, 192)], [0, 0])
+    scores = [model.rpn_head(features(model, data))[0][0][0].detach() for data in (batch, first(batch))]
+    difference = (scores[0][:, :32, :32] - scores[1]).abs().amax(dim=0)  # stride 4
+    assert difference[:-1, :-1].max() < 1e-4
+    assert difference[-1].max() > 1e-2 and difference[:, -1].max() > 1e-2
+
+
+@pytest.mark.parametrize('name', HEADS.values(), ids=HEADS)
+def test_a_training_step_reaches_every_parameter_and_boxes_come_out(name: str) -> None:
+    model = tiny(name).train()
+    batch = samples(SIZES, [3, 2])
+    loss, parts = losses(model, batch)
+    assert loss.isfinite() and len(parts) >= 3
+    loss.backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        # A level of the pyramid may have no anchor in the sample; the backbone is behind all of them.
+        assert parameter.grad.any() or not key.startswith('backbone'), key
+    model.eval()
+    with torch.no_grad():
+        results = model.test_step(batch)
+    assert [set(result.pred_instances.keys()) >= {'bboxes', 'scores', 'labels'} for result in results]
+
+
+@pytest.mark.parametrize('name', list(HEADS.values())[:4], ids=list(HEADS)[:4])
+@pytest.mark.parametrize(
+    ('num_boxes', 'num_ignored'),
+    [([0, 0], 0), ([0, 0], 2), ([2, 0], 1)],
+    ids=['no object in the batch', 'crowd alone', 'objects and crowd, none in one image'],
+)
+def test_odd_batches_have_finite_losses(name: str, num_boxes: list, num_ignored: int) -> None:
+    model = tiny(name).train()
+    loss, _ = losses(model, samples(SIZES, num_boxes, num_ignored))
+    loss.backward()
+    assert loss.isfinite()
+    for key, parameter in model.named_parameters():
+        # Distributed training waits for a gradient of every parameter.
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+
+
+def test_checkpointing_gives_the_same_gradients() -> None:
+    gradients = []
+    for with_cp in (False, True):
+        model = tiny(with_cp=with_cp, drop_path_rate=0.0).train()
+        losses(model, samples(SIZES, [2, 1]))[0].backward()
+        gradients.append([parameter.grad for parameter in model.backbone.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+
+
+def test_a_step_in_bfloat16() -> None:
+    model, batch = tiny(HEADS['RetinaNet'], drop_path_rate=0.0).train(), samples(SIZES, [2, 1])
+    expected = losses(model, batch)[0].item()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss, _ = losses(model, batch)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected, rel=0.02)
+    assert all(parameter.grad.isfinite().all() for parameter in model.backbone.parameters())
+
+
+def test_the_tensor_mode_needs_no_samples() -> None:
+    model = tiny(HEADS['RetinaNet'])
+    scores, boxes = model(torch.zeros(1, 3, 64, 96), mode='tensor')
+    assert [tuple(score.shape[2:]) for score in scores] == [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
+
+
+def test_sizes_are_forgotten_after_an_error() -> None:
+    model, batch = tiny(), samples(SIZES, [1, 1])
+    data = model.data_preprocessor(batch, training=True)
+    data['data_samples'][0].set_metainfo(dict(img_shape=(500, 500)))
+    with pytest.raises(ValueError, match='img_shape of its data samples'):
+        model(**data, mode='loss')
+    assert model._sizes is None
+
+
+def test_a_backbone_without_sizes_is_refused() -> None:
+    cfg = shrink(read(MASK_RCNN))
+    cfg.model.backbone = dict(type='ResNet', depth=18, out_indices=(2,))
+    with pytest.raises(TypeError, match=r'resformer_mm.MaskRCNN needs a backbone.*ResNet.*mmdet\.MaskRCNN'):
+        load_model(cfg, device='cpu')
+
+
+def test_depths_for_layer_wise_decay() -> None:
+    model = tiny()
+    depths = {key: model.get_layer_depth(key) for key, _ in model.named_parameters()}
+    assert {total for _, total in depths.values()} == {4}
+    assert depths['backbone.patch_embed.proj.bias'][0] == 0
+    assert depths['backbone.global_position.conv.weight'][0] == 0
+    assert depths['backbone.blocks.1.attn.qkv.weight'][0] == 2
+    assert depths['neck.levels.0.conv.weight'][0] == depths['rpn_head.rpn_cls.bias'][0] == 3
+
+
+def test_a_stock_config_of_mmdet_takes_the_backbone() -> None:
+    """Two lines changed: the backbone, and the channels that the neck gets from it."""
+    stock = (
+        Path(import_module('mmdet').__file__).parent / '.mim/configs/mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+    )
+    cfg = Config.fromfile(stock)
+    cfg.model.backbone = dict(
+        type='resformer_mm.ResFormer',
+        arch=dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=48),
+        out_type='featmap',
+        out_indices=(0, 1, 2, 3),
+    )
+    cfg.model.neck.in_channels = [24] * 4
+    model = load_model(cfg, device='cpu').train()
+    # FPN halves nothing: its four maps have stride 16, and the fifth 32.
+    loss, parts = losses(model, samples([(64, 96)], [1]))
+    loss.backward()
+    assert loss.isfinite() and 'loss_mask' in parts
+    assert all(parameter.grad is not None for parameter in model.backbone.parameters())
+
+
+def test_the_folder_has_a_config_for_every_head() -> None:
+    assert all((FOLDER / name).is_file() for name in HEADS.values())
