@@ -15,16 +15,8 @@ from mmengine.logging import print_log
 from resformer_mm.checkpoints.report import some_names
 from resformer_mm.registry import DATASETS
 
-from .coco_annotations import (
-    BEYOND,
-    BROKEN_PART,
-    FATAL,
-    SAME_FILE,
-    UNMASKED,
-    UNUSED,
-    class_problem,
-    find_problems,
-)
+from .coco_annotations import BEYOND, FATAL, SAME_FILE, UNUSED, class_problem, find_problems
+from .coco_masks import BROKEN_PART, UNMASKED
 
 REMEDY = 'tools/dataset_converters/check_detection.py lists all of them'
 

@@ -75,12 +75,17 @@ def write_config(path: Path, extra: str = '', base: Path = CONFIG) -> Path:
     return path
 
 
+def data_roots(data: Path) -> dict[str, str]:
+    """Return the environment variables that say where the data of the small configs are."""
+    names = ('MINI_DATA_ROOT', 'MINI_DETECTION_ROOT', 'MINI_SEGMENTATION_ROOT', 'MINI_VIDEO_ROOT')
+    return dict.fromkeys(names, str(data))
+
+
 def run(command: list, data: Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     """Run a command from a folder outside the project, on one thread, without a GPU."""
     env = {
         **os.environ,
-        'MINI_DATA_ROOT': str(data),
-        'MINI_SEGMENTATION_ROOT': str(data),
+        **data_roots(data),
         'PYTHONPATH': os.pathsep.join((str(ROOT), str(cwd), os.environ.get('PYTHONPATH', ''))),
         'PYTHON': sys.executable,
         'OMP_NUM_THREADS': '1',
@@ -114,7 +119,7 @@ def _run_here(name: str, words: list[str], data: Path, cwd: Path, outputs: list[
     for stream, path in zip((1, 2), outputs):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')
-    os.environ.update(MINI_DATA_ROOT=str(data), MINI_SEGMENTATION_ROOT=str(data), CUDA_VISIBLE_DEVICES='')
+    os.environ.update({**data_roots(data), 'CUDA_VISIBLE_DEVICES': ''})
     os.chdir(cwd)
     sys.path.insert(0, str(cwd))
     torch.set_num_threads(1)
