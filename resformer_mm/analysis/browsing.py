@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from resformer_mm.resolutions import pipeline_at_resolution
 
 PHASES = ('train', 'val', 'test')
 DENSE_SCOPES = ('mmseg', 'mmdet')
+FRAMES_IN_A_ROW = 4
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,19 @@ class BrowsedSample:
     """What a model gets of one sample.
 
     Attributes:
-        name: name of the image file without its suffix.
-        copies: the image at each resolution, RGB uint8 ``(h, w, 3)``, with the normalisation undone.
+        name: name of the file without its suffix.
+        copies: the image at each resolution, RGB uint8 ``(h, w, 3)``, with the normalisation undone; of a
+            clip the frames, row by row.
         labels: the label in words, for all copies, or one for each; empty if there is none.
         data_sample: the data sample, with the annotations of dense tasks.
+        sizes: what is said of each copy; its height and width if empty.
     """
 
     name: str
     copies: list[np.ndarray]
     labels: list[str]
     data_sample: BaseDataElement
+    sizes: list[str] = field(default_factory=list)
 
 
 class SampleBrowser:
@@ -87,23 +91,23 @@ class SampleBrowser:
             prepared = [self.model.data_preprocessor(b, training=self.phase == 'train') for b in batches]
         data_samples = prepared[0]['data_samples']
         names = [_file_name(data_sample) for data_sample in data_samples]
-        copies = []
+        copies, sizes = [], []
         for data in prepared:
             if [_file_name(data_sample) for data_sample in data['data_samples']] != names:
                 raise ValueError('the resolutions of the data loader do not show the same images')
             inputs = data['inputs']
-            copies += [
-                to_pictures(x, self.model) for x in ([inputs] if isinstance(inputs, Tensor) else inputs)
-            ]
+            for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
+                copies.append(to_pictures(batch, self.model))
+                sizes += [clip_size(batch)] if batch.ndim == 6 else []
         classes = self.dataset_meta.get('classes')
         return [
-            BrowsedSample(name, list(images), label_texts(data_sample, classes), data_sample)
+            BrowsedSample(name, list(images), label_texts(data_sample, classes), data_sample, sizes)
             for name, data_sample, *images in zip(names, data_samples, *copies)
         ]
 
 
 def _file_name(data_sample: BaseDataElement) -> str:
-    return Path(data_sample.get('img_path') or 'image').stem
+    return Path(data_sample.get('img_path') or data_sample.get('filename') or 'image').stem
 
 
 def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader]:
@@ -139,29 +143,50 @@ def to_pictures(images: Tensor, model: nn.Module) -> np.ndarray:
     """Undo the normalisation of a model's data preprocessor.
 
     Args:
-        images: what the data preprocessor made of images, ``(B, 3, h, w)``, or of gray ones ``(B, 1, h, w)``.
+        images: what the data preprocessor made of images, ``(B, 3, h, w)``, of gray ones ``(B, 1, h, w)``, or
+            of clips ``(B, num_clips, 3, T, h, w)``, of which the first clip of each is shown.
         model: the model, with its config as ``cfg``.
 
     Returns:
-        RGB pictures, uint8 ``(B, h, w, 3)``; values outside 0..255 are cut off.
+        RGB pictures, uint8 ``(B, h, w, 3)``; values outside 0..255 are cut off. The frames of a clip
+        stand side by side, see :func:`film_strip`.
 
     Raises:
-        ValueError: the images have another shape, such as clips of a video.
+        ValueError: the images have another shape.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    is_clip = images.ndim == 6 and images.shape[2] == 3
+    if not is_clip and (images.ndim != 4 or images.shape[1] not in (1, 3)):
         raise ValueError(
-            f'the model gets inputs of shape {tuple(images.shape)}: only images (B, 3, h, w) can be shown'
+            f'the model gets inputs of shape {tuple(images.shape)}: only images (B, 3, h, w) and '
+            'clips (B, num_clips, 3, T, h, w) can be shown'
         )
     preprocessor = model.data_preprocessor
+    images = images[:, 0] if is_clip else images
     if hasattr(preprocessor, 'mean'):
         images = images * preprocessor.std + preprocessor.mean
-    # The libraries load BGR; what of it is left depends on the data preprocessor.
+    # Images are loaded as BGR and clips as RGB; what of it is left depends on the data preprocessor.
     cfg = model.cfg
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    if not (settings.get('to_rgb') or settings.get('bgr_to_rgb')):
+    if bool(settings.get('to_rgb') or settings.get('bgr_to_rgb')) == is_clip:
         images = images.flip(1)
-    images = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
-    return images.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    images = images.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    if is_clip:
+        return np.stack([film_strip(clip) for clip in images.transpose(0, 2, 3, 4, 1)])
+    return np.broadcast_to(images, (len(images), 3, *images.shape[2:])).transpose(0, 2, 3, 1)
+
+
+def film_strip(frames: np.ndarray) -> np.ndarray:
+    """Put the frames of a clip ``(T, h, w, 3)`` side by side, four in a row; return ``(H, W, 3)``."""
+    blank = np.full((-len(frames) % min(len(frames), FRAMES_IN_A_ROW), *frames.shape[1:]), 255, frames.dtype)
+    filled = np.concatenate([frames, blank])
+    rows = np.split(filled, len(filled) // min(len(frames), FRAMES_IN_A_ROW))
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+
+
+def clip_size(clips: Tensor) -> str:
+    """Say how many frames of what size clips ``(B, num_clips, 3, T, h, w)`` have."""
+    length, height, width = clips.shape[3:]
+    return f'{length} × {width} × {height} px'
 
 
 def label_texts(data_sample: Any, classes: Sequence[str] | None) -> list[str]:

@@ -37,7 +37,7 @@ def draw_copies(sample: BrowsedSample) -> np.ndarray:
     captions = []
     for index, image in enumerate(sample.copies):
         height, width = image.shape[:2]
-        lines = [f'{width} × {height} px']
+        lines = [sample.sizes[index] if sample.sizes else f'{width} × {height} px']
         captions.append(lines + (sample.labels[index].split(' + ') if label_each else []))
     columns = [
         max(image.shape[1] * zoom, CHARACTER * max(map(len, lines)))

@@ -11,7 +11,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     sync_buffers=dict(type='SyncBuffersHook'),
     skipped_images=dict(type='resformer_mm.SkippedImagesHook'),
-    visualization=dict(type='VisualizationHook', enable=False),
+    visualization=dict(type='resformer_mm.ClipVisualizationHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=False,
