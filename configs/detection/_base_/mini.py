@@ -6,18 +6,19 @@ The data is in `data/mini_detection`, or where the environment variable MINI_DET
 
 The backbone is that of the ten-class classifier of tools/quickstart.sh (width 128, 6 blocks, patch 8), without its class
 token; windows of 8 x 8 tokens, as many as the classifier sees at 64 pixels, in all blocks but two. The model is that of
-the large configs with a quarter of the channels, and fewer proposals.
+the large configs with a quarter of the channels, one level less, and fewer proposals.
 """
 
 _base_ = ['models/mask-rcnn_resformer-small.py', 'runtime.py']
 
 data_root = '{{$MINI_DETECTION_ROOT:data/mini_detection}}'
 num_classes = 5
-short_side = 128
-max_epochs = 8
+short_sides = [80, 96, 112]
+max_epochs = 6
 width = 128
+patch = 8
 channels = 64
-strides = [4, 8, 16, 32]
+strides = [8, 16, 32]
 pretrained = 'work_dirs/quickstart/resformer-mini_mr-64-48-32_1xb64-30e_mini/epoch_14.pth'
 # Crowds are small objects: without this, what is found in them would be learned as background.
 assigner = dict(ignore_iof_thr=0.5)
@@ -30,20 +31,22 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_mask=True,
-        pad_size_divisor=strides[-1],
+        pad_size_divisor=patch,
     ),
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=width, num_layers=6, num_heads=4, feedforward_channels=512),
-        patch_size=8,
-        window_size=64 // 8,
+        patch_size=patch,
+        window_size=64 // patch,
         window_block_indices=(0, 1, 3, 4),
         drop_path_rate=0.05,
         init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained),
     ),
-    # From stride 8: 4, 8, 16, and 32 by pooling.
-    neck=dict(in_channels=width, out_channels=channels, scale_factors=(2, 1, 0.5), num_outs=len(strides)),
+    neck=dict(in_channels=width, out_channels=channels, scale_factors=(1, 0.5), num_outs=len(strides)),
     rpn_head=dict(
-        in_channels=channels, feat_channels=channels, num_convs=1, anchor_generator=dict(strides=strides)
+        in_channels=channels,
+        feat_channels=channels,
+        num_convs=1,
+        anchor_generator=dict(scales=[4], strides=strides),
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=channels, featmap_strides=strides),
@@ -80,7 +83,7 @@ train_dataloader = dict(
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(
                 type='RandomChoiceResize',
-                scales=[(side, 4 * side) for side in range(96, 161, 16)],
+                scales=[(side, 4 * side) for side in short_sides],
                 keep_ratio=True,
             ),
             dict(type='RandomFlip', prob=0.5),
@@ -104,7 +107,7 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='resformer_mm.LoadImage'),
-            dict(type='Resize', scale=(short_side, 4 * short_side), keep_ratio=True),
+            dict(type='Resize', scale=(short_sides[-1], 4 * short_sides[-1]), keep_ratio=True),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(
                 type='PackDetInputs',
