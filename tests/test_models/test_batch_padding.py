@@ -107,6 +107,19 @@ def test_gradients_are_the_sums_of_those_alone(name: str) -> None:
         assert not place[:, height:].any() and not place[:, :, width:].any()
 
 
+def test_every_window_has_something_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of padding alone too: with nothing to see, some kernels of PyTorch give NaN."""
+    attend, masks = torch.nn.functional.scaled_dot_product_attention, []
+
+    def watched(*args, attn_mask: Tensor, **kwargs) -> Tensor:
+        masks.append(attn_mask)
+        return attend(*args, attn_mask=attn_mask, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, 'scaled_dot_product_attention', watched)
+    build(**MODELS_UNDER_TEST['windows'])(draw()[1], sizes=SIZES)
+    assert len(masks) == 3 and all(mask.any(dim=-1).all() for mask in masks)
+
+
 def test_windows_of_a_padded_batch_equal_the_literal_reference() -> None:
     model = build(**MODELS_UNDER_TEST['windows']).double()
     params = {key: value.detach().clone().requires_grad_() for key, value in model.named_parameters()}

@@ -58,7 +58,7 @@ class WindowAttention(Attention):
         if valid is not None:
             mask = F.pad(valid.unflatten(1, grid), (0, right, 0, bottom))
             mask = mask.view(batch, rows, size, columns, size).transpose(2, 3).reshape(-1, 1, 1, size * size)
-            # A window of padding alone sees itself: nothing reads it, but nothing to see would be NaN.
+            # A window of padding alone sees itself: nobody reads it, but some kernels give NaN for no key.
             mask = mask | ~mask.any(dim=3, keepdim=True)
         elif is_exporting() or height % size or width % size:
             real_rows = torch.arange(rows * size, device=query.device).view(rows, 1, size, 1) < height

@@ -1,0 +1,139 @@
+"""Memory and time of a detector: windows in all blocks but four, global attention, checkpointing.
+
+    python benchmarks/detection_memory_speed.py --out benchmarks/results/detection_memory_speed_cpu.csv
+
+Mask R-CNN on the small model with random weights, 80 classes, images of 1024 x 1024, float32. Inference: one
+image, from pixels to boxes; no box of a random model passes the score threshold, so the mask head has nothing
+to do. Training: losses and their gradients for two images of ten objects, without the optimiser.
+
+Each model runs in a process of its own, and they take turns. Times are medians, one run a process, after one
+on small images that is not timed. Allocated memory is the most that PyTorch's allocator gave out beyond the
+weights, measured once, in another process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from apart import run_apart, write_rows
+from mmengine.structures import InstanceData
+
+from resformer_mm.analysis.memory import peak_memory
+from resformer_mm.apis import load_model
+
+FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'detection'
+CONFIG = FOLDER / 'resformer-small_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py'
+MODELS = {
+    'windows of 14': {},
+    'windows of 14, checkpointing': {'model.backbone.with_cp': True},
+    'global': {'model.backbone.window_size': 0, 'model.backbone.window_block_indices': ()},
+}
+TASKS = {'inference': 1, 'training': 2}  # images
+
+
+def make_batch(images: int, size: int) -> dict:
+    """Return random images with ten objects each, as the pipeline packs them."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    torch.manual_seed(0)
+    shape = dict(img_shape=(size, size), ori_shape=(size, size), scale_factor=(1.0, 1.0))
+    samples = []
+    for index in range(images):
+        corners = torch.rand(10, 2) * size * 0.6
+        boxes = torch.cat((corners, corners + size * (0.05 + 0.3 * torch.rand(10, 2))), dim=1)
+        masks = torch.zeros(10, size, size, dtype=torch.uint8)
+        for mask, (left, top, right, bottom) in zip(masks, boxes.long().tolist()):
+            mask[top:bottom, left:right] = 1
+        objects = InstanceData(bboxes=boxes, labels=torch.arange(10))
+        objects.masks = BitmapMasks(masks.numpy(), size, size)
+        nothing = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        nothing.masks = BitmapMasks([], size, size)
+        sample = DetDataSample(metainfo=dict(**shape, img_id=index, img_path='random'))
+        sample.gt_instances, sample.ignored_instances = objects, nothing
+        samples.append(sample)
+    pixels = torch.randint(0, 256, (images, 3, size, size), dtype=torch.uint8)
+    return dict(inputs=list(pixels), data_samples=samples)
+
+
+def run(name: str, task: str, size: int, device: str, allocated: bool) -> dict:
+    """Measure one run in this process: seconds, or MiB."""
+    options = {'model.backbone.init_cfg': None, **MODELS[name]}
+    torch.manual_seed(0)
+    model = load_model(CONFIG, device=device, cfg_options=options).train(task == 'training')
+
+    def call(size: int) -> None:
+        batch = make_batch(TASKS[task], size)
+        torch.manual_seed(0)  # the same proposals are drawn for the losses
+        if task == 'inference':
+            with torch.no_grad():
+                model.test_step(batch)
+        else:
+            data = model.data_preprocessor(batch, training=True)
+            loss, _ = model.parse_losses(model(**data, mode='loss'))
+            loss.backward()
+            model.zero_grad(set_to_none=True)
+        if device.startswith('cuda'):
+            torch.cuda.synchronize()
+
+    if allocated:
+        return dict(MiB=peak_memory(lambda: call(size), device) / 2**20)
+    call(128)
+    start = time.perf_counter()
+    call(size)
+    return dict(seconds=time.perf_counter() - start)
+
+
+def main() -> None:
+    """Run every model in fresh processes, in turns, and write the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('--out', type=Path, help='CSV file')
+    parser.add_argument('--size', type=int, default=1024, help='side of the images')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--rounds', type=int, default=2)
+    parser.add_argument('--task', choices=list(TASKS), nargs='+', default=list(TASKS))
+    parser.add_argument('--model', choices=list(MODELS), help='run only this one, here, and print its result')
+    parser.add_argument('--allocated', action='store_true', help='with --model: the allocated memory')
+    args = parser.parse_args()
+    if args.model:
+        print(json.dumps(run(args.model, args.task[0], args.size, args.device, args.allocated)))
+        return
+    if args.out is None:
+        parser.error('--out is needed')
+
+    rows = []
+    for task in args.task:
+        # Evaluation has nothing to checkpoint.
+        names = [name for name in MODELS if task == 'training' or 'checkpointing' not in name]
+        options = ('--size', args.size, '--device', args.device, '--task', task)
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(args.rounds):
+            for name in names:
+                seconds[name].append(run_apart(__file__, *options, '--model', name)['seconds'])
+                print(task, name, seconds[name], flush=True)
+        for name in names:
+            memory = run_apart(__file__, *options, '--model', name, '--allocated')['MiB']
+            rows.append(
+                {
+                    'task': task,
+                    'model': name,
+                    'images': TASKS[task],
+                    'side': args.size,
+                    'seconds': f'{statistics.median(seconds[name]):.1f}',
+                    'seconds_min': f'{min(seconds[name]):.1f}',
+                    'seconds_max': f'{max(seconds[name]):.1f}',
+                    'allocated_MiB': f'{memory:.0f}',
+                    'rounds': args.rounds,
+                }
+            )
+            print(rows[-1], flush=True)
+    write_rows(args.out, rows, args.device)
+
+
+if __name__ == '__main__':
+    main()
