@@ -9,7 +9,7 @@ from typing import Any
 
 from resformer_mm.checkpoints.report import some_names
 
-from .coco_masks import BROKEN_RLE, mask_problem
+from .coco_masks import BROKEN_RLE, NO_POLYGONS, mask_problem
 
 NO_COCO = 'no annotations in COCO format'
 INCOMPLETE = 'incomplete entry'
@@ -23,7 +23,7 @@ OUTSIDE = 'box outside the image'
 BEYOND = 'box reaches beyond the image'
 LEFT_OUT = 'marked to be left out'
 
-FATAL = (NO_COCO, INCOMPLETE, SAME_ID, SAME_NAME, UNKNOWN_CATEGORY, BROKEN_RLE)
+FATAL = (NO_COCO, INCOMPLETE, SAME_ID, SAME_NAME, UNKNOWN_CATEGORY, NO_POLYGONS, BROKEN_RLE)
 """Kinds with which mmdetection fails later, or trains on something else than what is meant."""
 
 UNUSED = (UNKNOWN_IMAGE, NO_AREA, OUTSIDE, LEFT_OUT)

@@ -9,6 +9,7 @@ from typing import Any
 NO_MASK = 'no mask'
 BROKEN_POLYGON = 'broken polygons'
 BROKEN_PART = 'broken polygon among others'
+NO_POLYGONS = 'mask of another format'
 BROKEN_RLE = 'broken run-length code'
 
 UNMASKED = (NO_MASK, BROKEN_POLYGON)
@@ -28,9 +29,9 @@ def mask_problem(segmentation: Any, height: int, width: int) -> tuple[str, str] 
     if isinstance(segmentation, Mapping):
         problem = _code_problem(segmentation, height, width)
         return None if problem is None else (BROKEN_RLE, problem)
-    if not isinstance(segmentation, list):
-        return BROKEN_POLYGON, f'{segmentation!r:.40} is neither a list of polygons nor a run-length code'
-    bad = [polygon for polygon in segmentation if not _is_polygon(polygon)]
+    if not isinstance(segmentation, list) or not all(map(_are_numbers, segmentation)):
+        return NO_POLYGONS, f'{str(segmentation)[:60]} is neither polygons nor a run-length code'
+    bad = [polygon for polygon in segmentation if len(polygon) < 6 or len(polygon) % 2]
     if not bad:
         return None
     return (
@@ -40,11 +41,10 @@ def mask_problem(segmentation: Any, height: int, width: int) -> tuple[str, str] 
     )
 
 
-def _is_polygon(points: Any) -> bool:
-    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
-        return False
+def _are_numbers(points: Any) -> bool:
     try:
-        return math.isfinite(math.fsum(points))  # COCO has millions of points: a sum takes C's time
+        # COCO has millions of points: a sum takes C's time.
+        return isinstance(points, list) and math.isfinite(math.fsum(points))
     except (TypeError, ValueError, OverflowError):
         return False
 
