@@ -41,7 +41,7 @@ class ClipPipeline(InputPipeline):
 
     def read(self, source: Source) -> dict:
         """Return ``imgs``, the sampled frames, RGB."""
-        facts = dict(label=-1, start_index=0, modality='RGB')
+        facts = dict(start_index=0, modality='RGB')
         if source.array is None:
             return self._file(dict(filename=source.path, **facts))
         return self._array(dict(array=source.array, total_frames=len(source.array), **facts))
