@@ -111,14 +111,19 @@ def test_checkpointing_gives_the_same_gradients() -> None:
         torch.testing.assert_close(plain, checkpointed)
 
 
-def test_a_step_in_bfloat16() -> None:
-    model, batch = tiny(HEADS['RetinaNet'], drop_path_rate=0.0).train(), samples(SIZES, [2, 1])
+@pytest.mark.parametrize('name', list(HEADS.values())[:4], ids=list(HEADS)[:4])
+def test_a_step_in_bfloat16(name: str) -> None:
+    model, batch = tiny(name, drop_path_rate=0.0).train(), samples(SIZES, [2, 1])
     expected = losses(model, batch)[0].item()
     with torch.autocast('cpu', torch.bfloat16):
         loss, _ = losses(model, batch)
     loss.backward()
     assert loss.item() == pytest.approx(expected, rel=0.02)
-    assert all(parameter.grad.isfinite().all() for parameter in model.backbone.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    model.eval()
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        results = model.test_step(batch)
+    assert {result.pred_instances.bboxes.dtype for result in results} == {torch.float32}
 
 
 def test_the_tensor_mode_needs_no_samples() -> None:

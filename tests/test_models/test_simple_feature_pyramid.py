@@ -120,12 +120,16 @@ def test_layer_norm_of_a_map(channels_last: bool) -> None:
         torch.testing.assert_close(actual, literal_norm(image, norm.weight, norm.bias))
 
 
-def test_layer_norm_under_autocast() -> None:
-    norm, x = LayerNorm2d(16), 50 + torch.randn(1, 16, 4, 4)
+def test_layer_norm_in_low_precision() -> None:
+    """float32 under autocast, whatever comes in; bfloat16 where the weights are."""
+    norm, x = LayerNorm2d(16), 5 + torch.randn(1, 16, 4, 4)
     with torch.autocast('cpu', torch.bfloat16):
-        out = norm(x)
-    out.float().sum().backward()
-    assert (out.float() - norm(x)).abs().max() < 0.05 and norm.weight.grad.isfinite().all()
+        out = norm(x.bfloat16())
+    torch.testing.assert_close(out, norm(x.bfloat16().float()))
+    out.sum().backward()
+    assert norm.weight.grad.isfinite().all()
+    low = norm.bfloat16()(x.bfloat16())
+    assert low.dtype == torch.bfloat16 and (low.float() - out).abs().max() < 0.05
 
 
 def test_layer_norm_in_convolutions_of_mmcv() -> None:

@@ -1,6 +1,7 @@
 """Detectors, adapters to mmdetection."""
 
 from .detectors import FCOS, CascadeRCNN, MaskRCNN, RetinaNet
+from .float32_predictions import Float32Predictions
 from .padding_aware import PaddingAware
 
-__all__ = ['FCOS', 'CascadeRCNN', 'MaskRCNN', 'PaddingAware', 'RetinaNet']
+__all__ = ['FCOS', 'CascadeRCNN', 'Float32Predictions', 'MaskRCNN', 'PaddingAware', 'RetinaNet']

@@ -24,5 +24,10 @@ class LayerNorm2d(nn.LayerNorm):
         super().__init__(num_channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised map, contiguous: mmcv's RoIAlign reads every map as if it were so."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+        """Return the normalised map, contiguous: mmcv's RoIAlign reads every map as if it were so.
+
+        It has the type of the weights: float32 under autocast on every device, as CUDA has it. mmcv's
+        RoIAlign takes no bfloat16.
+        """
+        x = x.permute(0, 2, 3, 1).to(self.weight.dtype)
+        return super().forward(x).permute(0, 3, 1, 2).contiguous()
