@@ -49,6 +49,9 @@ class VideoResFormer(ResFormer):
         arch: see :class:`ResFormer`, as are all arguments that are not listed.
         num_frames: number of learned temporal embeddings; they are interpolated for clips of another number.
         attention_type: 'divided_space_time', 'joint_space_time' or 'space_only'.
+        temporal_init_std: standard deviation of the temporal embedding at the start. With 0 the model starts
+            as the image model. Where a class hangs on the order of the frames and training is short, it is
+            learned much sooner from 2, about the size of the tokens. 'space_only' has no such embedding.
         out_type: 'cls_token' ``(B, C)``, 'raw' ``(B, 1 + T * H * W, C)`` (class token first, if there is
             one), 'featmap' ``(B, C, T, H, W)`` or 'avg_featmap' ``(B, C)``, the mean over the patch tokens.
         **kwargs: further arguments of :class:`ResFormer`, except for windows.
@@ -68,6 +71,7 @@ class VideoResFormer(ResFormer):
         arch: str | dict = 'base',
         num_frames: int = 8,
         attention_type: str = 'divided_space_time',
+        temporal_init_std: float = 0.0,
         **kwargs,
     ) -> None:
         if attention_type not in self.attention_types:
@@ -84,7 +88,7 @@ class VideoResFormer(ResFormer):
         self.attention_type = attention_type
         self.temporal_position = None
         if attention_type != 'space_only':
-            self.temporal_position = TemporalPositionEmbedding(self.embed_dims, num_frames)
+            self.temporal_position = TemporalPositionEmbedding(self.embed_dims, num_frames, temporal_init_std)
         self._freeze()
 
     def _reset_parameters(self) -> None:

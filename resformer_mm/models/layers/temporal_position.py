@@ -12,23 +12,30 @@ class TemporalPositionEmbedding(BaseModule):
     """A learned vector for each frame of a clip, interpolated linearly for another number of frames.
 
     The vectors lie at the middle of equal shares of the clip's time, so that 16 frames of the same time see
-    the same function of it as 8 do. They start at zero: a model that was initialised from images first treats
-    frames alike. A checkpoint with another number of frames is interpolated on loading.
+    the same function of it as 8 do. By default they start at zero: a model that was initialised from images
+    first treats frames alike. A checkpoint with another number of frames is interpolated on loading.
 
     Args:
         embed_dims: width C.
         num_frames: number of learned vectors.
+        init_std: standard deviation of the normal distribution that they are drawn from.
 
     Raises:
-        ValueError: ``num_frames`` is less than 1.
+        ValueError: ``num_frames`` is less than 1, or ``init_std`` negative.
     """
 
-    def __init__(self, embed_dims: int, num_frames: int, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, embed_dims: int, num_frames: int, init_std: float = 0.0, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg)
         if num_frames < 1:
             raise ValueError(f'num_frames must be at least 1, got {num_frames}')
+        if init_std < 0:
+            raise ValueError(f'init_std must not be negative, got {init_std}')
         self.num_frames = num_frames
         self.table = nn.Parameter(torch.zeros(1, num_frames, embed_dims))
+        if init_std > 0:
+            nn.init.normal_(self.table, std=init_std)
 
     def forward(self, num_frames: int) -> Tensor:
         """Return the embedding ``(1, T, C)`` of T frames."""
