@@ -132,7 +132,7 @@ def main() -> None:
                 }
             )
             print(rows[-1], flush=True)
-    write_rows(args.out, rows, args.device)
+            write_rows(args.out, rows, args.device)
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Float32Predictions:
     """Mixin before a detector of mmdet: under autocast, heads give their predictions in float32.
 
-    mmdet makes the anchors of predictions in the type of the scores. In bfloat16 those beyond pixel 1024 would be
+    mmdet makes the anchors of predictions in the type of the scores. In bfloat16 those beyond pixel 1024 are
     off by up to four pixels, without an error, and mmcv's NMS takes no bfloat16.
     """
 
