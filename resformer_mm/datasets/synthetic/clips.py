@@ -35,7 +35,9 @@ FRAME_RATE = 8
 
 _DISTANCE = (0.8, 1.4)  # scene units in a clip, along a line
 _TURNS = (0.8, 1.2)  # in a clip, along a circle of
-_RADIUS = (0.18, 0.3)  # scene units
+_RADIUS = (0.24, 0.36)  # scene units
+_DIM = 0.5  # brightness of what stays
+_BRIGHT = 0.55  # least brightness of what moves
 _DIRECTIONS = {'left': (-1, 0), 'right': (1, 0), 'up': (0, -1), 'down': (0, 1)}
 _QUALITY = 90
 
@@ -67,7 +69,8 @@ def motion_path(
 def clip_scenes(seed: int, split: str, index: int, num_frames: int = 32) -> tuple[list[Scene], int]:
     """The scenes of the frames of one clip, and its label; they depend on nothing but the arguments.
 
-    Ground, clutter and light stay; the object moves, over the clutter.
+    Ground, clutter and light stay, and are dim; the object moves, over the clutter, and is bright, so that
+    few clips suffice to learn which of the things it is.
 
     Args:
         seed: Seed of the data set, not negative.
@@ -77,8 +80,9 @@ def clip_scenes(seed: int, split: str, index: int, num_frames: int = 32) -> tupl
     """
     label = index % len(MOTIONS)
     rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
-    still = sample_scene(rng, [])
+    still = _dimmed(sample_scene(rng, []))
     moving = sample_object(rng, int(rng.integers(len(CLASSES))), size_range=CLIP_SIZE_RANGE)
+    moving = _recoloured(moving, _BRIGHT + (1 - _BRIGHT) * moving.texture.colours)
     # The same numbers are drawn for every motion.
     start, (speed, radius, phase) = rng.uniform(size=2), rng.uniform(size=3)
     noise = rng.integers(2**31, size=num_frames).tolist()
@@ -92,6 +96,16 @@ def clip_scenes(seed: int, split: str, index: int, num_frames: int = 32) -> tupl
         for place, frame_noise in zip(path, noise, strict=True)
     ]
     return scenes, label
+
+
+def _recoloured(instance: Instance, colours: np.ndarray) -> Instance:
+    return replace(instance, texture=replace(instance.texture, colours=colours))
+
+
+def _dimmed(scene: Scene) -> Scene:
+    instances = tuple(_recoloured(item, _DIM * item.texture.colours) for item in scene.instances)
+    background = replace(scene.background, colours=_DIM * scene.background.colours)
+    return replace(scene, instances=instances, background=background)
 
 
 def _wrapped(instance: Instance, place: np.ndarray) -> list[Instance]:
