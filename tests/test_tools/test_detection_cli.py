@@ -13,7 +13,7 @@ from runs import ROOT, assert_weights_equal, run, run_tool, scalars, succeed, tr
 
 from resformer_mm.datasets.synthetic import write_detection
 
-MINI = ROOT / 'configs' / 'detection' / 'resformer-mini_mr-64-48-32_mask-rcnn_1xb8-6e_mini.py'
+MINI = ROOT / 'configs' / 'detection' / 'resformer-mini_mr-64-48-32_mask-rcnn_1xb8-8e_mini.py'
 # Small, and a function of the seed alone: with so many samples to draw, every anchor and proposal is taken.
 SMALL = """
 _base_ = {base!r}

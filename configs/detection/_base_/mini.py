@@ -6,15 +6,15 @@ The data is in `data/mini_detection`, or where the environment variable MINI_DET
 
 The backbone is that of the ten-class classifier of tools/quickstart.sh (width 128, 6 blocks, patch 8), without its class
 token; windows of 8 x 8 tokens, as many as the classifier sees at 64 pixels, in all blocks but two. The model is that of
-the large configs with a quarter of the channels, one level less, and fewer proposals.
+the large configs with a quarter of the channels, a box head without convolutions, and fewer levels and proposals.
 """
 
 _base_ = ['models/mask-rcnn_resformer-small.py', 'runtime.py']
 
 data_root = '{{$MINI_DETECTION_ROOT:data/mini_detection}}'
 num_classes = 5
-short_sides = [80, 96, 112]
-max_epochs = 6
+short_sides = [96, 112, 128]
+max_epochs = 8
 width = 128
 patch = 8
 channels = 64
@@ -51,7 +51,7 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=channels, featmap_strides=strides),
         bbox_head=dict(
-            in_channels=channels, conv_out_channels=channels, fc_out_channels=256, num_classes=num_classes
+            type='Shared2FCBBoxHead', in_channels=channels, fc_out_channels=256, num_classes=num_classes
         ),
         mask_roi_extractor=dict(out_channels=channels, featmap_strides=strides),
         mask_head=dict(
@@ -87,7 +87,6 @@ train_dataloader = dict(
                 keep_ratio=True,
             ),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='PhotoMetricDistortion'),
             dict(type='PackDetInputs'),
         ],
     ),

@@ -22,15 +22,15 @@ DETECTION_CATEGORIES = {'disc': 1, 'triangle': 3, 'star': 4, 'square': 8, 'cross
 """Name of a category, which is the shape of an object -> its id in the annotation files. As in COCO, ids are
 missing in between."""
 
-DETECTION_SIZE_RANGE = (0.22, 0.6)
+DETECTION_SIZE_RANGE = (0.25, 0.6)
 """Smallest and largest object; see :attr:`Instance.size`."""
 
 MOST_OBJECTS = 3
-LONGEST = 1.5
+LONGEST = 1.6
 _EMPTY, _CROWDED = 0.06, 0.1  # share of the pictures without an object, and of those with a crowd
 _CROWD_COUNT = (5, 9)
 _CROWD_SIZE = (0.06, 0.1)
-_IN_SIGHT = 0.4  # share of every object's area that is seen, unless chance refuses it so often:
+_IN_SIGHT = 0.7  # share of every object's area that is seen, unless chance refuses it so often:
 _TRIES = 20
 _SPECK = 4  # parts of fewer pixels are left out
 _FINER = 4  # outlines are followed on a grid so much finer: along the edges of the pixels, not their centres
@@ -80,7 +80,11 @@ def detection_scene(seed: int, split: str, index: int, size: int = 128) -> Detec
         scene, crowd = sample_scene(rng, labels, extent, DETECTION_SIZE_RANGE), range(0)
         if is_crowded:
             scene, crowd = _add_crowd(rng, scene)
-        objects = [position for position, item in enumerate(scene.instances) if item.label >= 0]
+        objects = [
+            place
+            for place, item in enumerate(scene.instances)
+            if item.label >= 0 and place not in crowd  # members of a crowd may hide one another
+        ]
         if not objects or shares_in_sight(scene)[objects].min() >= _IN_SIGHT:
             break
     return DetectionScene(scene, short_side, crowd)

@@ -1,6 +1,6 @@
 """The small Mask R-CNN from the classifier of the quickstart that was trained at 64 pixels alone.
 
-    python tools/train.py configs/detection/resformer-mini_64_mask-rcnn_1xb8-6e_mini.py
+    python tools/train.py configs/detection/resformer-mini_64_mask-rcnn_1xb8-8e_mini.py
 
 `_base_/mini.py` says where the data are. Measured figures stand in docs/detection.md.
 """
