@@ -1,6 +1,6 @@
 """The small recognizer on copies that differ in space and time: 4 frames of 64 and 48 pixels, and 2 of 32.
 
-    python tools/train.py configs/video/resformer-mini_mr-4x64-4x48-2x32_divST_1xb16-12e_mini.py
+    python tools/train.py configs/video/resformer-mini_mr-4x64-4x48-2x32_divST_1xb16-8e_mini.py
 
 All copies stretch over the same part of the clip. `_base_/mini.py` says where the data and the initial weights are.
 """
