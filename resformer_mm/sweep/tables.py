@@ -38,6 +38,7 @@ def write_tables(summary: Summary, folder: Path) -> list[Path]:
 def format_rows(summary: Summary) -> str:
     """Return the points as an aligned table for a terminal; ``*`` marks the Pareto front of each cost."""
     metric = summary.metrics[0]
+    decimals = 4 if max(row.metrics[metric] for row in summary.rows) <= 1 else 2  # a fraction, or percent
     fronts = {cost: set(summary.front(metric, cost)) for cost in COSTS}
     lines = [['model', 'resolution', metric, 'ms', 'p10-p90', 'GFLOPs', 'MiB', 'parameters']]
     for index, row in enumerate(summary.rows):
@@ -46,7 +47,7 @@ def format_rows(summary: Summary) -> str:
             [
                 row.model,
                 str(row.resolution),
-                f'{row.metrics[metric]:.2f}',
+                f'{row.metrics[metric]:.{decimals}f}',
                 f'{row.latency_ms:.2f}{stars["latency_ms"]}',
                 f'{row.latency_low:.2f}-{row.latency_high:.2f}',
                 f'{row.gflops:.3f}{stars["gflops"]}',
