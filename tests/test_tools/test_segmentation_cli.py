@@ -12,7 +12,9 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 from runs import ROOT, assert_weights_equal, run, run_tool, scalars, succeed, training_log
+from small_models import save_checkpoint
 
+from resformer_mm.apis import read_config
 from resformer_mm.datasets.synthetic import write_segmentation
 
 FOLDER = ROOT / 'configs' / 'segmentation'
@@ -50,6 +52,16 @@ train_cfg = dict(max_iters=4, val_interval=2)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))
 log_processor = dict(window_size=1)
 {extra}
+"""
+NATIVE = """
+test_dataloader['dataset'] = dict(pipeline=[
+    dict(type='resformer_mm.LoadImage'),
+    dict(type='resformer_mm.LoadSegMap'),
+    dict(type='PackSegInputs'),
+])
+"""
+WINDOWS = """
+model['backbone'].update(with_cls_token=False, window_size=3, window_block_indices=(0, 1, 3, 4))
 """
 
 
@@ -120,6 +132,58 @@ def test_several_test_resolutions_and_the_sweep(trained: Path, data: Path, tmp_p
         assert points[resolution]['metrics']['mIoU'] == pytest.approx(metrics[f'{resolution}/mIoU'])
     assert points['64']['flops'] > 2 * points['32']['flops']
     assert 'no cascade' in result.stdout
+
+
+def literal_miou(predictions: dict[str, np.ndarray], annotations: Path, num_classes: int = 11) -> float:
+    """Return the mean IoU in % over the classes that occur; 0 in a mask is ignored, class i is i + 1."""
+    intersections, unions = np.zeros(num_classes), np.zeros(num_classes)
+    for path in annotations.iterdir():
+        labels, predicted = np.asarray(Image.open(path)), predictions[path.name] + 1
+        predicted[labels == 0] = 0
+        for index in range(num_classes):
+            true, positive = labels == index + 1, predicted == index + 1
+            intersections[index] += (true & positive).sum()
+            unions[index] += (true | positive).sum()
+    return 100 * np.mean(intersections[unions > 0] / unions[unions > 0])
+
+
+@pytest.mark.slow
+def test_images_of_any_size_are_judged_at_the_size_of_the_annotation(tmp_path: Path) -> None:
+    write_segmentation(tmp_path / 'odd', num_train=1, num_val=3, size=64)
+    for number, path in enumerate(sorted((tmp_path / 'odd').glob('*/validation/*'))):
+        with Image.open(path) as image:  # sides that are no multiple of the patch, landscape and portrait
+            image.crop((0, 0, *((61, 37), (41, 64), (53, 53))[number % 3])).save(path)
+    path = config(tmp_path / 'native.py', extra=NATIVE)
+    save_checkpoint(read_config(path), tmp_path / 'random.pth', std=None)
+    arguments = (path, tmp_path / 'random.pth', '--work-dir', 'one', '--out', 'predictions.pkl')
+    succeed(run_tool('test.py', *arguments, data=tmp_path / 'odd', cwd=tmp_path))
+    with open(tmp_path / 'predictions.pkl', 'rb') as file:
+        predictions = {
+            Path(sample['seg_map_path']).name: sample['pred_sem_seg']['data'][0].numpy()
+            for sample in pickle.load(file)
+        }
+    assert sorted(labels.shape for labels in predictions.values()) == [(37, 61), (53, 53), (64, 41)]
+    assert len(np.unique(np.concatenate([labels.ravel() for labels in predictions.values()]))) > 3
+    (file,) = (tmp_path / 'one').glob('*/*.json')
+    miou = json.loads(file.read_text())['mIoU']
+    annotations = tmp_path / 'odd' / 'annotations' / 'validation'
+    assert miou == pytest.approx(literal_miou(predictions, annotations), abs=0.006)  # rounded to 0.01
+    # Two processes share three images, so that one of them is visited twice, and counted once.
+    command = ['bash', ROOT / 'tools' / 'dist_test.sh', path, tmp_path / 'random.pth', 2, '--work-dir', 'two']
+    succeed(run(command, tmp_path / 'odd', tmp_path, PORT='29613'))
+    (file,) = (tmp_path / 'two').glob('*/*.json')
+    assert json.loads(file.read_text())['mIoU'] == miou
+
+
+@pytest.mark.slow
+def test_windows_train_and_resume_in_mixed_precision(data: Path, tmp_path: Path) -> None:
+    path = config(tmp_path / 'small.py', MULTI, extra=WINDOWS)
+    for work_dir, iterations in (('whole', (4,)), ('parts', (2, 4))):
+        for last in iterations:
+            options = ['--amp', '--resume', '--cfg-options', f'train_cfg.max_iters={last}']
+            succeed(run_tool('train.py', path, '--work-dir', work_dir, *options, data=data, cwd=tmp_path))
+    assert [line['iter'] for line in training_log(tmp_path / 'parts')] == [1, 2, 3, 4]
+    assert_weights_equal(tmp_path / 'parts' / 'iter_4.pth', tmp_path / 'whole' / 'iter_4.pth', atol=0)
 
 
 @pytest.mark.slow
