@@ -9,7 +9,7 @@ token; windows of 8 x 8 tokens, as many as the classifier sees at 64 pixels, in 
 the large configs with a quarter of the channels, a box head without convolutions, and fewer levels and proposals.
 """
 
-_base_ = ['models/mask-rcnn_resformer-small.py', 'runtime.py']
+_base_ = ['models/mask-rcnn_resformer-small.py', 'coco.py', 'runtime.py']
 
 data_root = '{{$MINI_DETECTION_ROOT:data/mini_detection}}'
 num_classes = 5
@@ -24,15 +24,8 @@ pretrained = 'work_dirs/quickstart/resformer-mini_mr-64-48-32_1xb64-30e_mini/epo
 assigner = dict(ignore_iof_thr=0.5)
 proposals = dict(nms_pre=300, max_per_img=100)
 
+data_preprocessor = dict(pad_size_divisor=patch)
 model = dict(
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=patch,
-    ),
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=width, num_layers=6, num_heads=4, feedforward_channels=512),
         patch_size=patch,
@@ -66,21 +59,18 @@ model = dict(
     test_cfg=dict(rpn=proposals),
 )
 
+load_annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
         type='resformer_mm.DetectionFolder',
         data_root=data_root,
-        ann_file='annotations/instances_train2017.json',
         classes_file='annotations/instances_train2017.json',
-        data_prefix=dict(img='train2017'),
+        filter_cfg=None,
         pipeline=[
             dict(type='resformer_mm.LoadImage'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            load_annotations,
             dict(
                 type='RandomChoiceResize',
                 scales=[(side, 4 * side) for side in short_sides],
@@ -92,22 +82,15 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='resformer_mm.DetectionFolder',
         data_root=data_root,
-        ann_file='annotations/instances_val2017.json',
         classes_file='annotations/instances_train2017.json',
-        data_prefix=dict(img='val2017'),
-        test_mode=True,
         pipeline=[
             dict(type='resformer_mm.LoadImage'),
             dict(type='Resize', scale=(short_sides[-1], 4 * short_sides[-1]), keep_ratio=True),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            load_annotations,
             dict(
                 type='PackDetInputs',
                 meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -116,9 +99,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    type='CocoMetric', ann_file=f'{data_root}/annotations/instances_val2017.json', metric=['bbox', 'segm']
-)
+val_evaluator = dict(ann_file=f'{data_root}/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(
