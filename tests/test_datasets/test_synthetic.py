@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from generated_files import digest
 
 from resformer_mm.datasets.synthetic import (
     CLASSES,
@@ -31,15 +31,6 @@ from resformer_mm.datasets.synthetic.shapes import OUTLINES, make_outline, polyg
 
 REPO = Path(__file__).parents[2]
 TOOL = REPO / 'tools' / 'dataset_converters' / 'make_embedded_data.py'
-
-
-def digest(root: Path) -> dict[str, str]:
-    """Hash of every file below a folder, by its path relative to it."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob('*'))
-        if path.is_file()
-    }
 
 
 def run_tool(*args: object) -> subprocess.CompletedProcess:

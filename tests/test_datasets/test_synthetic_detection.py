@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from generated_files import digest
 from pycocotools.coco import COCO
 
 from resformer_mm.datasets.checks.detection import AnnotatedImages, check_annotated
@@ -30,15 +30,6 @@ from resformer_mm.datasets.synthetic import (
 from resformer_mm.datasets.synthetic.detection import outline_parts, run_lengths
 
 SETTINGS = dict(num_train=16, num_val=6, seed=3, size=40)
-
-
-def digest(root: Path) -> dict[str, str]:
-    """Hash of every file below a folder, by its path relative to it."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob('*'))
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope='module')

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from generated_files import digest
 
 from resformer_mm.datasets.checks.segmentation import PairFolders, check_pairs
 from resformer_mm.datasets.label_maps import LabelValues
@@ -25,15 +25,6 @@ from resformer_mm.datasets.synthetic import (
 )
 
 SETTINGS = dict(num_train=12, num_val=10, seed=3, size=40)
-
-
-def digest(root: Path) -> dict[str, str]:
-    """Hash of every file below a folder, by its path relative to it."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob('*'))
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope='module')

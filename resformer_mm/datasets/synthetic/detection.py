@@ -226,24 +226,9 @@ def write_detection(
 
     Makes ``ROOT/{train2017,val2017}/*.jpg`` and ``ROOT/annotations/instances_{train2017,val2017}.json``.
     The objects are those of :func:`write_image_folder`; their category is their shape alone, whatever their
-    texture. As there, the files depend on the settings alone, an unfinished run is completed by calling
-    again, and nothing is ever deleted.
-
-    Args:
-        root: Folder to write; absent, empty, or written by this function with the same settings.
-        num_train: Number of training pictures.
-        num_val: Number of validation pictures.
-        seed: Seed of all randomness.
-        size: Shorter side in pixels around which the sizes spread, from 3/4 to 5/4 of it.
-        workers: Number of processes. More than one needs a calling script whose own work stands
-            under ``if __name__ == '__main__':``.
-
-    Returns:
-        True if the pictures were written, False if they were there.
-
-    Raises:
-        ValueError: If a number is out of range.
-        FolderConflictError: If ``root`` is a file, or holds anything else or other settings.
+    texture. Arguments, result and errors are those of :func:`write_segmentation`, and so is that the files
+    depend on the settings alone, that an unfinished run is completed by calling again, and that nothing is
+    ever deleted.
     """
     check_at_least(
         num_train=(num_train, 1), num_val=(num_val, 1), seed=(seed, 0), size=(size, 32), workers=(workers, 1)
