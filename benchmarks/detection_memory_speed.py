@@ -6,9 +6,10 @@ Mask R-CNN on the small model with random weights, 80 classes, images of 1024 x 
 image, from pixels to boxes; no box of a random model passes the score threshold, so the mask head has nothing
 to do. Training: losses and their gradients for two images of ten objects, without the optimiser.
 
-Each model runs in a process of its own, and they take turns. Times are medians, one run a process, after one
-on small images that is not timed. Allocated memory is the most that PyTorch's allocator gave out beyond the
-weights, measured once, in another process.
+Each model runs in a process of its own, and they take turns; a first run on small images does not count.
+Times are medians of seconds of the clock, and of CPU seconds over all threads, which other work on the
+machine disturbs less. Allocated memory is the most that PyTorch's allocator gave out beyond the weights. On
+the CPU it is counted in the same run: with few and long operators the profiler costs less than the noise.
 """
 
 from __future__ import annotations
@@ -61,15 +62,17 @@ def make_batch(images: int, size: int) -> dict:
     return dict(inputs=list(pixels), data_samples=samples)
 
 
-def run(name: str, task: str, size: int, device: str, allocated: bool) -> dict:
-    """Measure one run in this process: seconds, or MiB."""
+def run(name: str, task: str, size: int, device: str) -> dict[str, float]:
+    """Measure one run in this process."""
     options = {'model.backbone.init_cfg': None, **MODELS[name]}
     torch.manual_seed(0)
     model = load_model(CONFIG, device=device, cfg_options=options).train(task == 'training')
+    result = {}
 
     def call(size: int) -> None:
         batch = make_batch(TASKS[task], size)
         torch.manual_seed(0)  # the same proposals are drawn for the losses
+        start, cpu_start = time.perf_counter(), time.process_time()
         if task == 'inference':
             with torch.no_grad():
                 model.test_step(batch)
@@ -77,16 +80,14 @@ def run(name: str, task: str, size: int, device: str, allocated: bool) -> dict:
             data = model.data_preprocessor(batch, training=True)
             loss, _ = model.parse_losses(model(**data, mode='loss'))
             loss.backward()
-            model.zero_grad(set_to_none=True)
         if device.startswith('cuda'):
             torch.cuda.synchronize()
+        result.update(seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu_start)
+        model.zero_grad(set_to_none=True)
 
-    if allocated:
-        return dict(MiB=peak_memory(lambda: call(size), device) / 2**20)
     call(128)
-    start = time.perf_counter()
-    call(size)
-    return dict(seconds=time.perf_counter() - start)
+    result['allocated_MiB'] = peak_memory(lambda: call(size), device) / 2**20
+    return result
 
 
 def main() -> None:
@@ -98,10 +99,9 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=2)
     parser.add_argument('--task', choices=list(TASKS), nargs='+', default=list(TASKS))
     parser.add_argument('--model', choices=list(MODELS), help='run only this one, here, and print its result')
-    parser.add_argument('--allocated', action='store_true', help='with --model: the allocated memory')
     args = parser.parse_args()
     if args.model:
-        print(json.dumps(run(args.model, args.task[0], args.size, args.device, args.allocated)))
+        print(json.dumps(run(args.model, args.task[0], args.size, args.device)))
         return
     if args.out is None:
         parser.error('--out is needed')
@@ -111,28 +111,22 @@ def main() -> None:
         # Evaluation has nothing to checkpoint.
         names = [name for name in MODELS if task == 'training' or 'checkpointing' not in name]
         options = ('--size', args.size, '--device', args.device, '--task', task)
-        seconds: dict[str, list[float]] = {name: [] for name in names}
+        results: dict[str, list[dict]] = {name: [] for name in names}
         for _ in range(args.rounds):
             for name in names:
-                seconds[name].append(run_apart(__file__, *options, '--model', name)['seconds'])
-                print(task, name, seconds[name], flush=True)
+                results[name].append(run_apart(__file__, *options, '--model', name))
+                print(task, name, results[name][-1], flush=True)
         for name in names:
-            memory = run_apart(__file__, *options, '--model', name, '--allocated')['MiB']
-            rows.append(
-                {
-                    'task': task,
-                    'model': name,
-                    'images': TASKS[task],
-                    'side': args.size,
-                    'seconds': f'{statistics.median(seconds[name]):.1f}',
-                    'seconds_min': f'{min(seconds[name]):.1f}',
-                    'seconds_max': f'{max(seconds[name]):.1f}',
-                    'allocated_MiB': f'{memory:.0f}',
-                    'rounds': args.rounds,
-                }
-            )
-            print(rows[-1], flush=True)
-            write_rows(args.out, rows, args.device)
+            columns = {key: [result[key] for result in results[name]] for key in results[name][0]}
+            row = {'task': task, 'model': name, 'images': TASKS[task], 'side': args.size}
+            for key in ('cpu_seconds', 'seconds'):
+                row[key] = f'{statistics.median(columns[key]):.1f}'
+                row[f'{key}_min'] = f'{min(columns[key]):.1f}'
+                row[f'{key}_max'] = f'{max(columns[key]):.1f}'
+            row.update(allocated_MiB=f'{max(columns["allocated_MiB"]):.0f}', rounds=args.rounds)
+            rows.append(row)
+            print(row, flush=True)
+        write_rows(args.out, rows, args.device)
 
 
 if __name__ == '__main__':
