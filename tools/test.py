@@ -8,10 +8,10 @@ from pathlib import Path
 import mmengine
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
-from mmengine.evaluator import DumpResults
 
 from resformer_mm.apis import build_runner, check_whole, make_test_config
 from resformer_mm.checkpoints import CheckpointError, read_weights
+from resformer_mm.evaluation import dump_metric
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,7 +70,7 @@ def main() -> None:
     except CheckpointError as error:
         sys.exit(f'error: {error}')
     if args.out and args.out_item == 'pred':
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+        runner.test_evaluator.metrics.append(dump_metric(args.run_config.get('default_scope'), args.out))
     metrics = runner.test()
     if args.out and args.out_item == 'metrics' and is_main_process():
         mmengine.dump(metrics, args.out)
