@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clip_files import write_damaged, write_truncated
+from mmengine.runner import Runner
 from PIL import Image
 from runs import ROOT, assert_weights_equal, run, run_tool, scalars, succeed, training_log
 
+from resformer_mm.apis import load_model
 from resformer_mm.datasets.synthetic import MOTIONS, write_clips
 
 FOLDER = ROOT / 'configs' / 'video'
@@ -81,6 +83,24 @@ def trained(data: Path, tmp_path_factory) -> Path:
     command = ['train.py', config(folder / 'small.py'), '--work-dir', folder / 'run']
     succeed(run_tool(*command, data=data, cwd=folder))
     return folder
+
+
+@pytest.mark.parametrize('path', sorted(FOLDER.glob('resformer-mini_*.py')), ids=lambda path: path.stem)
+def test_every_small_config_learns_from_its_data(
+    path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('MINI_VIDEO_ROOT', str(data))
+    model = load_model(path, cfg_options={'model.backbone.init_cfg': None}, device='cpu').train()
+    loader = {**model.cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False, 'batch_size': 2}
+    batch = next(iter(Runner.build_dataloader(loader, seed=0)))
+    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+    total = sum(value for name, value in losses.items() if 'loss' in name)
+    total.backward()
+    table = model.backbone.temporal_position
+    assert ('spaceOnly' in path.stem) == (table is None)
+    assert table is None or table.table.grad.abs().min() > 0
+    # Six classes as likely as each other.
+    assert abs(float(sum(v for k, v in losses.items() if 'loss_cls' in k)) - np.log(6)) < 0.8
 
 
 @pytest.mark.slow
