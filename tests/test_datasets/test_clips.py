@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,7 @@ from clip_files import (
     write_truncated,
     write_uneven,
 )
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import TRANSFORMS, init_default_scope
 
 from resformer_mm.compat import prepare_mmaction
@@ -40,7 +45,7 @@ def _scope() -> None:
     init_default_scope('mmaction')
 
 
-def opened(path: Path, **kwargs) -> dict:
+def opened(path: Path | str, **kwargs) -> dict:
     return ClipInit(**kwargs)(dict(filename=str(path), start_index=0, modality='RGB', label=1))
 
 
@@ -244,3 +249,24 @@ def test_who_opens_the_file(tmp_path: Path) -> None:
         ClipInit(on_error='stop')
     with pytest.raises(ValueError, match='timeout'):
         ClipInit(timeout=0)
+
+
+@register_backend('elsewhere')
+class Elsewhere(LocalBackend):
+    """Files whose names begin with another word than those on disk, copied before they are read."""
+
+    def isfile(self, filepath: str) -> bool:
+        return super().isfile(filepath.removeprefix('elsewhere:'))
+
+    @contextmanager
+    def get_local_path(self, filepath: str) -> Iterator[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield shutil.copy(filepath.removeprefix('elsewhere:'), folder)
+
+
+def test_storage_that_is_not_local(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / 'clip.mp4', 8)
+    results = opened(f'elsewhere:{path}', backend_args=dict(backend='elsewhere'))
+    assert numbers_of(results['video_reader'].frames([7, 1])) == [7, 1]
+    with pytest.raises(ClipReadError, match='missing file'):
+        opened(f'elsewhere:{tmp_path}/none.mp4', backend_args=dict(backend='elsewhere'))
