@@ -17,7 +17,7 @@ from resformer_mm.apis import load_model
 from resformer_mm.datasets.synthetic import MOTIONS, write_clips
 
 FOLDER = ROOT / 'configs' / 'video'
-[MULTI] = FOLDER.glob('resformer-mini_mr-64-48-32_divST_*_mini.py')
+[MULTI] = FOLDER.glob('resformer-mini_mr-40-32-24_divST_*_mini.py')
 [SPACE_TIME] = FOLDER.glob('resformer-mini_mr-*x*_divST_*_mini.py')
 # Small, and a function of the seed alone.
 SMALL = """

@@ -12,10 +12,10 @@ _base_ = 'runtime.py'
 
 data_root = '{{$MINI_VIDEO_ROOT:data/mini_video}}'
 motions = ['left', 'right', 'up', 'down', 'clockwise', 'anticlockwise']
-crop = 64
+crop = 40
 num_frames = 4
 frame_interval = 6
-max_epochs = 8
+max_epochs = 13
 batch_size = 16
 pretrained = 'work_dirs/quickstart/resformer-mini_mr-64-48-32_1xb64-30e_mini/epoch_14.pth'
 
@@ -92,10 +92,10 @@ val_dataloader = dict(
     ),
 )
 val_evaluator = dict(type='AccMetric')
-val_cfg = dict(type='resformer_mm.MultiResolutionValLoop', resolutions=[64, 48, 32])
+val_cfg = dict(type='resformer_mm.MultiResolutionValLoop', resolutions=[40, 32, 24])
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
-test_cfg = dict(type='resformer_mm.MultiResolutionTestLoop', resolutions=[24, 32, 40, 48, 56, 64, 80, 96])
+test_cfg = dict(type='resformer_mm.MultiResolutionTestLoop', resolutions=[16, 24, 32, 40, 48, 56, 64])
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -123,7 +123,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_begin=1, val_interval=4)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_begin=1, val_interval=13)
 default_hooks = dict(logger=dict(interval=10))
 auto_scale_lr = dict(enable=False, base_batch_size=batch_size)
 randomness = dict(seed=0)

@@ -1,13 +1,13 @@
-"""The small recognizer on 4 frames of 64 pixels.
+"""The small recognizer on 4 frames of 40, 32 and 24 pixels at once.
 
-    python tools/train.py configs/video/resformer-mini_64_divST_1xb16-4x6x1-8e_mini.py
+    python tools/train.py configs/video/resformer-mini_mr-40-32-24_divST_1xb16-4x6x1-13e_mini.py
 
 `_base_/mini.py` says where the data and the initial weights are. Measured figures stand in docs/video.md.
 """
 
 _base_ = '_base_/mini.py'
 
-resolutions = [64]
+resolutions = [40, 32, 24]
 train_dataloader = dict(
     dataset=dict(
         pipeline=[

@@ -1,6 +1,6 @@
-"""The small recognizer on copies that differ in space and time: 4 frames of 64 and 48 pixels, and 2 of 32.
+"""The small recognizer on copies that differ in space and time: 4 frames of 40 and 32 pixels, and 2 of 24.
 
-    python tools/train.py configs/video/resformer-mini_mr-4x64-4x48-2x32_divST_1xb16-8e_mini.py
+    python tools/train.py configs/video/resformer-mini_mr-4x40-4x32-2x24_divST_1xb16-13e_mini.py
 
 All copies stretch over the same part of the clip. `_base_/mini.py` says where the data and the initial weights are.
 """
@@ -13,7 +13,7 @@ train_dataloader = dict(
             dict(type='resformer_mm.ClipInit'),
             dict(
                 type='resformer_mm.MultiResolutionClips',
-                resolutions=[64, 48, 32],
+                resolutions=[40, 32, 24],
                 num_frames=[4, 4, 2],
                 frame_interval=[6, 6, 12],
                 transforms={{_base_.train_transforms}},
