@@ -90,6 +90,17 @@ def run(name: str, task: str, size: int, device: str) -> dict[str, float]:
     return result
 
 
+def summarise(task: str, name: str, size: int, results: list[dict]) -> dict:
+    """Return the row of a model."""
+    row = {'task': task, 'model': name, 'images': TASKS[task], 'side': size}
+    for key in ('cpu_seconds', 'seconds'):
+        values = [result[key] for result in results]
+        row[key] = f'{statistics.median(values):.1f}'
+        row[f'{key}_min'], row[f'{key}_max'] = f'{min(values):.1f}', f'{max(values):.1f}'
+    row.update(allocated_MiB=f'{max(r["allocated_MiB"] for r in results):.0f}', rounds=len(results))
+    return row
+
+
 def main() -> None:
     """Run every model in fresh processes, in turns, and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -116,16 +127,7 @@ def main() -> None:
             for name in names:
                 results[name].append(run_apart(__file__, *options, '--model', name))
                 print(task, name, results[name][-1], flush=True)
-        for name in names:
-            columns = {key: [result[key] for result in results[name]] for key in results[name][0]}
-            row = {'task': task, 'model': name, 'images': TASKS[task], 'side': args.size}
-            for key in ('cpu_seconds', 'seconds'):
-                row[key] = f'{statistics.median(columns[key]):.1f}'
-                row[f'{key}_min'] = f'{min(columns[key]):.1f}'
-                row[f'{key}_max'] = f'{max(columns[key]):.1f}'
-            row.update(allocated_MiB=f'{max(columns["allocated_MiB"]):.0f}', rounds=args.rounds)
-            rows.append(row)
-            print(row, flush=True)
+        rows += [summarise(task, name, args.size, results[name]) for name in names]
         write_rows(args.out, rows, args.device)
 
 
