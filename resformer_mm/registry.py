@@ -150,7 +150,10 @@ FUNCTIONS = AdapterRegistry(
     adapters={},
 )
 HOOKS = AdapterRegistry(
-    'hook', parent=mmengine_registry.HOOKS, locations=['resformer_mm.engine'], adapters={}
+    'hook',
+    parent=mmengine_registry.HOOKS,
+    locations=['resformer_mm.engine', 'resformer_mm.analysis.clip_visualization'],
+    adapters={},
 )
 LOOPS = AdapterRegistry(
     'loop', parent=mmengine_registry.LOOPS, locations=['resformer_mm.engine'], adapters={}

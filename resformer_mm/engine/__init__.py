@@ -1,6 +1,5 @@
 """Training and evaluation machinery on MMEngine alone."""
 
-from .clip_visualization import ClipVisualizationHook
 from .hooks import CheckNumClassesHook, SkippedImagesHook
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
 from .optim_wrapper import AutocastOptimWrapper
@@ -9,7 +8,6 @@ from .turn_by_turn import TurnByTurnDistributedDataParallel, train_by_turns
 __all__ = [
     'AutocastOptimWrapper',
     'CheckNumClassesHook',
-    'ClipVisualizationHook',
     'MultiResolutionTestLoop',
     'MultiResolutionValLoop',
     'SkippedImagesHook',

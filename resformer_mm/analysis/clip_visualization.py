@@ -10,8 +10,12 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
+from PIL import Image
 
 from resformer_mm.registry import HOOKS
+
+from .browsing import BrowsedSample, film_strip, label_texts
+from .sample_pictures import draw_copies
 
 
 @HOOKS.register_module()
@@ -73,8 +77,6 @@ class ClipVisualizationHook(Hook):
             self._seen += 1
 
     def _put(self, visualizer: Visualizer, picture: np.ndarray, name: str, step: int) -> None:
-        from PIL import Image
-
         if self.show:
             visualizer.show(picture, win_name=name, wait_time=self.wait_time)
         if self.out_dir is None:
@@ -105,9 +107,6 @@ def draw_prediction(
     Returns:
         RGB uint8 ``(H, W, 3)``.
     """
-    from resformer_mm.analysis.browsing import BrowsedSample, film_strip, label_texts
-    from resformer_mm.analysis.sample_pictures import draw_copies
-
     best = int(sample.pred_score.argmax())
     label = ' + '.join(label_texts(sample, classes)) or 'not known'
     name = str(best if classes is None else classes[best])
