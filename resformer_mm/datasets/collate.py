@@ -12,17 +12,18 @@ def multi_resolution_collate(batch: list[dict]) -> dict:
     """Stack samples to a batch: ``inputs`` becomes a tensor, or a list of tensors, one per resolution.
 
     Args:
-        batch: samples with ``inputs``, a tensor ``(C, H, W)`` or a list of them, and ``data_samples``.
+        batch: samples with ``data_samples`` and ``inputs``, a tensor ``(C, H, W)``, of clips
+            ``(num_clips, C, T, H, W)``, or a list of them.
 
     Raises:
-        ValueError: the images disagree in number or size; the message names the first that differs.
+        ValueError: the samples disagree in number or size; the message names the first that differs.
     """
     first = _shapes(batch[0])
     for sample in batch[1:]:
         shapes = _shapes(sample)
         if shapes != first:
             raise ValueError(
-                f'images of one batch disagree in size: {_name(batch[0])} gives {first}, {_name(sample)} '
+                f'samples of one batch disagree in size: {_name(batch[0])} gives {first}, {_name(sample)} '
                 f'gives {shapes}. End the pipeline with a crop to one size: RandomResizedCrop in training, '
                 'resformer_mm.ResizeCenterCrop in evaluation'
             )
@@ -35,4 +36,5 @@ def _shapes(sample: dict) -> list[tuple[int, ...]]:
 
 
 def _name(sample: dict) -> str:
-    return str(getattr(sample['data_samples'], 'img_path', 'an image'))
+    data_sample = sample['data_samples']
+    return str(data_sample.get('img_path', data_sample.get('filename', 'a sample')))
