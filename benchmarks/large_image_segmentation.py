@@ -5,23 +5,21 @@
 UPerNet on the base model with random weights, 150 classes, one image, float32, from the resized pixels to the
 label map of the same size. Each model runs in a process of its own: resident memory is the most of the whole
 process less what it held when everything was imported, allocated memory the most that PyTorch's allocator had
-given out beyond the weights. Times are medians; the two models take turns.
+given out beyond the weights. Times are medians of seconds of the clock, and of CPU seconds over all threads,
+which other work on the machine disturbs less; the two models take turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import torch
-from machine import describe_device
+from apart import run_apart, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {
@@ -55,11 +53,11 @@ def run(model_name: str, height: int, width: int, device: str, allocated: bool) 
     if allocated:
         return {'allocated_MiB': peak_memory(predict, device) / 2**20}
     predict()
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     predict()
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     resident = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported) / 2**10
-    return {'resident_MiB': resident, 'seconds': seconds}
+    return {'resident_MiB': resident, 'seconds': seconds, 'cpu_seconds': cpu_seconds}
 
 
 def main() -> None:
@@ -80,41 +78,27 @@ def main() -> None:
     if args.out is None:
         parser.error('--out is needed')
 
-    def run_apart(model: str, *options: str) -> dict[str, float]:
-        size = map(str, args.size)
-        command = [sys.executable, __file__, '--model', model, '--device', args.device, '--size', *size]
-        output = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
-        return json.loads(output.strip().splitlines()[-1])
-
+    options = ('--device', args.device, '--size', *args.size)
     results = {model: [] for model in CONFIGS}
     for _ in range(args.rounds):
         for model in CONFIGS:
-            results[model].append(run_apart(model))
+            results[model].append(run_apart(__file__, *options, '--model', model))
     rows = []
     for model, rounds in results.items():
-        seconds = [result['seconds'] for result in rounds]
+        allocated = run_apart(__file__, *options, '--model', model, '--allocated')['allocated_MiB']
         row = {
             'model': model,
             'height': args.size[0],
             'width': args.size[1],
             'resident_MiB': f'{max(result["resident_MiB"] for result in rounds):.0f}',
-            'allocated_MiB': f'{run_apart(model, "--allocated")["allocated_MiB"]:.0f}',
-            'seconds': f'{statistics.median(seconds):.1f}',
-            'seconds_min': f'{min(seconds):.1f}',
-            'seconds_max': f'{max(seconds):.1f}',
+            'allocated_MiB': f'{allocated:.0f}',
+            'cpu_seconds': f'{statistics.median(result["cpu_seconds"] for result in rounds):.1f}',
+            'seconds': f'{statistics.median(result["seconds"] for result in rounds):.1f}',
             'rounds': args.rounds,
-            'device': describe_device(args.device),
-            'threads': torch.get_num_threads(),
-            'dtype': 'float32',
-            'torch': torch.__version__,
         }
         rows.append(row)
         print(row, flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(args.out, 'w', newline='') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(args.out, rows, args.device)
 
 
 if __name__ == '__main__':
