@@ -122,8 +122,10 @@ def _enable_drawing(cfg: Config, args: Namespace) -> None:
             f'--show and --show-dir need `default_hooks.visualization` and a `default_scope` of '
             f'{list(_DRAWING)}; {args.config} has {scope!r}'
         )
+    # Absolute, because mmdet's hook puts what is relative into the work dir.
+    folder = str(Path(args.show_dir).absolute()) if args.show_dir else None
     for key, value in _DRAWING[scope].items():
-        hook[key] = args.show_dir if value == '{folder}' else value
+        hook[key] = folder if value == '{folder}' else value
     hook.show = args.show
     hook.wait_time = args.wait_time
     hook.interval = args.interval

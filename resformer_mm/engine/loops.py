@@ -92,6 +92,8 @@ class MultiResolutionEvaluation:
         for hook in self.runner.hooks:
             if getattr(hook, 'out_dir', None) and hasattr(hook, '_draw_samples'):
                 yield hook, 'out_dir', hook.out_dir
+            elif getattr(hook, 'test_out_dir', None):  # mmdet's
+                yield hook, 'test_out_dir', hook.test_out_dir
 
 
 def _path_at(path: str, resolution: int) -> str:

@@ -112,7 +112,10 @@ def test_testing_draws_dumps_and_takes_resolutions(trained: Path, data: Path, tm
         assert (found['bboxes'].numpy() <= [width, height, width, height]).all()
     assert len(list((tmp_path / 'pictures').rglob('*.jpg'))) == 3
     arguments = ('--resolutions', 32, 64, '--out', 'metrics.json', '--out-item', 'metrics')
+    arguments += ('--show-dir', 'drawn')
     succeed(run_tool('test.py', *model, '--work-dir', 'w', *arguments, data=data, cwd=tmp_path))
+    for resolution in (32, 64):
+        assert len(list((tmp_path / 'drawn' / str(resolution)).glob('*.jpg'))) == 3
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     assert {'32/coco/bbox_mAP', '64/coco/segm_mAP_50'} <= set(metrics)
 
