@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import decord
 import numpy as np
 import pytest
+from generated_files import digest
 from scipy import stats
 
 from resformer_mm.datasets.synthetic import (
@@ -25,14 +25,6 @@ from resformer_mm.datasets.synthetic import (
 
 SETTINGS = dict(num_train=7, num_val=6, seed=3, size=32, num_frames=9)
 OPPOSITE = {'left': 'right', 'up': 'down', 'clockwise': 'anticlockwise'}
-
-
-def digest(root: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob('*'))
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope='module')
