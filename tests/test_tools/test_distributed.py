@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,31 @@ def test_two_processes_train_as_one(mode: str, data: Path, tmp_path: Path) -> No
             results.append(json.loads(out.read_text()))
         assert {'40/accuracy/top1', '64/accuracy/top5', 'mean/accuracy/top1'} <= set(results[0])
         assert results[1] == pytest.approx(results[0], abs=1e-3)
+
+
+# A thread of the process group that outlives Python aborts the process, on a busy machine more often than not.
+THREADS_AT_EXIT = """
+import atexit, json, runpy, sys
+from pathlib import Path
+
+def write():
+    names = [path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm')]
+    Path('threads.json').write_text(json.dumps(names))
+
+atexit.register(write)  # called after all that the tool registers
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+@pytest.mark.slow
+def test_no_thread_of_the_process_group_is_left(data: Path, tmp_path: Path) -> None:
+    (tmp_path / 'watch.py').write_text(THREADS_AT_EXIT)
+    config = write_config(tmp_path / 'small.py', 'train_cfg = dict(max_epochs=1)')
+    process = {'RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()}
+    tool = [sys.executable, 'watch.py', ROOT / 'tools' / 'train.py', config, '--launcher', 'pytorch']
+    succeed(run(tool, data, tmp_path, **process))
+    assert not [name for name in json.loads((tmp_path / 'threads.json').read_text()) if 'gloo' in name]
 
 
 # The launch scripts
