@@ -42,9 +42,9 @@ def build_runner(cfg: Config) -> Runner:
 def _leave_process_group() -> None:
     """End the threads of the process group while Python is whole.
 
-    A thread that gives a tensor back to a Python that is ending aborts the process. PyTorch ends the threads with
-    the last reference to the group. Distributed models have one, and are cycles. Ours goes last, because only a
-    group that Python lets go of waits for its threads without the interpreter's lock.
+    A thread that gives a tensor back to a Python that is ending aborts the process. PyTorch ends the threads
+    with the last reference to the group. Distributed models have one, and are cycles. Ours goes last, because
+    only a group that Python lets go of waits for its threads without the interpreter's lock.
     """
     if torch.distributed.is_initialized():
         group = torch.distributed.group.WORLD

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,18 @@ def run(command: list, data: Path, cwd: Path, **environment: str) -> subprocess.
     }
     command = [str(word) for word in command]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=400)
+
+
+def run_dist(script: str, *arguments: object, data: Path, cwd: Path) -> subprocess.CompletedProcess:
+    """Run ``tools/SCRIPT``, a script that starts several processes, as :func:`run` does."""
+    return run(['bash', ROOT / 'tools' / script, *arguments], data, cwd, PORT=free_port())
+
+
+def free_port() -> str:
+    """Return a port of this machine that nobody uses."""
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        return str(server.getsockname()[1])
 
 
 def run_tool(name: str, *arguments: object, data: Path, cwd: Path) -> subprocess.CompletedProcess:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detection_files import CATEGORIES, annotation, content, crowd, write_coco, write_content
-from runs import ROOT, assert_weights_equal, run, run_tool, scalars, succeed, training_log
+from runs import ROOT, assert_weights_equal, run_dist, run_tool, scalars, succeed, training_log
 
 from resformer_mm.datasets.synthetic import write_detection
 
@@ -130,14 +130,12 @@ def test_two_processes_do_as_one(data: Path, tmp_path: Path) -> None:
     options = ['--no-validate', '--cfg-options', 'train_dataloader.batch_size=1']
     one = ['train.py', path, '--work-dir', 'one', *options, 'optim_wrapper.accumulative_counts=2']
     succeed(run_tool(*one, data=data, cwd=tmp_path))
-    two = ['bash', ROOT / 'tools' / 'dist_train.sh', path, 2, '--work-dir', 'two', *options]
-    succeed(run(two, data, tmp_path, PORT='29631'))
+    succeed(run_dist('dist_train.sh', path, 2, '--work-dir', 'two', *options, data=data, cwd=tmp_path))
     checkpoint = tmp_path / 'two' / 'epoch_2.pth'
     assert_weights_equal(checkpoint, tmp_path / 'one' / 'epoch_2.pth', atol=1e-5)
     out = ('--work-dir', 'w', '--out')
     succeed(run_tool('test.py', path, checkpoint, *out, 'one.pkl', data=data, cwd=tmp_path))
-    test = ['bash', ROOT / 'tools' / 'dist_test.sh', path, checkpoint, 2, *out, 'two.pkl']
-    succeed(run(test, data, tmp_path, PORT='29632'))
+    succeed(run_dist('dist_test.sh', path, checkpoint, 2, *out, 'two.pkl', data=data, cwd=tmp_path))
     one, two = (pickle.loads((tmp_path / f'{name}.pkl').read_bytes()) for name in ('one', 'two'))
     assert [sample['img_id'] for sample in one] == [sample['img_id'] for sample in two]
     for first, second in zip(one, two):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,9 @@ import pytest
 from runs import (
     ROOT,
     assert_weights_equal,
+    free_port,
     run,
+    run_dist,
     run_tool,
     succeed,
     training_log,
@@ -63,17 +64,6 @@ class MeanLossHook(Hook):
 """
 
 
-def free_port() -> str:
-    with socket.socket() as server:
-        server.bind(('127.0.0.1', 0))
-        return str(server.getsockname()[1])
-
-
-def dist(script: str, *arguments: object, data: Path, cwd: Path) -> subprocess.CompletedProcess:
-    command = ['bash', ROOT / 'tools' / script, *arguments]
-    return run(command, data, cwd, PORT=free_port())
-
-
 def steps(work_dir: Path, rank: int = 0) -> list[dict]:
     return [json.loads(line) for line in (work_dir / f'rank_{rank}.jsonl').read_text().splitlines()]
 
@@ -93,7 +83,7 @@ def test_two_processes_train_as_one(mode: str, data: Path, tmp_path: Path) -> No
     single, double = tmp_path / 'single', tmp_path / 'double'
     succeed(run_tool('train.py', config, '--work-dir', single, data=data, cwd=tmp_path))
     half = ['--work-dir', double, '--cfg-options', 'train_dataloader.batch_size=4']
-    succeed(dist('dist_train.sh', config, 2, *half, data=data, cwd=tmp_path))
+    succeed(run_dist('dist_train.sh', config, 2, *half, data=data, cwd=tmp_path))
 
     expected, actual = steps(single), steps(double)
     assert actual == steps(double, rank=1) and len(actual) == len(expected) == 6
@@ -125,13 +115,13 @@ def test_two_processes_train_as_one(mode: str, data: Path, tmp_path: Path) -> No
             if launch == 'single':
                 succeed(run_tool('test.py', *arguments, *options, data=data, cwd=tmp_path))
             else:
-                succeed(dist('dist_test.sh', *arguments, 2, *options, data=data, cwd=tmp_path))
+                succeed(run_dist('dist_test.sh', *arguments, 2, *options, data=data, cwd=tmp_path))
             results.append(json.loads(out.read_text()))
         assert {'40/accuracy/top1', '64/accuracy/top5', 'mean/accuracy/top1'} <= set(results[0])
         assert results[1] == pytest.approx(results[0], abs=1e-3)
 
 
-# A thread of the process group that outlives Python aborts the process, on a busy machine more often than not.
+# A thread of the process group that outlives Python aborts the process, often on a busy machine.
 THREADS_AT_EXIT = """
 import atexit, json, runpy, sys
 from pathlib import Path

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
-from runs import ROOT, assert_weights_equal, run, run_tool, scalars, succeed, training_log
+from runs import ROOT, assert_weights_equal, run_dist, run_tool, scalars, succeed, training_log
 from small_models import save_checkpoint
 
 from resformer_mm.apis import read_config
@@ -169,8 +169,8 @@ def test_images_of_any_size_are_judged_at_the_size_of_the_annotation(tmp_path: P
     annotations = tmp_path / 'odd' / 'annotations' / 'validation'
     assert miou == pytest.approx(literal_miou(predictions, annotations), abs=0.006)  # rounded to 0.01
     # Two processes share three images, so that one of them is visited twice, and counted once.
-    command = ['bash', ROOT / 'tools' / 'dist_test.sh', path, tmp_path / 'random.pth', 2, '--work-dir', 'two']
-    succeed(run(command, tmp_path / 'odd', tmp_path, PORT='29613'))
+    two = [path, tmp_path / 'random.pth', 2, '--work-dir', 'two']
+    succeed(run_dist('dist_test.sh', *two, data=tmp_path / 'odd', cwd=tmp_path))
     (file,) = (tmp_path / 'two').glob('*/*.json')
     assert json.loads(file.read_text())['mIoU'] == miou
 
@@ -200,9 +200,8 @@ def test_two_processes_train_multi_resolution_as_one(data: Path, tmp_path: Path)
     path = config(tmp_path / 'small.py', MULTI, extra=extra)
     options = ['--cfg-options', 'train_cfg.val_interval=4']
     succeed(run_tool('train.py', path, '--work-dir', 'one', *options, data=data, cwd=tmp_path))
-    command = ['bash', ROOT / 'tools' / 'dist_train.sh', path, 2, '--work-dir', 'two', *options]
-    result = run([*command, 'train_dataloader.batch_size=2'], data, tmp_path, PORT='29611')
-    succeed(result)
+    options += ['train_dataloader.batch_size=2']
+    succeed(run_dist('dist_train.sh', path, 2, '--work-dir', 'two', *options, data=data, cwd=tmp_path))
     assert_weights_equal(tmp_path / 'two' / 'iter_4.pth', tmp_path / 'one' / 'iter_4.pth', atol=1e-5)
     assert 'loss_consistency_96' in training_log(tmp_path / 'one')[0]
 
@@ -210,10 +209,8 @@ def test_two_processes_train_multi_resolution_as_one(data: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_synchronised_batch_norm_is_replaced_without_a_gpu(data: Path, tmp_path: Path) -> None:
     path = config(tmp_path / 'small.py', norm='SyncBN')
-    command = ['bash', ROOT / 'tools' / 'dist_train.sh', path, 2, '--work-dir', 'two', '--cfg-options']
-    result = run(
-        [*command, 'train_cfg.max_iters=2', 'train_dataloader.batch_size=2'], data, tmp_path, PORT='29612'
-    )
+    options = ['--work-dir', 'two', '--cfg-options', 'train_cfg.max_iters=2', 'train_dataloader.batch_size=2']
+    result = run_dist('dist_train.sh', path, 2, *options, data=data, cwd=tmp_path)
     assert 'SyncBN, which needs one, is BN here' in succeed(result).stdout
 
 

@@ -11,7 +11,7 @@ import pytest
 from clip_files import write_damaged, write_truncated
 from mmengine.runner import Runner, set_random_seed
 from PIL import Image
-from runs import ROOT, assert_weights_equal, run, run_tool, scalars, succeed, training_log
+from runs import ROOT, assert_weights_equal, run_dist, run_tool, scalars, succeed, training_log
 
 from resformer_mm.apis import load_model
 from resformer_mm.datasets.synthetic import MOTIONS, write_clips
@@ -169,8 +169,8 @@ def test_two_processes_train_copies_in_space_and_time_as_one(data: Path, tmp_pat
     path = config(tmp_path / 'small.py', SPACE_TIME, [4, 3, 2], extra)
     options = ['--cfg-options', 'train_cfg.max_epochs=1']
     succeed(run_tool('train.py', path, '--work-dir', 'one', *options, data=data, cwd=tmp_path))
-    command = ['bash', ROOT / 'tools' / 'dist_train.sh', path, 2, '--work-dir', 'two', *options]
-    succeed(run([*command, 'train_dataloader.batch_size=2'], data, tmp_path, PORT='29621'))
+    options += ['train_dataloader.batch_size=2']
+    succeed(run_dist('dist_train.sh', path, 2, '--work-dir', 'two', *options, data=data, cwd=tmp_path))
     assert_weights_equal(tmp_path / 'two' / 'epoch_1.pth', tmp_path / 'one' / 'epoch_1.pth', atol=1e-5)
     log = training_log(tmp_path / 'one')[0]
     assert {'loss_cls_4x64', 'loss_consistency_3x48', 'loss_consistency_2x32'} <= set(log)

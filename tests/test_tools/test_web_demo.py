@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from browser import open_browser, requested_urls
 from PIL import Image
-from runs import ROOT, run_tool
+from runs import ROOT, free_port, run_tool
 from small_models import classifier, save_checkpoint
 
 from resformer_mm.apis.inferencers import make_inferencer
@@ -35,12 +35,6 @@ const send = (element, kind) => element.dispatchEvent(
 send(target, 'dragover');
 setTimeout(() => { send(target.querySelector('.q-uploader__dnd') || target, 'drop'); done(); }, 300);
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope='module')
