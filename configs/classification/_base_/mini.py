@@ -6,7 +6,7 @@ light brightness and contrast; bfloat16 autocast. The data is in `data/mini`, or
 MINI_DATA_ROOT says, in ImageNet folder layout.
 """
 
-_base_ = 'runtime.py'
+_base_ = ['../../_base_/adamw_mini.py', 'runtime.py']
 
 num_classes = 10
 data_root = '{{$MINI_DATA_ROOT:data/mini}}'
@@ -81,20 +81,7 @@ test_cfg = dict(
     type='resformer_mm.MultiResolutionTestLoop', resolutions=[24, 32, 40, 48, 56, 64, 80, 96, 128]
 )
 
-optim_wrapper = dict(
-    type='resformer_mm.AutocastOptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=5.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.global_position': dict(decay_mult=0.0),
-            '.local_position': dict(decay_mult=0.0),
-        },
-    ),
-)
+optim_wrapper = dict(type='resformer_mm.AutocastOptimWrapper')
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(

@@ -9,7 +9,7 @@ token; windows of 8 x 8 tokens, as many as the classifier sees at 64 pixels, in 
 the large configs with a quarter of the channels, a box head without convolutions, and fewer levels and proposals.
 """
 
-_base_ = ['models/mask-rcnn_resformer-small.py', 'coco.py', 'runtime.py']
+_base_ = ['models/mask-rcnn_resformer-small.py', 'coco.py', '../../_base_/adamw_mini.py', 'runtime.py']
 
 data_root = '{{$MINI_DETECTION_ROOT:data/mini_detection}}'
 num_classes = 5
@@ -102,19 +102,6 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=f'{data_root}/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=5.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            '.global_position': dict(decay_mult=0.0),
-            '.local_position': dict(decay_mult=0.0),
-        },
-    ),
-)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(

@@ -1,27 +1,15 @@
 """Runtime of the detection configs: hooks, environment, log."""
 
+_base_ = '../../_base_/runtime.py'
+
 default_scope = 'mmdet'
 
 default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    logger=dict(interval=50),
     visualization=dict(type='DetVisualizationHook'),
     num_classes=dict(type='NumClassCheckHook'),
     # A loss that is no number stops the run before another step is made with what it left behind.
     invalid_loss=dict(type='CheckInvalidLossHook', interval=1),
 )
-env_cfg = dict(
-    cudnn_benchmark=False,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
-)
-vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(type='DetLocalVisualizer', vis_backends=_base_.vis_backends, name='visualizer')
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
-log_level = 'INFO'
-load_from = None
-resume = False
-randomness = dict(seed=None, deterministic=False)

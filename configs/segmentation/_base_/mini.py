@@ -7,7 +7,7 @@ The data is in `data/mini_segmentation`, or where the environment variable MINI_
 The backbone is that of the ten-class classifier of tools/quickstart.sh (width 128, 6 blocks, patch 8).
 """
 
-_base_ = 'runtime.py'
+_base_ = ['../../_base_/adamw_mini.py', 'runtime.py']
 
 data_root = '{{$MINI_SEGMENTATION_ROOT:data/mini_segmentation}}'
 num_classes = 11
@@ -127,19 +127,8 @@ tta_pipeline = [
     ),
 ]
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
-    clip_grad=dict(max_norm=5.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.global_position': dict(decay_mult=0.0),
-            '.local_position': dict(decay_mult=0.0),
-        },
-    ),
-)
+# As in the large configs, biases decay.
+optim_wrapper = dict(optimizer=dict(weight_decay=0.01), paramwise_cfg=dict(bias_decay_mult=None))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=max_iters),

@@ -8,7 +8,7 @@ No single frame tells the class, which is how the object moves. The backbone is 
 tools/quickstart.sh (width 128, 6 blocks, patch 8). Clips are never flipped, which would turn left into right.
 """
 
-_base_ = 'runtime.py'
+_base_ = ['../../_base_/adamw_mini.py', 'runtime.py']
 
 data_root = '{{$MINI_VIDEO_ROOT:data/mini_video}}'
 motions = ['left', 'right', 'up', 'down', 'clockwise', 'anticlockwise']
@@ -97,21 +97,6 @@ test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 test_cfg = dict(type='resformer_mm.MultiResolutionTestLoop', resolutions=[16, 24, 32, 40, 48, 56, 64])
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=5.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.global_position': dict(decay_mult=0.0),
-            '.local_position': dict(decay_mult=0.0),
-            '.temporal_position': dict(decay_mult=0.0),
-        },
-    ),
-)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(

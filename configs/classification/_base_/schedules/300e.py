@@ -5,22 +5,15 @@ lr = 5e-4 * total batch / 512 = 5e-4 * (8 GPUs * 128 images) / 512 = 1e-3, for a
 at a millionth of the rate: the scheduler cannot start at 0. EMA 0.99996 is a momentum of 4e-5 for MMEngine.
 """
 
+_base_ = '../../../_base_/no_decay.py'
+
 max_epochs = 300
 warmup_epochs = 5
 
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999), eps=1e-8),
-    # No decay on norms, biases, the class token and the position convolutions.
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.global_position': dict(decay_mult=0.0),
-            '.local_position': dict(decay_mult=0.0),
-        },
-    ),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
     dict(

@@ -4,21 +4,15 @@ The rate is that of the DeiT baselines for 8 GPUs * 2 images; for another total 
 warm-up starts at a millionth of the rate: the scheduler cannot start at 0.
 """
 
+_base_ = '../../../_base_/no_decay.py'
+
 max_iters = 80000
 warmup_iters = 1500
 
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
-    # No decay on norms, the class token and whatever is about position.
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.global_position': dict(decay_mult=0.0),
-            '.local_position': dict(decay_mult=0.0),
-        },
-    ),
+    paramwise_cfg=dict(norm_decay_mult=0.0),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=warmup_iters),

@@ -4,20 +4,13 @@ lr = 0.005 for 8 GPUs * 8 clips = 64 clips a step, for another number of clips `
 epoch 5 on, a hundredth from epoch 10 on. Nesterov momentum 0.9, weight decay 1e-4, gradient norm clipped at 40.
 """
 
+_base_ = '../../../_base_/no_decay.py'
+
 max_epochs = 15
 
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.005, momentum=0.9, weight_decay=1e-4, nesterov=True),
-    # No decay on the class token and on positions.
-    paramwise_cfg=dict(
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.global_position': dict(decay_mult=0.0),
-            '.local_position': dict(decay_mult=0.0),
-            '.temporal_position': dict(decay_mult=0.0),
-        }
-    ),
     clip_grad=dict(max_norm=40, norm_type=2),
 )
 param_scheduler = [
