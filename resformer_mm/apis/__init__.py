@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 
+from resformer_mm.configuration import enter_scope, read_config
+
 from .launch import build_runner
-from .models import check_whole, enter_scope, load_model, load_whole, read_config
+from .models import check_whole, load_model, load_whole
 from .run_config import make_test_config, make_train_config
 
 # Imported when they are asked for: they need mmcv, which loading a model does not.

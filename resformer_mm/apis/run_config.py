@@ -10,6 +10,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 
+from resformer_mm.configuration import read_config
+
 # How each library's visualisation hook is told to write pictures to a folder.
 _DRAWING = {
     'mmpretrain': dict(enable=True, out_dir='{folder}'),
@@ -81,9 +83,7 @@ def make_test_config(args: Namespace) -> Config:
 
 
 def _load(args: Namespace) -> Config:
-    cfg = Config.fromfile(_existing(args.config, 'config'))
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

@@ -250,6 +250,14 @@ def test_missing_files(trained: Path, data: Path, tmp_path: Path) -> None:
     fail(result, '--out pred.json', '.pkl')
 
 
+@pytest.mark.parametrize('tool', [TRAIN, TEST])
+def test_a_broken_config(tool: str, data: Path, tmp_path: Path) -> None:
+    (tmp_path / 'broken.py').write_text("model = dict(type='ImageClassifier'")
+    result = run_tool(tool, 'broken.py', *['w.pth'] * (tool == TEST), data=data, cwd=tmp_path)
+    fail(result, 'broken.py is no valid config: SyntaxError')
+    assert 'Traceback' not in result.stderr
+
+
 def test_a_missing_data_folder(trained: Path, tmp_path: Path) -> None:
     fail(
         run_tool(TRAIN, trained / 'small.py', data=tmp_path / 'no_data', cwd=tmp_path), 'no_data', 'data_root'

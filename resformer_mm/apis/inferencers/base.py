@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from resformer_mm.apis.models import enter_scope, load_model, read_config
+from resformer_mm.apis.models import load_model
+from resformer_mm.configuration import enter_scope, read_config
 from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
 
 from .checks import check_device, check_display

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from resformer_mm.apis.models import read_config
+from resformer_mm.configuration import read_config
 
 from .base import ResolutionInferencer
 from .classification import ClassificationInferencer

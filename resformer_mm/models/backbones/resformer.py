@@ -20,6 +20,8 @@ from resformer_mm.models.layers import (
 )
 from resformer_mm.registry import MODELS
 
+from .arguments import block_indices, read_arch
+
 Grid = tuple[int, int]
 OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
 
@@ -86,11 +88,11 @@ class ResFormer(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        arch = self._parse_arch(arch)
+        arch = read_arch(arch, self.arch_zoo)
         self.embed_dims = arch['embed_dims']
         self.num_layers = arch['num_layers']
         self.patch_size = patch_size
-        self.out_indices = self._parse_indices('out_indices', out_indices)
+        self.out_indices = block_indices('out_indices', out_indices, self.num_layers)
         self.out_type = self._check_out_type(out_type, with_cls_token)
         self.with_cls_token = with_cls_token
         self.frozen_stages = frozen_stages
@@ -107,7 +109,7 @@ class ResFormer(BaseModule):
         )
         self.drop = nn.Dropout(drop_rate)
 
-        windowed = self._parse_indices('window_block_indices', window_block_indices)
+        windowed = block_indices('window_block_indices', window_block_indices, self.num_layers)
         if bool(windowed) != (window_size > 0):
             raise ValueError(
                 f'window_size={window_size} and window_block_indices={tuple(window_block_indices)} '
@@ -134,28 +136,6 @@ class ResFormer(BaseModule):
         self.norm = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else None
         self._reset_parameters()
         self._freeze()
-
-    def _parse_arch(self, arch: str | dict) -> Mapping[str, int]:
-        if isinstance(arch, str):
-            if arch not in self.arch_zoo:
-                raise ValueError(
-                    f'arch={arch!r} is unknown: choose from {list(self.arch_zoo)} or give a dict'
-                )
-            return self.arch_zoo[arch]
-        wanted = set(self.arch_zoo['tiny'])
-        if set(arch) != wanted:
-            raise ValueError(f'arch must have exactly the keys {sorted(wanted)}, got {sorted(arch)}')
-        return arch
-
-    def _parse_indices(self, name: str, indices: int | Sequence[int]) -> tuple[int, ...]:
-        indices = (indices,) if isinstance(indices, int) else tuple(indices)
-        for index in indices:
-            if not -self.num_layers <= index < self.num_layers:
-                raise ValueError(f'{name} contains {index}, but there are {self.num_layers} blocks')
-        positive = tuple(index % self.num_layers for index in indices)
-        if list(positive) != sorted(set(positive)):
-            raise ValueError(f'{name} must be increasing without repeats, got {indices}')
-        return positive
 
     @staticmethod
     def _check_out_type(out_type: str, with_cls_token: bool) -> str:

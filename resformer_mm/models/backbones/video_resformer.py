@@ -74,7 +74,7 @@ class VideoResFormer(ResFormer):
         temporal_init_std: float = 0.0,
         **kwargs,
     ) -> None:
-        if attention_type not in self.attention_types:
+        if attention_type not in list(self.attention_types):
             raise ValueError(
                 f'attention_type={attention_type!r} is unknown: choose from {list(self.attention_types)}'
             )
@@ -119,7 +119,8 @@ class VideoResFormer(ResFormer):
                 computes nothing that only patch tokens would receive.
 
         Raises:
-            ValueError: the clip has not five dimensions, or a side is shorter than a patch.
+            ValueError: the clip has not five dimensions, another number of channels than the model or no
+                frame, or a side is shorter than a patch.
         """
         tokens, grid = self._embed(clip)
         block_grid = grid[1:] if self.attention_type == 'space_only' else grid
@@ -138,7 +139,12 @@ class VideoResFormer(ResFormer):
                 f'VideoResFormer takes clips (B, C, T, H, W), got {tuple(clip.shape)}: end the pipeline with '
                 "FormatShape(input_format='NCTHW'), with format_shape='NCTHW' in the data preprocessor"
             )
-        num_frames = clip.shape[2]
+        num_channels, num_frames = clip.shape[1:3]
+        if num_channels != self.patch_embed.proj.in_channels or num_frames == 0:
+            raise ValueError(
+                f'VideoResFormer takes clips (B, {self.patch_embed.proj.in_channels}, T, H, W) of one frame or more, got '
+                f'{tuple(clip.shape)}: correct the order of the dimensions, or in_channels'
+            )
         patches, frame_grid = self.patch_embed(clip.transpose(1, 2).flatten(0, 1))
         position = self.global_position(frame_grid)
         if position is not None:

@@ -1,0 +1,46 @@
+"""What the arguments of a backbone mean, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+def read_arch(arch: str | Mapping[str, int], zoo: Mapping[str, Mapping[str, int]]) -> Mapping[str, int]:
+    """Return the dimensions of an architecture.
+
+    Args:
+        arch: the name of one, or its dimensions.
+        zoo: the dimensions of those that have a name.
+
+    Raises:
+        ValueError: there is no architecture of that name, or a dimension is missing or left over.
+    """
+    if isinstance(arch, str):
+        if arch not in zoo:
+            raise ValueError(f'arch={arch!r} is unknown: choose from {list(zoo)} or give a dict')
+        return zoo[arch]
+    wanted = set(next(iter(zoo.values())))
+    if set(arch) != wanted:
+        raise ValueError(f'arch must have exactly the keys {sorted(wanted)}, got {sorted(arch)}')
+    return arch
+
+
+def block_indices(name: str, indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
+    """Return one or several indices of blocks, of which negative ones count from the end, as positive ones.
+
+    Args:
+        name: of the argument, for the messages.
+        indices: in increasing order of the blocks.
+        num_layers: how many blocks there are.
+
+    Raises:
+        ValueError: there is no such block, or they repeat or are out of order.
+    """
+    indices = (indices,) if isinstance(indices, int) else tuple(indices)
+    for index in indices:
+        if not -num_layers <= index < num_layers:
+            raise ValueError(f'{name} contains {index}, but there are {num_layers} blocks')
+    positive = tuple(index % num_layers for index in indices)
+    if list(positive) != sorted(set(positive)):
+        raise ValueError(f'{name} must be increasing without repeats, got {indices}')
+    return positive
