@@ -94,8 +94,10 @@ def test_every_parameter_gets_a_gradient() -> None:
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
-        (dict(scale_factors=(4, 3)), 'powers of two, got 3'),
-        (dict(scale_factors=(0,)), 'powers of two, got 0'),
+        (dict(scale_factors=(4, 3)), r'list of powers of two, got \(4, 3\)'),
+        (dict(scale_factors=(0,)), 'powers of two, got .0'),
+        (dict(scale_factors=4), 'list of powers of two, got 4'),
+        (dict(scale_factors=(4, 'a')), 'list of powers of two'),
         (dict(num_outs=3), 'num_outs is 3, but scale_factors name 4 levels'),
         (dict(scale_factors=()), 'give at least one'),
     ],
@@ -103,6 +105,19 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_bad_arguments(config: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SimpleFeaturePyramid(12, **config)
+
+
+@pytest.mark.parametrize('shape', [(1, 24, 4, 4), (1, 16, 12)])
+def test_a_backbone_that_does_not_fit(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"neck.in_channels is 12, but the backbone gives .*'featmap'"):
+        SimpleFeaturePyramid(12)((torch.zeros(shape),))
+
+
+def test_grids_of_levels_are_the_sizes_of_their_maps() -> None:
+    neck, grids = SimpleFeaturePyramid(12), [(5, 9), (1, 2)]
+    for index, grid in enumerate(grids):
+        sizes = [tuple(level.shape[2:]) for level in neck((torch.zeros(1, 12, *grid),))]
+        assert [level[index] for level in neck.level_grids(grids)] == sizes
 
 
 # ----------------------------------------------------------------------------------- the norm

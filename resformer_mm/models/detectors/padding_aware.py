@@ -8,17 +8,20 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from resformer_mm.models.layers import token_grids
+from resformer_mm.models.layers import extend_edges, token_grids
+
+from .padding_blind_heads import PaddingBlindHeads
 
 
 class PaddingAware:
     """Mixin before a detector of mmdet: the sizes of the images reach the backbone and the neck.
 
-    mmdet pads the images of a batch to one size. With this mixin the maps of the backbone and, with a
-    :class:`~resformer_mm.models.necks.SimpleFeaturePyramid`, every level of the pyramid are those of each
-    image alone, whatever its batch mates are. Heads see zeros beyond an image, as beyond the border of one
-    that is alone; from the second 3x3 convolution of a head on, the outermost positions still depend on
-    whether there is padding beside them.
+    mmdet pads the images of a batch to one size. With this mixin the maps of the backbone are those of each
+    image alone, whatever its batch mates are. With a
+    :class:`~resformer_mm.models.necks.SimpleFeaturePyramid` so is every level of the pyramid, and so are the
+    predictions: dense heads see zeros beyond an image and find nothing there
+    (:class:`~.padding_blind_heads.PaddingBlindHeads`), and regions are pooled from maps that go on beyond an
+    image as at its edge, which is what RoIAlign makes of the edge of one that is alone.
 
     It also gives the depth of every parameter, for layer-wise decay of the learning rate.
 
@@ -36,7 +39,9 @@ class PaddingAware:
                 f'such as resformer_mm.ResFormer; {type(self.backbone).__name__} does not. Use '
                 f'mmdet.{type(self).__name__} with it'
             )
-        self._neck_takes_grids = self.with_neck and 'grids' in inspect.signature(self.neck.forward).parameters
+        self._heads = None
+        if self.with_neck and 'grids' in inspect.signature(self.neck.forward).parameters:
+            self._heads = PaddingBlindHeads(self)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list) -> dict:
         """Return the losses of a batch ``(B, C, H, W)``, as the detector of mmdet does."""
@@ -57,9 +62,12 @@ class PaddingAware:
         feats = self.backbone(batch_inputs, sizes=self._sizes)
         if not self.with_neck:
             return feats
-        if self._neck_takes_grids and self._sizes is not None:
-            return self.neck(feats, grids=token_grids(self._sizes, self.backbone.patch_size))
-        return self.neck(feats)
+        if self._heads is None or self._sizes is None:
+            return self.neck(feats)
+        grids = token_grids(self._sizes, self.backbone.patch_size)
+        levels, level_grids = self.neck(feats, grids=grids), self.neck.level_grids(grids)
+        self._heads.pad(levels, level_grids)
+        return tuple(map(extend_edges, levels, level_grids)) if hasattr(self, 'roi_head') else levels
 
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:
         """Return the depth of a parameter and the number of depths, see ``ResFormer.get_layer_depth``."""
@@ -74,3 +82,5 @@ class PaddingAware:
             yield
         finally:
             self._sizes = None
+            if self._heads is not None:
+                self._heads.forget()

@@ -1,7 +1,7 @@
 """Layers of the model: small plain modules that take tensors and an explicit grid ``(H, W)``."""
 
 from .attention import Attention
-from .batch_padding import BatchPadding, inside, separate_padding, token_grids
+from .batch_padding import BatchPadding, extend_edges, inside, separate_padding, token_grids
 from .block import MLP, Block, DropPath
 from .global_position import (
     GlobalPosition,
@@ -39,6 +39,7 @@ __all__ = [
     'TemporalAttention',
     'TemporalPositionEmbedding',
     'WindowAttention',
+    'extend_edges',
     'inside',
     'separate_padding',
     'merge_frames',

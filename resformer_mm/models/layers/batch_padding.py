@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Grid = tuple[int, int]
@@ -44,6 +45,24 @@ def inside(sizes: Sequence[Grid], extent: Grid, device: torch.device) -> Tensor:
     rows = torch.arange(extent[0], device=device) < heights[:, None]
     columns = torch.arange(extent[1], device=device) < widths[:, None]
     return rows[:, :, None] & columns[:, None, :]
+
+
+def extend_edges(x: Tensor, sizes: Sequence[Grid]) -> Tensor:
+    """Return a map ``(B, C, H, W)`` in which the first position beyond an edge has the value at the edge.
+
+    An interpolation at the edge of an image is then that of the image alone, where it stops at the edge.
+
+    Args:
+        x: the map, zero beyond the images.
+        sizes: height and width of each of the B images, in positions of the map.
+    """
+    if all(tuple(size) == (x.shape[2], x.shape[3]) for size in sizes):
+        return x
+    heights, widths = torch.tensor(sizes).to(x.device, non_blocking=True).unbind(1)
+    below = torch.arange(x.shape[2], device=x.device) == heights[:, None]
+    x = x + F.pad(x, (0, 0, 1, 0))[:, :, :-1] * below[:, None, :, None]
+    right = torch.arange(x.shape[3], device=x.device) == widths[:, None]
+    return x + F.pad(x, (1, 0))[..., :-1] * right[:, None, None, :]
 
 
 def separate_padding(

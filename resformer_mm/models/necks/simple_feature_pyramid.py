@@ -52,12 +52,13 @@ class PyramidLevel(BaseModule):
         if self.log_scale < 0:  # the largest of the real values, also where they are all negative
             x = x.masked_fill(_outside(grids, x), -math.inf)
         x = self.resample(x)
-        outside = _outside([self._scaled(grid) for grid in grids], x)
+        outside = _outside([self.scaled(grid) for grid in grids], x)
         x = self.lateral_norm(self.lateral_conv(x.masked_fill(outside, 0)))
         # Zeros for the 3x3 convolution, as beyond the border of an image alone.
         return self.norm(self.conv(x.masked_fill(outside, 0))).masked_fill(outside, 0)
 
-    def _scaled(self, grid: Grid) -> Grid:
+    def scaled(self, grid: Grid) -> Grid:
+        """Return the positions ``(H', W')`` of the level for those of the map."""
         if self.log_scale >= 0:
             return grid[0] << self.log_scale, grid[1] << self.log_scale
         factor = 1 << -self.log_scale
@@ -91,14 +92,14 @@ class SimpleFeaturePyramid(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        bad = [scale for scale in scale_factors if scale <= 0 or math.frexp(scale)[0] != 0.5]
-        if bad:
-            raise ValueError(f'neck.scale_factors must be powers of two, got {bad[0]}')
+        if not isinstance(scale_factors, Sequence) or not all(map(_is_power_of_two, scale_factors)):
+            raise ValueError(f'neck.scale_factors must be a list of powers of two, got {scale_factors!r}')
         if not 1 <= len(scale_factors) <= num_outs:
             raise ValueError(
                 f'neck.num_outs is {num_outs}, but scale_factors name {len(scale_factors)} levels: '
                 'give at least one, and at most as many as num_outs'
             )
+        self.in_channels = in_channels
         self.num_outs = num_outs
         self.levels = nn.ModuleList(
             PyramidLevel(in_channels, out_channels, math.frexp(scale)[1] - 1) for scale in scale_factors
@@ -111,14 +112,37 @@ class SimpleFeaturePyramid(BaseModule):
             inputs: maps of the backbone; the last one ``(B, C, H, W)`` is used.
             grids: where images were padded to one size, the height and width of each in positions of the
                 map. Levels are then those of each image alone, and zero in the padding.
+
+        Raises:
+            ValueError: the last of the inputs is no map of ``in_channels`` channels.
         """
         x = inputs[-1]
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'neck.in_channels is {self.in_channels}, but the backbone gives {tuple(x.shape)}: set it to '
+                "the width of the backbone, whose out_type must be 'featmap'"
+            )
         if grids is not None and all(tuple(grid) == (x.shape[2], x.shape[3]) for grid in grids):
             grids = None
         outputs = [level(x, grids) for level in self.levels]
         while len(outputs) < self.num_outs:
             outputs.append(F.max_pool2d(outputs[-1], 1, stride=2))
         return tuple(outputs)
+
+    def level_grids(self, grids: Sequence[Grid]) -> list[list[Grid]]:
+        """Return, per level, the height and width of each image in positions of the level.
+
+        Args:
+            grids: height and width of each image in positions of the map of the backbone.
+        """
+        found = [[level.scaled(grid) for grid in grids] for level in self.levels]
+        while len(found) < self.num_outs:
+            found.append([((height + 1) // 2, (width + 1) // 2) for height, width in found[-1]])
+        return found
+
+
+def _is_power_of_two(scale: float) -> bool:
+    return isinstance(scale, (int, float)) and scale > 0 and math.frexp(scale)[0] == 0.5
 
 
 def _outside(grids: Sequence[Grid], x: Tensor) -> Tensor:

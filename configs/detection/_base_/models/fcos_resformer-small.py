@@ -12,6 +12,8 @@ model = dict(
         feat_channels=256,
         stacked_convs=4,
         strides=[8, 16, 32, 64, 128],
+        # A group norm, FCOS's own, would average over the padding of a batch.
+        norm_cfg=dict(type='resformer_mm.LayerNorm2d', eps=1e-6),
         norm_on_bbox=True,
         centerness_on_reg=True,
         center_sampling=True,
