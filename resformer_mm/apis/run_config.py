@@ -131,6 +131,11 @@ def _enable_drawing(cfg: Config, args: Namespace) -> None:
     hook.interval = args.interval
     if scope == 'mmseg' and args.show_dir:
         cfg.visualizer.save_dir = args.show_dir
+    if args.launcher != 'none':
+        cfg.custom_hooks = [
+            *(cfg.get('custom_hooks') or []),
+            dict(type='resformer_mm.DrawInEveryProcessHook'),
+        ]
 
 
 def _enable_tta(cfg: Config) -> None:

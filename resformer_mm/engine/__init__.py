@@ -1,6 +1,6 @@
 """Training and evaluation machinery on MMEngine alone."""
 
-from .hooks import CheckNumClassesHook, SkippedImagesHook
+from .hooks import CheckNumClassesHook, DrawInEveryProcessHook, SkippedImagesHook
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
 from .optim_wrapper import AutocastOptimWrapper
 from .turn_by_turn import TurnByTurnDistributedDataParallel, train_by_turns
@@ -8,6 +8,7 @@ from .turn_by_turn import TurnByTurnDistributedDataParallel, train_by_turns
 __all__ = [
     'AutocastOptimWrapper',
     'CheckNumClassesHook',
+    'DrawInEveryProcessHook',
     'MultiResolutionTestLoop',
     'MultiResolutionValLoop',
     'SkippedImagesHook',

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -70,3 +72,31 @@ class CheckNumClassesHook(Hook):
                     f'model.{name}.num_classes is {number}, but the data set of {field} has {len(classes)} '
                     'classes: set num_classes of every head to those of the data'
                 )
+
+
+@HOOKS.register_module()
+class DrawInEveryProcessHook(Hook):
+    """Let every process of a test draw its share of the samples.
+
+    Visualizers of MMEngine draw in the first process alone, so that the others' pictures are missing. What is
+    logged, such as metrics and the config, still comes from the first.
+    """
+
+    logged = ('add_config', 'add_graph', 'add_scalar', 'add_scalars')
+
+    def before_test(self, runner: Runner) -> None:
+        """Take the restriction off everything that the visualizer draws with."""
+        visualizer, kind = runner.visualizer, type(runner.visualizer)
+        members = {}
+        for name in set(dir(kind)).difference(self.logged):
+            member = inspect.getattr_static(kind, name)
+            if isinstance(member, property) and _is_restricted(member.fget):
+                members[name] = property(member.fget.__wrapped__, member.fset and member.fset.__wrapped__)
+            elif _is_restricted(member):
+                members[name] = member.__wrapped__
+        visualizer.__class__ = type(kind)(kind.__name__, (kind,), members)
+        visualizer.dataset_meta = getattr(runner.test_dataloader.dataset, 'metainfo', None)
+
+
+def _is_restricted(function: object) -> bool:
+    return getattr(function, '__code__', None) is master_only(id).__code__

@@ -135,7 +135,9 @@ def test_two_processes_do_as_one(data: Path, tmp_path: Path) -> None:
     assert_weights_equal(checkpoint, tmp_path / 'one' / 'epoch_2.pth', atol=1e-5)
     out = ('--work-dir', 'w', '--out')
     succeed(run_tool('test.py', path, checkpoint, *out, 'one.pkl', data=data, cwd=tmp_path))
+    out = ('--show-dir', 'pictures', *out)
     succeed(run_dist('dist_test.sh', path, checkpoint, 2, *out, 'two.pkl', data=data, cwd=tmp_path))
+    assert len(list((tmp_path / 'pictures').glob('*.jpg'))) == 3  # of both processes
     one, two = (pickle.loads((tmp_path / f'{name}.pkl').read_bytes()) for name in ('one', 'two'))
     assert [sample['img_id'] for sample in one] == [sample['img_id'] for sample in two]
     for first, second in zip(one, two):
