@@ -12,6 +12,10 @@ BAD_LABEL = 'label that is no number'
 OUT_OF_RANGE = 'label out of range'
 
 
+class ClipListError(ValueError):
+    """A file that is no list of clips; the message names it and what to do."""
+
+
 @dataclass(frozen=True)
 class ListedClip:
     """One line of a list.
@@ -54,9 +58,17 @@ def read_clip_list(
         num_classes: number of classes; None lets every label pass that is not negative.
         delimiter: what stands between path and label; None stands for white space.
         backend_args: file backend of MMEngine.
+
+    Raises:
+        ClipListError: the file is no text.
     """
+    try:
+        # Some editors put a mark before the first line, which belongs to no path.
+        lines = fileio.list_from_file(path, encoding='utf-8-sig', backend_args=backend_args)
+    except UnicodeDecodeError as error:
+        raise ClipListError(f'{path} is no text in UTF-8 ({error}): save it as such') from error
     clips, bad = [], []
-    for number, text in enumerate(fileio.list_from_file(path, backend_args=backend_args), 1):
+    for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         parts = [part.strip() for part in text.strip().rsplit(delimiter, 1)]

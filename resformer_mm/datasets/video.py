@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os.path import basename, dirname, join
 
 import mmaction.datasets
@@ -27,14 +28,15 @@ class VideoList(KeepsResolution, mmaction.datasets.VideoDataset):
         ann_file: the list.
         num_classes: number of classes; by default that of ``metainfo.classes``, if they are given. None of
             both lets every label pass that is not negative.
+        metainfo: ``classes`` are their names, or a file with one a line.
         delimiter: what stands between path and label; None stands for white space.
         backend_args: file backend of MMEngine, for lists and files on storage other than local.
         **kwargs: arguments of :class:`mmaction.datasets.VideoDataset`.
 
     Raises:
         FileNotFoundError: the list, or a file that it names, does not exist.
-        ValueError: a line has no label or one outside the classes, the list is empty, or the numbers of
-            classes disagree.
+        ValueError: a line has no label or one outside the classes, the list is empty or no text, the numbers
+            of classes disagree, or an argument makes no sense.
     """
 
     def __init__(
@@ -49,16 +51,18 @@ class VideoList(KeepsResolution, mmaction.datasets.VideoDataset):
     ) -> None:
         if kwargs.get('multi_class'):
             raise ValueError('VideoList has one label for every clip: for several use mmaction.VideoDataset')
-        classes = (metainfo or {}).get('classes')
-        if None not in (classes, num_classes) and len(classes) != num_classes:
+        prefix = kwargs.get('data_prefix', dict(video=''))
+        if 'video' not in prefix:
             raise ValueError(
-                f'VideoList: num_classes is {num_classes}, but metainfo.classes names {len(classes)} classes'
+                f"VideoList: data_prefix={prefix!r} has no 'video', the folder that the paths are relative "
+                "to: write data_prefix=dict(video='FOLDER')"
             )
+        num_classes = _number_of_classes(self._load_metainfo(metainfo).get('classes'), num_classes)
         self.backend_args = backend_args
         super().__init__(
             ann_file,
             *args,
-            num_classes=len(classes) if classes is not None else num_classes,
+            num_classes=num_classes,
             metainfo=metainfo,
             delimiter=delimiter,
             **kwargs,
@@ -89,6 +93,23 @@ class VideoList(KeepsResolution, mmaction.datasets.VideoDataset):
                 f'data_prefix.video; {CHECK}'
             )
         return data_list
+
+
+def _number_of_classes(classes: Sequence[str] | str | None, stated: int | None) -> int | None:
+    """Return how many classes there are by their names and the number that the user stated."""
+    if isinstance(classes, str):
+        raise ValueError(
+            f'VideoList: metainfo.classes={classes!r} is neither the names of the classes nor a file of them'
+        )
+    if stated is not None and (not isinstance(stated, int) or stated < 1):
+        raise ValueError(f'VideoList: num_classes={stated!r} must be an integer of at least 1')
+    if classes is None:
+        return stated
+    if stated not in (None, len(classes)):
+        raise ValueError(
+            f'VideoList: num_classes is {stated}, but metainfo.classes names {len(classes)} classes'
+        )
+    return len(classes)
 
 
 def missing_files(paths: list[str], backend_args: dict | None = None) -> list[str]:

@@ -22,6 +22,8 @@ NOT_VIDEO = 'not a video, or without its end'
 NO_VIDEO_STREAM = 'no video stream'
 TRUNCATED = 'truncated'
 DAMAGED = 'damaged frames'
+TOO_NARROW = 'frames too narrow for decord'
+NOT_FETCHED = 'not fetched from storage'
 TOO_SLOW = 'not read in time'
 
 # What decord says -> what it means.
@@ -30,6 +32,8 @@ _MEANINGS = {
     'av_read_frame failed': TRUNCATED,
     'avfilter_graph_create_filter': TRUNCATED,  # not one frame tells the size of the picture
     'Error reading': NOT_VIDEO,
+    'Failed to measure duration': NOT_VIDEO,  # a picture, for example
+    'from_size == to_size': TOO_NARROW,  # its rows are padded, which decord 0.6.0 does not expect
 }
 
 
@@ -150,8 +154,10 @@ class ClipReader:
             raise
         except TimeoutError as error:
             raise VideoFileError(self.path, TOO_SLOW, str(error)) from error
-        except Exception as error:  # decord's own, of storage, of numbers of frames
+        except Exception as error:  # decord's own, of numbers of frames, or whatever storage raises
             text = str(error)
+            if not isinstance(error, (decord.DECORDError, RuntimeError, IndexError)):
+                raise VideoFileError(self.path, NOT_FETCHED, f'{type(error).__name__}: {text}') from error
             kind = next((kind for words, kind in _MEANINGS.items() if words in text), DAMAGED)
             detail = '' if kind != DAMAGED else text.strip().split('\n')[0]
             raise VideoFileError(self.path, kind, detail) from error

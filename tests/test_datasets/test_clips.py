@@ -6,10 +6,11 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -49,9 +50,14 @@ def opened(path: Path | str, **kwargs) -> dict:
     return ClipInit(**kwargs)(dict(filename=str(path), start_index=0, modality='RGB', label=1))
 
 
-def copies_of(path: Path, index: int | None = None, **kwargs) -> list[np.ndarray]:
-    clips = MultiResolutionClips(transforms=[RESIZE, SHAPE], **kwargs)
+def copies_of(path: Path, index: int | None = None, crops: Sequence[dict] = (), **kwargs) -> list[np.ndarray]:
+    clips = MultiResolutionClips(transforms=[*crops, RESIZE, SHAPE], **kwargs)
     return clips({**opened(path), 'sample_idx': index})['imgs']
+
+
+def write_picture(path: Path) -> Path:
+    path.write_bytes(cv2.imencode('.jpg', np.zeros((48, 64, 3), np.uint8))[1].tobytes())
+    return path
 
 
 def frames_of(clip: np.ndarray) -> list[int]:
@@ -83,6 +89,8 @@ def test_sampled_frames_are_those_of_mmaction(tmp_path: Path) -> None:
         (lambda path: path, 'missing file'),
         (lambda path: path.touch() or path, 'zero bytes'),
         (lambda path: path.write_text('no video' * 99) and path, 'not a video'),
+        (write_picture, 'not a video'),
+        (lambda path: write_clip(path, size=(16, 48)), 'too narrow'),
         (write_sound, 'no video stream'),
         (write_truncated, 'truncated'),
         (lambda path: write_truncated(path, index_first=False), 'without its end'),
@@ -162,6 +170,12 @@ def test_space_time_copies_share_one_window(tmp_path: Path) -> None:
     assert len(starts) > 4
 
 
+def test_copies_may_differ_in_the_interval_alone(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / 'clip.mp4', 9)
+    wide, narrow = copies_of(path, resolutions=[32, 32], num_frames=3, frame_interval=[3, 1])
+    assert (frames_of(wide), frames_of(narrow)) == ([0, 3, 6], [3, 4, 5])
+
+
 def test_the_window_is_drawn_as_by_mmaction(tmp_path: Path) -> None:
     path = write_clip(tmp_path / 'clip.mp4', 30)
     sampler = TRANSFORMS.build(dict(type='SampleFrames', clip_len=4, frame_interval=4))
@@ -229,9 +243,12 @@ def test_packed_and_collated(tmp_path: Path) -> None:
         (dict(resolutions=32), 'must be a list'),
         (dict(resolutions=[32, 16], num_frames=[8]), 'num_frames has 1 entries, resolutions has 2'),
         (dict(resolutions=[32], frame_interval=0), 'frame_interval contains 0'),
-        (dict(resolutions=[32, 32]), 'two copies have as many frames and the same resolution .8x32'),
+        (dict(resolutions=[32, 32]), 'two copies have 8 frames at intervals of 32 and resolution 32'),
+        (dict(resolutions=[32], num_frames=8.0), 'num_frames contains 8.0'),
+        (dict(resolutions=[32], num_frames='8'), "num_frames contains '8'"),
         (dict(resolutions=[32], out_of_bound_opt='stop'), "'loop' or 'repeat_last'"),
-        (dict(resolutions=[32], transforms=[SHAPE]), 'never use'),
+        (dict(resolutions=[32], transforms=[SHAPE]), 'never use.*Resize'),
+        (dict(resolutions=[32], transforms=SHAPE), 'never use'),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict, message: str) -> None:
@@ -247,8 +264,21 @@ def test_who_opens_the_file(tmp_path: Path) -> None:
             step({**results, 'frame_inds': np.arange(2)})
     with pytest.raises(ValueError, match="on_error='stop'"):
         ClipInit(on_error='stop')
-    with pytest.raises(ValueError, match='timeout'):
-        ClipInit(timeout=0)
+    for setting in (dict(timeout=0), dict(timeout='60'), dict(num_threads=-1), dict(num_threads='2')):
+        with pytest.raises(ValueError, match=f'ClipInit: {next(iter(setting))}='):
+            ClipInit(**setting)
+    with pytest.raises(ValueError, match="backend_args=.'backend': 'nowhere'. names no file backend"):
+        ClipInit(backend_args=dict(backend='nowhere'))
+
+
+def test_pipelines_that_make_no_clip(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / 'clip.mp4')
+    frames = MultiResolutionClips([32, 16], [RESIZE], num_frames=2, frame_interval=2)(opened(path))
+    with pytest.raises(ValueError, match=r"got frames: put dict\(type='FormatShape', input_format='NCTHW'"):
+        PackClips()(frames)
+    crop = dict(type='RandomCrop', size=50)
+    with pytest.raises(RuntimeError, match=r'resolution 32 on .*clip\.mp4 of 48 x 64 pixels.*AssertionError'):
+        copies_of(path, resolutions=[32], crops=[crop])
 
 
 @register_backend('elsewhere')
@@ -256,10 +286,12 @@ class Elsewhere(LocalBackend):
     """Files whose names begin with another word than those on disk, copied before they are read."""
 
     def isfile(self, filepath: str) -> bool:
-        return super().isfile(filepath.removeprefix('elsewhere:'))
+        return filepath == 'elsewhere:cut' or super().isfile(filepath.removeprefix('elsewhere:'))
 
     @contextmanager
     def get_local_path(self, filepath: str) -> Iterator[str]:
+        if filepath == 'elsewhere:cut':
+            raise ConnectionError('the line is cut')
         with tempfile.TemporaryDirectory() as folder:
             yield shutil.copy(filepath.removeprefix('elsewhere:'), folder)
 
@@ -270,3 +302,5 @@ def test_storage_that_is_not_local(tmp_path: Path) -> None:
     assert numbers_of(results['video_reader'].frames([7, 1])) == [7, 1]
     with pytest.raises(ClipReadError, match='missing file'):
         opened(f'elsewhere:{tmp_path}/none.mp4', backend_args=dict(backend='elsewhere'))
+    with pytest.raises(ClipReadError, match='not fetched from storage: ConnectionError: the line is cut'):
+        opened('elsewhere:cut', backend_args=dict(backend='elsewhere'))

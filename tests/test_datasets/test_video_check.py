@@ -92,6 +92,9 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
     [labels] = [finding for finding in report.findings if finding.kind == 'listed with two labels']
     assert labels.is_fault and labels.detail.endswith('lines 7, 8: [0, 1]')
     assert found(check(tmp_path, [])) == {('no clips', 'list.txt'): 1}
+    (tmp_path / 'list.txt').write_bytes(b'\xff\xfe\x00a')
+    picture = check_clip_lists([ClipList(str(tmp_path / 'list.txt'), str(tmp_path))])
+    assert found(picture) == {('list that is no text', 'list.txt'): 1} and not picture.is_sound
     nowhere = check_clip_lists([ClipList(str(tmp_path / 'nowhere.txt'), str(tmp_path))])
     assert found(nowhere) == {('missing list', 'nowhere.txt'): 1}
 

@@ -54,6 +54,10 @@ def test_paths_with_spaces_tabs_and_empty_lines(root: Path) -> None:
     assert build(root, 'two words/b  c.mp4,1', delimiter=',')[0]['label'] == 1
     dataset = build(root, 'a.mp4 1', metainfo=dict(classes=['walk', 'run']))
     assert dataset.num_classes == 2 and dataset.metainfo['classes'] == ['walk', 'run']
+    (root / 'classes.txt').write_text('walk\nrun\nrest\n')
+    assert build(root, 'a.mp4 1', metainfo=dict(classes=str(root / 'classes.txt'))).num_classes == 3
+    # The mark that some editors put before the text.
+    assert build(root, '\ufeffa.mp4 1\r\n')[0]['filename'] == str(root / 'videos' / 'a.mp4')
 
 
 @pytest.mark.parametrize(
@@ -90,6 +94,19 @@ def test_classes_that_disagree(root: Path) -> None:
         build(root, 'a.mp4 1', num_classes=3, metainfo=dict(classes=['walk', 'run']))
     with pytest.raises(ValueError, match='one label for every clip.*mmaction.VideoDataset'):
         build(root, 'a.mp4 1', num_classes=3, multi_class=True)
+    with pytest.raises(ValueError, match="classes='walk' is neither the names of the classes nor a file"):
+        build(root, 'a.mp4 1', metainfo=dict(classes='walk'))
+    for number in ('2', 0, 2.0):
+        with pytest.raises(ValueError, match=f'num_classes={number!r} must be an integer'):
+            build(root, 'a.mp4 1', num_classes=number)
+
+
+def test_a_list_that_is_none(root: Path) -> None:
+    (root / 'picture.txt').write_bytes(b'\xff\xd8\xff\xe0')
+    with pytest.raises(ValueError, match=r'picture\.txt is no text in UTF-8'):
+        build(root, '', ann_file='picture.txt')
+    with pytest.raises(ValueError, match="data_prefix=.'clips': ''. has no 'video', the folder"):
+        build(root, 'a.mp4 1', data_prefix=dict(clips=''))
 
 
 def test_a_skipped_clip_has_a_stand_in_of_the_same_resolution_and_is_counted(root: Path) -> None:

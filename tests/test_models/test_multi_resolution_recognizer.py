@@ -45,8 +45,8 @@ def build(kind: str = KINDS[0], backbone: dict | None = None, **model) -> nn.Mod
         ),
         backbone=backbone or dict(type='resformer_mm.VideoResFormer', arch=arch, patch_size=8, num_frames=4),
         cls_head=dict(type='TimeSformerHead', num_classes=CLASSES, in_channels=24, average_clips='prob'),
-        **model,
     )
+    config.update(model)
     built = MODELS.build(config).train()
     for name, parameter in built.named_parameters():
         if 'local_position' in name or 'temporal_' in name:  # zero at the start, which would hide mistakes
@@ -220,7 +220,17 @@ def test_bad_settings_and_batches() -> None:
                 blending=ConfigDict(type='MixupBlending', num_classes=3),
             )
         )
+    with pytest.raises(ValueError, match="format_shape='NCHW', but clips are 'NCTHW'"):
+        MODELS.build(dict(type='resformer_mm.MultiResolutionActionDataPreprocessor', format_shape='NCHW'))
+    with pytest.raises(ValueError, match='cls_head.num_classes is 5, .* preprocessor 4: set both'):
+        build(cls_head=dict(type='TimeSformerHead', num_classes=5, in_channels=24))
     model, data = build(), batch()
+    with pytest.raises(ValueError, match=r'\(B, num_clips, C, T, H, W\), got \(3, 8, 16, 16\).*FormatShape'):
+        losses_of(model, dict(data, inputs=[torch.zeros(3, 8, 16, 16)] * 3))
+    model.cls_head.average_clips = None
+    with pytest.raises(ValueError, match=r"of a video are \(1, 4\).*average_clips to 'prob'"):
+        model.eval().test_step(dict(data, inputs=list(data['inputs'][0])))
+    model.train()
     data['data_samples'][1].set_gt_label(CLASSES)
     with pytest.raises(ValueError, match=r'label \[4\] of 1.mp4 lies outside the 4 classes.*cls_head'):
         losses_of(model, data)

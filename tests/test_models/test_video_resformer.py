@@ -147,7 +147,7 @@ def test_temporal_embedding_of_other_numbers_of_frames() -> None:
     module = TemporalPositionEmbedding(2, 4)
     assert not module.table.any()
     assert 1.5 < TemporalPositionEmbedding(64, 8, init_std=2.0).table.std() < 2.5
-    with pytest.raises(ValueError, match='init_std must not be negative'):
+    with pytest.raises(ValueError, match='at the start must be 0 or more, got -1.0'):
         TemporalPositionEmbedding(2, 4, init_std=-1.0)
     with torch.no_grad():
         module.table.copy_(torch.tensor([[[0.0, 1.0], [2.0, 1.0], [4.0, 1.0], [6.0, 1.0]]]))
@@ -276,11 +276,15 @@ def test_a_bias_of_the_scores_is_that_of_each_frame() -> None:
 def test_bad_arguments_and_inputs() -> None:
     with pytest.raises(ValueError, match=r"attention_type='both' is unknown: choose from \['divided"):
         build('both')
-    with pytest.raises(ValueError, match='num_frames must be at least 1, got 0'):
-        build(num_frames=0)
+    for number in (0, '8', 2.5, None):
+        with pytest.raises(ValueError, match=f'num_frames must be an integer of at least 1, got {number!r}'):
+            build(num_frames=number)
     with pytest.raises(ValueError, match='leave window_size'):
         build(window_size=4, window_block_indices=(0,))
     with pytest.raises(ValueError, match=r'takes clips \(B, C, T, H, W\), got \(2, 3, 16, 16\).*NCTHW'):
         build()(torch.zeros(2, 3, 16, 16))
+    for shape in ((2, 4, 3, 16, 16), (2, 1, 4, 16, 16), (2, 3, 0, 16, 16)):
+        with pytest.raises(ValueError, match=r'takes clips \(B, 3, T, H, W\).*order of the dimensions'):
+            build()(torch.zeros(shape))
     with pytest.raises(ValueError, match='smaller than one patch'):
         build()(torch.zeros(1, 3, 2, 7, 16))

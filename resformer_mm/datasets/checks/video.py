@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import mmcv
 import numpy as np
 
-from resformer_mm.datasets.clip_lists import ListedClip, read_clip_list
+from resformer_mm.datasets.clip_lists import ClipListError, ListedClip, read_clip_list
 from resformer_mm.datasets.video_files import DEFAULT_TIMEOUT, TRUNCATED, ClipReader, VideoFileError
 
 from .report import CheckReport, Finding, check_each
@@ -20,6 +20,7 @@ UNEVEN = 1.5  # frames whose lengths differ by more than this factor are told
 ENDLESS = 1e6  # seconds
 
 MISSING_LIST = 'missing list'
+NO_LIST = 'list that is no text'
 EMPTY_LIST = 'no clips'
 TWICE = 'listed twice'
 TWO_LABELS = 'listed with two labels'
@@ -80,7 +81,11 @@ def check_clip_lists(
         if not os.path.isfile(clip_list.path):
             report.findings.append(Finding(clip_list.path, MISSING_LIST))
             continue
-        clips, bad = read_clip_list(clip_list.path, clip_list.num_classes, clip_list.delimiter)
+        try:
+            clips, bad = read_clip_list(clip_list.path, clip_list.num_classes, clip_list.delimiter)
+        except ClipListError as error:
+            report.findings.append(Finding(clip_list.path, NO_LIST, str(error)))
+            continue
         report.findings += [
             Finding(clip_list.path, line.kind, f'line {line.line}: {line.detail}') for line in bad
         ]

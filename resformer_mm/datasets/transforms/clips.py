@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from mmaction.datasets.transforms import DecordDecode, DecordInit, PackActionInputs
+from mmengine import fileio
 from torch import Tensor
 
 from resformer_mm.datasets.video_files import DEFAULT_TIMEOUT, ClipReader, VideoFileError
@@ -54,12 +55,13 @@ class ClipInit(DecordInit):
             :attr:`num_skipped` and lets the data set take another clip.
         timeout: seconds that opening, and decoding, may take each; a file that takes longer counts as one
             that cannot be read.
-        num_threads: number of threads of the decoder.
+        num_threads: number of threads of the decoder; with 0 it chooses.
         backend_args: file backend of MMEngine, for storage other than local files.
 
     Raises:
         ClipReadError: a file is missing, empty, truncated or no video, or the time is up.
-        ValueError: ``on_error`` is unknown, or the timeout not positive.
+        ValueError: ``on_error`` or the backend is unknown, the timeout not positive, or the number of threads
+            negative.
     """
 
     def __init__(
@@ -70,8 +72,17 @@ class ClipInit(DecordInit):
         backend_args: dict | None = None,
     ) -> None:
         super().__init__(num_threads=num_threads)
-        if timeout <= 0:
+        if not isinstance(timeout, (int, float)) or timeout <= 0:
             raise ValueError(f'ClipInit: timeout={timeout!r} must be a positive number of seconds')
+        if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 0:
+            raise ValueError(f'ClipInit: num_threads={num_threads!r} must be an integer of 0 (all) or more')
+        if backend_args is not None:
+            try:
+                fileio.get_file_backend(backend_args=backend_args)
+            except (KeyError, ValueError) as error:
+                raise ValueError(
+                    f'ClipInit: backend_args={backend_args} names no file backend of MMEngine'
+                ) from error
         self.unreadable = UnreadableFiles('ClipInit', on_error)
         self.timeout = timeout
         self.backend_args = backend_args
@@ -144,6 +155,9 @@ class PackClips(PackActionInputs):
     Args:
         meta_keys: what of the results the data sample carries as meta information.
         **kwargs: arguments of :class:`mmaction.datasets.transforms.PackActionInputs`.
+
+    Raises:
+        ValueError: the frames are not yet put together to clips.
     """
 
     def __init__(self, meta_keys=('filename', 'img_shape', 'total_frames'), **kwargs) -> None:
@@ -154,6 +168,11 @@ class PackClips(PackActionInputs):
         copies = results.get('imgs')
         if not isinstance(copies, list):
             return super().transform(results)
+        if any(np.ndim(clip) != 5 for clip in copies):
+            raise ValueError(
+                "PackClips takes clips, but got frames: put dict(type='FormatShape', input_format='NCTHW') "
+                'before it, at the end of MultiResolutionClips.transforms where there are several copies'
+            )
         packed = [super(PackClips, self).transform({**results, 'imgs': clip}) for clip in copies]
         inputs: list[Tensor] = [one['inputs'] for one in packed]
         return {**packed[0], 'inputs': inputs}

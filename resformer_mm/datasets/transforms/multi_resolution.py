@@ -31,7 +31,9 @@ class MultiResolution(BaseTransform):
 
     def __init__(self, resolutions: Sequence[int], transforms: Sequence[dict]) -> None:
         self.resolutions = check_resolutions(resolutions, 'MultiResolution.resolutions')
-        check_uses_resolution(transforms, 'MultiResolution')
+        check_uses_resolution(
+            transforms, 'MultiResolution', f"dict(type='RandomResizedCrop', scale='{PLACEHOLDER}')"
+        )
         self.pipelines = {
             resolution: Compose(fill_resolution(list(transforms), resolution))
             for resolution in self.resolutions
@@ -61,14 +63,18 @@ class MultiResolution(BaseTransform):
         return f'{type(self).__name__}(resolutions={self.resolutions}, transforms={largest})'
 
 
-def check_uses_resolution(transforms: Sequence[dict], owner: str) -> None:
+def check_uses_resolution(transforms: Sequence[dict], owner: str, example: str) -> None:
     """Check that the transforms of the copies, configs of the transform ``owner``, use the resolution.
+
+    Args:
+        transforms: what is checked.
+        owner: name of the transform that has them, for the message.
+        example: a transform that uses it, for the message.
 
     Raises:
         ValueError: they do not.
     """
     if PLACEHOLDER not in str(transforms):
         raise ValueError(
-            f"{owner}.transforms never use '{PLACEHOLDER}': all copies would be alike; write e.g. "
-            f"dict(type='RandomResizedCrop', scale='{PLACEHOLDER}')"
+            f"{owner}.transforms never use '{PLACEHOLDER}': all copies would be alike; write e.g. {example}"
         )

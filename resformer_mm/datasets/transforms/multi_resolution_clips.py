@@ -12,7 +12,7 @@ from mmcv.transforms import BaseTransform, Compose
 from resformer_mm.datasets.samplers import ResolutionIndex
 from resformer_mm.datasets.video_files import VideoFileError
 from resformer_mm.registry import TRANSFORMS
-from resformer_mm.resolutions import check_resolutions, fill_resolution
+from resformer_mm.resolutions import PLACEHOLDER, check_resolutions, fill_resolution
 
 from .clips import give_up, opened_reader
 from .multi_resolution import check_uses_resolution
@@ -69,7 +69,7 @@ class MultiResolutionClips(BaseTransform):
 
     Args:
         resolutions: resolutions of the copies in pixels, high to low; one may stand twice if the numbers of
-            frames differ.
+            frames or the intervals differ.
         transforms: configs of the transforms of every copy; the value ``'{resolution}'`` anywhere in them
             is the resolution of the copy, e.g. ``scale=('{resolution}', '{resolution}')`` of a ``Resize``.
         num_frames: number of frames, one for all copies or one for each.
@@ -78,6 +78,7 @@ class MultiResolutionClips(BaseTransform):
 
     Raises:
         ClipReadError: a frame cannot be decoded, and ``ClipInit.on_error`` is 'raise'.
+        RuntimeError: a transform fails; the message names the file and the size of its frames.
         TypeError: the file was not opened by :class:`ClipInit`.
         ValueError: resolutions, numbers or intervals are not positive, out of order, of different number or
             name two equal copies; the transforms never use the resolution; ``out_of_bound_opt`` is unknown.
@@ -91,7 +92,12 @@ class MultiResolutionClips(BaseTransform):
         frame_interval: int | Sequence[int] = 32,
         out_of_bound_opt: str = 'loop',
     ) -> None:
-        check_uses_resolution(transforms, type(self).__name__)
+        transforms = [transforms] if isinstance(transforms, dict) else list(transforms or ())
+        check_uses_resolution(
+            transforms,
+            type(self).__name__,
+            f"dict(type='Resize', scale=('{PLACEHOLDER}', '{PLACEHOLDER}'), keep_ratio=False)",
+        )
         if out_of_bound_opt not in ('loop', 'repeat_last'):
             raise ValueError(
                 f"MultiResolutionClips.out_of_bound_opt={out_of_bound_opt!r}, choose 'loop' or 'repeat_last'"
@@ -100,12 +106,12 @@ class MultiResolutionClips(BaseTransform):
         check_resolutions(list(dict.fromkeys(resolutions)) if is_list else resolutions, FIELD)
         lengths = _per_copy(num_frames, resolutions, 'num_frames')
         intervals = _per_copy(frame_interval, resolutions, 'frame_interval')
-        _check_copies(resolutions, lengths)
+        _check_copies(resolutions, lengths, intervals)
         self.copies = [
             ClipCopy(
                 resolution,
                 FramesFrom(length, interval, out_of_bound_opt=out_of_bound_opt),
-                Compose(fill_resolution(list(transforms), resolution)),
+                Compose(fill_resolution(transforms, resolution)),
             )
             for resolution, length, interval in zip(resolutions, lengths, intervals)
         ]
@@ -124,17 +130,25 @@ class MultiResolutionClips(BaseTransform):
         out = []
         parts = np.split(frames, np.cumsum([len(part) for part in indices])[:-1])
         for copy, numbers, part in zip(copies, indices, parts):
-            done = copy.pipeline(
-                {
-                    **results,
-                    'imgs': list(part),
-                    'frame_inds': numbers,
-                    'clip_len': len(numbers),
-                    'num_clips': 1,
-                    'original_shape': part.shape[1:3],
-                    'img_shape': part.shape[1:3],
-                }
-            )
+            try:
+                done = copy.pipeline(
+                    {
+                        **results,
+                        'imgs': list(part),
+                        'frame_inds': numbers,
+                        'clip_len': len(numbers),
+                        'num_clips': 1,
+                        'original_shape': part.shape[1:3],
+                        'img_shape': part.shape[1:3],
+                    }
+                )
+            except Exception as error:  # most of mmaction's say nothing
+                height, width = part.shape[1:3]
+                raise RuntimeError(
+                    f'MultiResolutionClips.transforms fail for resolution {copy.resolution} on '
+                    f'{results.get("filename")} of {height} x {width} pixels (height x width): '
+                    f'{type(error).__name__} {error}'
+                ) from error
             if done is None:
                 return None
             out.append(done)
@@ -171,7 +185,7 @@ class MultiResolutionClips(BaseTransform):
 
 def _per_copy(value: int | Sequence[int], resolutions: Sequence[int], field: str) -> list[int]:
     """Return one positive number for every copy."""
-    values = [value] * len(resolutions) if isinstance(value, int) else list(value)
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * len(resolutions)
     if len(values) != len(resolutions):
         raise ValueError(
             f'MultiResolutionClips.{field} has {len(values)} entries, resolutions has {len(resolutions)}: '
@@ -183,13 +197,13 @@ def _per_copy(value: int | Sequence[int], resolutions: Sequence[int], field: str
     return values
 
 
-def _check_copies(resolutions: Sequence[int], lengths: Sequence[int]) -> None:
-    """Check that the resolutions are high to low, and that no two copies have one name in the logs."""
+def _check_copies(resolutions: Sequence[int], lengths: Sequence[int], intervals: Sequence[int]) -> None:
+    """Check that the resolutions are high to low, and that no two copies are the same."""
     if list(resolutions) != sorted(resolutions, reverse=True):
         raise ValueError(f'{FIELD} = {list(resolutions)} must be listed high to low')
-    names = [f'{length}x{resolution}' for length, resolution in zip(lengths, resolutions)]
-    if twice := {name for name in names if names.count(name) > 1}:
+    copies = list(zip(lengths, intervals, resolutions))
+    if twice := next((copy for copy in copies if copies.count(copy) > 1), None):
         raise ValueError(
-            f'{FIELD}: two copies have as many frames and the same resolution ({", ".join(sorted(twice))}): '
-            'their losses would have one name; change num_frames or the resolution of one'
+            f'{FIELD}: two copies have {twice[0]} frames at intervals of {twice[1]} and resolution '
+            f'{twice[2]}: change num_frames, frame_interval or resolution of one, or leave it out'
         )

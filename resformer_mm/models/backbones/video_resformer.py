@@ -139,11 +139,11 @@ class VideoResFormer(ResFormer):
                 f'VideoResFormer takes clips (B, C, T, H, W), got {tuple(clip.shape)}: end the pipeline with '
                 "FormatShape(input_format='NCTHW'), with format_shape='NCTHW' in the data preprocessor"
             )
-        num_channels, num_frames = clip.shape[1:3]
-        if num_channels != self.patch_embed.proj.in_channels or num_frames == 0:
+        num_frames, in_channels = clip.shape[2], self.patch_embed.proj.in_channels
+        if clip.shape[1] != in_channels or num_frames == 0:
             raise ValueError(
-                f'VideoResFormer takes clips (B, {self.patch_embed.proj.in_channels}, T, H, W) of one frame or more, got '
-                f'{tuple(clip.shape)}: correct the order of the dimensions, or in_channels'
+                f'VideoResFormer takes clips (B, {in_channels}, T, H, W) of one frame or more, got '
+                f'{tuple(clip.shape)}: correct the order of the dimensions, or backbone.in_channels'
             )
         patches, frame_grid = self.patch_embed(clip.transpose(1, 2).flatten(0, 1))
         position = self.global_position(frame_grid)

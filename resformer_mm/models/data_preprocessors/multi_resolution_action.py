@@ -29,8 +29,8 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
             mix the copies of a clip with different partners.
 
     Raises:
-        ValueError: ``blending`` is given, a label lies outside the classes, or clips of one batch disagree
-            in size.
+        ValueError: ``blending`` or another ``format_shape`` is given, a label lies outside the classes, or a
+            batch holds no clips, or clips that disagree in size.
     """
 
     def __init__(self, *args, num_classes: int | None = None, format_shape: str = 'NCTHW', **kwargs) -> None:
@@ -39,6 +39,10 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
                 'MultiResolutionActionDataPreprocessor does not mix clips: `blending` would draw other '
                 'partners for every copy of a clip; leave it out, or train on one copy with '
                 'mmaction.ActionDataPreprocessor'
+            )
+        if format_shape != 'NCTHW':
+            raise ValueError(
+                f"MultiResolutionActionDataPreprocessor: format_shape={format_shape!r}, but clips are 'NCTHW'"
             )
         super().__init__(*args, format_shape=format_shape, **kwargs)
         self.num_classes = num_classes
@@ -53,6 +57,11 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
         copies = []
         for batch in [inputs] if single else inputs:
             batch = batch if isinstance(batch, Tensor) else stack_equal(batch, 'CenterCrop')
+            if batch.ndim != 6:
+                raise ValueError(
+                    f'a batch of clips is (B, num_clips, C, T, H, W), got {tuple(batch.shape)}: end the '
+                    "pipeline with FormatShape(input_format='NCTHW') and resformer_mm.PackClips"
+                )
             out = super().forward({'inputs': list(batch), 'data_samples': data_samples}, training)
             copies.append(out['inputs'])
             data_samples = out['data_samples']

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -21,17 +23,17 @@ class TemporalPositionEmbedding(BaseModule):
         init_std: standard deviation of the normal distribution that they are drawn from.
 
     Raises:
-        ValueError: ``num_frames`` is less than 1, or ``init_std`` negative.
+        ValueError: ``num_frames`` is no integer from 1 on, or ``init_std`` no number from 0 on.
     """
 
     def __init__(
         self, embed_dims: int, num_frames: int, init_std: float = 0.0, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg)
-        if num_frames < 1:
-            raise ValueError(f'num_frames must be at least 1, got {num_frames}')
-        if init_std < 0:
-            raise ValueError(f'init_std must not be negative, got {init_std}')
+        if isinstance(num_frames, bool) or not isinstance(num_frames, int) or num_frames < 1:
+            raise ValueError(f'num_frames must be an integer of at least 1, got {num_frames!r}')
+        if not isinstance(init_std, (int, float)) or not 0 <= init_std < math.inf:
+            raise ValueError(f'the standard deviation at the start must be 0 or more, got {init_std!r}')
         self.num_frames = num_frames
         self.table = nn.Parameter(torch.zeros(1, num_frames, embed_dims))
         if init_std > 0:

@@ -28,12 +28,20 @@ class MultiResolutionRecognizer(ResolutionChain, ConsistencyTarget, Recognizer3D
         **kwargs: arguments of :class:`mmaction.models.Recognizer3D`.
 
     Raises:
-        ValueError: the consistency target needs tokens that the backbone does not give.
+        ValueError: the consistency target needs tokens that the backbone does not give, or the head and the
+            data preprocessor disagree in the number of classes.
     """
 
     def __init__(self, *args, consistency: dict | None = dict(type='SmoothL1Consistency'), **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.set_consistency(consistency)
+        checked = getattr(self.data_preprocessor, 'num_classes', None)
+        scored = self.cls_head.num_classes if self.with_cls_head else None
+        if None not in (checked, scored) and checked != scored:
+            raise ValueError(
+                f'model.cls_head.num_classes is {scored}, but that of the data preprocessor {checked}: set '
+                'both to the number of classes of the data'
+            )
 
     def resolution_loss(
         self,
@@ -71,9 +79,18 @@ class MultiResolutionRecognizer(ResolutionChain, ConsistencyTarget, Recognizer3D
         return {**losses, **agreement}, lesson
 
     def predict(self, *args, **kwargs) -> list[ActionDataSample]:
-        """Return the samples with scores in float32, which metrics turn into numpy arrays."""
+        """Return the samples with scores in float32 ``(num_classes,)``, which metrics turn into numpy arrays.
+
+        Raises:
+            ValueError: the head does not average the scores of the clips and crops of a video.
+        """
         samples = super().predict(*args, **kwargs)
         for sample in samples:
+            if sample.pred_score.ndim != 1:
+                raise ValueError(
+                    f'the scores of a video are {tuple(sample.pred_score.shape)}, a row for each of its '
+                    "clips and crops: set model.cls_head.average_clips to 'prob' or 'score'"
+                )
             sample.set_pred_score(sample.pred_score.float())
         return samples
 
