@@ -40,7 +40,7 @@ class SkippedImagesHook(Hook):
 
 @HOOKS.register_module()
 class CheckNumClassesHook(Hook):
-    """Stop a segmentor before it runs, where a head has another number of classes than the data.
+    """Stop a model before it runs, where a head has another number of classes than the data.
 
     With more classes the head would train without a complaint, with fewer a label fails deep inside a loss.
     """
@@ -63,13 +63,14 @@ class CheckNumClassesHook(Hook):
 
     def _check(self, runner: Runner, loader: DataLoader, field: str) -> None:
         classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
-        if not classes:
+        expected = len(classes) if classes else getattr(loader.dataset, 'num_classes', None)
+        if expected is None:
             return
         for name, module in runner.model.named_modules():
             number = getattr(module, 'num_classes', None)
-            if name.endswith('_head') and number is not None and number != len(classes):
+            if name.endswith('_head') and number is not None and number != expected:
                 raise ValueError(
-                    f'model.{name}.num_classes is {number}, but the data set of {field} has {len(classes)} '
+                    f'model.{name}.num_classes is {number}, but the data set of {field} has {expected} '
                     'classes: set num_classes of every head to those of the data'
                 )
 

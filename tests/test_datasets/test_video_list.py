@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from clip_files import write_clip, write_truncated
 from mmengine.registry import DATASETS, init_default_scope
+from torch import nn
 
 from resformer_mm.compat import prepare_mmaction
 from resformer_mm.datasets.samplers import ResolutionIndex
-from resformer_mm.engine.hooks import SkippedImagesHook
+from resformer_mm.engine.hooks import CheckNumClassesHook, SkippedImagesHook
 
 prepare_mmaction()
 
@@ -99,6 +101,20 @@ def test_classes_that_disagree(root: Path) -> None:
     for number in ('2', 0, 2.0):
         with pytest.raises(ValueError, match=f'num_classes={number!r} must be an integer'):
             build(root, 'a.mp4 1', num_classes=number)
+
+
+@pytest.mark.parametrize('settings', [dict(num_classes=2), dict(metainfo=dict(classes=['walk', 'run']))])
+def test_a_head_for_other_classes_stops_the_run(root: Path, settings: dict) -> None:
+    loader = SimpleNamespace(dataset=build(root, 'a.mp4 1', **settings))
+    runner = SimpleNamespace(train_dataloader=loader, val_dataloader=loader, test_dataloader=loader)
+    hook, head = CheckNumClassesHook(), nn.Module()
+    runner.model = nn.ModuleDict(dict(cls_head=head))
+    head.num_classes = 2
+    hook.before_train(runner)
+    head.num_classes = 400
+    for check in (hook.before_train, hook.before_val_epoch, hook.before_test_epoch):
+        with pytest.raises(ValueError, match=r'cls_head.num_classes is 400, but the data set of \w+ has 2'):
+            check(runner)
 
 
 def test_a_list_that_is_none(root: Path) -> None:

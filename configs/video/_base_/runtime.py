@@ -10,6 +10,7 @@ default_hooks = dict(
     sync_buffers=dict(type='SyncBuffersHook'),
     skipped_images=dict(type='resformer_mm.SkippedImagesHook'),
     visualization=dict(type='resformer_mm.ClipVisualizationHook'),
+    num_classes=dict(type='resformer_mm.CheckNumClassesHook'),
 )
 visualizer = dict(type='ActionVisualizer', vis_backends=_base_.vis_backends)
 log_processor = dict(type='LogProcessor', window_size=20, by_epoch=True)
