@@ -21,6 +21,7 @@ __all__ = [
     'FUNCTIONS',
     'HOOKS',
     'LOOPS',
+    'METRICS',
     'MODELS',
     'MODEL_WRAPPERS',
     'OPTIM_WRAPPERS',
@@ -157,6 +158,12 @@ HOOKS = AdapterRegistry(
 )
 LOOPS = AdapterRegistry(
     'loop', parent=mmengine_registry.LOOPS, locations=['resformer_mm.engine'], adapters={}
+)
+METRICS = AdapterRegistry(
+    'metric',
+    parent=mmengine_registry.METRICS,
+    locations=[],
+    adapters={'CocoMetric': ('resformer_mm.evaluation.coco_metric', 'mmdet')},
 )
 OPTIM_WRAPPERS = AdapterRegistry(
     'optimizer_wrapper',

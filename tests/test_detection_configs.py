@@ -108,7 +108,7 @@ def test_recipe(name: str) -> None:
         assert warm_up.end == 250 and not steps.by_epoch
     else:
         assert cfg.train_cfg.max_epochs == steps.end == 36 and steps.milestones == [27, 33]
-    assert cfg.default_hooks.invalid_loss == dict(type='CheckInvalidLossHook', interval=1)
+    assert cfg.default_hooks.invalid_loss == dict(type='resformer_mm.InvalidLossHook')
     assert cfg.default_hooks.num_classes.type == 'NumClassCheckHook'
     metric = cfg.test_evaluator.metric
     assert metric == ('bbox' if parts(name)[1] in ('retinanet', 'fcos') else ['bbox', 'segm'])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 
+import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -73,6 +75,35 @@ class CheckNumClassesHook(Hook):
                     f'model.{name}.num_classes is {number}, but the data set of {field} has {expected} '
                     'classes: set num_classes of every head to those of the data'
                 )
+
+
+@HOOKS.register_module()
+class InvalidLossHook(Hook):
+    """Stop a training at the step whose loss is no finite number, before another one or a checkpoint is made.
+
+    Reading the loss waits for the device.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
+    ) -> None:
+        """Look at the losses of the step.
+
+        Raises:
+            FloatingPointError: they are not finite; the message names them, the step and the images.
+        """
+        if outputs is None or torch.isfinite(outputs['loss']).all():
+            return
+        values = {name: value.mean().item() for name, value in outputs.items() if 'loss' in name}
+        samples = data_batch.get('data_samples', []) if isinstance(data_batch, Mapping) else []
+        paths = [sample.get('img_path') for sample in samples]
+        raise FloatingPointError(
+            f'the loss of iteration {runner.iter + 1} on rank {runner.rank} is no finite number: {values}, '
+            f'images {paths}. Lower optim_wrapper.optimizer.lr, lengthen the warm-up or set '
+            'optim_wrapper.clip_grad; check the data before training, and resume from the last checkpoint'
+        )
 
 
 @HOOKS.register_module()

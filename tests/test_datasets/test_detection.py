@@ -9,8 +9,8 @@ from pathlib import Path
 import mmdet.datasets
 import numpy as np
 import pytest
+import torch
 from detection_files import CATEGORIES, HEIGHT, WIDTH, annotation, content, crowd, write_coco, write_content
-from mmdet.evaluation import CocoMetric
 from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 from segmentation_files import write_image
@@ -18,7 +18,7 @@ from segmentation_files import write_image
 from resformer_mm.datasets.coco_masks import run_lengths_of
 from resformer_mm.datasets.detection import AnnotationError
 from resformer_mm.datasets.transforms.loading import ImageReadError
-from resformer_mm.registry import DATASETS
+from resformer_mm.registry import DATASETS, METRICS
 
 LOADING = [dict(type='resformer_mm.LoadImage'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
 CLASSES = tuple(CATEGORIES)
@@ -156,13 +156,37 @@ def test_names_are_given_once(root: Path) -> None:
             build(root, 'DetectionFolder', classes_file='names.json')
 
 
+def coco_metric(root: Path, dataset, kind: str = 'resformer_mm.CocoMetric'):
+    ann_file = root / 'annotations' / 'instances_train2017.json'
+    metric = METRICS.build(dict(type=kind, ann_file=str(ann_file), metric=['bbox', 'segm']))
+    metric.dataset_meta = dataset.metainfo
+    return metric
+
+
+def test_nothing_found_has_an_ap_of_zero(root: Path) -> None:
+    """As a detection that covers no object has; mmdetection's own metric says nothing."""
+    dataset = build(root, test_mode=True)
+
+    def evaluate(kind: str, boxes: list, masks: list) -> dict:
+        metric = coco_metric(root, dataset, kind)
+        for index in range(len(dataset)):
+            labels = torch.zeros(len(boxes), dtype=torch.long)
+            predictions = dict(bboxes=torch.tensor(boxes).reshape(-1, 4), masks=masks)
+            predictions.update(labels=labels, scores=labels + 1.0)
+            metric.process({}, [dict(**dataset[index]['data_samples'].metainfo, pred_instances=predictions)])
+        return metric.evaluate(size=len(dataset))
+
+    elsewhere = coco_mask.encode(np.zeros((HEIGHT, WIDTH), np.uint8, order='F'))
+    expected = evaluate('mmdet.CocoMetric', [[0.0, 0.0, 0.0, 0.0]], [elsewhere])
+    assert expected['coco/bbox_mAP'] == 0 and len(expected) == 12
+    assert evaluate('resformer_mm.CocoMetric', [], []) == expected
+    assert evaluate('mmdet.CocoMetric', [], []) == {}
+
+
 def test_ground_truth_as_detections_has_an_ap_of_one(root: Path) -> None:
     """Through mmdetection's metric and pycocotools: labels, boxes, masks and crowds fit the file."""
     dataset = build(root, test_mode=True)
-    metric = CocoMetric(
-        ann_file=str(root / 'annotations' / 'instances_train2017.json'), metric=['bbox', 'segm']
-    )
-    metric.dataset_meta = dataset.metainfo
+    metric = coco_metric(root, dataset)
     for index in range(len(dataset)):
         sample = dataset[index]['data_samples']
         found = sample.gt_instances

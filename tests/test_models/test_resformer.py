@@ -384,6 +384,14 @@ def test_compiles_to_machine_code() -> None:
         (dict(window_size=4), 'go together'),
         (dict(window_block_indices=(0,)), 'go together'),
         (dict(window_size=4, window_block_indices=(5,)), 'window_block_indices contains 5'),
+        (
+            dict(window_size=4, window_block_indices='0'),
+            'window_block_indices must be whole numbers',
+        ),
+        (
+            dict(window_size=3.5, window_block_indices=(0,), with_cls_token=False, out_type='featmap'),
+            'window_size must be a whole number of tokens, got 3.5',
+        ),
         (dict(window_size=4, window_block_indices=(0,)), 'needs with_cls_token=False'),
         (
             dict(global_position=dict(type='LearnedPositionEmbedding', grid_size=0)),

@@ -83,6 +83,8 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='CocoMetric', ann_file=f'{data_root}/annotations/instances_val2017.json', metric=['bbox', 'segm']
+    type='resformer_mm.CocoMetric',
+    ann_file=f'{data_root}/annotations/instances_val2017.json',
+    metric=['bbox', 'segm'],
 )
 test_evaluator = val_evaluator

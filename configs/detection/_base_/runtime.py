@@ -9,7 +9,7 @@ default_hooks = dict(
     visualization=dict(type='DetVisualizationHook'),
     num_classes=dict(type='NumClassCheckHook'),
     # A loss that is no number stops the run before another step is made with what it left behind.
-    invalid_loss=dict(type='CheckInvalidLossHook', interval=1),
+    invalid_loss=dict(type='resformer_mm.InvalidLossHook'),
 )
 visualizer = dict(type='DetLocalVisualizer', vis_backends=_base_.vis_backends, name='visualizer')
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)

@@ -34,10 +34,12 @@ def block_indices(name: str, indices: int | Sequence[int], num_layers: int) -> t
         num_layers: how many blocks there are.
 
     Raises:
-        ValueError: there is no such block, or they repeat or are out of order.
+        ValueError: they are no numbers, there is no such block, or they repeat or are out of order.
     """
     indices = (indices,) if isinstance(indices, int) else tuple(indices)
     for index in indices:
+        if not isinstance(index, int):
+            raise ValueError(f'{name} must be whole numbers, got {index!r}')
         if not -num_layers <= index < num_layers:
             raise ValueError(f'{name} contains {index}, but there are {num_layers} blocks')
     positive = tuple(index % num_layers for index in indices)

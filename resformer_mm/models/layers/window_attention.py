@@ -24,13 +24,15 @@ class WindowAttention(Attention):
         **kwargs: arguments of :class:`Attention`.
 
     Raises:
-        ValueError: with a class token, which belongs to no window.
+        ValueError: with a class token, which belongs to no window, or ``window_size`` is no whole number.
     """
 
     def __init__(self, *args, window_size: int, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.with_cls_token:
             raise ValueError('window_block_indices needs with_cls_token=False: it belongs to no window')
+        if not isinstance(window_size, int) or window_size < 1:
+            raise ValueError(f'window_size must be a whole number of tokens, got {window_size!r}')
         self.window_size = window_size
 
     def _attend(
