@@ -15,9 +15,11 @@ _base_ = [
 ]
 
 pretrained = 'https://download.openmmlab.com/mmaction/recognition/timesformer/vit_base_patch16_224.pth'
-data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3)
 model = dict(
     type='Recognizer3D',
+    data_preprocessor=dict(
+        type='ActionDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, format_shape='NCTHW'
+    ),
     backbone=dict(
         type='TimeSformer',
         pretrained=pretrained,

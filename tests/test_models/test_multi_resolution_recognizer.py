@@ -39,7 +39,6 @@ def build(kind: str = KINDS[0], backbone: dict | None = None, **model) -> nn.Mod
         type=kind,
         data_preprocessor=dict(
             type='resformer_mm.MultiResolutionActionDataPreprocessor',
-            num_classes=CLASSES,
             mean=[100.0] * 3,
             std=[50.0] * 3,
         ),
@@ -222,15 +221,23 @@ def test_bad_settings_and_batches() -> None:
         )
     with pytest.raises(ValueError, match="format_shape='NCHW', but clips are 'NCTHW'"):
         MODELS.build(dict(type='resformer_mm.MultiResolutionActionDataPreprocessor', format_shape='NCHW'))
-    with pytest.raises(ValueError, match='cls_head.num_classes is 5, .* preprocessor 4: set both'):
-        build(cls_head=dict(type='TimeSformerHead', num_classes=5, in_channels=24))
+    with pytest.raises(ValueError, match='cls_head.num_classes is 5, .* preprocessor 4: leave the latter'):
+        build(
+            data_preprocessor=dict(type='resformer_mm.MultiResolutionActionDataPreprocessor', num_classes=4),
+            cls_head=dict(type='TimeSformerHead', num_classes=5, in_channels=24),
+        )
     model, data = build(), batch()
     with pytest.raises(ValueError, match=r'\(B, num_clips, C, T, H, W\), got \(3, 8, 16, 16\).*FormatShape'):
         losses_of(model, dict(data, inputs=[torch.zeros(3, 8, 16, 16)] * 3))
+    data['data_samples'][0].set_gt_label(-1)  # how mmaction's inference says that it does not know
+    with pytest.raises(ValueError, match=r'label \[-1\] of 0.mp4'):
+        losses_of(model, data)
+    data = dict(data, inputs=list(data['inputs'][0]))
+    assert len(model.eval().test_step(copy.deepcopy(data))) == 3
     model.cls_head.average_clips = None
     with pytest.raises(ValueError, match=r"of a video are \(1, 4\).*average_clips to 'prob'"):
-        model.eval().test_step(dict(data, inputs=list(data['inputs'][0])))
-    model.train()
+        model.test_step(data)
+    model, data = build(), batch()
     data['data_samples'][1].set_gt_label(CLASSES)
     with pytest.raises(ValueError, match=r'label \[4\] of 1.mp4 lies outside the 4 classes.*cls_head'):
         losses_of(model, data)

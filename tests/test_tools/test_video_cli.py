@@ -13,7 +13,7 @@ from mmengine.runner import Runner, set_random_seed
 from PIL import Image
 from runs import ROOT, assert_weights_equal, run_dist, run_tool, scalars, succeed, training_log
 
-from resformer_mm.apis import load_model
+from resformer_mm.apis import VideoInferencer, load_model
 from resformer_mm.datasets.synthetic import MOTIONS, write_clips
 
 FOLDER = ROOT / 'configs' / 'video'
@@ -160,6 +160,21 @@ def test_the_demo_and_the_browser_take_clips(trained: Path, data: Path, tmp_path
     assert len(pictures) == 2
     with Image.open(pictures[0]) as picture:
         assert picture.width >= 4 * (64 + 48 + 32)
+
+
+@pytest.mark.slow
+def test_inference_of_mmaction_gives_the_same_scores(
+    trained: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('MINI_VIDEO_ROOT', str(data))
+    model = (str(trained / 'small.py'), str(trained / 'run' / 'epoch_2.pth'))
+    clip = str(data / 'val' / 'left' / '000000.avi')
+    [best] = VideoInferencer(*model, device='cpu')(clip)['predictions']
+    from mmaction.apis import inference_recognizer, init_recognizer
+
+    scores = inference_recognizer(init_recognizer(*model, device='cpu'), clip).pred_score
+    assert int(scores.argmax()) == best['pred_label']
+    assert float(scores.max()) == pytest.approx(best['pred_score'], abs=1e-6)
 
 
 @pytest.mark.slow

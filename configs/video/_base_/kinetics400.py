@@ -10,15 +10,6 @@ crop = 224
 num_frames = 8
 frame_interval = 32
 
-data_preprocessor = dict(
-    type='resformer_mm.MultiResolutionActionDataPreprocessor',
-    num_classes=num_classes,
-    # Those of the image model that the backbone starts from; decord gives RGB.
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    format_shape='NCTHW',
-)
-
 # What every copy of a clip goes through, at its own resolution and with its own random draws.
 train_transforms = [
     dict(type='RandomRescale', scale_range=(256, 320)),

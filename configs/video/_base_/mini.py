@@ -19,15 +19,13 @@ max_epochs = 13
 batch_size = 16
 pretrained = 'work_dirs/quickstart/resformer-mini_mr-64-48-32_1xb64-30e_mini/epoch_14.pth'
 
-data_preprocessor = dict(
-    type='resformer_mm.MultiResolutionActionDataPreprocessor',
-    num_classes=len(motions),
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    format_shape='NCTHW',
-)
 model = dict(
     type='resformer_mm.MultiResolutionRecognizer',
+    data_preprocessor=dict(
+        type='resformer_mm.MultiResolutionActionDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+    ),
     backbone=dict(
         type='resformer_mm.VideoResFormer',
         arch=dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
@@ -46,6 +44,17 @@ train_transforms = [
     dict(type='RandomResizedCrop', area_range=(0.7, 1.0), aspect_ratio_range=(0.8, 1.25)),
     dict(type='Resize', scale=('{resolution}', '{resolution}'), keep_ratio=False),
     dict(type='FormatShape', input_format='NCTHW'),
+]
+test_pipeline = [
+    dict(type='resformer_mm.ClipInit'),
+    dict(
+        type='SampleFrames', clip_len=num_frames, frame_interval=frame_interval, num_clips=1, test_mode=True
+    ),
+    dict(type='resformer_mm.ClipDecode'),
+    dict(type='Resize', scale=(-1, crop)),
+    dict(type='CenterCrop', crop_size=crop),
+    dict(type='FormatShape', input_format='NCTHW'),
+    dict(type='resformer_mm.PackClips'),
 ]
 train_dataloader = dict(
     batch_size=batch_size,
@@ -74,21 +83,7 @@ val_dataloader = dict(
         data_prefix=dict(video=''),
         metainfo=dict(classes=motions),
         test_mode=True,
-        pipeline=[
-            dict(type='resformer_mm.ClipInit'),
-            dict(
-                type='SampleFrames',
-                clip_len=num_frames,
-                frame_interval=frame_interval,
-                num_clips=1,
-                test_mode=True,
-            ),
-            dict(type='resformer_mm.ClipDecode'),
-            dict(type='Resize', scale=(-1, crop)),
-            dict(type='CenterCrop', crop_size=crop),
-            dict(type='FormatShape', input_format='NCTHW'),
-            dict(type='resformer_mm.PackClips'),
-        ],
+        pipeline=test_pipeline,
     ),
 )
 val_evaluator = dict(type='AccMetric')

@@ -23,7 +23,8 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
     one tensor, or a list of B clips. The data samples of several copies leave with their ``copy_names``.
 
     Args:
-        num_classes: number of classes, for the check of the labels; None checks nothing.
+        num_classes: number of classes, for the check of the labels. None takes that of the head of a
+            :class:`MultiResolutionRecognizer`; in other models it checks nothing.
         format_shape: 'NCTHW', what clips are.
         **kwargs: arguments of :class:`mmaction.models.ActionDataPreprocessor` but ``blending``, which would
             mix the copies of a clip with different partners.
@@ -51,7 +52,7 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
         """Return ``inputs`` and ``data_samples`` for the model."""
         data_samples = data.get('data_samples')
         if data_samples is not None:
-            self._check_labels(data_samples)
+            self._check_labels(data_samples, training)
         inputs = data['inputs']
         single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 5)
         copies = []
@@ -71,8 +72,10 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
                 sample.set_metainfo(dict(copy_names=names))
         return {'inputs': copies[0] if single else copies, 'data_samples': data_samples}
 
-    def _check_labels(self, data_samples: Sequence[ActionDataSample]) -> None:
+    def _check_labels(self, data_samples: Sequence[ActionDataSample], training: bool) -> None:
         if self.num_classes is None or 'gt_label' not in data_samples[0]:
             return
         for sample in data_samples:
+            if not training and (sample.gt_label == -1).all():
+                continue  # mmaction's own inference gives this label to every clip
             check_label(sample.gt_label, self.num_classes, sample.get('filename', 'a clip'), 'model.cls_head')

@@ -35,13 +35,14 @@ class MultiResolutionRecognizer(ResolutionChain, ConsistencyTarget, Recognizer3D
     def __init__(self, *args, consistency: dict | None = dict(type='SmoothL1Consistency'), **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.set_consistency(consistency)
-        checked = getattr(self.data_preprocessor, 'num_classes', None)
-        scored = self.cls_head.num_classes if self.with_cls_head else None
-        if None not in (checked, scored) and checked != scored:
-            raise ValueError(
-                f'model.cls_head.num_classes is {scored}, but that of the data preprocessor {checked}: set '
-                'both to the number of classes of the data'
-            )
+        if self.with_cls_head and hasattr(self.data_preprocessor, 'num_classes'):
+            checked, scored = self.data_preprocessor.num_classes, self.cls_head.num_classes
+            if checked not in (None, scored):
+                raise ValueError(
+                    f'model.cls_head.num_classes is {scored}, but that of the data preprocessor {checked}: '
+                    'leave the latter out, or set both to the number of classes of the data'
+                )
+            self.data_preprocessor.num_classes = scored
 
     def resolution_loss(
         self,

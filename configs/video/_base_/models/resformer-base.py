@@ -5,6 +5,12 @@ Stochastic depth up to 0.1, as mmaction2's TimeSformer has it.
 
 model = dict(
     type='resformer_mm.MultiResolutionRecognizer',
+    data_preprocessor=dict(
+        type='resformer_mm.MultiResolutionActionDataPreprocessor',
+        # Those of the image model that the backbone starts from; decord gives RGB.
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+    ),
     backbone=dict(
         type='resformer_mm.VideoResFormer',
         arch='base',
