@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +30,7 @@ UNUSED = (UNKNOWN_IMAGE, NO_AREA, OUTSIDE, LEFT_OUT)
 
 # Annotation tools round; so do those of COCO.
 _TOLERANCE = 1.0
+_LARGEST = 2**31  # what pycocotools and numpy hold as an integer everywhere
 
 _REQUIRED = {
     'images': ('id', 'file_name', 'height', 'width'),
@@ -84,10 +84,11 @@ def find_problems(content: Any) -> Iterator[Problem]:
     for category in categories:
         if (problem := _incomplete('categories', category)) is not None:
             yield Problem(INCOMPLETE, f'category {_show(category, "name", "id")}', problem)
-    images = {image['id']: image for image in images if is_complete_image(image)}
-    known = {category.get('id') for category in categories}
+    images = {image['id']: image for image in complete_entries(content, 'images')}
+    known = {category.get('id') for category in categories if _is_id(category.get('id'))}
     for annotation in annotations:
-        image = images.get(annotation.get('image_id'))
+        image_id = annotation.get('image_id')
+        image = images.get(image_id) if _is_id(image_id) else None
         where = f'annotation {_show(annotation, "id")}'
         if image is not None:
             where += f' ({image["file_name"]})'
@@ -95,9 +96,14 @@ def find_problems(content: Any) -> Iterator[Problem]:
             yield Problem(kind, where, detail)
 
 
-def is_complete_image(image: Mapping) -> bool:
-    """Whether an entry of ``images`` has everything that training reads."""
-    return _incomplete('images', image) is None
+def complete_entries(content: Mapping, name: str) -> list[Mapping]:
+    """Return the entries of a list that have everything that training reads, of the kind that it reads.
+
+    Args:
+        content: the file, of the right shape.
+        name: 'images', 'categories' or 'annotations'.
+    """
+    return [entry for entry in content.get(name, []) if _incomplete(name, entry) is None]
 
 
 def class_problem(classes: Sequence[str], names: Sequence[str]) -> str | None:
@@ -151,10 +157,10 @@ def _incomplete(name: str, entry: Mapping) -> str | None:
     missing = [key for key in _REQUIRED[name] if entry.get(key) is None]
     if missing:
         return f'it has no {", ".join(missing)}'
-    if name == 'images':
-        for key in ('height', 'width'):
-            if not isinstance(entry[key], int) or entry[key] < 1:
-                return f'{key} is {entry[key]!r}, not a number of pixels'
+    for key in _REQUIRED[name]:
+        is_sound, kind = _KINDS.get(key, (None, ''))
+        if is_sound is not None and not is_sound(entry[key]):
+            return f'{key} is {repr(entry[key])[:60]}, not {kind}'
     return None
 
 
@@ -198,7 +204,32 @@ def _judge_box(box: Sequence[float], area: float, height: int, width: int) -> It
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) < _LARGEST  # False also for what is not a number, nan
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ''
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and 1 <= value < _LARGEST
+
+
+def _is_flag(value: Any) -> bool:
+    return value in (0, 1)
+
+
+_KINDS = {
+    **dict.fromkeys(('id', 'image_id', 'category_id'), (_is_id, 'a number or text')),
+    **dict.fromkeys(('file_name', 'name'), (_is_text, 'a text')),
+    **dict.fromkeys(('height', 'width'), (_is_size, 'a number of pixels')),
+    'iscrowd': (_is_flag, '0 or 1'),
+}
 
 
 def _show(entry: Mapping, *keys: str) -> str:

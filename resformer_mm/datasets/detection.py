@@ -234,6 +234,6 @@ def read_categories(path: str, backend_args: dict | None = None) -> tuple[str, .
         raise AnnotationError(
             f'{path} names no categories in COCO format ({type(error).__name__}: {error}): check classes_file'
         ) from error
-    if not names:
-        raise AnnotationError(f'{path} lists no categories: check classes_file')
+    if not names or not all(isinstance(name, str) for name in names):
+        raise AnnotationError(f'{path} lists no categories with names in text: check classes_file')
     return names

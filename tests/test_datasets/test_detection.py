@@ -150,7 +150,7 @@ def test_names_are_given_once(root: Path) -> None:
             build(root, 'DetectionFolder', **kwargs)
     with pytest.raises(FileNotFoundError, match='no file .*names.json .*check classes_file'):
         build(root, 'DetectionFolder', classes_file='names.json')
-    for text in ('{}', 'cat', '[1]', '{"categories": []}'):
+    for text in ('{}', 'cat', '[1]', '{"categories": []}', '{"categories": [{"name": 1}]}'):
         (root / 'names.json').write_text(text)
         with pytest.raises(AnnotationError, match='names.json .*check classes_file'):
             build(root, 'DetectionFolder', classes_file='names.json')

@@ -63,6 +63,9 @@ def test_sound_data(root: Path) -> None:
             'its counts are cut off',
         ),
         (dict(id=9, image_id=10), 'incomplete entry', 'it has no category_id, bbox, area, iscrowd'),
+        (annotation(9, [10]), 'incomplete entry', "image_id is [10], not a number or text"),
+        (annotation(9, 10, iscrowd='no'), 'incomplete entry', "iscrowd is 'no', not 0 or 1"),
+        (annotation(9, 10, box=(1, 2, 10**20, 3)), 'incomplete entry', 'must be [x, y, width, height]'),
     ],
 )  # fmt: skip
 def test_faults_of_annotations(root: Path, entry: dict, kind: str, line: str) -> None:
@@ -145,6 +148,23 @@ def test_entries_of_images_and_categories(root: Path) -> None:
         'image listed twice',
         'incomplete entry',
     ]
+
+
+@pytest.mark.parametrize(
+    ('name', 'key', 'value', 'line'),
+    [
+        ('categories', 'name', 7, 'category 7: name is 7, not a text'),
+        ('categories', 'id', {}, 'category cat: id is {}, not a number or text'),
+        ('images', 'file_name', ['1.jpg'], 'file_name is "[\'1.jpg\']", not a text'),
+        ('images', 'width', 30.0, 'image 1.jpg: width is 30.0, not a number of pixels'),
+    ],
+)
+def test_entries_of_another_kind(root: Path, name: str, key: str, value: object, line: str) -> None:
+    entries = content()
+    entries[name][0][key] = value
+    write_content(root, entries)
+    lines = [text for kind, text, _ in found(root) if kind == 'incomplete entry']
+    assert len(lines) == 1 and line in lines[0]
 
 
 def test_classes_against_categories(root: Path) -> None:

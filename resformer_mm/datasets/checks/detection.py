@@ -15,8 +15,8 @@ from resformer_mm.datasets.coco_annotations import (
     LEFT_OUT,
     NO_COCO,
     class_problem,
+    complete_entries,
     find_problems,
-    is_complete_image,
 )
 from resformer_mm.datasets.coco_masks import NO_MASK
 
@@ -76,13 +76,13 @@ def check_annotated(source: AnnotatedImages, workers: int = 1, show_progress: bo
     if content is None:
         return report
     if source.classes is not None:
-        names = [category.get('name') for category in content['categories']]
+        names = [category['name'] for category in complete_entries(content, 'categories')]
         if (problem := class_problem(source.classes, names)) is not None:
             report.findings.append(Finding(str(source.ann_file), OTHER_CLASSES, problem))
     report.facts.append(_describe(source, content))
     if not os.path.isdir(source.img_dir):
         return report
-    images = [image for image in content['images'] if is_complete_image(image)]
+    images = complete_entries(content, 'images')
     results = check_each(
         lambda image: check_image(str(source.img_dir), image),
         images,
@@ -150,13 +150,13 @@ def _not_listed(folder: str, images: Sequence[Mapping]) -> list[Finding]:
 
 
 def _describe(source: AnnotatedImages, content: Mapping) -> str:
-    annotations = content.get('annotations', [])
-    names = {category.get('id'): category.get('name') for category in content['categories']}
+    names = {category['id']: category['name'] for category in complete_entries(content, 'categories')}
     wanted = set(names.values()) if source.classes is None else set(source.classes)
-    objects = [entry for entry in annotations if names.get(entry.get('category_id')) in wanted]
+    annotations = complete_entries(content, 'annotations')
+    objects = [entry for entry in annotations if names.get(entry['category_id']) in wanted]
     present = {entry['category_id'] for entry in objects}
-    num_crowds = sum(bool(entry.get('iscrowd')) for entry in objects)
-    empty = len(content['images']) - len({str(entry.get('image_id')) for entry in objects})
+    num_crowds = sum(bool(entry['iscrowd']) for entry in objects)
+    empty = len(content['images']) - len({str(entry['image_id']) for entry in objects})
     return (
         f'{source.ann_file}: {len(content["images"])} images, {empty} without an object; '
         f'{len(objects) - num_crowds} objects of {len(present)} of {len(wanted)} categories, {num_crowds} '
