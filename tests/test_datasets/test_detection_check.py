@@ -155,7 +155,7 @@ def test_entries_of_images_and_categories(root: Path) -> None:
     [
         ('categories', 'name', 7, 'category 7: name is 7, not a text'),
         ('categories', 'id', {}, 'category cat: id is {}, not a number or text'),
-        ('images', 'file_name', ['1.jpg'], 'file_name is "[\'1.jpg\']", not a text'),
+        ('images', 'file_name', ['1.jpg'], "file_name is ['1.jpg'], not a text"),
         ('images', 'width', 30.0, 'image 1.jpg: width is 30.0, not a number of pixels'),
     ],
 )
