@@ -218,7 +218,7 @@ def test_pipelines(name: str, image: dict) -> None:
 
 def test_large_scale_jitter_pads_to_the_size_and_the_model_knows() -> None:
     cfg = shrink(read(LSJ))
-    cfg.data_preprocessor.batch_augments[0].size = (128, 128)
+    cfg.model.data_preprocessor.batch_augments[0].size = (128, 128)
     model = load_model(cfg, device='cpu').train()
     data = model.data_preprocessor(samples([(40, 100)], [1]), training=True)
     assert data['inputs'].shape[2:] == (128, 128)
@@ -226,6 +226,15 @@ def test_large_scale_jitter_pads_to_the_size_and_the_model_knows() -> None:
     model.backbone.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
     model(**data, mode='loss')
     assert seen == [dict(sizes=[(40, 100)])]
+
+
+@pytest.mark.slow
+def test_the_functions_of_mmdet_take_the_configs(image: dict) -> None:
+    from mmdet.apis import inference_detector, init_detector
+
+    model = init_detector(shrink(read(MASK_RCNN)), device='cpu')
+    assert 'pred_instances' in inference_detector(model, image['img_path'])
+    assert type(model.data_preprocessor).__name__ == 'DetDataPreprocessor'
 
 
 def test_boxes_of_several_views_are_merged(image: dict) -> None:

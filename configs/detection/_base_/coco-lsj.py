@@ -4,8 +4,6 @@ _base_ = 'coco.py'
 
 size = (1024, 1024)
 
-data_preprocessor = dict(batch_augments=[dict(type='BatchFixedSizePad', size=size, pad_mask=True)])
-
 train_pipeline = [
     dict(type='resformer_mm.LoadImage'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),

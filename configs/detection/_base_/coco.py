@@ -8,15 +8,6 @@ data_root = 'data/coco'
 short_sides = list(range(480, 801, 32))
 long_side = 1333
 
-data_preprocessor = dict(
-    type='DetDataPreprocessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    pad_mask=True,
-    pad_size_divisor=32,
-)
-
 scales = [(side, long_side) for side in short_sides]
 train_pipeline = [
     dict(type='resformer_mm.LoadImage'),

@@ -24,8 +24,8 @@ pretrained = 'work_dirs/quickstart/resformer-mini_mr-64-48-32_1xb64-30e_mini/epo
 assigner = dict(ignore_iof_thr=0.5)
 proposals = dict(nms_pre=300, max_per_img=100)
 
-data_preprocessor = dict(pad_size_divisor=patch)
 model = dict(
+    data_preprocessor=dict(pad_size_divisor=patch),
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=width, num_layers=6, num_heads=4, feedforward_channels=512),
         patch_size=patch,

@@ -4,6 +4,15 @@ The windows are 14 x 14 tokens, as many as a classifier sees at 224 pixels; bloc
 """
 
 model = dict(
+    # Here rather than beside the model, because mmdet.apis.init_detector builds the model alone.
+    data_preprocessor=dict(
+        type='DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_mask=True,
+        pad_size_divisor=32,
+    ),
     backbone=dict(
         type='resformer_mm.ResFormer',
         arch='small',
