@@ -136,6 +136,8 @@ def test_a_file_that_takes_forever_is_named(tmp_path: Path, monkeypatch: pytest.
     try:
         with pytest.raises(ClipReadError, match=r'clip\.mp4 \(not read in time: not done within 0.2 seconds'):
             opened(path, timeout=0.2)
+        waiting = [thread for thread in threading.enumerate() if thread.name == 'clip']
+        assert waiting and all(thread.daemon for thread in waiting)  # the worker can end without it
     finally:
         release.set()
 

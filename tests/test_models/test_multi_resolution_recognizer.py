@@ -166,6 +166,23 @@ def test_a_head_that_pools_takes_the_maps() -> None:
     torch.testing.assert_close(3 * losses['loss_cls_32'], F.cross_entropy(logits, torch.arange(3)))
 
 
+@MODELS.register_module()
+class DoublingNeckForTest(nn.Module):
+    """Doubles what it gets, and has a loss of its own."""
+
+    def forward(self, feats: Tensor, data_samples: list) -> tuple[Tensor, dict[str, Tensor]]:
+        return 2 * feats, dict(loss_neck=feats.square().mean())
+
+
+def test_a_neck_stands_between_backbone_and_head() -> None:
+    model, data = build(neck=dict(type='DoublingNeckForTest')), batch()
+    losses = losses_of(model, data)
+    feats = model.backbone((data['inputs'][1][:, 0].float() - 100) / 50)
+    torch.testing.assert_close(3 * losses['loss_neck_24'], feats.square().mean())
+    expected = F.cross_entropy(model.cls_head.fc_cls(2 * feats), torch.arange(3))
+    torch.testing.assert_close(3 * losses['loss_cls_24'], expected)
+
+
 def test_copies_may_come_stacked_or_as_lists_of_clips() -> None:
     model, data = build(), batch()
     loose = dict(data, inputs=[list(clips) for clips in data['inputs']])

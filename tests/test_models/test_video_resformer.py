@@ -196,6 +196,8 @@ def test_dropped_paths_leave_the_tokens_alone() -> None:
     embedded, grid = model._embed(clips)
     expected = model.norm(model.blocks[0](embedded, grid))
     torch.testing.assert_close(model(clips), expected)
+    model.out_type = 'cls_token'  # whose last block computes nothing else
+    torch.testing.assert_close(model(clips), expected[:, 0])
 
 
 def test_bfloat16() -> None:
