@@ -201,6 +201,12 @@ def test_ground_truth_as_detections_has_an_ap_of_one(root: Path) -> None:
     assert scores['coco/bbox_mAP'] == scores['coco/segm_mAP'] == 1.0
 
 
+def test_images_may_lie_elsewhere(root: Path) -> None:
+    (root / 'train2017' / '1.jpg').rename(root / 'first.jpg')
+    changed(root, lambda entries: entries['images'][0].update(file_name='../first.jpg'))
+    assert len(build(root)[0]['data_samples'].gt_instances) == 2
+
+
 # Mistakes that stop
 
 
@@ -313,6 +319,7 @@ def test_an_image_of_another_size_than_its_annotations(root: Path) -> None:
     [
         (annotation(9, 10, box=(3, 4, 0, 6)), 'not used, no area: annotation 9 .1.jpg.: .*narrower'),
         (annotation(9, 10, box=(3, 4, 5, -6)), 'not used, no area: annotation 9'),
+        (annotation(9, 10, box=(3, 4, 6, 0.5)), 'not used, no area: annotation 9 .*lower than a pixel'),
         (annotation(9, 10, area=0), 'not used, no area: annotation 9 .*its area is 0'),
         (annotation(9, 10, box=(30, 4, 5, 6)), 'not used, box outside the image: annotation 9'),
         (annotation(9, 10, box=(-8, 4, 8, 6)), 'not used, box outside the image: annotation 9'),
