@@ -262,8 +262,11 @@ def test_bad_settings_and_batches() -> None:
     with pytest.raises(ValueError, match='disagree in size'):
         losses_of(model, data)
     plain = dict(batch(), inputs=[torch.zeros(3, 1, 3, 4, 16, 16)] * 2)
-    with pytest.raises(ValueError, match='copy_names'):
+    with pytest.raises(ValueError, match='copy_names.*MultiResolutionActionDataPreprocessor'):
         model(**plain, mode='loss')
+    # What mmaction's own data preprocessor makes of a list of copies.
+    with pytest.raises(ValueError, match='copy_names.*MultiResolutionActionDataPreprocessor'):
+        model(torch.zeros(2, 3, 1, 3, 4, 16, 16), batch()['data_samples'], mode='loss')
     turns = build(KINDS[1])
     with pytest.raises(RuntimeError, match='TurnByTurnDistributedDataParallel'):
         losses_of(turns, batch())

@@ -62,9 +62,10 @@ class MultiResolutionRecognizer(ResolutionChain, ConsistencyTarget, Recognizer3D
             teacher: what the copy before returned; None for the first.
         """
         names = data_samples[0].get('copy_names')
-        if names is None and num_resolutions > 1:
+        if clips.ndim != 6 or (names is None and num_resolutions > 1):
             raise ValueError(
-                'the copies of the clips have no `copy_names`, which keep their losses apart: use '
+                'training takes copies of clips (B, num_clips, C, T, H, W) with `copy_names`, which keep their '
+                f'losses apart, got {tuple(clips.shape)} {"with" if names else "without"} names: use '
                 'model.data_preprocessor=dict(type="resformer_mm.MultiResolutionActionDataPreprocessor")'
             )
         name = clip_names([clips])[0] if names is None else names[index]
