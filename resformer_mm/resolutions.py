@@ -94,8 +94,9 @@ def pipeline_at_resolution(pipeline: Sequence[dict], resolution: int) -> list[di
     if not sizes:
         raise ValueError(
             'no transform of the evaluation pipeline has a `resolution` field, nor is there a resize or '
-            'crop to a fixed size, so it cannot be evaluated at another resolution: use e.g. '
-            'dict(type="resformer_mm.ResizeCenterCrop", resolution=224) in it'
+            'crop to a fixed size (one by a factor has none), so it cannot be evaluated at another '
+            'resolution: use e.g. dict(type="resformer_mm.ResizeCenterCrop", resolution=224) in it, or '
+            'dict(type="Resize", scale=(2048, 512), keep_ratio=True)'
         )
     factor = Fraction(resolution, (crops or others)[-1])
     for transform, name in sizes:

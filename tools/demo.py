@@ -66,7 +66,7 @@ def main() -> int:
         if args.cascade:
             results = {0: inferencer(args.input, out_dir=args.out_dir, **options)}
         else:
-            resolutions = args.resolution or [inferencer.default_resolution]
+            resolutions = args.resolution or [None]
             results = predict_at_resolutions(inferencer, args.input, resolutions, args.out_dir, **options)
     except (ImportError, OSError, ValueError) as error:
         args.error(str(error))

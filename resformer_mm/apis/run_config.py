@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 
 from resformer_mm.configuration import read_config
+from resformer_mm.resolutions import pipeline_at_resolution
 
 # How each library's visualisation hook is told to write pictures to a folder.
 _DRAWING = {
@@ -73,6 +74,7 @@ def make_test_config(args: Namespace) -> Config:
     if args.tta:
         _enable_tta(cfg)
     if args.resolutions:
+        _check_resolutions(cfg, args)
         cfg.test_cfg = dict(
             type='resformer_mm.MultiResolutionTestLoop',
             resolutions=list(args.resolutions),
@@ -152,6 +154,17 @@ def _enable_tta(cfg: Config) -> None:
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     # The views of an image are a list, which only the collation by lists keeps apart.
     cfg.test_dataloader.collate_fn = dict(type='pseudo_collate')
+
+
+def _check_resolutions(cfg: Config, args: Namespace) -> None:
+    """Make sure that the test pipeline works at the resolutions, before anything is built."""
+    pipeline = cfg.test_dataloader.dataset.get('pipeline')
+    for resolution in args.resolutions if pipeline is not None else ():
+        try:
+            pipeline_at_resolution(pipeline, resolution)
+        except ValueError as error:
+            where = 'tta_pipeline' if args.tta else 'test_dataloader.dataset.pipeline'
+            raise ValueError(f'--resolutions {resolution}, {where}: {error}') from error
 
 
 def _set_loader_defaults(cfg: Config, fields: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.runner import Runner, TestLoop, ValLoop
+from mmengine.visualization import LocalVisBackend
 from torch.utils.data import DataLoader
 
 from resformer_mm.registry import LOOPS
@@ -94,6 +95,11 @@ class MultiResolutionEvaluation:
                 yield hook, 'out_dir', hook.out_dir
             elif getattr(hook, 'test_out_dir', None):  # mmdet's
                 yield hook, 'test_out_dir', hook.test_out_dir
+            elif getattr(hook, 'draw', False):  # mmseg's draws where the visualizer says
+                for backend in hook._visualizer._vis_backends.values():
+                    if isinstance(backend, LocalVisBackend):
+                        _ = backend.experiment  # from here on it knows its folder
+                        yield backend, '_img_save_dir', backend._img_save_dir
 
 
 def _path_at(path: str, resolution: int) -> str:

@@ -73,8 +73,8 @@ class WebPredictor:
             patch to four times the resolution of the config. Two values leave the step.
 
     Raises:
-        ValueError: the inferencer is for clips, or the resolutions are not two or three, or start below one
-            patch.
+        ValueError: the inferencer is for clips, its config takes pictures at their own size, or the
+            resolutions are not two or three, or start below one patch.
     """
 
     def __init__(self, inferencer: ResolutionInferencer, resolutions: Sequence[int] | None = None) -> None:
@@ -83,6 +83,11 @@ class WebPredictor:
         self.inferencer = inferencer
         self.device = next(inferencer.model.parameters()).device
         self.default = inferencer.default_resolution
+        if self.default is None:
+            raise ValueError(
+                'the test pipeline of the config takes every picture at its own size, so that there is no '
+                'resolution to choose: give a config that resizes'
+            )
         self.range = self._choose_range(resolutions)
         self._lock = threading.Lock()
 

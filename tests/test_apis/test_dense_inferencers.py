@@ -23,6 +23,7 @@ from resformer_mm.apis.inferencers import (
     VideoInferencer,
     make_inferencer,
 )
+from resformer_mm.apis.inferencers.reporting import predict_at_resolutions
 
 WIDTH, HEIGHT = 150, 100
 
@@ -105,6 +106,26 @@ def test_segmented_folder_with_overlays(segmenter, folder, tmp_path) -> None:
         overlay = (1 - alpha) * picture(seed)[..., ::-1] + alpha * colours
         assert (np.abs(drawn - overlay).max(axis=-1) <= 2).mean() > 0.8  # but for the names
         assert np.array_equal(cv2.imread(str(tmp_path / 'vis' / f'{seed}.png'))[..., ::-1], drawn)
+
+
+def test_pictures_at_their_own_size(folder, tmp_path) -> None:
+    cfg = segmentor()
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    cfg.test_dataloader.dataset.pipeline = [step for step in pipeline if 'Resize' not in step['type']]
+    inferencer = make_inferencer(cfg, None, 'cpu')
+    assert inferencer.default_resolution is None
+    pictures = [picture(0), picture(1, 75, 83)]
+    predictions = inferencer(pictures, batch_size=2)['predictions']
+    assert [prediction['resolution'] for prediction in predictions] == [100, 75]
+    assert [prediction['seg_map'].shape for prediction in predictions] == [(100, 150), (83, 75)]
+    resizing = make_inferencer(segmentor(), None, 'cpu')
+    resizing.model.load_state_dict(inferencer.model.state_dict())
+    (expected,) = resizing(picture(0), resolution=100)['predictions']
+    assert np.array_equal(predictions[0]['seg_map'], expected['seg_map'])
+    results = predict_at_resolutions(inferencer, folder, [None], tmp_path)
+    assert len(results[None]['predictions']) == 3 and (tmp_path / 'predictions.json').is_file()
+    with pytest.raises(ValueError, match='cannot be evaluated at another resolution'):
+        inferencer(pictures, resolution=64)
 
 
 def test_class_names_of_another_number_are_refused() -> None:

@@ -123,7 +123,10 @@ def test_testing_draws_dumps_and_augments(trained: Path, data: Path, tmp_path: P
 def test_several_test_resolutions_and_the_sweep(trained: Path, data: Path, tmp_path: Path) -> None:
     model = (trained / 'small.py', trained / 'run' / 'iter_4.pth')
     arguments = ('--resolutions', 32, 64, '--out', 'metrics.json', '--out-item', 'metrics')
+    arguments += ('--show-dir', 'pictures')
     succeed(run_tool('test.py', *model, '--work-dir', 'w', *arguments, data=data, cwd=tmp_path))
+    for resolution in ('32', '64'):
+        assert len(list((tmp_path / 'pictures').rglob(f'{resolution}/*.png'))) == 4
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     sweep = ('analysis_tools/resolution_sweep.py', *model, '--resolutions', 32, 64, '--out-dir', 'sweep')
     result = succeed(run_tool(*sweep, '--rounds', 1, '--metric', 'mIoU', data=data, cwd=tmp_path))
@@ -169,8 +172,10 @@ def test_images_of_any_size_are_judged_at_the_size_of_the_annotation(tmp_path: P
     annotations = tmp_path / 'odd' / 'annotations' / 'validation'
     assert miou == pytest.approx(literal_miou(predictions, annotations), abs=0.006)  # rounded to 0.01
     # Two processes share three images, so that one of them is visited twice, and counted once.
-    two = [path, tmp_path / 'random.pth', 2, '--work-dir', 'two']
+    two = [path, tmp_path / 'random.pth', 2, '--work-dir', 'two', '--show-dir', 'pictures']
     succeed(run_dist('dist_test.sh', *two, data=tmp_path / 'odd', cwd=tmp_path))
+    drawn = [path.name for path in (tmp_path / 'pictures').rglob('*.png')]
+    assert len(drawn) == 4 and len({name.rpartition('_')[0] for name in drawn}) == 3
     (file,) = (tmp_path / 'two').glob('*/*.json')
     assert json.loads(file.read_text())['mIoU'] == miou
 
@@ -269,3 +274,7 @@ def test_bad_input(data: Path, trained: Path, tmp_path: Path) -> None:
     mask.unlink()
     words = error(f'train_dataloader.dataset.data_root={broken}')
     assert mask.name in words and 'do not exist' in words
+    for options in (('--tta', '--resolutions', 64), ('--resolutions', 0)):
+        arguments = (trained / 'small.py', trained / 'run' / 'iter_4.pth', *options)
+        result = run_tool('test.py', *arguments, data=data, cwd=tmp_path)
+        assert result.returncode == 2 and f'--resolutions {options[-1]}, ' in result.stderr

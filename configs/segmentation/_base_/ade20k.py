@@ -14,6 +14,8 @@ data_preprocessor = dict(
     size=(crop, crop),
     pad_val=0,
     seg_pad_val=255,
+    # The backbone pads to whole patches anyway; told of it, the segmentor cuts its map instead of squeezing it.
+    test_cfg=dict(size_divisor=16),
 )
 
 train_pipeline = [

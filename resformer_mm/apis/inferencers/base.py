@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from abc import abstractmethod
@@ -117,7 +118,10 @@ class ResolutionInferencer(BaseInferencer):
             results['forward_ms'] += 1000 * (self._now() - start)
             drawn = self.visualize(items, samples, **visualize) if draws else []
             found = self.postprocess(samples, drawn, **postprocess)['predictions']
-            found = [{**_origin(source, resolution), **found} for (source, _), found in zip(items, found)]
+            sides = [resolution] * len(items) if resolution else _short_sides(batch)
+            found = [
+                {**_origin(source, side), **found} for (source, _), side, found in zip(items, sides, found)
+            ]
             results['predictions'] += samples if return_datasamples else found
             results['visualization'] += drawn if return_vis else []
             if folder is not None:
@@ -139,11 +143,17 @@ class ResolutionInferencer(BaseInferencer):
         return max(size[-2:]) if isinstance(size, (tuple, list)) else size
 
     @cached_property
-    def default_resolution(self) -> int:
-        """Short side in pixels of what the model gets, without a resolution, of a square picture."""
-        pipeline = self.make_pipeline()
-        packed = pipeline.prepare(pipeline.load(self._example()))
-        return min(packed['inputs'].shape[-2:])
+    def default_resolution(self) -> int | None:
+        """Short side in pixels of what the model gets, without a resolution, of a square picture.
+
+        None where the config gives every picture to the model at its own size.
+        """
+        pipeline, example = self.make_pipeline(), self._example()
+        sides = set()
+        for step in (1, 2):
+            source = dataclasses.replace(example, array=example.array[..., ::step, ::step, :])
+            sides.add(min(pipeline.prepare(pipeline.load(source))['inputs'].shape[-2:]))
+        return sides.pop() if len(sides) == 1 else None
 
     @torch.no_grad()
     def forward(self, inputs: dict, **kwargs) -> list[BaseDataElement]:
@@ -327,6 +337,10 @@ class ResolutionInferencer(BaseInferencer):
         visualizer = super()._init_visualizer(Config(dict(visualizer=settings)))
         visualizer.dataset_meta = self.dataset_meta
         return visualizer
+
+
+def _short_sides(batch: dict) -> list[int]:
+    return [min(image.shape[-2:]) for image in batch['inputs']]
 
 
 def _origin(source: Source, resolution: int) -> dict:

@@ -19,16 +19,16 @@ from .base import ResolutionInferencer
 def predict_at_resolutions(
     inferencer: ResolutionInferencer,
     inputs: object,
-    resolutions: Sequence[int],
+    resolutions: Sequence[int | None],
     out_dir: str | Path | None = None,
     **kwargs,
-) -> dict[int, dict]:
+) -> dict[int | None, dict]:
     """Return what the inferencer returns, by resolution.
 
     Args:
         inferencer: of any task.
         inputs: as the inferencer takes them.
-        resolutions: in pixels.
+        resolutions: in pixels; None is that of the config.
         out_dir: folder of the results; with several resolutions, each has a subfolder named by it.
         **kwargs: as the inferencer takes them.
     """
@@ -43,7 +43,7 @@ def predict_at_resolutions(
     return results
 
 
-def format_results(inferencer: ResolutionInferencer, results: Mapping[int, dict]) -> str:
+def format_results(inferencer: ResolutionInferencer, results: Mapping[int | None, dict]) -> str:
     """Return the predictions, a line per input; at several resolutions a table with a column for each."""
     if len(results) == 1:
         (result,) = results.values()
