@@ -49,6 +49,7 @@ def test_recipe(name: str) -> None:
     assert cfg.optim_wrapper.optimizer.type == 'AdamW'
     preprocessor = cfg.data_preprocessor
     assert tuple(preprocessor['size']) == (512, 512)
+    assert preprocessor.test_cfg.size_divisor == cfg.model.backbone.get('patch_size', 16)
     assert preprocessor.get('resolutions', [512])[0] == cfg.crop == 512
     assert [t['type'] for t in cfg.train_pipeline[2:5]] == ['RandomResize', 'RandomCrop', 'RandomFlip']
     assert cfg.train_pipeline[2].ratio_range == (0.5, 2.0)

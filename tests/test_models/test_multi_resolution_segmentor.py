@@ -55,9 +55,8 @@ def build(kind: str = 'resformer_mm.MultiResolutionSegmentor', resolutions=(64, 
             type='FCNHead', in_index=0, loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4), **head
         ),
         test_cfg=ConfigDict(mode='whole'),
-        **model,
     )
-    return MODELS.build(config).train()
+    return MODELS.build({**config, **model}).train()
 
 
 def batch(height: int = 64, width: int = 64, size: int = 3) -> dict:
@@ -155,6 +154,45 @@ def test_rectangular_crops_keep_their_proportion() -> None:
     assert 'loss_consistency_32x64' in losses and 'decode.loss_ce_64x128' in losses
 
 
+def test_padding_is_not_compared() -> None:
+    model = build(resolutions=(64, 32), consistency=dict(type='L2Consistency', target='logits'))
+    data = batch()
+    for index, (height, width) in ((0, (40, 24)), (2, (64, 50))):
+        sample = data['data_samples'][index]
+        data['inputs'][index] = data['inputs'][index][:, :height, :width]
+        sample.gt_sem_seg = PixelData(data=sample.gt_sem_seg.data[:, :height, :width])
+    prepared = model.data_preprocessor(data, training=True)
+    with torch.no_grad():
+        teacher, student = (model.decode_head(model.backbone(copy)) for copy in prepared['inputs'])
+        student = F.interpolate(student, (8, 8), mode='bilinear')
+        found = model(**prepared, mode='loss')['loss_consistency_32']
+    # Cells of 8 x 8 pixels: 5 rows of 3, all, and all rows of 7, of which the last shows two columns.
+    squares = (student - teacher).square().sum(1)
+    total = squares[0, :5, :3].sum() + squares[1].sum() + squares[2, :, :7].sum()
+    expected = total / ((15 + 64 + 56) * CLASSES) / 2
+    torch.testing.assert_close(found, expected)
+    assert abs(squares.mean() / CLASSES / 2 - expected) > 1e-3 * expected
+
+
+@pytest.mark.parametrize(('height', 'width'), [(37, 53), (5, 61), (16, 24)])
+def test_maps_are_cut_where_the_patch_does_not_divide_the_image(height: int, width: int) -> None:
+    model = build().eval()
+    model.data_preprocessor.test_cfg = dict(size_divisor=8)
+    data = batch(64, 64, size=1)
+    image = data['inputs'][0][:, :height, :width]
+    metainfo = dict(img_shape=(height, width), ori_shape=(height, width))
+    prepared = model.data_preprocessor(
+        dict(inputs=[image], data_samples=[SegDataSample(metainfo=metainfo)]), training=False
+    )
+    padded = F.pad((image.float() - 100) / 50, (0, -width % 8, 0, -height % 8))[None]
+    with torch.no_grad():
+        (sample,) = model(**prepared, mode='predict')
+        logits = model.decode_head(model.backbone(padded))
+    logits = F.interpolate(logits, padded.shape[-2:], mode='bilinear')[0, :, :height, :width]
+    torch.testing.assert_close(sample.seg_logits.data, logits, atol=1e-5, rtol=1e-4)
+    assert sample.pred_sem_seg.data.shape == (1, height, width)
+
+
 def test_evaluation_is_untouched() -> None:
     model = build().eval()
     data = dict(batch(37, 53, size=1))
@@ -178,6 +216,14 @@ def test_bad_settings() -> None:
         build(consistency=dict(type='SmoothL1Consistency'))
     with pytest.raises(ValueError, match=r'high to low'):
         build(resolutions=(32, 64))
+    points = dict(type='PointHead', in_channels=[24], in_index=[1], channels=16, num_classes=CLASSES)
+    with pytest.raises(ValueError, match="decode_head.type='PointHead' has a loss of its own"):
+        build(decode_head=points)
+    model, data = build(), batch()
+    model.decode_head.forward = lambda feats: (feats[0], feats[1])
+    model.decode_head.loss_by_feat = lambda logits, samples: {}
+    with pytest.raises(TypeError, match="decode_head.type='FCNHead' gives 2 outputs in training"):
+        model(**model.data_preprocessor(data, training=True), mode='loss')
     model = build(resolutions=(96, 64))
     with pytest.raises(ValueError, match=r'64 x 64 pixels.*starts with 96'):
         model.data_preprocessor(batch(), training=True)

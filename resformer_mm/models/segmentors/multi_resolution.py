@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
@@ -20,8 +25,9 @@ class MultiResolutionSegmentor(ResolutionChain, EncoderDecoder):
     All copies show the same crop, so that their predictions can be compared pixel by pixel: every resolution
     learns the labels, and from the second on also to agree with the next larger one,
     ``1/r sum_i [L(y_i, t_i) + alpha SC(y_i, y_{i-1})]``, as the paper's Equation 3 has it for images. The
-    student's logits are resized (bilinear) to the teacher's map, and no gradient reaches the teacher. The
-    logged terms, e.g. ``decode.loss_ce_512`` and ``loss_consistency_384``, contain the factor 1/r and add up
+    student's logits are resized (bilinear) to the teacher's map, and no gradient reaches the teacher. What
+    the data preprocessor padded to the size of the crop is compared no more than it has labels. The logged
+    terms, e.g. ``decode.loss_ce_512`` and ``loss_consistency_384``, contain the factor 1/r and add up
     to ``loss``. Inference is that of :class:`mmseg.models.EncoderDecoder`.
 
     Args:
@@ -30,11 +36,17 @@ class MultiResolutionSegmentor(ResolutionChain, EncoderDecoder):
         **kwargs: arguments of :class:`mmseg.models.EncoderDecoder`.
 
     Raises:
-        ValueError: the consistency compares something else than logits.
+        ValueError: the consistency compares something else than logits, or the decode head has a loss of its
+            own, as those have that predict masks instead of a map of logits.
     """
 
     def __init__(self, *args, consistency: dict | None = dict(type='KLConsistency'), **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        if type(self.decode_head).loss is not BaseDecodeHead.loss:
+            raise ValueError(
+                f'model.decode_head.type={type(self.decode_head).__name__!r} has a loss of its own: training '
+                "on several resolutions needs a head that predicts a map of logits, e.g. 'UPerHead'"
+            )
         self.consistency = None
         if consistency is not None:
             self.consistency = MODELS.build({'_scope_': 'resformer_mm', **consistency})
@@ -60,6 +72,9 @@ class MultiResolutionSegmentor(ResolutionChain, EncoderDecoder):
             index: place in the list of resolutions, 0 for the largest.
             num_resolutions: the r of the loss.
             teacher: what the next larger resolution returned; None for the largest.
+
+        Raises:
+            TypeError: there is a consistency, and the decode head gives several outputs.
         """
         size = tuple(image.shape[-2:])
         name = resolution_name(image)
@@ -75,9 +90,16 @@ class MultiResolutionSegmentor(ResolutionChain, EncoderDecoder):
         }
         if self.consistency is None:
             return losses, None
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                f'model.decode_head.type={type(self.decode_head).__name__!r} gives {len(logits)} outputs in '
+                'training, of which none is known to be the prediction: take another head, or set '
+                'model.consistency=None'
+            )
         if teacher is not None:
             student = F.interpolate(logits.float(), teacher.shape[-2:], mode='bilinear', align_corners=False)
-            agreement = self.consistency(_by_pixel(student), _by_pixel(teacher))
+            real = [_without_padding(sample, teacher.shape[-2:]) for sample in data_samples]
+            agreement = self.consistency(_by_pixel(student, real), _by_pixel(teacher, real))
             losses[f'loss_consistency_{name}'] = agreement / num_resolutions
         return losses, logits.detach()
 
@@ -92,6 +114,13 @@ def labels_at(sample: SegDataSample, size: tuple[int, int]) -> SegDataSample:
     return SegDataSample(metainfo=sample.metainfo, gt_sem_seg=PixelData(data=resized))
 
 
-def _by_pixel(logits: Tensor) -> Tensor:
-    """Return ``(B, K, H, W)`` as ``(B * H * W, K)``."""
-    return logits.permute(0, 2, 3, 1).flatten(0, 2)
+def _without_padding(sample: SegDataSample, size: tuple[int, int]) -> tuple[int, int]:
+    """Return how many rows and columns of a map of the padded crop show the image."""
+    _, right, _, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
+    crop = sample.gt_sem_seg.shape[-2:]
+    return tuple(math.ceil(side * (1 - pad / full)) for side, pad, full in zip(size, (bottom, right), crop))
+
+
+def _by_pixel(logits: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Return the ``(K, h, w)`` at the top left of every ``(K, H, W)`` of a batch as ``(sum(h * w), K)``."""
+    return torch.cat([one[:, :rows, :columns].flatten(1).T for one, (rows, columns) in zip(logits, sizes)])
