@@ -183,6 +183,16 @@ def test_nothing_found_has_an_ap_of_zero(root: Path) -> None:
     assert evaluate('mmdet.CocoMetric', [], []) == {}
 
 
+def test_an_evaluator_of_another_data_set(root: Path) -> None:
+    dataset = build(root, test_mode=True)
+    with pytest.raises(AnnotationError, match='CocoMetric: .*no category wolf.*must be that of their data'):
+        coco_metric(root, dataset).dataset_meta = dict(classes=('cat', 'wolf'))
+    with pytest.raises(AnnotationError, match='no image with the id 7'):
+        coco_metric(root, dataset).process({}, [dict(img_id=7)])
+    with pytest.raises(FileNotFoundError, match='CocoMetric: there is no annotation file nowhere.json'):
+        METRICS.build(dict(type='resformer_mm.CocoMetric', ann_file='nowhere.json'))
+
+
 def test_ground_truth_as_detections_has_an_ap_of_one(root: Path) -> None:
     """Through mmdetection's metric and pycocotools: labels, boxes, masks and crowds fit the file."""
     dataset = build(root, test_mode=True)

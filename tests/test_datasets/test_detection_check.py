@@ -117,6 +117,7 @@ def test_images_that_a_camera_turned(root: Path, orientation: int, kind: str) ->
     [
         ('', 'empty annotation file', 'it has no content'),
         ('{"images": [}', 'annotation file is no JSON', 'line 1 column 13'),
+        ('\ufeff{}', 'annotation file is no JSON', 'Unexpected UTF-8 BOM'),
         ('[3]', 'no annotations in COCO format', 'it holds a list'),
         ('{"images": [{}]}', 'no annotations in COCO format', '`categories` is missing'),
         (json.dumps({**content(), 'annotations': []}), 'empty annotation file', 'it has no annotations'),

@@ -103,7 +103,7 @@ def read_annotations(path: str) -> tuple[dict | None, list[Finding]]:
     if not raw.strip():
         return None, [Finding(path, EMPTY_FILE, 'it has no content')]
     try:
-        content = json.loads(raw)
+        content = json.loads(raw.decode())  # UTF-8 alone and without a mark, as pycocotools reads it
     except ValueError as error:
         return None, [Finding(path, NO_JSON, str(error))]
     findings = [
