@@ -164,7 +164,7 @@ def test_an_interrupted_run_is_completed(root: Path, tmp_path: Path) -> None:
     ('change', 'error', 'message'),
     [
         (dict(num_frames=1), ValueError, 'num_frames must be at least 2'),
-        (dict(size=31), ValueError, 'size must be at least 32'),
+        (dict(size=8), ValueError, 'size must be at least 16'),
         (dict(seed=4), FolderConflictError, 'other settings'),
     ],
 )

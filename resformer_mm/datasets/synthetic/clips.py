@@ -175,7 +175,7 @@ def write_clips(
         num_train: Number of training clips; labels are balanced.
         num_val: Number of validation clips.
         seed: Seed of all randomness.
-        size: Height and width in pixels, 32 or more.
+        size: Height and width in pixels.
         workers: Number of processes. More than one needs a calling script whose own work stands
             under ``if __name__ == '__main__':``.
         num_frames: Length of every clip in frames.
@@ -191,7 +191,7 @@ def write_clips(
         num_train=(num_train, 1),
         num_val=(num_val, 1),
         seed=(seed, 0),
-        size=(size, 32),  # decord reads no narrower ones
+        size=(size, 16),
         workers=(workers, 1),
         num_frames=(num_frames, 2),
     )

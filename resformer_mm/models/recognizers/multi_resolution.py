@@ -64,8 +64,8 @@ class MultiResolutionRecognizer(ResolutionChain, ConsistencyTarget, Recognizer3D
         names = data_samples[0].get('copy_names')
         if clips.ndim != 6 or (names is None and num_resolutions > 1):
             raise ValueError(
-                'training takes copies of clips (B, num_clips, C, T, H, W) with `copy_names`, which keep their '
-                f'losses apart, got {tuple(clips.shape)} {"with" if names else "without"} names: use '
+                'training takes copies of clips (B, num_clips, C, T, H, W) with `copy_names`, which keep '
+                f'their losses apart, got {tuple(clips.shape)} {"with" if names else "without"} names: use '
                 'model.data_preprocessor=dict(type="resformer_mm.MultiResolutionActionDataPreprocessor")'
             )
         name = clip_names([clips])[0] if names is None else names[index]
