@@ -38,7 +38,7 @@ class PaddingBlindHeads:
                 head.predict_by_feat = partial(self._find_nothing, head, head.predict_by_feat)
             if isinstance(head, RPNHead):
                 # Other heads drop scores of 0 by their score_thr.
-                head._bbox_post_process = partial(_without_impossible, head._bbox_post_process)
+                head._bbox_post_process = partial(self._drop_impossible, head._bbox_post_process)
 
     def pad(self, levels: Sequence[Tensor], grids: Sequence[Sequence[Grid]]) -> None:
         """Take the padding of the levels ``(B, D, H_l, W_l)``, given the grids of the images in each."""
@@ -61,6 +61,13 @@ class PaddingBlindHeads:
             scores = [self._without_objects(head, level) for level in scores]
         return predict(scores, *args, **kwargs)
 
+    def _drop_impossible(
+        self, post_process: Callable, results: InstanceData, *args, **kwargs
+    ) -> InstanceData:
+        if self._outside:
+            results = results[results.scores != 0]
+        return post_process(results, *args, **kwargs)
+
     def _without_objects(self, head: nn.Module, scores: Tensor) -> Tensor:
         outside = self._outside.get(scores.shape[2:])
         if outside is None:
@@ -70,7 +77,3 @@ class PaddingBlindHeads:
             is_object[head.cls_out_channels - 1 :: head.cls_out_channels] = False
             outside = outside & is_object[:, None, None]
         return scores.masked_fill(outside, _IMPOSSIBLE)
-
-
-def _without_impossible(post_process: Callable, results: InstanceData, *args, **kwargs) -> InstanceData:
-    return post_process(results[results.scores != 0], *args, **kwargs)
