@@ -216,6 +216,15 @@ def test_bad_settings() -> None:
         build(consistency=dict(type='SmoothL1Consistency'))
     with pytest.raises(ValueError, match=r'high to low'):
         build(resolutions=(32, 64))
+    model, data = build(), batch()
+    del data['data_samples'][0].gt_sem_seg
+    with pytest.raises(ValueError, match='has no label map after the training pipeline'):
+        model.data_preprocessor(data, training=True)
+    binary = dict(type='FCNHead', in_channels=24, in_index=1, channels=16, num_classes=2, out_channels=1)
+    binary |= dict(threshold=0.3, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True))
+    with pytest.raises(ValueError, match='which are all 1 where model.decode_head.out_channels is 1'):
+        build(decode_head=binary)
+    build(decode_head=binary, consistency=dict(type='L2Consistency', target='logits'))
     points = dict(type='PointHead', in_channels=[24], in_index=[1], channels=16, num_classes=CLASSES)
     with pytest.raises(ValueError, match="decode_head.type='PointHead' has a loss of its own"):
         build(decode_head=points)

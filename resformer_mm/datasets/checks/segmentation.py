@@ -153,7 +153,8 @@ def check_pair(
         values = None
 
     if shape is not None and crop_size is not None and np.less(shape, crop_size).any():
-        detail = f'{size_text(shape)}, crop {size_text(crop_size)}: padded with ignored pixels'
+        sizes = f'{size_text(shape)}, crop {size_text(crop_size)}'
+        detail = f'{sizes}: padded with ignored pixels, unless enlarged before'
         findings.append(Finding(image, SMALL, detail, is_fault=False))
     if shape is not None and values is not None:
         findings += _compare(image, shape, orientation, mask, values.shape)

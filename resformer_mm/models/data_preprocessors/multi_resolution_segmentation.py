@@ -26,7 +26,7 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
 
     Raises:
         ValueError: bad resolutions, a training batch whose short side is not the first of them, or
-            whose label maps have another size than their images.
+            whose label maps are missing or have another size than their images.
     """
 
     def __init__(self, *args, resolutions: Sequence[int], **kwargs) -> None:
@@ -58,10 +58,16 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
     def _check_sizes(data: dict) -> None:
         # Stacking would pad the smaller of the two, and the labels would lie beside what they are about.
         for image, sample in zip(data['inputs'], data['data_samples']):
+            path = sample.get('img_path', 'an image')
+            if 'gt_sem_seg' not in sample:
+                raise ValueError(
+                    f'{path} has no label map after the training pipeline: put resformer_mm.LoadSegMap after '
+                    'the loading of the image'
+                )
             size, labels = tuple(image.shape[-2:]), tuple(sample.gt_sem_seg.shape)
             if size != labels:
                 raise ValueError(
-                    f'{sample.get("img_path", "an image")} is {size[0]} x {size[1]} pixels after the '
+                    f'{path} is {size[0]} x {size[1]} pixels after the '
                     f'training pipeline, its label map {labels[0]} x {labels[1]}: load the label map '
                     'before the transforms that resize or crop'
                 )

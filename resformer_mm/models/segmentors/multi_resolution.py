@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
 
+from resformer_mm.models.losses import KLConsistency
 from resformer_mm.models.resolution_chain import ResolutionChain, resolution_name
 from resformer_mm.registry import MODELS
 
@@ -36,8 +37,9 @@ class MultiResolutionSegmentor(ResolutionChain, EncoderDecoder):
         **kwargs: arguments of :class:`mmseg.models.EncoderDecoder`.
 
     Raises:
-        ValueError: the consistency compares something else than logits, or the decode head has a loss of its
-            own, as those have that predict masks instead of a map of logits.
+        ValueError: the consistency compares something else than logits, or probabilities where the decode
+            head has a single output; or the head has a loss of its own, as those have that predict masks
+            instead of a map of logits.
     """
 
     def __init__(self, *args, consistency: dict | None = dict(type='KLConsistency'), **kwargs) -> None:
@@ -54,6 +56,12 @@ class MultiResolutionSegmentor(ResolutionChain, EncoderDecoder):
                 raise ValueError(
                     f'model.consistency.target={self.consistency.target!r}: a segmentor compares its '
                     "predictions, target='logits', e.g. dict(type='KLConsistency')"
+                )
+            if isinstance(self.consistency, KLConsistency) and self.decode_head.out_channels == 1:
+                raise ValueError(
+                    'model.consistency of type KLConsistency compares the probabilities of classes, which are '
+                    'all 1 where model.decode_head.out_channels is 1: give the head an output per class, or '
+                    "take dict(type='L2Consistency', target='logits')"
                 )
 
     def resolution_loss(
