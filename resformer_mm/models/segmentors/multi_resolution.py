@@ -59,7 +59,7 @@ class MultiResolutionSegmentor(ResolutionChain, EncoderDecoder):
                 )
             if isinstance(self.consistency, KLConsistency) and self.decode_head.out_channels == 1:
                 raise ValueError(
-                    'model.consistency of type KLConsistency compares the probabilities of classes, which are '
+                    'model.consistency of type KLConsistency compares probabilities of classes, which are '
                     'all 1 where model.decode_head.out_channels is 1: give the head an output per class, or '
                     "take dict(type='L2Consistency', target='logits')"
                 )
