@@ -73,7 +73,7 @@ def check_whole(model: nn.Module, weights: Weights) -> None:
     MMEngine's own loading only logs what does not fit.
 
     Raises:
-        CheckpointError: a weight is missing, left over or of another shape.
+        CheckpointError: a weight is missing, left over, of another shape or not a number.
     """
     while isinstance(getattr(model, 'module', None), nn.Module):
         model = model.module  # of several processes, or of test-time augmentation
@@ -89,6 +89,12 @@ def check_whole(model: nn.Module, weights: Weights) -> None:
             remedy = 'Convert it first with tools/model_converters/resformer_official.py'
         raise CheckpointError(
             f'{weights.path} does not fit the model of the config: {"; ".join(faults)}. {remedy}'
+        )
+    # A detector would find nothing with them, and any other model answer something.
+    if broken := [name for name, value in weights.state.items() if value.isnan().any()]:
+        raise CheckpointError(
+            f'{weights.path} has weights that are no numbers (NaN): {some_names(broken)}. Take an earlier '
+            'checkpoint of the training'
         )
 
 

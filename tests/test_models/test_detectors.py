@@ -13,6 +13,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from resformer_mm.apis import load_model
+from resformer_mm.checkpoints import CheckpointError
 
 STEM = 'resformer-small_mr-224-160-128'
 HEADS = {
@@ -161,6 +162,15 @@ def test_sizes_are_forgotten_after_an_error() -> None:
     with pytest.raises(ValueError, match='img_shape of its data samples'):
         model(**data, mode='loss')
     assert model._sizes is None
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    cfg = shrink(read(MASK_RCNN))
+    state = load_model(cfg, device='cpu').state_dict()
+    state['neck.levels.1.conv.weight'][0, 0, 0, 0] = torch.nan
+    torch.save({'state_dict': state}, tmp_path / 'diverged.pth')
+    with pytest.raises(CheckpointError, match='diverged.pth has weights .*NaN.: neck.levels.1.conv.weight'):
+        load_model(cfg, tmp_path / 'diverged.pth', device='cpu')
 
 
 def test_a_backbone_without_sizes_is_refused() -> None:
