@@ -154,6 +154,23 @@ def test_rectangular_crops_keep_their_proportion() -> None:
     assert 'loss_consistency_32x64' in losses and 'decode.loss_ce_64x128' in losses
 
 
+def test_in_bfloat16_predictions_are_compared_in_float32() -> None:
+    model, captured = build(resolutions=(64, 48)), []
+    data = model.data_preprocessor(batch(), training=True)
+    model.decode_head.register_forward_hook(lambda head, args, logits: captured.append(logits.detach()))
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model(**data, mode='loss')
+        _, teacher = model.resolution_loss(data['inputs'][0], data['data_samples'], 0, 2, None)
+    assert not teacher.requires_grad  # nor does it keep the activations of its resolution
+    teacher, student = (logits.float() for logits in captured[:2])
+    assert captured[0].dtype == torch.bfloat16
+    student = F.interpolate(student, (8, 8), mode='bilinear').log_softmax(1)
+    divergence = F.kl_div(student, teacher.softmax(1), reduction='none').sum(1).mean()
+    torch.testing.assert_close(losses['loss_consistency_48'], divergence / 2, rtol=1e-4, atol=1e-7)
+    model.parse_losses(losses)[0].backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_padding_is_not_compared() -> None:
     model = build(resolutions=(64, 32), consistency=dict(type='L2Consistency', target='logits'))
     data = batch()
