@@ -164,17 +164,21 @@ def test_the_demo_and_the_browser_take_clips(trained: Path, data: Path, tmp_path
 
 @pytest.mark.slow
 def test_inference_of_mmaction_gives_the_same_scores(
-    trained: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('MINI_VIDEO_ROOT', str(data))
     model = (str(trained / 'small.py'), str(trained / 'run' / 'epoch_2.pth'))
     clip = str(data / 'val' / 'left' / '000000.avi')
     [best] = VideoInferencer(*model, device='cpu')(clip)['predictions']
     from mmaction.apis import inference_recognizer, init_recognizer
+    from mmaction.apis.inferencers import MMAction2Inferencer
 
-    scores = inference_recognizer(init_recognizer(*model, device='cpu'), clip).pred_score
-    assert int(scores.argmax()) == best['pred_label']
-    assert float(scores.max()) == pytest.approx(best['pred_score'], abs=1e-6)
+    scores = inference_recognizer(init_recognizer(*model, device='cpu'), clip).pred_score.tolist()
+    assert int(np.argmax(scores)) == best['pred_label']
+    assert max(scores) == pytest.approx(best['pred_score'], abs=1e-6)
+    (tmp_path / 'classes.txt').write_text('\n'.join(MOTIONS))
+    theirs = MMAction2Inferencer(*model, label_file=str(tmp_path / 'classes.txt'), device='cpu')
+    assert theirs(clip)['predictions'][0]['rec_scores'][0] == pytest.approx(scores, abs=1e-6)
 
 
 @pytest.mark.slow

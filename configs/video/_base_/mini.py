@@ -74,7 +74,6 @@ val_dataloader = dict(
     batch_size=batch_size,
     num_workers=2,
     persistent_workers=True,
-    collate_fn=dict(type='resformer_mm.multi_resolution_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='resformer_mm.VideoList',

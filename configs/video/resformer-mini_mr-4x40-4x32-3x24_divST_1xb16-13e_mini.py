@@ -1,0 +1,28 @@
+"""The small recognizer on copies that differ in space and time: 4 frames of 40 and 32 pixels, and 3 of 24.
+
+    python tools/train.py configs/video/resformer-mini_mr-4x40-4x32-3x24_divST_1xb16-13e_mini.py
+
+All copies stretch over the same 4 * 6 = 3 * 8 = 24 frames of the clip. Three are the fewest that tell the two ways around
+a circle. `_base_/mini.py` says where the data and the initial weights are. Measured figures stand in docs/video.md.
+"""
+
+_base_ = '_base_/mini.py'
+
+resolutions = [40, 32, 24]
+num_frames = [4, 4, 3]
+frame_interval = [6, 6, 8]
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='resformer_mm.ClipInit'),
+            dict(
+                type='resformer_mm.MultiResolutionClips',
+                resolutions=resolutions,
+                num_frames=num_frames,
+                frame_interval=frame_interval,
+                transforms={{_base_.train_transforms}},
+            ),
+            dict(type='resformer_mm.PackClips'),
+        ]
+    )
+)
