@@ -13,7 +13,7 @@ from mmengine import fileio
 from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
-from resformer_mm.models import ResFormer
+from resformer_mm.models import ResFormer, VideoResFormer
 from resformer_mm.models.layers import Attention, WindowAttention
 from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
 
@@ -191,9 +191,10 @@ def image_maps(
             read, or the resolution is below one patch.
     """
     backbone = getattr(model, 'backbone', None)
-    if not isinstance(backbone, ResFormer):
+    if not isinstance(backbone, ResFormer) or isinstance(backbone, VideoResFormer):
         raise ValueError(
-            f'attention maps need a model with a ResFormer as its backbone, not {type(backbone).__name__}'
+            'attention maps are those of an image: they need a model with a ResFormer as its backbone, not '
+            f'{type(backbone).__name__}'
         )
     check_resolutions([resolution], 'resolutions')
     inputs, picture = read_image(model, path, resolution)

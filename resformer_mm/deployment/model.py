@@ -60,7 +60,7 @@ class Normalization(nn.Module):
         settings = cfg.get('model', {}).get('data_preprocessor') or cfg.get('data_preprocessor') or {}
         if isinstance(preprocessor, ImgDataPreprocessor):
             convert, loads_rgb = preprocessor._channel_conversion, settings.get('rgb_to_bgr', False)
-        elif hasattr(preprocessor, 'to_rgb') and hasattr(preprocessor, '_enable_normalize'):
+        elif hasattr(preprocessor, 'to_rgb') and hasattr(preprocessor, 'pad_size_divisor'):
             convert, loads_rgb = preprocessor.to_rgb, False  # mmpretrain's
         else:
             raise ExportError(

@@ -22,7 +22,7 @@ from resformer_mm.analysis.attention_maps import (
 )
 from resformer_mm.analysis.attention_pictures import plot_image_maps
 from resformer_mm.apis import load_model
-from resformer_mm.models import ResFormer
+from resformer_mm.models import ResFormer, VideoResFormer
 from resformer_mm.models.layers import Attention, LocalPosition, WindowAttention
 from resformer_mm.registry import MODELS
 
@@ -278,6 +278,9 @@ def test_bad_input(photo: Path, tmp_path: Path) -> None:
         image_maps(model, photo, 64, block=3)
     with pytest.raises(ValueError, match=r'point \(0.5, -1\) lies outside'):
         image_maps(model, photo, 64, point=(0.5, -1))
+    model.backbone = VideoResFormer(dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16))
+    with pytest.raises(ValueError, match='a ResFormer as its backbone, not VideoResFormer'):
+        image_maps(model, photo, 64)
     with pytest.raises(ValueError, match='a model with a ResFormer as its backbone, not Linear'):
         model.backbone = nn.Linear(1, 1)
         image_maps(model, photo, 64)

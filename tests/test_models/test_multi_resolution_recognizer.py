@@ -14,6 +14,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from resformer_mm.compat import prepare_mmaction
+from resformer_mm.deployment import ExportError
+from resformer_mm.deployment.model import DeployableModel
 from resformer_mm.engine import AutocastOptimWrapper
 
 prepare_mmaction()
@@ -224,6 +226,11 @@ def test_scores_of_bfloat16_can_become_arrays() -> None:
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         (sample,) = model.test_step(data)
     assert sample.pred_score.numpy().shape == (CLASSES,)
+
+
+def test_a_recognizer_is_not_exported() -> None:
+    with pytest.raises(ExportError, match='MultiResolutionActionDataPreprocessor is not one .* images'):
+        DeployableModel(build())
 
 
 def test_bad_settings_and_batches() -> None:
