@@ -52,7 +52,7 @@ class VideoList(KeepsResolution, mmaction.datasets.VideoDataset):
         if kwargs.get('multi_class'):
             raise ValueError('VideoList has one label for every clip: for several use mmaction.VideoDataset')
         prefix = kwargs.get('data_prefix', dict(video=''))
-        if 'video' not in prefix:
+        if 'video' not in (prefix or ()):
             raise ValueError(
                 f"VideoList: data_prefix={prefix!r} has no 'video', the folder that the paths are relative "
                 "to: write data_prefix=dict(video='FOLDER')"
