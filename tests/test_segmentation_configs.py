@@ -80,8 +80,9 @@ def test_learning_rate_and_decay_of_every_parameter(name: str) -> None:
     assert not found and spared > 30
 
 
-def small_model(init: dict | None, **backbone) -> nn.Module:
+def small_model(init: dict | None, model: dict | None = None, **backbone) -> nn.Module:
     cfg = read(SMALL)
+    cfg.model.update(model or {})
     cfg.model.backbone.update(
         arch=dict(embed_dims=24, num_layers=12, num_heads=2, feedforward_channels=48),
         init_cfg=init,
@@ -114,6 +115,25 @@ def test_the_backbone_starts_from_a_classifier(tmp_path, monkeypatch) -> None:
     assert 'classifier.pth' in told and f'matched: {len(donor.backbone.state_dict())}' in told
     assert 'head.fc.weight (10, 24): left out, the model has no such head' in told
     assert 'backbone.norm.weight (24,): left out, the model has no final norm' in told
+
+
+def test_the_field_pretrained_of_the_model(tmp_path) -> None:
+    donor = small_model(None, with_cls_token=False)
+    state = {f'backbone.{name}': value for name, value in donor.backbone.state_dict().items()}
+    path = str(tmp_path / 'detector.pth')
+    torch.save({'state_dict': state}, path)
+    model = small_model(None, model=dict(pretrained=path))
+    with pytest.raises(CheckpointError, match=r'lacks backbone.cls_token: .*allow_missing=True'):
+        model.init_weights()
+    init = dict(type='resformer_mm.PretrainedResFormer', checkpoint=path)
+    with pytest.raises(ValueError, match='model.pretrained.* and init_cfg both say'):
+        small_model(init, model=dict(pretrained=path))
+    allowing = small_model(dict(**init, allow_missing=True))
+    without_token = small_model(None, model=dict(pretrained=path), with_cls_token=False)
+    for model in (allowing, without_token):
+        model.init_weights()
+        for name, value in donor.backbone.state_dict().items():
+            torch.testing.assert_close(model.backbone.state_dict()[name], value, msg=name)
 
 
 def test_a_classifier_that_does_not_fit_stops_the_training(tmp_path) -> None:

@@ -22,16 +22,19 @@ class PretrainedResFormer:
     Args:
         checkpoint: the file.
         key: entry of the file that holds the weights; by default 'state_dict' or 'model'.
+        allow_missing: leave what the file lacks at its initialisation, e.g. the class token where a detector
+            was trained without.
 
     Raises:
         CheckpointError: when the model is built: the file cannot be read, or does not fit.
     """
 
-    def __init__(self, checkpoint: str, key: str | None = None) -> None:
+    def __init__(self, checkpoint: str, key: str | None = None, allow_missing: bool = False) -> None:
         self.checkpoint = checkpoint
         self.key = key
+        self.allow_missing = allow_missing
 
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into a ResFormer."""
-        report = load_pretrained(module, self.checkpoint, self.key)
+        report = load_pretrained(module, self.checkpoint, self.key, self.allow_missing)
         print_log(f'Backbone initialised from {report}', logger='current')

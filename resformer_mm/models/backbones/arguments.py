@@ -46,3 +46,19 @@ def block_indices(name: str, indices: int | Sequence[int], num_layers: int) -> t
     if list(positive) != sorted(set(positive)):
         raise ValueError(f'{name} must be increasing without repeats, got {indices}')
     return positive
+
+
+def initial_weights(pretrained: str | None, init_cfg: dict | None) -> dict | None:
+    """Return the ``init_cfg`` of a backbone, given the path of a checkpoint or that config.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if pretrained is None:
+        return init_cfg
+    if init_cfg is not None:
+        raise ValueError(
+            f'pretrained={pretrained!r} (or model.pretrained) and init_cfg both say where the weights of the '
+            'backbone come from: set one of them to None'
+        )
+    return dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)

@@ -20,7 +20,7 @@ from resformer_mm.models.layers import (
 )
 from resformer_mm.registry import MODELS
 
-from .arguments import block_indices, read_arch
+from .arguments import block_indices, initial_weights, read_arch
 
 Grid = tuple[int, int]
 OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
@@ -54,6 +54,8 @@ class ResFormer(BaseModule):
         local_position: config of the module inside every attention, e.g. ``LocalPositionEmbedding``; or None.
         window_size: side in tokens of the windows of the blocks in ``window_block_indices``.
         window_block_indices: blocks that attend inside windows instead of over the whole map.
+        pretrained: checkpoint of a classifier, short for an ``init_cfg`` of type ``PretrainedResFormer``;
+            models of the libraries hand over their field ``model.pretrained`` under this name.
 
     Raises:
         ValueError: an argument is out of range or does not go with another; the message names it.
@@ -85,9 +87,10 @@ class ResFormer(BaseModule):
         local_position: dict | None = dict(type='LocalPositionEmbedding'),
         window_size: int = 0,
         window_block_indices: Sequence[int] = (),
+        pretrained: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(initial_weights(pretrained, init_cfg))
         arch = read_arch(arch, self.arch_zoo)
         self.embed_dims = arch['embed_dims']
         self.num_layers = arch['num_layers']
