@@ -40,7 +40,7 @@ class PaddingAware:
                 f'mmdet.{type(self).__name__} with it'
             )
         self._heads = None
-        if self.with_neck and 'grids' in inspect.signature(self.neck.forward).parameters:
+        if self.with_neck and hasattr(self.neck, 'level_grids'):
             self._heads = PaddingBlindHeads(self)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list) -> dict:
