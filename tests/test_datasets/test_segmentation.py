@@ -88,6 +88,13 @@ def test_images_without_masks_by_intention(root: Path) -> None:
     assert len(dataset) == 3 and 'seg_map_path' not in dataset[0]
 
 
+def test_another_ignored_label(root: Path) -> None:
+    values = np.full((20, 30), 200, np.uint8)
+    write_mask(root / 'annotations' / 'training' / 'a.png', values)
+    sample = build(root, ignore_index=200, reduce_zero_label=False)[0]
+    assert np.array_equal(sample['gt_seg_map'], values)
+
+
 # Names of the classes
 
 

@@ -243,6 +243,7 @@ def scope() -> None:
 def test_folders_of_a_config(root: Path) -> None:
     train = dict(type='mmseg.RepeatDataset', dataset=dataset(root, 'training'), times=3)
     val = dataset(root, 'validation', metainfo=dict(classes=('sky', 'wall')), img_suffix='.jpeg')
+    val['seg_map_suffix'] = '.tif'
     cfg = Config(
         dict(
             train_dataloader=dict(dataset=train),
@@ -258,7 +259,8 @@ def test_folders_of_a_config(root: Path) -> None:
         f'{root}/annotations/training',
         LabelValues(150, reduce_zero_label=True),
     )
-    assert (validation.img_suffix, validation.labels.num_classes) == ('.jpeg', 2)
+    assert (validation.img_suffix, validation.seg_map_suffix) == ('.jpeg', '.tif')
+    assert validation.labels.num_classes == 2
     assert validation.labels.label_map[2] == 0 and validation.labels.label_map[1] == 255
     assert check_pairs(training).is_sound
 

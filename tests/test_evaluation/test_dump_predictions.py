@@ -12,9 +12,9 @@ from mmengine.evaluator import DumpResults
 from resformer_mm.evaluation import DumpLabelMaps, dump_metric
 
 
-@pytest.mark.parametrize(('largest', 'dtype'), [(255, torch.uint8), (256, torch.int64)])
-def test_label_maps_without_scores(tmp_path: Path, largest: int, dtype: torch.dtype) -> None:
-    labels = torch.tensor([[[0, 3, largest], [1, 2, 0]]])
+@pytest.mark.parametrize(('label', 'dtype'), [(255, torch.uint8), (256, torch.int64), (-1, torch.int64)])
+def test_label_maps_without_scores(tmp_path: Path, label: int, dtype: torch.dtype) -> None:
+    labels = torch.tensor([[[0, 3, label], [1, 2, 0]]])
     prediction = dict(
         seg_map_path='a.png',
         pred_sem_seg=dict(data=labels),

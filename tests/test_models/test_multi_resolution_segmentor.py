@@ -145,13 +145,16 @@ def test_without_consistency_and_at_one_resolution() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
-def test_rectangular_crops_keep_their_proportion() -> None:
+@pytest.mark.parametrize(('height', 'width'), [(64, 128), (128, 64)])
+def test_rectangular_crops_keep_their_proportion(height: int, width: int) -> None:
     model = build(resolutions=(64, 32))
-    model.data_preprocessor.size = (64, 128)
-    data = model.data_preprocessor(batch(64, 128), training=True)
-    assert [tuple(copy.shape[-2:]) for copy in data['inputs']] == [(64, 128), (32, 64)]
+    model.data_preprocessor.size = (height, width)
+    data = model.data_preprocessor(batch(height, width), training=True)
+    sizes = [(height, width), (height // 2, width // 2)]
+    assert [tuple(copy.shape[-2:]) for copy in data['inputs']] == sizes
     losses = model(**data, mode='loss')
-    assert 'loss_consistency_32x64' in losses and 'decode.loss_ce_64x128' in losses
+    assert f'loss_consistency_{height // 2}x{width // 2}' in losses
+    assert f'decode.loss_ce_{height}x{width}' in losses
 
 
 def test_in_bfloat16_predictions_are_compared_in_float32() -> None:
