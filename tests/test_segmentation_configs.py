@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import mmseg
 import pytest
 import torch
 from mmengine.config import Config
@@ -53,6 +54,28 @@ def test_recipe(name: str) -> None:
     assert preprocessor.get('resolutions', [512])[0] == cfg.crop == 512
     assert [t['type'] for t in cfg.train_pipeline[2:5]] == ['RandomResize', 'RandomCrop', 'RandomFlip']
     assert cfg.train_pipeline[2].ratio_range == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(('kind', 'size', 'iterations'), [('small', 's16', '80k'), ('base', 'b16', '160k')])
+def test_all_but_backbone_and_loading_is_that_of_mmsegmentation(
+    kind: str, size: str, iterations: str
+) -> None:
+    ours = read(f'deit-{kind}_upernet_8xb2-{iterations}_ade20k-512x512.py')
+    folder = Path(mmseg.__file__).parent / '.mim' / 'configs' / 'vit'
+    theirs = Config.fromfile(folder / f'vit_deit-{size}_upernet_8xb2-{iterations}_ade20k-512x512.py')
+    for head in ('decode_head', 'auxiliary_head'):
+        theirs.model[head].loss_decode.pop('use_sigmoid')  # False, the default
+        assert ours.model[head] == theirs.model[head]
+    assert ours.model.test_cfg == theirs.model.test_cfg
+    for field in ('out_indices', 'drop_path_rate'):
+        assert ours.model.backbone[field] == theirs.model.backbone[field]
+    assert ours.train_pipeline[2:] == theirs.train_pipeline[2:]
+    assert ours.test_pipeline[1] == theirs.test_pipeline[1]
+    assert ours.tta_pipeline[1].transforms[:2] == theirs.tta_pipeline[1].transforms[:2]
+    assert {**theirs.data_preprocessor, 'test_cfg': dict(size_divisor=16)} == ours.data_preprocessor
+    assert ours.param_scheduler == theirs.param_scheduler
+    assert ours.optim_wrapper.optimizer == theirs.optim_wrapper.optimizer
+    assert ours.train_dataloader.batch_size == theirs.train_dataloader.batch_size
 
 
 @pytest.mark.parametrize('name', [SMALL, 'deit-small_upernet_8xb2-80k_ade20k-512x512.py'])
