@@ -47,7 +47,7 @@ def run(model_name: str, height: int, width: int, device: str, allocated: bool) 
     def predict() -> None:
         with torch.no_grad():
             model.test_step(batch)
-        if device == 'cuda':
+        if device.startswith('cuda'):
             torch.cuda.synchronize()
 
     if allocated:
