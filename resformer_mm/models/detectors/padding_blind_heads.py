@@ -34,7 +34,7 @@ class PaddingBlindHeads:
                 for module in head.modules():
                     if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1:
                         module.register_forward_pre_hook(self._see_zeros)
-                # Predictions alone: losses count the padding as mmdet does.
+                # Outside training alone: what is learned from proposals in the padding is as in mmdet.
                 head.predict_by_feat = partial(self._find_nothing, head, head.predict_by_feat)
             if isinstance(head, RPNHead):
                 # Other heads drop scores of 0 by their score_thr.
@@ -57,7 +57,7 @@ class PaddingBlindHeads:
         return None if outside is None else (args[0].masked_fill(outside, 0),)
 
     def _find_nothing(self, head: nn.Module, predict: Callable, scores: Sequence[Tensor], *args, **kwargs):
-        if self._outside:
+        if self._outside and not head.training:
             scores = [self._without_objects(head, level) for level in scores]
         return predict(scores, *args, **kwargs)
 
