@@ -124,6 +124,12 @@ def _enable_drawing(cfg: Config, args: Namespace) -> None:
             f'--show and --show-dir need `default_hooks.visualization` and a `default_scope` of '
             f'{list(_DRAWING)}; {args.config} has {scope!r}'
         )
+    if args.show:
+        from resformer_mm.apis.inferencers.checks import check_display  # its package needs mmcv
+
+        check_display()
+        if scope == 'mmseg' and args.show_dir:
+            raise ValueError('mmsegmentation draws to a window or to a folder: give --show or --show-dir')
     # Absolute, because mmdet's hook puts what is relative into the work dir.
     folder = str(Path(args.show_dir).absolute()) if args.show_dir else None
     for key, value in _DRAWING[scope].items():

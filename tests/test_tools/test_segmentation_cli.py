@@ -274,7 +274,11 @@ def test_bad_input(data: Path, trained: Path, tmp_path: Path) -> None:
     mask.unlink()
     words = error(f'train_dataloader.dataset.data_root={broken}')
     assert mask.name in words and 'do not exist' in words
-    for options in (('--tta', '--resolutions', 64), ('--resolutions', 0)):
+    for options, words in (
+        (('--tta', '--resolutions', 64), '--resolutions 64, tta_pipeline: '),
+        (('--resolutions', 0), '--resolutions 0, test_dataloader.dataset.pipeline: '),
+        (('--show',), 'there is no display'),
+    ):
         arguments = (trained / 'small.py', trained / 'run' / 'iter_4.pth', *options)
         result = run_tool('test.py', *arguments, data=data, cwd=tmp_path)
-        assert result.returncode == 2 and f'--resolutions {options[-1]}, ' in result.stderr
+        assert result.returncode == 2 and words in result.stderr

@@ -27,4 +27,6 @@ def check_display() -> None:
     import matplotlib.pyplot as plt
 
     if plt.get_backend().lower() == 'agg':
-        raise ValueError('there is no display to show pictures on: write them to a folder with out_dir')
+        raise ValueError(
+            'there is no display to show pictures on: write them to a folder (out_dir, --out-dir, --show-dir)'
+        )
