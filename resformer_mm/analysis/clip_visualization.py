@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
 from PIL import Image
+from torch.utils.data import Dataset
 
 from resformer_mm.registry import HOOKS
 
@@ -30,7 +31,8 @@ class ClipVisualizationHook(Hook):
         interval: draw every so many clips of a process.
         show: open a window for each.
         wait_time: seconds that a window is shown.
-        out_dir: folder of the pictures, one ``FOLDER_NAME.png`` per clip; None hands them to the visualizer.
+        out_dir: folder of the pictures, one per clip, named by its path below the data set's ``data_prefix``
+            (``FOLDER_NAME.png``); None hands them to the visualizer.
     """
 
     def __init__(
@@ -58,22 +60,28 @@ class ClipVisualizationHook(Hook):
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
         """Draw those of a batch whose turn it is."""
-        self._draw_samples(runner, data_batch, outputs, runner.epoch)
+        self._draw_samples(runner, runner.val_dataloader.dataset, data_batch, outputs, runner.epoch)
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
         """Draw those of a batch whose turn it is."""
-        self._draw_samples(runner, data_batch, outputs, 0)
+        self._draw_samples(runner, runner.test_dataloader.dataset, data_batch, outputs, 0)
 
     def _draw_samples(
-        self, runner: Runner, data_batch: dict, outputs: Sequence[BaseDataElement], step: int
+        self,
+        runner: Runner,
+        dataset: Dataset,
+        data_batch: dict,
+        outputs: Sequence[BaseDataElement],
+        step: int,
     ) -> None:
         if not self.enable:
             return
+        prefixes = [value for value in getattr(dataset, 'data_prefix', {}).values() if value]
         classes = (runner.visualizer.dataset_meta or {}).get('classes')
         for clip, sample in zip(data_batch['inputs'], outputs):
             if self._seen % self.interval == 0:
                 picture = draw_prediction(clip[0].permute(1, 2, 3, 0).cpu().numpy(), sample, classes)
-                self._put(runner.visualizer, picture, clip_name(sample), step)
+                self._put(runner.visualizer, picture, clip_name(sample, prefixes), step)
             self._seen += 1
 
     def _put(self, visualizer: Visualizer, picture: np.ndarray, name: str, step: int) -> None:
@@ -88,10 +96,19 @@ class ClipVisualizationHook(Hook):
         Image.fromarray(picture).save(path)
 
 
-def clip_name(sample: BaseDataElement) -> str:
-    """Return the folder and the name of the file of a clip, without its suffix."""
-    path = Path(sample.get('filename') or 'clip')
-    return '_'.join(part for part in (path.parent.name, path.stem) if part)
+def clip_name(sample: BaseDataElement, prefixes: Sequence[str] = ()) -> str:
+    """Return a name for a clip: its path, without what clips have in common.
+
+    Args:
+        sample: its data sample, with ``filename``, or ``frame_dir`` for a folder of frames.
+        prefixes: folders below which the path counts; of a path elsewhere the last two parts do.
+    """
+    path = Path(sample.get('filename') or sample.get('frame_dir') or 'clip')
+    path = path.with_suffix('') if 'filename' in sample else path
+    for prefix in prefixes:
+        if path.is_relative_to(prefix):
+            return '_'.join(path.relative_to(prefix).parts)
+    return '_'.join(path.parts[-2:])
 
 
 def draw_prediction(

@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from resformer_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
 class SkippedImagesHook(Hook):
-    """Report, after every training epoch, how many images the pipeline skipped as unreadable so far.
+    """Report, after every training epoch, how many images or clips were skipped as unreadable so far.
 
     Reads the counts of the loading transforms (``LoadImage(on_error='skip')``) of all worker processes of
-    this rank; stays silent when nothing was skipped.
+    this rank, also of data sets in a wrapper that repeats or joins them; stays silent when nothing was
+    skipped.
     """
 
     priority = 'LOW'
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Log the count of this rank."""
-        pipeline = getattr(runner.train_dataloader.dataset, 'pipeline', None)
-        for transform in getattr(pipeline, 'transforms', ()):
-            count = getattr(transform, 'num_skipped', 0)
-            if count:
-                print_log(
-                    f'{count} reads of unreadable training images were skipped on rank {runner.rank} so '
-                    'far and replaced by other images (paths are in the warnings above)',
-                    logger='current',
-                    level=logging.WARNING,
-                )
+        for dataset in _innermost(runner.train_dataloader.dataset):
+            pipeline = getattr(dataset, 'pipeline', None)
+            for transform in getattr(pipeline, 'transforms', ()):
+                count = getattr(transform, 'num_skipped', 0)
+                if count:
+                    print_log(
+                        f'{count} reads of unreadable training files were skipped on rank {runner.rank} so '
+                        'far and replaced by others (paths are in the warnings above)',
+                        logger='current',
+                        level=logging.WARNING,
+                    )
+
+
+def _innermost(dataset: Dataset) -> Iterator[Dataset]:
+    """Yield the data sets inside wrappers that repeat, join or balance them."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if inner == [None]:
+        yield dataset
+    else:
+        for one in inner:
+            yield from _innermost(one)
 
 
 @HOOKS.register_module()

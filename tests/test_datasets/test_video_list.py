@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from clip_files import write_clip, write_truncated
+from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
@@ -147,4 +148,7 @@ def test_a_skipped_clip_has_a_stand_in_of_the_same_resolution_and_is_counted(roo
             'resformer_mm.engine.hooks.print_log', lambda text, **kwargs: said.append((text, kwargs))
         )
         SkippedImagesHook().after_train_epoch(Runner())
+        Runner.train_dataloader.dataset = RepeatDataset(ConcatDataset([dataset]), 2)
+        SkippedImagesHook().after_train_epoch(Runner())
     assert f'{skipped} reads' in said[0][0] and said[0][1]['level'] == logging.WARNING
+    assert said[1] == said[0]

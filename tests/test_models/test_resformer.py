@@ -379,6 +379,8 @@ def test_compiles_to_machine_code() -> None:
         (dict(out_indices=(2, -1)), 'without repeats'),
         (dict(out_type='pooled'), "out_type='pooled' is unknown.*featmap"),
         (dict(with_cls_token=False), "out_type='cls_token' needs with_cls_token=True"),
+        (dict(drop_path_rate=1.0), 'drop_path_rate must be at least 0 and less than 1, got 1.0'),
+        (dict(drop_rate=-0.1), 'drop_rate must be at least 0'),
         (dict(frozen_stages=4), 'frozen_stages must lie between -1 and 3'),
         (dict(frozen_stages=-2), 'frozen_stages must lie between'),
         (dict(window_size=4), 'go together'),

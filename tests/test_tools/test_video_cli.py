@@ -130,9 +130,9 @@ def test_testing_draws_dumps_and_sweeps(trained: Path, data: Path, tmp_path: Pat
         top1[resolution] = np.mean([s['pred_score'].argmax() == s['gt_label'].item() for s in samples])
         pictures = sorted((tmp_path / 'pictures' / str(resolution)).iterdir())
         assert [path.name for path in pictures] == [
-            'clockwise_000004.png',
-            'left_000000.png',
-            'up_000002.png',
+            'val_clockwise_000004.png',
+            'val_left_000000.png',
+            'val_up_000002.png',
         ]
         with Image.open(pictures[0]) as picture:
             assert picture.width >= 4 * resolution

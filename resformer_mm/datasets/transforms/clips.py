@@ -160,7 +160,7 @@ class PackClips(PackActionInputs):
         ValueError: the frames are not yet put together to clips.
     """
 
-    def __init__(self, meta_keys=('filename', 'img_shape', 'total_frames'), **kwargs) -> None:
+    def __init__(self, meta_keys=('filename', 'frame_dir', 'img_shape', 'total_frames'), **kwargs) -> None:
         super().__init__(meta_keys=meta_keys, **kwargs)
 
     def transform(self, results: dict) -> dict:

@@ -48,6 +48,17 @@ def block_indices(name: str, indices: int | Sequence[int], num_layers: int) -> t
     return positive
 
 
+def check_rates(**rates: float) -> None:
+    """Check probabilities of dropping something, by the names of their arguments.
+
+    Raises:
+        ValueError: one is negative, or 1 or more, which would leave nothing.
+    """
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f'{name} must be at least 0 and less than 1, got {rate}')
+
+
 def initial_weights(pretrained: str | None, init_cfg: dict | None) -> dict | None:
     """Return the ``init_cfg`` of a backbone, given the path of a checkpoint or that config.
 

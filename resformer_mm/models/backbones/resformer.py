@@ -20,7 +20,7 @@ from resformer_mm.models.layers import (
 )
 from resformer_mm.registry import MODELS
 
-from .arguments import block_indices, initial_weights, read_arch
+from .arguments import block_indices, check_rates, initial_weights, read_arch
 
 Grid = tuple[int, int]
 OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
@@ -92,6 +92,7 @@ class ResFormer(BaseModule):
     ) -> None:
         super().__init__(initial_weights(pretrained, init_cfg))
         arch = read_arch(arch, self.arch_zoo)
+        check_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         self.embed_dims = arch['embed_dims']
         self.num_layers = arch['num_layers']
         self.patch_size = patch_size
