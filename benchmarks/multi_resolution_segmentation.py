@@ -1,0 +1,120 @@
+"""Memory and time of a multi-resolution fine-tuning step of a segmentor: joint, or each resolution in turn.
+
+    python benchmarks/multi_resolution_segmentation.py \\
+        --out benchmarks/results/multi_resolution_segmentation_cpu.csv
+
+UPerNet on the small model with random weights, 150 classes, two crops of 512 x 512 that are shrunk to the
+other resolutions, float32: data preprocessor, forward, backward and AdamW. The first list has 512 alone:
+plain fine-tuning, the baseline.
+
+Every mode runs in a process of its own, and they take turns. A first step, which makes the state of the
+optimiser, does not count. Times are medians of seconds of the clock, and of CPU seconds over all threads,
+which other work on the machine disturbs less. Allocated memory is the most that PyTorch's allocator gave out
+in a further step: gradients and activations, but not the weights and the state of the optimiser, which are
+there before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from apart import run_apart, write_rows
+
+from resformer_mm.analysis.memory import peak_memory
+from resformer_mm.apis import load_model
+
+FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'segmentation'
+CONFIG = FOLDER / 'resformer-small_mr-224-160-128_upernet-mr-512-384_8xb2-80k_ade20k-512x512.py'
+MODES = {'joint': 'MultiResolutionSegmentor', 'turn by turn': 'TurnByTurnSegmentor'}
+RESOLUTIONS = ((512,), (512, 384), (512, 384, 256))
+
+
+def make_step(mode: str, resolutions: list[int], batch: int, device: str) -> Callable[[], None]:
+    """Return a training step of a model of its own on one random batch."""
+    from mmengine.optim import OptimWrapper
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    options = {
+        'model.type': f'resformer_mm.{MODES[mode]}',
+        'model.backbone.init_cfg': None,
+        'data_preprocessor.resolutions': resolutions,
+        'data_preprocessor.size': (resolutions[0],) * 2,
+    }
+    torch.manual_seed(0)
+    model = load_model(CONFIG, device=device, cfg_options=options).train()
+    wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=6e-5, weight_decay=0.01))
+    size = (resolutions[0],) * 2
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(batch)]
+    labels = [PixelData(data=torch.randint(0, 150, (1, *size))) for _ in range(batch)]
+    metainfo = dict(img_shape=size, ori_shape=size)
+    samples = [SegDataSample(metainfo=metainfo, gt_sem_seg=label) for label in labels]
+
+    def step() -> None:
+        # The preprocessor changes the samples it is given.
+        model.train_step(dict(inputs=images, data_samples=[s.clone() for s in samples]), wrapper)
+        if device.startswith('cuda'):
+            torch.cuda.synchronize()
+
+    return step
+
+
+def run(mode: str, resolutions: list[int], batch: int, device: str) -> dict[str, float]:
+    """Measure one mode in this process."""
+    step = make_step(mode, resolutions, batch, device)
+    step()
+    start, cpu_start = time.perf_counter(), time.process_time()
+    step()
+    result = dict(seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu_start)
+    return {**result, 'allocated_MiB': peak_memory(step, device) / 2**20}
+
+
+def summarise(mode: str, resolutions: tuple[int, ...], batch: int, results: list[dict]) -> dict:
+    """Return the row of a mode."""
+    name = mode if len(resolutions) > 1 else 'one resolution'
+    row = {'mode': name, 'resolutions': ' '.join(map(str, resolutions)), 'batch': batch}
+    for key in ('cpu_seconds', 'seconds'):
+        values = [result[key] for result in results]
+        row[key] = f'{statistics.median(values):.2f}'
+        row[f'{key}_min'], row[f'{key}_max'] = f'{min(values):.2f}', f'{max(values):.2f}'
+    row.update(allocated_MiB=f'{max(r["allocated_MiB"] for r in results):.0f}', rounds=len(results))
+    return row
+
+
+def main() -> None:
+    """Run every mode in fresh processes, in turns, and write the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('--out', type=Path, help='CSV file')
+    parser.add_argument('--batch', type=int, default=2, help='crops per step')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--mode', choices=list(MODES), help='run only this one, here, and print its result')
+    parser.add_argument('--resolutions', type=int, nargs='+', default=[512, 384], help='with --mode')
+    args = parser.parse_args()
+    if args.mode:
+        print(json.dumps(run(args.mode, args.resolutions, args.batch, args.device)))
+        return
+    if args.out is None:
+        parser.error('--out is needed')
+
+    # At one resolution the modes are the same.
+    variants = [(mode, sizes) for sizes in RESOLUTIONS for mode in list(MODES)[: len(sizes)]]
+    results: dict[tuple, list[dict]] = {variant: [] for variant in variants}
+    common = ('--batch', args.batch, '--device', args.device)
+    for _ in range(args.rounds):
+        for mode, sizes in variants:
+            options = ('--mode', mode, '--resolutions', *sizes, *common)
+            results[mode, sizes].append(run_apart(__file__, *options))
+            print(mode, sizes, results[mode, sizes][-1], flush=True)
+        rows = [summarise(*variant, args.batch, found) for variant, found in results.items()]
+        write_rows(args.out, rows, args.device)
+
+
+if __name__ == '__main__':
+    main()
