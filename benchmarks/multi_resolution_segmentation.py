@@ -44,8 +44,8 @@ def make_step(mode: str, resolutions: list[int], batch: int, device: str) -> Cal
     options = {
         'model.type': f'resformer_mm.{MODES[mode]}',
         'model.backbone.init_cfg': None,
-        'data_preprocessor.resolutions': resolutions,
-        'data_preprocessor.size': (resolutions[0],) * 2,
+        'model.data_preprocessor.resolutions': resolutions,
+        'model.data_preprocessor.size': (resolutions[0],) * 2,
     }
     torch.manual_seed(0)
     model = load_model(CONFIG, device=device, cfg_options=options).train()

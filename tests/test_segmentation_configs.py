@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import mmcv
 import mmseg
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmseg.apis import inference_model, init_model
+from small_models import save_checkpoint
 from torch import nn
 
-from resformer_mm.apis import enter_scope, load_model, read_config
+from resformer_mm.apis import enter_scope, load_model, make_inferencer, read_config
 from resformer_mm.checkpoints import CheckpointError, initialisation
 
 FOLDER = Path(__file__).parents[1] / 'configs' / 'segmentation'
@@ -48,7 +52,7 @@ def test_recipe(name: str) -> None:
     assert 8 * cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 16
     assert cfg.model.backbone.drop_path_rate == 0.1
     assert cfg.optim_wrapper.optimizer.type == 'AdamW'
-    preprocessor = cfg.data_preprocessor
+    preprocessor = cfg.model.data_preprocessor
     assert tuple(preprocessor['size']) == (512, 512)
     assert preprocessor.test_cfg.size_divisor == cfg.model.backbone.get('patch_size', 16)
     assert preprocessor.get('resolutions', [512])[0] == cfg.crop == 512
@@ -72,7 +76,7 @@ def test_all_but_backbone_and_loading_is_that_of_mmsegmentation(
     assert ours.train_pipeline[2:] == theirs.train_pipeline[2:]
     assert ours.test_pipeline[1] == theirs.test_pipeline[1]
     assert ours.tta_pipeline[1].transforms[:2] == theirs.tta_pipeline[1].transforms[:2]
-    assert {**theirs.data_preprocessor, 'test_cfg': dict(size_divisor=16)} == ours.data_preprocessor
+    assert {**theirs.data_preprocessor, 'test_cfg': dict(size_divisor=16)} == ours.model.data_preprocessor
     assert ours.param_scheduler == theirs.param_scheduler
     assert ours.optim_wrapper.optimizer == theirs.optim_wrapper.optimizer
     assert ours.train_dataloader.batch_size == theirs.train_dataloader.batch_size
@@ -190,3 +194,18 @@ def test_the_native_config_resizes_nothing() -> None:
     kinds = [step['type'] for step in read(NATIVE).test_dataloader.dataset.pipeline]
     assert kinds == ['resformer_mm.LoadImage', 'resformer_mm.LoadSegMap', 'PackSegInputs']
     assert read(NATIVE).train_dataloader == read(SMALL).train_dataloader
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+def test_mmsegmentations_own_functions_predict_the_same(tmp_path) -> None:
+    path = FOLDER / 'resformer-mini_upernet_1xb8-900_mini.py'
+    cfg = read_config(path, {'model.backbone.init_cfg': None})
+    classes = [f'class {label}' for label in range(cfg.num_classes)]
+    checkpoint = save_checkpoint(cfg, tmp_path / 'w.pth', classes=classes, palette=[[0, 0, 0]] * len(classes))
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    picture = str(tmp_path / 'picture.png')
+    mmcv.imwrite(mmcv.imresize(pixels, (145, 90)), picture)
+    ours = make_inferencer(cfg, checkpoint, 'cpu')(picture)['predictions'][0]['seg_map']
+    theirs = inference_model(init_model(path, str(checkpoint), 'cpu'), picture)
+    assert len(np.unique(ours)) > 2
+    assert np.array_equal(theirs.pred_sem_seg.data[0], ours)

@@ -7,7 +7,6 @@ Published mIoU, single scale / multi-scale and flip: 48.30 / 49.28, 119.8 M para
 
 _base_ = [
     '_base_/models/upernet_resformer-base.py',
-    '_base_/ade20k.py',
     '_base_/schedules/160k.py',
     '_base_/runtime.py',
 ]

@@ -10,9 +10,9 @@ Not trained on ADE20K here; what it does on generated data: docs/segmentation.md
 _base_ = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
 
 resolutions = [512, 384]
-data_preprocessor = dict(type='resformer_mm.MultiResolutionSegDataPreprocessor', resolutions=resolutions)
 model = dict(
     type='resformer_mm.TurnByTurnSegmentor',
+    data_preprocessor=dict(type='resformer_mm.MultiResolutionSegDataPreprocessor', resolutions=resolutions),
     consistency=dict(type='resformer_mm.KLConsistency', temperature=1.0, loss_weight=1.0),
 )
 model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')

@@ -8,7 +8,6 @@ Published mIoU, single scale / multi-scale and flip: 46.31 / 47.45, 51.7 M param
 
 _base_ = [
     '_base_/models/upernet_resformer-small.py',
-    '_base_/ade20k.py',
     '_base_/schedules/80k.py',
     '_base_/runtime.py',
 ]

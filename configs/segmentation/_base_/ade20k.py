@@ -6,18 +6,6 @@ docs/ade20k.md says how to get the data and how to check it. One GPU holds 2 ima
 crop = 512
 data_root = 'data/ade/ADEChallengeData2016'
 
-data_preprocessor = dict(
-    type='SegDataPreProcessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    size=(crop, crop),
-    pad_val=0,
-    seg_pad_val=255,
-    # The backbone pads to whole patches anyway; told of it, the segmentor cuts its map instead of squeezing it.
-    test_cfg=dict(size_divisor=16),
-)
-
 train_pipeline = [
     dict(type='resformer_mm.LoadImage'),
     dict(type='resformer_mm.LoadSegMap'),

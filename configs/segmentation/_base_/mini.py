@@ -18,17 +18,17 @@ norm_cfg = dict(type='BN')
 # Four fifths of the pixels are background, and the schedule is short.
 class_weight = [0.2] + [1.0] * (num_classes - 1)
 
-data_preprocessor = dict(
-    type='SegDataPreProcessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    size=(crop, crop),
-    pad_val=0,
-    seg_pad_val=255,
-)
 model = dict(
     type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        size=(crop, crop),
+        pad_val=0,
+        seg_pad_val=255,
+    ),
     backbone=dict(
         type='resformer_mm.ResFormer',
         arch=dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
@@ -68,6 +68,12 @@ model = dict(
     test_cfg=dict(mode='whole'),
 )
 
+test_pipeline = [
+    dict(type='resformer_mm.LoadImage'),
+    dict(type='Resize', scale=(4 * crop, crop), keep_ratio=True),
+    dict(type='resformer_mm.LoadSegMap'),
+    dict(type='PackSegInputs'),
+]
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
@@ -101,12 +107,7 @@ val_dataloader = dict(
         classes_file='classes.txt',
         reduce_zero_label=True,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
-        pipeline=[
-            dict(type='resformer_mm.LoadImage'),
-            dict(type='Resize', scale=(4 * crop, crop), keep_ratio=True),
-            dict(type='resformer_mm.LoadSegMap'),
-            dict(type='PackSegInputs'),
-        ],
+        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader

@@ -27,7 +27,8 @@ class LoadSegMap(LoadAnnotations):
 
     Required keys: ``img_path`` and ``ori_shape`` of the loaded image (which may have been resized since),
     ``seg_map_path``, ``reduce_zero_label``, ``label_map`` and ``seg_fields`` as mmsegmentation's data sets
-    give them. Sets ``gt_seg_map``, ``(H, W)`` uint8.
+    give them. Sets ``gt_seg_map``, ``(H, W)`` uint8. A picture of no data set, as mmsegmentation's functions
+    for inference take it, has no ``seg_fields`` and passes without a mask.
 
     Args:
         num_classes: number of classes of the data set. The data sets of this package give it; those of
@@ -54,6 +55,8 @@ class LoadSegMap(LoadAnnotations):
 
     def _load_seg_map(self, results: dict) -> None:
         mask, image = results.get('seg_map_path'), results.get('img_path')
+        if mask is None and 'seg_fields' not in results:
+            return
         if mask is None:
             raise ValueError(
                 f'LoadSegMap: the data set names no mask for {image}: set its data_prefix.seg_map_path, or '

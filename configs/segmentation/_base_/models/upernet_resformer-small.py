@@ -1,10 +1,23 @@
 """UPerNet on ResFormer-S: four raw stride-16 maps, after blocks 3, 6, 9 and 12, no neck; 51.7 M parameters."""
 
+_base_ = '../ade20k.py'
+
 num_classes = 150
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 
 model = dict(
     type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        size=(_base_.crop, _base_.crop),
+        pad_val=0,
+        seg_pad_val=255,
+        # The backbone pads to whole patches anyway; told of it, the segmentor cuts its map instead of squeezing it.
+        test_cfg=dict(size_divisor=16),
+    ),
     backbone=dict(
         type='resformer_mm.ResFormer',
         arch='small',
