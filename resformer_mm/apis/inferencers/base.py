@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,22 +19,21 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
-from rich.console import Console
-from rich.progress import track
 from torch import nn
 
 from resformer_mm.apis.models import load_model
 from resformer_mm.configuration import enter_scope, read_config
 from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
 
+from .batches import InputBatches
 from .checks import check_device, check_display
-from .inputs import ImageInputs, InputError, Source, skip
+from .inputs import Source
 from .meta import class_meta
 from .pipelines import ImagePipeline, InputPipeline
 from .writing import ResultFolder
 
 
-class ResolutionInferencer(BaseInferencer):
+class ResolutionInferencer(InputBatches, BaseInferencer):
     """Predict on images at any resolution.
 
     A call takes a path, a BGR uint8 array ``(H, W, 3)``, a folder, a video file (predicted frame by frame) or
@@ -69,8 +68,6 @@ class ResolutionInferencer(BaseInferencer):
     preprocess_kwargs = {'resolution'}
     visualize_kwargs = {'show', 'wait_time'}
 
-    kind = ImageInputs()  # what is predicted one by one
-    mixes_sizes = False  # whether a batch may hold images of several sizes
     default_visualizer = 'Visualizer'
 
     def __init__(
@@ -160,34 +157,6 @@ class ResolutionInferencer(BaseInferencer):
         """Return the data samples of a collated batch, with predictions."""
         return self.model.test_step(inputs)
 
-    def preprocess(
-        self,
-        inputs: list[Source],
-        batch_size: int = 1,
-        resolution: int | None = None,
-        skipped: list[dict] | None = None,
-    ) -> Iterator[tuple[list[tuple[Source, np.ndarray]], dict]]:
-        """Yield batches: the sources, each with its pixels as read, and the collated batch for the model.
-
-        Args:
-            inputs: what to read.
-            batch_size: the most images of a batch.
-            resolution: test resolution in pixels.
-            skipped: takes ``path`` and ``reason`` of what cannot be read.
-        """
-        pipeline = self.make_pipeline(resolution)
-        chunk: list[tuple] = []
-        for source, pixels, packed in self._load(inputs, pipeline, [] if skipped is None else skipped):
-            if chunk and not self._go_together(chunk[0][2], packed):
-                yield self._collate(chunk)
-                chunk = []
-            chunk.append((source, pixels, packed))
-            if len(chunk) == batch_size:
-                yield self._collate(chunk)
-                chunk = []
-        if chunk:
-            yield self._collate(chunk)
-
     def make_pipeline(self, resolution: int | None = None) -> InputPipeline:
         """Return the config's test pipeline at a resolution.
 
@@ -209,10 +178,6 @@ class ResolutionInferencer(BaseInferencer):
     def build_pipeline(self, transforms: Sequence[dict]) -> InputPipeline:
         """Return a pipeline from the configs of its transforms."""
         return ImagePipeline(transforms)
-
-    def pixels(self, results: dict) -> np.ndarray:
-        """Return what is drawn on, of what a pipeline read: uint8, BGR, ``(H, W, 3)``."""
-        return results['img'].clip(0, 255).astype(np.uint8, copy=False)
 
     def visualize(
         self,
@@ -274,38 +239,6 @@ class ResolutionInferencer(BaseInferencer):
 
     def _example(self) -> Source:
         return self.kind.example()
-
-    def _inputs_to_list(self, inputs: object) -> list[Source]:
-        return self.kind.list(inputs)
-
-    def _load(
-        self, sources: list[Source], pipeline: InputPipeline, skipped: list[dict]
-    ) -> Iterator[tuple[Source, np.ndarray, dict]]:
-        """Yield source, pixels as read, and packed input of the model, of all that can be read."""
-        for source in self._progress(sources, skipped):
-            try:
-                results = pipeline.load(source)
-            except InputError as error:
-                if not source.optional:
-                    raise InputError(
-                        f'cannot read {source.path} ({error}): repair the file or give another'
-                    ) from error
-                skip(source.path, str(error), skipped)
-                continue
-            pixels = self.pixels(results)
-            yield source, pixels, pipeline.prepare(results)
-
-    def _progress(self, sources: list[Source], skipped: list[dict]) -> Iterable[Source]:
-        total, console = self.kind.count(sources), Console(stderr=True)
-        singly = self.kind.expand(sources, skipped)
-        return track(singly, 'Inference', total, console=console, disable=not self.show_progress)
-
-    def _go_together(self, first: dict, other: dict) -> bool:
-        return self.mixes_sizes or first['inputs'].shape == other['inputs'].shape
-
-    def _collate(self, chunk: list[tuple]) -> tuple[list, dict]:
-        items = [(source, pixels) for source, pixels, _ in chunk]
-        return items, self.collate_fn([packed for _, _, packed in chunk])
 
     def _now(self) -> float:
         device = next(self.model.parameters()).device
