@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,23 @@ def run_apart(script: str, *options: object) -> dict:
     command = [sys.executable, script, *map(str, options)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.strip().splitlines()[-1])
+
+
+def summarise(results: list[dict], decimals: int) -> dict[str, str | int]:
+    """Return the columns of what several runs measured: times as medians, least and most, the most memory.
+
+    Args:
+        results: ``cpu_seconds``, ``seconds`` and ``allocated_MiB`` of each run.
+        decimals: of the seconds.
+    """
+    row = {}
+    for key in ('cpu_seconds', 'seconds'):
+        values = [result[key] for result in results]
+        row[key] = f'{statistics.median(values):.{decimals}f}'
+        row[f'{key}_min'] = f'{min(values):.{decimals}f}'
+        row[f'{key}_max'] = f'{max(values):.{decimals}f}'
+    row['allocated_MiB'] = f'{max(result["allocated_MiB"] for result in results):.0f}'
+    return {**row, 'rounds': len(results)}
 
 
 def write_rows(path: Path, rows: list[dict], device: str) -> None:

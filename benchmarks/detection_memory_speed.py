@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from pathlib import Path
 
 import torch
-from apart import run_apart, write_rows
+from apart import run_apart, summarise, write_rows
 from mmengine.structures import InstanceData
 
 from resformer_mm.analysis.memory import peak_memory
@@ -90,17 +89,6 @@ def run(name: str, task: str, size: int, device: str) -> dict[str, float]:
     return result
 
 
-def summarise(task: str, name: str, size: int, results: list[dict]) -> dict:
-    """Return the row of a model."""
-    row = {'task': task, 'model': name, 'images': TASKS[task], 'side': size}
-    for key in ('cpu_seconds', 'seconds'):
-        values = [result[key] for result in results]
-        row[key] = f'{statistics.median(values):.1f}'
-        row[f'{key}_min'], row[f'{key}_max'] = f'{min(values):.1f}', f'{max(values):.1f}'
-    row.update(allocated_MiB=f'{max(r["allocated_MiB"] for r in results):.0f}', rounds=len(results))
-    return row
-
-
 def main() -> None:
     """Run every model in fresh processes, in turns, and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -127,7 +115,9 @@ def main() -> None:
             for name in names:
                 results[name].append(run_apart(__file__, *options, '--model', name))
                 print(task, name, results[name][-1], flush=True)
-        rows += [summarise(task, name, args.size, results[name]) for name in names]
+        for name in names:
+            row = {'task': task, 'model': name, 'images': TASKS[task], 'side': args.size}
+            rows.append({**row, **summarise(results[name], decimals=1)})
         write_rows(args.out, rows, args.device)
 
 

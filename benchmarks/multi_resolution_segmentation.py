@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from apart import run_apart, write_rows
+from apart import run_apart, summarise, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import load_model
@@ -75,16 +74,10 @@ def run(mode: str, resolutions: list[int], batch: int, device: str) -> dict[str,
     return {**result, 'allocated_MiB': peak_memory(step, device) / 2**20}
 
 
-def summarise(mode: str, resolutions: tuple[int, ...], batch: int, results: list[dict]) -> dict:
-    """Return the row of a mode."""
+def describe(mode: str, resolutions: tuple[int, ...], batch: int) -> dict:
+    """Return the columns that say what was measured."""
     name = mode if len(resolutions) > 1 else 'one resolution'
-    row = {'mode': name, 'resolutions': ' '.join(map(str, resolutions)), 'batch': batch}
-    for key in ('cpu_seconds', 'seconds'):
-        values = [result[key] for result in results]
-        row[key] = f'{statistics.median(values):.2f}'
-        row[f'{key}_min'], row[f'{key}_max'] = f'{min(values):.2f}', f'{max(values):.2f}'
-    row.update(allocated_MiB=f'{max(r["allocated_MiB"] for r in results):.0f}', rounds=len(results))
-    return row
+    return {'mode': name, 'resolutions': ' '.join(map(str, resolutions)), 'batch': batch}
 
 
 def main() -> None:
@@ -112,7 +105,10 @@ def main() -> None:
             options = ('--mode', mode, '--resolutions', *sizes, *common)
             results[mode, sizes].append(run_apart(__file__, *options))
             print(mode, sizes, results[mode, sizes][-1], flush=True)
-        rows = [summarise(*variant, args.batch, found) for variant, found in results.items()]
+        rows = [
+            {**describe(*variant, args.batch), **summarise(found, decimals=2)}
+            for variant, found in results.items()
+        ]
         write_rows(args.out, rows, args.device)
 
 
