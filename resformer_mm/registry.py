@@ -3,17 +3,21 @@
 The scope prefix ``resformer_mm.`` in any config makes MMEngine import this module. The core (backbone,
 layers, losses) is imported when a registry is first asked; an adapter to an upstream library is imported
 only when one of its classes is asked for by name, so that a segmentation user never needs mmpretrain.
+
+What a task registers is listed by the manifest in its ``__init__.py``, see :mod:`resformer_mm.tasks`.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Mapping, Sequence
 
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
-from resformer_mm.compat import prepare_mmaction
+from resformer_mm import datasets, tasks
+from resformer_mm.libraries import prepare_library
 
 __all__ = [
     'DATASETS',
@@ -23,7 +27,6 @@ __all__ = [
     'LOOPS',
     'METRICS',
     'MODELS',
-    'MODEL_WRAPPERS',
     'OPTIM_WRAPPERS',
     'TRANSFORMS',
     'WEIGHT_INITIALIZERS',
@@ -57,8 +60,7 @@ class AdapterRegistry(Registry):
     def _import_adapter(self, name: str) -> None:
         module, library = self.adapters[name]
         try:
-            if library == 'mmaction':
-                prepare_mmaction()
+            prepare_library(library)
             importlib.import_module(library)
         except Exception as error:  # libraries check their versions with assertions, not ImportError
             raise ImportError(
@@ -70,110 +72,46 @@ class AdapterRegistry(Registry):
         importlib.import_module(module)
 
 
-MODELS = AdapterRegistry(
-    'model',
-    parent=mmengine_registry.MODELS,
-    locations=['resformer_mm.models'],
-    adapters={
-        'MultiResolutionClassifier': ('resformer_mm.models.classifiers', 'mmpretrain'),
-        'TurnByTurnClassifier': ('resformer_mm.models.classifiers', 'mmpretrain'),
-        'MultiResolutionActionDataPreprocessor': (
-            'resformer_mm.models.data_preprocessors.multi_resolution_action',
-            'mmaction',
-        ),
-        'MultiResolutionDataPreprocessor': (
-            'resformer_mm.models.data_preprocessors.multi_resolution',
-            'mmpretrain',
-        ),
-        'MultiResolutionSegDataPreprocessor': (
-            'resformer_mm.models.data_preprocessors.multi_resolution_segmentation',
-            'mmseg',
-        ),
-        'MultiResolutionSegmentor': ('resformer_mm.models.segmentors', 'mmseg'),
-        'TurnByTurnSegmentor': ('resformer_mm.models.segmentors', 'mmseg'),
-        'CascadeRCNN': ('resformer_mm.models.detectors', 'mmdet'),
-        'FCOS': ('resformer_mm.models.detectors', 'mmdet'),
-        'MaskRCNN': ('resformer_mm.models.detectors', 'mmdet'),
-        'RetinaNet': ('resformer_mm.models.detectors', 'mmdet'),
-        'MultiResolutionRecognizer': ('resformer_mm.models.recognizers', 'mmaction'),
-        'TurnByTurnRecognizer': ('resformer_mm.models.recognizers', 'mmaction'),
-    },
+MANIFESTS = [
+    datasets,
+    *(
+        importlib.import_module(f'{tasks.__name__}.{info.name}')
+        for info in pkgutil.iter_modules(tasks.__path__)
+    ),
+]
+
+
+def _registry(variable: str, parent: Registry, locations: Sequence[str] = ()) -> AdapterRegistry:
+    """Return a child of a registry of MMEngine.
+
+    Args:
+        variable: what the registry is called here and in the manifests.
+        parent: the registry of MMEngine.
+        locations: modules of the core that register something in it.
+    """
+    adapters = {
+        name: (f'{manifest.__name__}.{module}', manifest.LIBRARY)
+        for manifest in MANIFESTS
+        for name, module in getattr(manifest, variable, {}).items()
+    }
+    return AdapterRegistry(parent.name, adapters, parent=parent, locations=list(locations))
+
+
+DATASETS = _registry('DATASETS', mmengine_registry.DATASETS)
+DATA_SAMPLERS = _registry(
+    'DATA_SAMPLERS', mmengine_registry.DATA_SAMPLERS, ['resformer_mm.datasets.samplers']
 )
-MODEL_WRAPPERS = AdapterRegistry(
-    'model_wrapper',
-    parent=mmengine_registry.MODEL_WRAPPERS,
-    locations=['resformer_mm.engine'],
-    adapters={},
+FUNCTIONS = _registry(
+    'FUNCTIONS',
+    mmengine_registry.FUNCTIONS,
+    ['resformer_mm.datasets.collate', 'resformer_mm.cascade.confidence'],
 )
-DATASETS = AdapterRegistry(
-    'dataset',
-    parent=mmengine_registry.DATASETS,
-    locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
-    adapters={
-        'ImageFolder': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
-        'ImageNet': ('resformer_mm.datasets.image_folder', 'mmpretrain'),
-        'ADE20K': ('resformer_mm.datasets.segmentation', 'mmseg'),
-        'COCO': ('resformer_mm.datasets.detection', 'mmdet'),
-        'DetectionFolder': ('resformer_mm.datasets.detection', 'mmdet'),
-        'SegmentationFolder': ('resformer_mm.datasets.segmentation', 'mmseg'),
-        'VideoList': ('resformer_mm.datasets.video', 'mmaction'),
-    },
-)
-DATA_SAMPLERS = AdapterRegistry(
-    'data sampler',
-    parent=mmengine_registry.DATA_SAMPLERS,
-    locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
-    adapters={},
-)
-TRANSFORMS = AdapterRegistry(
-    'transform',
-    parent=mmengine_registry.TRANSFORMS,
-    locations=['resformer_mm.datasets.samplers', 'resformer_mm.datasets.collate'],
-    adapters={
-        'ClipDecode': ('resformer_mm.datasets.transforms.clips', 'mmaction'),
-        'ClipInit': ('resformer_mm.datasets.transforms.clips', 'mmaction'),
-        'LoadImage': ('resformer_mm.datasets.transforms.loading', 'mmcv'),
-        'LoadSegMap': ('resformer_mm.datasets.transforms.load_seg_map', 'mmseg'),
-        'MultiResolution': ('resformer_mm.datasets.transforms.multi_resolution', 'mmcv'),
-        'MultiResolutionClips': ('resformer_mm.datasets.transforms.multi_resolution_clips', 'mmaction'),
-        'PackClips': ('resformer_mm.datasets.transforms.clips', 'mmaction'),
-        'ResizeCenterCrop': ('resformer_mm.datasets.transforms.resize_center_crop', 'mmpretrain'),
-    },
-)
-FUNCTIONS = AdapterRegistry(
-    'function',
-    parent=mmengine_registry.FUNCTIONS,
-    locations=[
-        'resformer_mm.datasets.samplers',
-        'resformer_mm.datasets.collate',
-        'resformer_mm.cascade.confidence',
-    ],
-    adapters={},
-)
-HOOKS = AdapterRegistry(
-    'hook',
-    parent=mmengine_registry.HOOKS,
-    locations=['resformer_mm.engine', 'resformer_mm.analysis.clip_visualization'],
-    adapters={},
-)
-LOOPS = AdapterRegistry(
-    'loop', parent=mmengine_registry.LOOPS, locations=['resformer_mm.engine'], adapters={}
-)
-METRICS = AdapterRegistry(
-    'metric',
-    parent=mmengine_registry.METRICS,
-    locations=[],
-    adapters={'CocoMetric': ('resformer_mm.evaluation.coco_metric', 'mmdet')},
-)
-OPTIM_WRAPPERS = AdapterRegistry(
-    'optimizer_wrapper',
-    parent=mmengine_registry.OPTIM_WRAPPERS,
-    locations=['resformer_mm.engine'],
-    adapters={},
-)
-WEIGHT_INITIALIZERS = AdapterRegistry(
-    'weight initializer',
-    parent=mmengine_registry.WEIGHT_INITIALIZERS,
-    locations=['resformer_mm.checkpoints.initialisation'],
-    adapters={},
+HOOKS = _registry('HOOKS', mmengine_registry.HOOKS, ['resformer_mm.engine'])
+LOOPS = _registry('LOOPS', mmengine_registry.LOOPS, ['resformer_mm.engine'])
+METRICS = _registry('METRICS', mmengine_registry.METRICS)
+MODELS = _registry('MODELS', mmengine_registry.MODELS, ['resformer_mm.models'])
+OPTIM_WRAPPERS = _registry('OPTIM_WRAPPERS', mmengine_registry.OPTIM_WRAPPERS, ['resformer_mm.engine'])
+TRANSFORMS = _registry('TRANSFORMS', mmengine_registry.TRANSFORMS)
+WEIGHT_INITIALIZERS = _registry(
+    'WEIGHT_INITIALIZERS', mmengine_registry.WEIGHT_INITIALIZERS, ['resformer_mm.checkpoints.initialisation']
 )

@@ -113,7 +113,7 @@ from mmengine.registry import MODELS
 cfg = dict({BACKBONE.format(out_type='cls_token', out_indices=-1)})
 backbone = MODELS.build(cfg['backbone'])
 backbone(torch.zeros(1, 3, 32, 32))
-import resformer_mm.checkpoints, resformer_mm.engine, resformer_mm.datasets.synthetic
+import resformer_mm.checkpoints, resformer_mm.engine, resformer_mm.synthetic
 from resformer_mm.registry import DATA_SAMPLERS, FUNCTIONS, LOOPS, OPTIM_WRAPPERS
 assert DATA_SAMPLERS.get('ResolutionBatchSampler') and FUNCTIONS.get('multi_resolution_collate')
 assert LOOPS.get('MultiResolutionTestLoop') and OPTIM_WRAPPERS.get('resformer_mm.AutocastOptimWrapper')

@@ -5,13 +5,9 @@ import sys
 
 from mmengine.config import DictAction
 
-from resformer_mm.apis.inferencers import CascadeInferencer, make_inferencer
-from resformer_mm.apis.inferencers.reporting import (
-    format_cascade,
-    format_results,
-    format_summary,
-    predict_at_resolutions,
-)
+from resformer_mm.apis.cascade_inferencer import CascadeInferencer
+from resformer_mm.apis.inferencer import make_inferencer
+from resformer_mm.apis.reporting import format_cascade, format_results, format_summary, predict_at_resolutions
 
 
 def parse_args() -> argparse.Namespace:

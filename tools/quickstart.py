@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from resformer_mm.analysis import format_table, plot_curves, read_curve, write_csv
-from resformer_mm.datasets.synthetic import write_image_folder
+from resformer_mm.synthetic import write_image_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs' / 'classification'

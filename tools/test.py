@@ -9,9 +9,9 @@ import mmengine
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
-from resformer_mm.apis import build_runner, check_whole, make_test_config
+from resformer_mm.apis import build_runner, check_strict, make_test_config
 from resformer_mm.checkpoints import CheckpointError, read_weights
-from resformer_mm.evaluation import dump_metric
+from resformer_mm.tasks.segmentation.dump import dump_metric
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,7 +66,7 @@ def main() -> None:
     try:
         runner = build_runner(args.run_config)
         if Path(args.checkpoint).is_file():  # else it is a URL, which MMEngine fetches
-            check_whole(runner.model, read_weights(args.checkpoint))
+            check_strict(runner.model, read_weights(args.checkpoint))
     except CheckpointError as error:
         sys.exit(f'error: {error}')
     if args.out and args.out_item == 'pred':

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from resformer_mm.apis.inferencers import make_inferencer
+from resformer_mm.apis.inferencer import make_inferencer
 from resformer_mm.web import WebPredictor, serve
 
 

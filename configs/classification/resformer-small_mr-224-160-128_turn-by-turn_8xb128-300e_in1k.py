@@ -8,5 +8,4 @@ saved stands in `benchmarks/`.
 
 _base_ = 'resformer-small_mr-224-160-128_8xb128-300e_in1k.py'
 
-model = dict(type='resformer_mm.TurnByTurnClassifier')
-model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')
+train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop')

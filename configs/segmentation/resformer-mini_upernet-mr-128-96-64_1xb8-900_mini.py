@@ -9,8 +9,8 @@ _base_ = '_base_/mini.py'
 
 resolutions = [128, 96, 64]
 model = dict(
-    type='resformer_mm.TurnByTurnSegmentor',
+    type='resformer_mm.MultiResolutionSegmentor',
     data_preprocessor=dict(type='resformer_mm.MultiResolutionSegDataPreprocessor', resolutions=resolutions),
     consistency=dict(type='resformer_mm.KLConsistency', temperature=1.0, loss_weight=1.0),
 )
-model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')
+train_cfg = dict(type='resformer_mm.TurnByTurnIterLoop')

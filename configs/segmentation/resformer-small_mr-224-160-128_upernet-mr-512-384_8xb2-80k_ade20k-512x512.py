@@ -11,8 +11,8 @@ _base_ = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
 
 resolutions = [512, 384]
 model = dict(
-    type='resformer_mm.TurnByTurnSegmentor',
+    type='resformer_mm.MultiResolutionSegmentor',
     data_preprocessor=dict(type='resformer_mm.MultiResolutionSegDataPreprocessor', resolutions=resolutions),
     consistency=dict(type='resformer_mm.KLConsistency', temperature=1.0, loss_weight=1.0),
 )
-model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')
+train_cfg = dict(type='resformer_mm.TurnByTurnIterLoop')

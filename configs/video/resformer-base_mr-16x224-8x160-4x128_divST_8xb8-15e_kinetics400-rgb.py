@@ -22,13 +22,12 @@ resolutions = [224, 160, 128]
 num_frames = [16, 8, 4]
 frame_interval = [16, 32, 64]
 model = dict(
-    type='resformer_mm.TurnByTurnRecognizer',
     backbone=dict(
         num_frames=num_frames[0],
         init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained),
     ),
 )
-model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')
+train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop')
 train_dataloader = dict(
     dataset=dict(
         pipeline=[

@@ -7,5 +7,4 @@ Everything else, and the published figures, as in `resformer-base_mr-224-160-128
 
 _base_ = 'resformer-base_mr-224-160-128_divST_8xb8-8x32x1-15e_kinetics400-rgb.py'
 
-model = dict(type='resformer_mm.TurnByTurnRecognizer')
-model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')
+train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop')

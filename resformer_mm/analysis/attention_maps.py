@@ -13,9 +13,9 @@ from mmengine import fileio
 from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
+from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
 from resformer_mm.models import ResFormer, VideoResFormer
 from resformer_mm.models.layers import Attention, WindowAttention
-from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
 
 from .position_maps import token_at
 
@@ -149,7 +149,7 @@ def read_image(model: nn.Module, path: str | Path, resolution: int) -> tuple[Ten
     Raises:
         ValueError: the file is no image that can be read, or the config has no test pipeline.
     """
-    from resformer_mm.datasets.transforms.loading import decode_image  # needs mmcv
+    from resformer_mm.datasets.loading import decode_image  # needs mmcv
 
     try:
         decode_image(fileio.get(str(path)))

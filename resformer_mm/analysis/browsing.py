@@ -16,10 +16,10 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from resformer_mm.resolutions import pipeline_at_resolution
+from resformer_mm.config.resolutions import pipeline_at_resolution
+from resformer_mm.libraries import LIBRARIES, Library, task_of
 
 PHASES = ('train', 'val', 'test')
-DENSE_SCOPES = ('mmseg', 'mmdet')
 FRAMES_IN_A_ROW = 4
 
 
@@ -114,7 +114,7 @@ def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader
     """Return the data loader of a phase; one per resolution, where the loop of the phase names several."""
     if phase not in PHASES:
         raise ValueError(f'phase={phase!r} is unknown: choose from {PHASES}')
-    if phase != 'train' and cfg.get('default_scope') in DENSE_SCOPES:
+    if phase != 'train' and task_of(cfg).is_dense:
         raise ValueError(
             f'phase={phase!r}: annotations of evaluation keep the size of the file, the images do not: they '
             "cannot be drawn together; use phase='train'"
@@ -127,8 +127,8 @@ def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader
     config.pop('prefetch_factor', None)
     if 'batch_size' in config:
         config['batch_size'] = min(config['batch_size'], number)
-    if cfg.get('default_scope') == 'mmpretrain':
-        config.setdefault('collate_fn', dict(type='default_collate'))  # as its own tools do
+    for key, value in LIBRARIES.get(cfg.get('default_scope'), Library()).loader.items():
+        config.setdefault(key, value)  # as its own tools do
     resolutions = None if phase == 'train' else (cfg.get(f'{phase}_cfg') or {}).get('resolutions')
     configs = [config]
     if resolutions:

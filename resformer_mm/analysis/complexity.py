@@ -16,6 +16,7 @@ from mmengine.analysis.jit_handles import get_shape
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from resformer_mm.libraries import library_of
 from resformer_mm.models.backbones import ResFormer
 from resformer_mm.models.layers import MLP, Attention, GlobalPosition, LocalPosition, PatchEmbed
 
@@ -113,9 +114,7 @@ def analyze_flops(
     traced = copy.deepcopy(model).eval()
     forward = traced.forward
     if isinstance(model, BaseModel):
-        forward = partial(forward, data_samples=data_samples, mode='tensor')
-        if getattr(model, 'with_cls_head', False):
-            forward = partial(forward, stage='head')  # recognizers of mmaction2 stop before it otherwise
+        forward = partial(forward, data_samples=data_samples, mode='tensor', **library_of(model).forward)
     elif data_samples is not None:
         raise ValueError(f'data_samples are for models of MMEngine, {type(model).__name__} is none')
     traced.forward = lambda *args: tuple(_tensors(forward(*args)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from textwrap import fill
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from resformer_mm.text import size_text
 
 from .figures import add_colour_bar, new_map_figure, save_figure
 
@@ -28,25 +29,6 @@ class PositionMaps:
 
     name: str
     maps: Mapping[Size, np.ndarray]
-
-
-def parse_size(text: str) -> Size:
-    """Return (height, width) in pixels of '224' or '224x320'.
-
-    Raises:
-        ValueError: the text is neither, or a side is 0.
-    """
-    found = re.fullmatch(r'(\d+)(?:x(\d+))?', text)
-    size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    if min(size) < 1:
-        raise ValueError(f'{text!r} is no resolution: give pixels, as 224 or (height x width) 224x320')
-    return size
-
-
-def format_size(size: Size) -> str:
-    """Return '224' for a square, '224x320' (height x width) for a rectangle."""
-    height, width = size
-    return f'{height}' if height == width else f'{height}x{width}'
 
 
 def position_embedding(model: nn.Module, size: Size) -> Tensor:
@@ -67,7 +49,7 @@ def position_embedding(model: nn.Module, size: Size) -> Tensor:
     patch = backbone.patch_size
     if min(size) < patch:
         raise ValueError(
-            f'the resolution {format_size(size)} is below one patch of {patch} x {patch} pixels: '
+            f'the resolution {size_text(size)} is below one patch of {patch} x {patch} pixels: '
             f'give at least {patch}'
         )
     height, width = (-(-side // patch) for side in size)

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from resformer_mm.text import size_text
+
 from .complexity import Complexity, count_complexity
 
 Size = tuple[int, int]
@@ -53,7 +55,7 @@ def blank_batch(model: nn.Module, size: Size) -> dict:
         ValueError: a side is not positive, or the config of a recognizer does not say how long a clip is.
     """
     if min(size) < 1:
-        raise ValueError(f'an image of {size[0]} x {size[1]} pixels is none: both sides must be positive')
+        raise ValueError(f'image size must be positive, got {size[0]} x {size[1]}')
     channels = model.cfg.model.get('backbone', {}).get('in_channels', 3)
     shape = (channels, *size)
     # Of the libraries only mmaction2 says how frames lie in a batch.
@@ -103,7 +105,6 @@ def write_complexities(complexities: Mapping[Size, Complexity], path: str | Path
 def _rows(complexities: Mapping[Size, Complexity]) -> Iterator[list]:
     parts = list(dict.fromkeys(part for complexity in complexities.values() for part in complexity.by_part))
     yield ['resolution', 'parameters', 'multiply-adds', *parts]
-    for (height, width), complexity in complexities.items():
-        size = str(height) if height == width else f'{height}x{width}'
+    for size, complexity in complexities.items():
         counts = [complexity.by_part.get(part, 0) for part in parts]
-        yield [size, complexity.parameters, complexity.flops, *counts]
+        yield [size_text(size), complexity.parameters, complexity.flops, *counts]

@@ -13,7 +13,9 @@ from mmengine.registry import VISUALIZERS
 from mmengine.visualization import Visualizer
 from PIL import Image
 
-from .browsing import DENSE_SCOPES, BrowsedSample, SampleBrowser
+from resformer_mm.libraries import task_of
+
+from .browsing import BrowsedSample, SampleBrowser
 from .figures import new_figure
 
 DPI = 100
@@ -74,7 +76,7 @@ def sample_drawer(browser: SampleBrowser) -> Callable[[BrowsedSample], np.ndarra
     Raises:
         ValueError: annotations are to be drawn, and the config has no ``visualizer``.
     """
-    if browser.model.cfg.get('default_scope') not in DENSE_SCOPES:
+    if not task_of(browser.model.cfg).is_dense:
         return draw_copies
     visualizer = build_visualizer(browser)
 
@@ -118,7 +120,7 @@ def annotate(image: np.ndarray, sample: BrowsedSample, visualizer: Visualizer) -
     if size != annotated:
         if 'gt_instances' in data_sample or 'gt_sem_seg' not in data_sample:
             raise ValueError(f'annotations for {annotated} pixels cannot be drawn on a copy of {size}')
-        from resformer_mm.models.segmentors.multi_resolution import labels_at  # needs mmseg
+        from resformer_mm.tasks.segmentation.model import labels_at  # needs mmseg
 
         data_sample = labels_at(data_sample, size)
     if 'gt_instances' in data_sample and 'masks' in data_sample.gt_instances:

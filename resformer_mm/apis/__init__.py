@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import importlib
 
-from resformer_mm.configuration import enter_scope, read_config
+from resformer_mm.checkpoints.models import check_strict, load_model, load_strict
+from resformer_mm.config.files import enter_scope, read_config
 
 from .launch import build_runner
-from .models import check_whole, load_model, load_whole
-from .run_config import make_test_config, make_train_config
+from .runs import make_test_config, make_train_config
 
 # Imported when they are asked for: they need mmcv, which loading a model does not.
-_INFERENCERS = (
-    'CascadeInferencer',
-    'ClassificationInferencer',
-    'DetectionInferencer',
-    'InputError',
-    'ResolutionInferencer',
-    'SegmentationInferencer',
-    'VideoInferencer',
-    'make_inferencer',
-)
+_LAZY = {
+    'CascadeInferencer': 'resformer_mm.apis.cascade_inferencer',
+    'ClassificationInferencer': 'resformer_mm.tasks.classification.inferencer',
+    'DetectionInferencer': 'resformer_mm.tasks.detection.inferencer',
+    'InputError': 'resformer_mm.inference.sources',
+    'ResolutionInferencer': 'resformer_mm.inference.base',
+    'SegmentationInferencer': 'resformer_mm.tasks.segmentation.inferencer',
+    'VideoInferencer': 'resformer_mm.tasks.video.inferencer',
+    'make_inferencer': 'resformer_mm.apis.inferencer',
+}
 
 __all__ = [
-    *_INFERENCERS,
+    *_LAZY,
     'build_runner',
-    'check_whole',
+    'check_strict',
     'enter_scope',
     'load_model',
-    'load_whole',
+    'load_strict',
     'make_test_config',
     'make_train_config',
     'read_config',
@@ -36,6 +36,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _INFERENCERS:
-        return getattr(importlib.import_module('.inferencers', __name__), name)
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

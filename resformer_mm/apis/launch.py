@@ -15,7 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from resformer_mm.checkpoints import read_weights
-from resformer_mm.compat import prepare_mmaction
+from resformer_mm.libraries import prepare_library
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -30,8 +30,7 @@ def build_runner(cfg: Config) -> Runner:
     """
     for path in sorted(set(_checkpoint_files(cfg))):
         read_weights(path)
-    if cfg.get('default_scope') == 'mmaction':
-        prepare_mmaction()
+    prepare_library(cfg.get('default_scope'))
     if cfg.launcher != 'none':
         atexit.register(_leave_process_group)
         if get_device() == 'cpu':

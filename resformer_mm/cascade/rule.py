@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.registry import FUNCTIONS
-from resformer_mm.resolutions import check_resolutions
 
 
 @dataclass(frozen=True)

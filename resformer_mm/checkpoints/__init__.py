@@ -1,8 +1,8 @@
 """Checkpoints from outside: read them safely, convert them both ways, load them with a report."""
 
 from .architecture import Architecture, infer_architecture
+from .conversion import Conversion, convert_file, convert_weights, reverse_weights
 from .loading import load_pretrained
-from .official import Conversion, convert_file, convert_weights, reverse_weights
 from .reading import CheckpointError, Weights, read_weights
 from .report import Report
 

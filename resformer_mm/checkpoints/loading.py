@@ -9,22 +9,11 @@ from torch import nn
 from resformer_mm.models.backbones import ResFormer, VideoResFormer
 from resformer_mm.models.layers import LearnedPositionEmbedding
 
-from .official import detect_layout, rename_weights, with_backbone
+from .conversion import detect_layout, rename_weights, with_backbone
 from .reading import Weights, read_weights
 from .report import Report, compare
 
 TEMPORAL = '.temporal_'  # what a backbone for clips has and one for images has not
-# The parts of detectors, segmentors and recognizers beside their backbones.
-OTHER_PARTS = (
-    'neck.',
-    'rpn_head.',
-    'roi_head.',
-    'bbox_head.',
-    'mask_head.',
-    'decode_head.',
-    'auxiliary_head.',
-)
-OTHER_PARTS += ('cls_head.',)
 
 
 def load_pretrained(
@@ -104,7 +93,7 @@ def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module |
             report.reasons[origin] = 'left out, the model has no such head'
         elif name.endswith(('backbone.cls_token', '.cls_token_table')) and not backbone.with_cls_token:
             report.reasons[origin] = 'left out, the model has no class token'
-        elif name.startswith(OTHER_PARTS):
+        elif _is_other_part(name):
             report.reasons[origin] = 'left out, it belongs to the head or neck of another model'
         elif TEMPORAL in name and not isinstance(backbone, VideoResFormer):
             report.reasons[origin] = 'left out, images have no time'
@@ -118,3 +107,9 @@ def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module |
             report.reasons[name] = 'starts from its own initialisation, the file has no head'
         elif TEMPORAL in name and not has_time:
             report.reasons[name] = 'starts from its own initialisation, images have no time'
+
+
+def _is_other_part(name: str) -> bool:
+    """Whether a parameter belongs to a neck or head as detectors, segmentors and recognizers have them."""
+    part = name.partition('.')[0]
+    return part == 'neck' or part.endswith('_head')

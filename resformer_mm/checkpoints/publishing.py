@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resformer_mm.text import shorten_list
+
 from .reading import CheckpointError, read_content, read_weights
-from .report import some_names
 
 DEFAULT_KEYS = ('meta', 'state_dict')
 NOT_PLAIN = 'more than tensors, numbers, texts and plain containers'
@@ -67,7 +68,7 @@ def publish_checkpoint(
     if missing:
         raise CheckpointError(
             f'{source} has no entry {", ".join(map(repr, missing))}, it has: '
-            f'{some_names(map(str, content))}. Give a checkpoint of a training run, or name what is to be '
+            f'{shorten_list(map(str, content))}. Give a checkpoint of a training run, or name what is to be '
             'kept with --save-keys'
         )
     publication = Publication(target)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from resformer_mm.text import shorten_list
 
 from .reading import CheckpointError
 
@@ -51,12 +53,12 @@ class Report:
         complaints = []
         if self.unexplained_missing and not allow_missing:
             complaints.append(
-                f'the checkpoint lacks {some_names(self.unexplained_missing)}: take a complete one, or '
+                f'the checkpoint lacks {shorten_list(self.unexplained_missing)}: take a complete one, or '
                 'allow it (--allow-missing, allow_missing=True): these keep their initialisation'
             )
         if self.unexplained_unexpected and not allow_unexpected:
             complaints.append(
-                f'the model has no place for {some_names(self.unexplained_unexpected)}: take a '
+                f'the model has no place for {shorten_list(self.unexplained_unexpected)}: take a '
                 'checkpoint of this model, or allow it (--allow-unexpected, '
                 'allow_unexpected=True): these are dropped'
             )
@@ -111,9 +113,3 @@ def _resizable(name: str, shape: Shape, wanted: Shape) -> bool:
     # A learned position table resizes itself on loading, one of frames as well.
     tables = ('global_position.table', 'temporal_position.table')
     return name.endswith(tables) and shape[::2] == wanted[::2] and len(shape) == 3
-
-
-def some_names(names: Collection[str]) -> str:
-    """Return the first four names, and how many more there are."""
-    names = list(names)
-    return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')

@@ -1,4 +1,8 @@
-"""Data: samplers, collation, data sets, transforms, and the generator of the embedded data.
+"""Data of all tasks: samplers, collation, reading of images, and copies of them at several resolutions.
 
-The registries import the modules that a config asks for; importing this package imports none of them.
+Importing this package imports none of its modules. What needs mmcv is listed for ``resformer_mm.registry``,
+as the manifests of :mod:`resformer_mm.tasks` list what needs other libraries.
 """
+
+LIBRARY = 'mmcv'
+TRANSFORMS = {'LoadImage': 'loading', 'MultiResolution': 'multi_resolution'}

@@ -8,8 +8,8 @@ import numpy as np
 from mmengine.dist import sync_random_seed
 from torch.utils.data import BatchSampler, Sampler
 
+from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.registry import DATA_SAMPLERS
-from resformer_mm.resolutions import check_resolutions
 
 SCHEDULES = ('iteration', 'epoch')
 
@@ -78,3 +78,18 @@ class ResolutionBatchSampler(BatchSampler):
 
     def _draw(self, rng: np.random.Generator) -> int:
         return self.resolutions[rng.integers(len(self.resolutions))]
+
+
+class KeepResolution:
+    """A mixin before a data set of MMEngine, which draws another sample where the pipeline skipped one."""
+
+    def __getitem__(self, index: int) -> dict:
+        """Return a sample; its stand-in, should it be skipped, keeps the resolution of the batch."""
+        self._wanted = index
+        return super().__getitem__(index)
+
+    def _rand_another(self) -> int:
+        index = super()._rand_another()
+        if isinstance(self._wanted, ResolutionIndex):
+            return ResolutionIndex(index, self._wanted.resolution)
+        return index

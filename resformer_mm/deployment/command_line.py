@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from mmengine.config import DictAction
 
 from resformer_mm.apis import load_model
+from resformer_mm.inference.devices import check_device
+from resformer_mm.text import parse_size
 
 from .export import export
 from .formats import Format
@@ -92,15 +92,15 @@ def _print_row(item: Difference) -> None:
 
 
 def _size(text: str) -> Size:
-    match = re.fullmatch(r'(\d+)(?:x(\d+))?', text)
-    if not match:
-        raise argparse.ArgumentTypeError(f'{text!r} is no size: give HEIGHTxWIDTH in pixels, e.g. 96x128')
-    return int(match[1]), int(match[2] or match[1])
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _device(text: str) -> str:
     try:
-        torch.empty(0, device=text)
-    except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(f'{text!r}: {str(error).splitlines()[0]}') from None
+        check_device(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text

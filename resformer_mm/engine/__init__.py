@@ -2,17 +2,22 @@
 
 from .hooks import CheckNumClassesHook, DrawInEveryProcessHook, InvalidLossHook, SkippedImagesHook
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
+from .objective import Copy, MultiResolutionObjective, enumerate_copies
 from .optim_wrapper import AutocastOptimWrapper
-from .turn_by_turn import TurnByTurnDistributedDataParallel, train_by_turns
+from .turns import TurnByTurnEpochLoop, TurnByTurnIterLoop, train_by_turns
 
 __all__ = [
     'AutocastOptimWrapper',
     'CheckNumClassesHook',
+    'Copy',
     'DrawInEveryProcessHook',
     'InvalidLossHook',
+    'MultiResolutionObjective',
     'MultiResolutionTestLoop',
     'MultiResolutionValLoop',
     'SkippedImagesHook',
-    'TurnByTurnDistributedDataParallel',
+    'TurnByTurnEpochLoop',
+    'TurnByTurnIterLoop',
+    'enumerate_copies',
     'train_by_turns',
 ]

@@ -12,16 +12,17 @@ from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.visualization import LocalVisBackend
 from torch.utils.data import DataLoader
 
+from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution
+from resformer_mm.libraries import LIBRARIES
 from resformer_mm.registry import LOOPS
-from resformer_mm.resolutions import check_resolutions, pipeline_at_resolution
 
 
 class MultiResolutionEvaluation:
     """What the validation and the test loop share: one data loader per resolution, metrics named by it.
 
     The resolution is applied to the dataset's pipeline by
-    :func:`~resformer_mm.resolutions.pipeline_at_resolution`. Metrics come out as ``224/accuracy/top1``, and
-    as their mean over the resolutions, ``mean/accuracy/top1``.
+    :func:`~resformer_mm.config.resolutions.pipeline_at_resolution`. Metrics come out as
+    ``224/accuracy/top1``, and as their mean over the resolutions, ``mean/accuracy/top1``.
 
     Args:
         runner: the runner.
@@ -65,12 +66,13 @@ class MultiResolutionEvaluation:
         for holder, attribute, path in outputs:
             setattr(holder, attribute, _path_at(path, resolution))
         self.dataloader = self.loaders[resolution]
-        for index, batch in enumerate(self.dataloader):
-            self.run_iter(index, batch)
-        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
-        for holder, attribute, path in outputs:
-            setattr(holder, attribute, path)
-        return metrics
+        try:
+            for index, batch in enumerate(self.dataloader):
+                self.run_iter(index, batch)
+            return self.evaluator.evaluate(len(self.dataloader.dataset))
+        finally:
+            for holder, attribute, path in outputs:
+                setattr(holder, attribute, path)
 
     def _evaluate(self) -> dict[str, float]:
         """Run all resolutions; return their metrics and the means."""
@@ -90,12 +92,14 @@ class MultiResolutionEvaluation:
         for metric in self.evaluator.metrics:
             if getattr(metric, 'out_file_path', None):
                 yield metric, 'out_file_path', metric.out_file_path
+        folders = {library.hook_folder for library in LIBRARIES.values()} - {None}
         for hook in self.runner.hooks:
-            if getattr(hook, 'out_dir', None) and hasattr(hook, '_draw_samples'):
-                yield hook, 'out_dir', hook.out_dir
-            elif getattr(hook, 'test_out_dir', None):  # mmdet's
-                yield hook, 'test_out_dir', hook.test_out_dir
-            elif getattr(hook, 'draw', False):  # mmseg's draws where the visualizer says
+            if not type(hook).__name__.endswith('VisualizationHook'):
+                continue
+            for attribute in folders:
+                if getattr(hook, attribute, None):
+                    yield hook, attribute, getattr(hook, attribute)
+            if not folders.intersection(vars(hook)) and getattr(hook, 'draw', False):
                 for backend in hook._visualizer._vis_backends.values():
                     if isinstance(backend, LocalVisBackend):
                         _ = backend.experiment  # from here on it knows its folder

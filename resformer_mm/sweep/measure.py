@@ -16,7 +16,7 @@ from mmengine.runner import autocast
 
 from resformer_mm.analysis.complexity import count_complexity
 from resformer_mm.analysis.memory import peak_memory
-from resformer_mm.apis import build_runner, check_whole, enter_scope, make_test_config
+from resformer_mm.apis import build_runner, check_strict, enter_scope, make_test_config
 from resformer_mm.cascade import OutcomeMetric
 from resformer_mm.checkpoints import read_weights
 
@@ -88,7 +88,7 @@ class ModelUnderTest:
         self.cfg.experiment_name = f'sweep-{work_dir.name}-{self.fingerprint[:8]}'
         weights = read_weights(checkpoint)
         self.runner = build_runner(self.cfg)
-        check_whole(self.runner.model, weights)
+        check_strict(self.runner.model, weights)
         self.loop = self.runner.test_loop
         self.runner.register_hook(_AfterBatch(after_batch), priority='VERY_LOW')
         self.outcome_metric = OutcomeMetric(confidence)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from resformer_mm.cascade import save_outcomes
-from resformer_mm.resolutions import check_resolutions
+from resformer_mm.config.resolutions import check_resolutions
 
 from .measure import ModelUnderTest
 from .record import Point, SweepError, SweepRecord, SweptModel, unique_names

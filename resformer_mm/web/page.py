@@ -9,7 +9,7 @@ import socket
 import numpy as np
 from PIL import Image
 
-from resformer_mm.apis.inferencers import InputError
+from resformer_mm.inference.sources import InputError
 
 from .predictor import Answer, WebPredictor
 

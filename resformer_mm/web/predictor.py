@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from resformer_mm.apis.inferencers import InputError, ResolutionInferencer, VideoInferencer
-from resformer_mm.apis.inferencers.inputs import Source
-from resformer_mm.datasets.transforms.loading import decode_image
+from resformer_mm.datasets.loading import decode_image
+from resformer_mm.inference.base import ResolutionInferencer
+from resformer_mm.inference.sources import InputError, Source
+from resformer_mm.tasks.video.inferencer import VideoInferencer
 
 # Without a range, the slider goes from one patch to so many times the resolution of the config.
 _TIMES_DEFAULT = 4

@@ -15,15 +15,14 @@ from resformer_mm.analysis import position_maps
 from resformer_mm.analysis.position_maps import (
     PositionMaps,
     channel_map,
-    format_size,
     mean_map,
-    parse_size,
     plot_position_maps,
     position_embedding,
     similarity_map,
     token_at,
 )
 from resformer_mm.models import ResFormer
+from resformer_mm.text import parse_size, size_text
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
 import literal  # noqa: E402
@@ -89,7 +88,7 @@ def test_the_token_at_a_point(point, token) -> None:
 def test_sizes_as_text() -> None:
     assert parse_size('224') == (224, 224)
     assert parse_size('224x320') == (224, 320)
-    assert [format_size(size) for size in ((96, 96), (96, 64))] == ['96', '96x64']
+    assert [size_text(size) for size in ((96, 96), (96, 64))] == ['96', '96x64']
 
 
 @pytest.mark.parametrize('text', ['0', '64x0', '-64', '64x', '6.4', 'x64', '1x2x3', ''])

@@ -11,7 +11,8 @@ from PIL import Image
 from small_models import classifier, save_checkpoint
 
 from resformer_mm.analysis.complexity import count_complexity
-from resformer_mm.apis.inferencers import CascadeInferencer, ClassificationInferencer
+from resformer_mm.apis.cascade_inferencer import CascadeInferencer
+from resformer_mm.tasks.classification.inferencer import ClassificationInferencer
 
 RESOLUTIONS = (32, 64, 96)
 

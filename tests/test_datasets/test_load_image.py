@@ -14,9 +14,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from resformer_mm.datasets.collate import multi_resolution_collate
-from resformer_mm.datasets.image_folder import ImageFolder
-from resformer_mm.datasets.transforms.loading import ImageReadError, LoadImage
+from resformer_mm.datasets.loading import ImageReadError, LoadImage
 from resformer_mm.engine import SkippedImagesHook
+from resformer_mm.tasks.classification.folders import ImageFolder
 
 HEIGHT, WIDTH = 20, 30
 

@@ -11,12 +11,12 @@ from mmcv.transforms import BaseTransform, Compose
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
-from resformer_mm.datasets.image_folder import ImageFolder
+from resformer_mm.config.resolutions import check_resolutions, fill_resolution, pipeline_at_resolution
+from resformer_mm.datasets.loading import LoadImage
+from resformer_mm.datasets.multi_resolution import MultiResolution
 from resformer_mm.datasets.samplers import ResolutionIndex
-from resformer_mm.datasets.transforms.loading import LoadImage
-from resformer_mm.datasets.transforms.multi_resolution import MultiResolution
-from resformer_mm.datasets.transforms.resize_center_crop import ResizeCenterCrop
-from resformer_mm.resolutions import check_resolutions, fill_resolution, pipeline_at_resolution
+from resformer_mm.tasks.classification.folders import ImageFolder
+from resformer_mm.tasks.classification.resize_center_crop import ResizeCenterCrop
 
 CROP = dict(type='mmpretrain.RandomResizedCrop', scale='{resolution}', backend='pillow')
 RESIZE = dict(type='mmpretrain.Resize', scale='{resolution}')

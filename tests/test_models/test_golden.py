@@ -13,13 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resformer_mm.checkpoints import load_pretrained
-from resformer_mm.checkpoints.official import to_project_name
-from resformer_mm.models import (
-    CosineConsistency,
-    L2Consistency,
-    ResFormer,
-    SmoothL1Consistency,
-)
+from resformer_mm.checkpoints.conversion import to_project_name
+from resformer_mm.models import CosineConsistency, L2Consistency, ResFormer, SmoothL1Consistency
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'model_converters' / 'resformer_official.py'
 RESOLUTIONS = (96, 128, 160, 224)
@@ -28,7 +23,7 @@ STEPS = {
     'cls-smooth-l1': ('cls', SmoothL1Consistency()),
     'cls-l2': ('cls', L2Consistency()),
     'cls-cosine': ('cls', CosineConsistency()),
-    'gap-smooth-l1': ('gap', SmoothL1Consistency(target='gap')),
+    'gap-smooth-l1': ('gap', SmoothL1Consistency()),
 }
 
 

@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
-from resformer_mm.models import (
-    CosineConsistency,
-    KLConsistency,
-    L2Consistency,
-    SmoothL1Consistency,
-)
+from resformer_mm.models import CosineConsistency, KLConsistency, L2Consistency, SmoothL1Consistency
 from resformer_mm.registry import MODELS
 
 LOSSES = [SmoothL1Consistency, L2Consistency, CosineConsistency, KLConsistency]
@@ -134,19 +129,12 @@ def test_whitening_does_not_overflow_in_half_precision() -> None:
 def test_defaults() -> None:
     assert SmoothL1Consistency().whiten
     assert not any(loss().whiten for loss in LOSSES[1:])
-    assert {loss().target for loss in LOSSES[:3]} == {'cls'}
-    assert KLConsistency().target == 'logits'
+    assert [loss().compares_probabilities for loss in LOSSES] == [False, False, False, True]
 
 
 @pytest.mark.parametrize('name', [loss.__name__ for loss in LOSSES])
 def test_builds_by_name(name: str) -> None:
     assert type(MODELS.build(dict(type=name))).__name__ == name
-
-
-@pytest.mark.parametrize('loss_class', LOSSES[:3])
-def test_unknown_target(loss_class: type) -> None:
-    with pytest.raises(ValueError, match=r"consistency.target='pixels' is unknown: choose from.*gap"):
-        loss_class(target='pixels')
 
 
 @pytest.mark.parametrize('temperature', [0.0, -1.0])

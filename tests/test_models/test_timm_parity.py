@@ -8,13 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resformer_mm.checkpoints import (
-    convert_weights,
-    load_pretrained,
-    read_weights,
-    reverse_weights,
-)
-from resformer_mm.checkpoints.official import convert_file, write_checkpoint
+from resformer_mm.checkpoints import convert_weights, load_pretrained, read_weights, reverse_weights
+from resformer_mm.checkpoints.conversion import convert_file, write_checkpoint
 from resformer_mm.registry import MODELS
 
 timm = pytest.importorskip('timm')

@@ -13,7 +13,7 @@ from PIL import Image
 from runs import run_tool, succeed
 from small_models import classifier, detector, save_checkpoint, segmentor
 
-from resformer_mm.apis.inferencers import make_inferencer
+from resformer_mm.apis.inferencer import make_inferencer
 
 pytestmark = pytest.mark.slow
 CLASSES = [f'kind{label}' for label in range(7)]

@@ -32,8 +32,7 @@ train_dataloader = dict(
 )
 """,
     'turn_by_turn': """
-model = dict(type='resformer_mm.TurnByTurnClassifier')
-model_wrapper_cfg = dict(type='resformer_mm.TurnByTurnDistributedDataParallel')
+train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop')
 """,
 }
 HOOK = """

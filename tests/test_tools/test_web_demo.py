@@ -20,7 +20,7 @@ from PIL import Image
 from runs import ROOT, free_port, run_tool
 from small_models import classifier, save_checkpoint
 
-from resformer_mm.apis.inferencers import make_inferencer
+from resformer_mm.apis.inferencer import make_inferencer
 
 pytestmark = pytest.mark.slow
 CLASSES = [f'kind {label}' for label in range(7)]

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from small_models import classifier, recognizer, segmentor
 
-from resformer_mm.apis.inferencers import InputError, ResolutionInferencer, make_inferencer
+from resformer_mm.apis.inferencer import make_inferencer
+from resformer_mm.inference.base import ResolutionInferencer
+from resformer_mm.inference.sources import InputError
 from resformer_mm.web import ResolutionRange, WebPredictor
 
 

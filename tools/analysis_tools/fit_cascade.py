@@ -12,7 +12,7 @@ from mmengine.config import DictAction
 from mmengine.utils import ProgressBar
 
 from resformer_mm.checkpoints import CheckpointError
-from resformer_mm.resolutions import check_resolutions
+from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.sweep.fit_cascade import FittedCascade, collect_outcomes, fit_cascade, write_cascade_config
 from resformer_mm.sweep.measure import ModelUnderTest
 

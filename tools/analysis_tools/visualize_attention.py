@@ -14,7 +14,7 @@ from resformer_mm.analysis.attention_maps import image_maps
 from resformer_mm.analysis.attention_pictures import plot_image_maps
 from resformer_mm.analysis.figures import check_picture_path
 from resformer_mm.apis import load_model
-from resformer_mm.resolutions import check_resolutions
+from resformer_mm.config.resolutions import check_resolutions
 
 
 def parse_args() -> argparse.Namespace:

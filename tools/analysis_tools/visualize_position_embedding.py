@@ -16,12 +16,12 @@ from resformer_mm.analysis.position_maps import (
     PositionMaps,
     channel_map,
     mean_map,
-    parse_size,
     plot_position_maps,
     position_embedding,
     similarity_map,
 )
 from resformer_mm.apis import load_model
+from resformer_mm.text import parse_size
 
 
 def parse_args() -> argparse.Namespace:

@@ -17,9 +17,9 @@ from resformer_mm.datasets.checks.command_line import (
     parse_check_args,
     tell,
 )
-from resformer_mm.datasets.checks.detection import AnnotatedImages, check_annotated
-from resformer_mm.datasets.checks.detection_config import configured_annotations
+from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.report import CheckReport
+from resformer_mm.tasks.detection.check import AnnotatedImages, check_annotated
 
 SPLITS = ('train2017', 'val2017')
 
@@ -62,7 +62,7 @@ def main() -> None:
     try:
         if args.config:
             cfg = config_to_check(args, ('img_dir', 'ann_file', 'classes'))
-            sources = configured_annotations(cfg)
+            sources = configured_sources(cfg, AnnotatedImages.from_config)
         else:
             sources = sources_below(args)
     except (FileNotFoundError, ValueError) as error:

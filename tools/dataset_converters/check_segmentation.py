@@ -17,10 +17,10 @@ from resformer_mm.datasets.checks.command_line import (
     parse_check_args,
     tell,
 )
+from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.report import CheckReport
-from resformer_mm.datasets.checks.segmentation import PairFolders, check_pairs
-from resformer_mm.datasets.checks.segmentation_config import configured_folders
-from resformer_mm.datasets.label_maps import LabelValues
+from resformer_mm.tasks.segmentation.check import PairFolders, check_pairs
+from resformer_mm.tasks.segmentation.label_maps import LabelValues
 
 SPLITS = ('training', 'validation')
 
@@ -89,7 +89,7 @@ def folders_in_config(args: argparse.Namespace) -> list[PairFolders]:
         ValueError: an option says what the config says, or the config has no such data set.
     """
     layout = ('num_classes', 'reduce_zero_label', 'ignore_index', 'img_dir', 'ann_dir', 'img_suffix')
-    return configured_folders(config_to_check(args, (*layout, 'seg_map_suffix')))
+    return configured_sources(config_to_check(args, (*layout, 'seg_map_suffix')), PairFolders.from_config)
 
 
 def main() -> None:

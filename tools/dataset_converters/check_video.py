@@ -20,9 +20,9 @@ from resformer_mm.datasets.checks.command_line import (
     parse_check_args,
     tell,
 )
-from resformer_mm.datasets.checks.video import ClipList, check_clip_lists
-from resformer_mm.datasets.checks.video_config import configured_lists
-from resformer_mm.datasets.video_files import DEFAULT_TIMEOUT
+from resformer_mm.datasets.checks.configured import configured_sources
+from resformer_mm.tasks.video.check import ClipList, check_clip_lists
+from resformer_mm.tasks.video.files import DEFAULT_TIMEOUT
 
 LISTS = ('train_list.txt', 'val_list.txt')
 
@@ -74,7 +74,9 @@ def lists_in_config(args: argparse.Namespace) -> list[ClipList]:
         FileNotFoundError: there is no such config.
         ValueError: an option says what the config says, or the config has no such data set.
     """
-    return configured_lists(config_to_check(args, ('num_classes', 'ann_file', 'video_dir', 'window')))
+    return configured_sources(
+        config_to_check(args, ('num_classes', 'ann_file', 'video_dir', 'window')), ClipList.from_config
+    )
 
 
 def main() -> None:

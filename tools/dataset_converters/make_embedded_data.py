@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resformer_mm.datasets.synthetic import (
+from resformer_mm.synthetic import (
     CLASSES,
     DETECTION_CATEGORIES,
     MOTIONS,

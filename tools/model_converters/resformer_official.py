@@ -21,7 +21,7 @@ import argparse
 import sys
 
 from resformer_mm.checkpoints import CheckpointError, convert_file
-from resformer_mm.checkpoints.official import POSITIONS, write_checkpoint
+from resformer_mm.checkpoints.conversion import POSITIONS, write_checkpoint
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

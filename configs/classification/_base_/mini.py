@@ -93,7 +93,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=10)
 default_hooks = dict(logger=dict(interval=10))
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 randomness = dict(seed=0)

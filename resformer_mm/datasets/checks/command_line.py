@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from resformer_mm.configuration import enter_scope, read_config
+from resformer_mm.config.files import enter_scope, read_config
 
 from .report import CheckReport
 

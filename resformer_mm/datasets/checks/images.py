@@ -8,8 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from resformer_mm.datasets.label_maps import EXIF_ORIENTATION
-from resformer_mm.datasets.transforms.loading import decode_image
+from resformer_mm.datasets.loading import EXIF_ORIENTATION, decode_image
 
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 

@@ -11,27 +11,20 @@ from torch import Tensor, nn
 
 from resformer_mm.registry import MODELS
 
-TARGETS = ('cls', 'gap', 'logits')
-
 
 class ScaleConsistency(nn.Module):
     """Base of the consistency losses.
 
     Args:
-        target: what is compared: 'cls', the class token after the final norm; 'gap', the mean of the patch
-            tokens after the final norm; or 'logits'.
         loss_weight: the paper's alpha.
         whiten: whether the teacher passes through a layer norm without parameters (eps 1e-6) first.
-
-    Raises:
-        ValueError: ``target`` is unknown.
     """
 
-    def __init__(self, target: str = 'cls', loss_weight: float = 1.0, whiten: bool = False) -> None:
+    compares_probabilities = False
+    """Whether the loss takes class scores and no other features."""
+
+    def __init__(self, loss_weight: float = 1.0, whiten: bool = False) -> None:
         super().__init__()
-        if target not in TARGETS:
-            raise ValueError(f'consistency.target={target!r} is unknown: choose from {TARGETS}')
-        self.target = target
         self.loss_weight = loss_weight
         self.whiten = whiten
 
@@ -48,21 +41,15 @@ class ScaleConsistency(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the settings."""
-        return f'target={self.target!r}, loss_weight={self.loss_weight}, whiten={self.whiten}'
+        return f'loss_weight={self.loss_weight}, whiten={self.whiten}'
 
 
 @MODELS.register_module()
 class SmoothL1Consistency(ScaleConsistency):
     """Mean smooth L1 to the whitened teacher: the paper's choice."""
 
-    def __init__(
-        self,
-        target: str = 'cls',
-        loss_weight: float = 1.0,
-        whiten: bool = True,
-        beta: float = 1.0,
-    ) -> None:
-        super().__init__(target, loss_weight, whiten)
+    def __init__(self, loss_weight: float = 1.0, whiten: bool = True, beta: float = 1.0) -> None:
+        super().__init__(loss_weight, whiten)
         self.beta = beta
 
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -103,8 +90,10 @@ class KLConsistency(ScaleConsistency):
         ValueError: the temperature is not positive.
     """
 
+    compares_probabilities = True
+
     def __init__(self, temperature: float = 1.0, loss_weight: float = 1.0) -> None:
-        super().__init__('logits', loss_weight)
+        super().__init__(loss_weight)
         if temperature <= 0:
             raise ValueError(f'consistency.temperature must be positive, got {temperature}')
         self.temperature = temperature

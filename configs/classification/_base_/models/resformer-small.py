@@ -10,5 +10,6 @@ model = dict(
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
         init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02),
     ),
-    consistency=dict(type='resformer_mm.SmoothL1Consistency', target='cls', loss_weight=1.0),
+    consistency=dict(type='resformer_mm.SmoothL1Consistency', loss_weight=1.0),
+    consistency_target='cls',
 )

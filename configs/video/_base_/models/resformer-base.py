@@ -19,5 +19,6 @@ model = dict(
         drop_path_rate=0.1,
     ),
     cls_head=dict(type='TimeSformerHead', num_classes=400, in_channels=768, average_clips='prob'),
-    consistency=dict(type='resformer_mm.SmoothL1Consistency', target='cls', loss_weight=1.0),
+    consistency=dict(type='resformer_mm.SmoothL1Consistency', loss_weight=1.0),
+    consistency_target='cls',
 )

@@ -1,0 +1,94 @@
+"""Predictions as text, at one resolution or several."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from itertools import groupby
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from resformer_mm.inference.base import ResolutionInferencer
+
+
+def predict_at_resolutions(
+    inferencer: ResolutionInferencer,
+    inputs: object,
+    resolutions: Sequence[int | None],
+    out_dir: str | Path | None = None,
+    **kwargs,
+) -> dict[int | None, dict]:
+    """Return what the inferencer returns, by resolution.
+
+    Args:
+        inferencer: of any task.
+        inputs: as the inferencer takes them.
+        resolutions: in pixels; None is that of the config.
+        out_dir: folder of the results; with several resolutions, each has a subfolder named by it.
+        **kwargs: as the inferencer takes them.
+    """
+    for resolution in resolutions:
+        inferencer.make_pipeline(resolution)  # complains before anything is done
+    results = {}
+    for resolution in resolutions:
+        folder = out_dir
+        if out_dir is not None and len(resolutions) > 1:
+            folder = Path(out_dir) / str(resolution)
+        results[resolution] = inferencer(inputs, resolution=resolution, out_dir=folder, **kwargs)
+    return results
+
+
+def format_results(inferencer: ResolutionInferencer, results: Mapping[int | None, dict]) -> str:
+    """Return the predictions, a line per input; at several resolutions a table with a column for each."""
+    if len(results) == 1:
+        (result,) = results.values()
+        return '\n'.join(
+            f'{path}: {_describe(inferencer, predictions)}' for path, predictions in _by_path(result)
+        )
+    columns = [dict(_by_path(result)) for result in results.values()]
+    table = Table('', *map(str, results), box=box.MARKDOWN)
+    for path in columns[0]:
+        cells = (_brief(inferencer, column[path]) for column in columns)
+        table.add_row(*map(Text, (path, *cells)))
+    console = Console(width=10_000, file=StringIO())  # wide enough for every path
+    console.print(table)
+    return '\n'.join(line.rstrip() for line in console.file.getvalue().strip('\n').split('\n'))
+
+
+def format_summary(result: dict) -> str:
+    """Return how many predictions there are, and what was skipped: `12 done, 1 skipped: a.jpg (why)`."""
+    skipped = result['skipped']
+    names = ', '.join(f'{Path(entry["path"]).name} ({entry["reason"]})' for entry in skipped)
+    return f'{len(result["predictions"])} done, {len(skipped)} skipped{": " if names else ""}{names}'
+
+
+def format_cascade(result: dict) -> str:
+    """Return what a cascade cost, and how many images reached each of its resolutions."""
+    cost = result['cascade']
+    parts = ', '.join(f'{100 * part:.0f} % reached {r}' for r, part in cost['reached'].items())
+    return f'{cost["mean_gflops"]:.4g} GFLOPs an image; {parts}'
+
+
+def _by_path(result: dict) -> list[tuple[str, list[dict]]]:
+    """Return the predictions of each file: one, or those of the frames of a video."""
+    groups = groupby(result['predictions'], lambda prediction: prediction['path'])
+    return [(path, list(group)) for path, group in groups]
+
+
+def _describe(inferencer: ResolutionInferencer, predictions: list[dict]) -> str:
+    if 'frame' not in predictions[0]:
+        return inferencer.describe(predictions[0])
+    counts = Counter(map(inferencer.headline, predictions)).most_common(5)
+    return f'{len(predictions)} frames: ' + ', '.join(f'{name} in {number}' for name, number in counts)
+
+
+def _brief(inferencer: ResolutionInferencer, predictions: list[dict]) -> str:
+    if 'frame' in predictions[0]:
+        return _describe(inferencer, predictions)
+    entries = inferencer.entries(predictions[0])
+    return inferencer.headline(predictions[0]) + (f' {entries[0][1]:.3f}' if entries else '')

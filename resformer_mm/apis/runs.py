@@ -1,0 +1,173 @@
+"""From a config file and command-line options to the config of a run, with the meaning MM users know."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from copy import deepcopy
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+
+from resformer_mm.config.files import read_config
+from resformer_mm.config.resolutions import pipeline_at_resolution
+from resformer_mm.inference.devices import check_display
+from resformer_mm.libraries import FOLDER, LIBRARIES, Library
+
+
+def make_train_config(args: Namespace) -> Config:
+    """Return the config of a training run.
+
+    Args:
+        args: options of ``tools/train.py``.
+
+    Raises:
+        FileNotFoundError: the config or the checkpoint to resume from does not exist.
+        ValueError: an option does not go with the config.
+    """
+    cfg = _load(args)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        hook = cfg.get('default_hooks', {}).get('checkpoint')
+        if hook is not None:
+            hook.pop('save_best', None)  # there is no metric to choose by
+    if args.amp:
+        _enable_amp(cfg)
+    if args.resume == 'auto':
+        cfg.resume, cfg.load_from = True, None
+    elif args.resume is not None:
+        cfg.resume, cfg.load_from = True, _existing(args.resume, 'checkpoint to resume from')
+    if args.auto_scale_lr:
+        if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
+            raise ValueError(f'--auto-scale-lr: {args.config} has no `auto_scale_lr.base_batch_size`')
+        cfg.auto_scale_lr.enable = True
+    _set_loader_defaults(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
+    return cfg
+
+
+def make_test_config(args: Namespace) -> Config:
+    """Return the config of a test run.
+
+    Args:
+        args: options of ``tools/test.py``.
+
+    Raises:
+        FileNotFoundError: the config or the checkpoint does not exist.
+        ValueError: an option does not go with the config.
+    """
+    cfg = _load(args)
+    cfg.load_from = _existing(args.checkpoint, 'checkpoint')
+    cfg.resume = False
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(f'{args.config} has no `test_dataloader`: nothing to test on')
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.show or args.show_dir:
+        _enable_drawing(cfg, args)
+    if args.tta:
+        _enable_tta(cfg)
+    if args.resolutions:
+        _check_resolutions(cfg, args)
+        cfg.test_cfg = dict(
+            type='resformer_mm.MultiResolutionTestLoop',
+            resolutions=list(args.resolutions),
+            fp16=cfg.test_cfg.get('fp16', False),
+        )
+    _set_loader_defaults(cfg, ('test_dataloader',))
+    return cfg
+
+
+def _load(args: Namespace) -> Config:
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def _existing(path: str, what: str) -> str:
+    if '://' not in path and not Path(path).is_file():
+        raise FileNotFoundError(f'there is no {what} {path}')
+    return path
+
+
+def _enable_amp(cfg: Config) -> None:
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind in ('AmpOptimWrapper', 'resformer_mm.AutocastOptimWrapper'):
+        return
+    if kind != 'OptimWrapper':
+        raise ValueError(
+            f'--amp does not know how to change optim_wrapper.type={kind!r}: set it in the config'
+        )
+    if get_device() == 'cpu':
+        wrapper.type = 'resformer_mm.AutocastOptimWrapper'
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _enable_drawing(cfg: Config, args: Namespace) -> None:
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    library = LIBRARIES.get(cfg.get('default_scope'))
+    if hook is None or library is None:
+        raise ValueError(
+            f'--show and --show-dir need `default_hooks.visualization` and a `default_scope` of '
+            f'{list(LIBRARIES)}; {args.config} has {cfg.get("default_scope")!r}'
+        )
+    if args.show:
+        check_display()
+        if args.show_dir and not library.draws_both:
+            raise ValueError('mmsegmentation draws to a window or to a folder: give --show or --show-dir')
+    # Absolute, because mmdet's hook puts what is relative into the work dir.
+    folder = str(Path(args.show_dir).absolute()) if args.show_dir else None
+    hook.update({key: folder if value == FOLDER else value for key, value in library.hook.items()})
+    hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
+    if folder is not None and library.visualizer:
+        cfg.visualizer.update({key: folder for key in library.visualizer})
+    if args.launcher != 'none':
+        cfg.custom_hooks = [
+            *(cfg.get('custom_hooks') or []),
+            dict(type='resformer_mm.DrawInEveryProcessHook'),
+        ]
+
+
+def _enable_tta(cfg: Config) -> None:
+    """Set test-time augmentation up from the config, or as a flip for classification."""
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        if cfg.get('default_scope') != 'mmpretrain':
+            raise ValueError('--tta: the config has no `tta_model` and `tta_pipeline`')
+        cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        tta = dict(type='TestTimeAug', transforms=[flips, [deepcopy(pipeline[-1])]])
+        cfg.tta_pipeline = [*deepcopy(pipeline[:-1]), tta]
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    # The views of an image are a list, which only the collation by lists keeps apart.
+    cfg.test_dataloader.collate_fn = dict(type='pseudo_collate')
+
+
+def _check_resolutions(cfg: Config, args: Namespace) -> None:
+    """Make sure that the test pipeline works at the resolutions, before anything is built."""
+    pipeline = cfg.test_dataloader.dataset.get('pipeline')
+    for resolution in args.resolutions if pipeline is not None else ():
+        try:
+            pipeline_at_resolution(pipeline, resolution)
+        except ValueError as error:
+            where = 'tta_pipeline' if args.tta else 'test_dataloader.dataset.pipeline'
+            raise ValueError(f'--resolutions {resolution}, {where}: {error}') from error
+
+
+def _set_loader_defaults(cfg: Config, fields: tuple[str, ...]) -> None:
+    """Fill what a library's own tools fill in, so that its configs run here as they do there."""
+    defaults = LIBRARIES.get(cfg.get('default_scope'), Library()).loader
+    for field in fields if defaults else ():
+        loader = cfg.get(field)
+        if loader is not None:
+            for key, value in defaults.items():
+                loader.setdefault(key, value)
+            loader.setdefault('pin_memory', get_device() != 'cpu')
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)

@@ -1,0 +1,104 @@
+"""From a config and a checkpoint to a model that is ready to predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import MODELS
+from torch import nn
+
+from resformer_mm.config.files import enter_scope, read_config
+from resformer_mm.models import ResFormer
+from resformer_mm.text import shorten_list
+
+from . import CheckpointError, Report, Weights, load_pretrained, read_weights
+from .conversion import detect_layout
+from .report import compare
+
+
+def load_model(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    cfg_options: dict | None = None,
+) -> nn.Module:
+    """Build the model of a config of any task, in evaluation mode, with the weights of a checkpoint.
+
+    The model carries its config as ``cfg`` and what the checkpoint says of its data set (``classes``, ...) as
+    ``dataset_meta``. A published checkpoint may be given as it is, to a model that has a ResFormer.
+
+    Args:
+        config: config file, or the config itself.
+        checkpoint: checkpoint file; None leaves the initialisation, for figures that do not depend on it.
+        device: where the model goes; by default a GPU if there is one.
+        cfg_options: overrides of the config, ``{'model.backbone.arch': 'tiny'}``.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        CheckpointError: the checkpoint cannot be read safely, or does not fit the model.
+        ValueError: the config has no model, or a setting that the model refuses.
+    """
+    cfg = read_config(config, cfg_options)
+    enter_scope(cfg)
+    # The data preprocessor may stand beside the model, where MMEngine's runner looks for it too.
+    settings = dict(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(settings)
+    model.cfg, model.dataset_meta = cfg, {}
+    if checkpoint is not None:
+        model.dataset_meta = load_strict(model, checkpoint)
+    return model.to(device or get_device()).eval()
+
+
+def load_strict(model: nn.Module, checkpoint: str | Path) -> dict:
+    """Load a checkpoint that gives every weight of a model, and return what it says of its data set.
+
+    Raises:
+        CheckpointError: a weight is missing, left over or of another shape; nothing is dropped silently.
+    """
+    weights = read_weights(checkpoint)
+    if _is_foreign(weights) and isinstance(getattr(model, 'backbone', None), ResFormer):
+        load_pretrained(model, checkpoint)
+    else:
+        check_strict(model, weights)
+        model.load_state_dict(weights.state)
+    return weights.dataset_meta
+
+
+def check_strict(model: nn.Module, weights: Weights) -> None:
+    """Check that a checkpoint in the names of the model gives every weight, and nothing else.
+
+    MMEngine's own loading only logs what does not fit.
+
+    Raises:
+        CheckpointError: a weight is missing, left over, of another shape or not a number.
+    """
+    while isinstance(getattr(model, 'module', None), nn.Module):
+        model = model.module  # of several processes, or of test-time augmentation
+    report = Report(str(weights.path), 'resformer_mm')
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    compare(report, {name: (name, tuple(value.shape)) for name, value in weights.state.items()}, wanted)
+    faults = [f'it lacks {shorten_list(report.missing)}'] if report.missing else []
+    if report.unexpected:
+        faults.append(f'the model has no place for {shorten_list(report.unexpected)}')
+    if faults:
+        remedy = 'Give the checkpoint that this config trained, or the config that trained this checkpoint'
+        if _is_foreign(weights):
+            remedy = 'Convert it first with tools/model_converters/resformer_official.py'
+        raise CheckpointError(
+            f'{weights.path} does not fit the model of the config: {"; ".join(faults)}. {remedy}'
+        )
+    # A detector would find nothing with them, and any other model answer something.
+    if broken := [name for name, value in weights.state.items() if value.isnan().any()]:
+        raise CheckpointError(
+            f'{weights.path} has weights that are no numbers (NaN): {shorten_list(broken)}. Take an earlier '
+            'checkpoint of the training'
+        )
+
+
+def _is_foreign(weights: Weights) -> bool:
+    return 'blocks.0.attn.qkv.weight' in weights.state and detect_layout(weights.state) != 'resformer_mm'

@@ -1,0 +1,1 @@
+"""Reading configs, and the resolutions in them."""

@@ -1,0 +1,44 @@
+"""From a config file to a config, and into the library that it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from resformer_mm.libraries import prepare_library
+
+
+def read_config(config: str | Path | Config, cfg_options: dict | None = None) -> Config:
+    """Return the config of a file, or a copy of a config, with overrides.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no valid config, the overrides do not fit it, or it has no ``model``.
+    """
+    if isinstance(config, Config):
+        cfg, source = config.copy(), config.filename or 'the config'
+    else:
+        if not Path(config).is_file():
+            raise FileNotFoundError(f'there is no config {config}')
+        source = config
+        try:
+            cfg = Config.fromfile(config)
+        except Exception as error:  # a config is code: it can fail in any way
+            raise ValueError(f'{config} is no valid config: {type(error).__name__}: {error}') from error
+    if cfg_options:
+        try:
+            cfg.merge_from_dict(cfg_options)
+        except (KeyError, TypeError, IndexError, AssertionError) as error:
+            raise ValueError(f'--cfg-options do not fit {source}: {type(error).__name__}: {error}') from error
+    if cfg.get('model') is None:
+        raise ValueError(f'{source} has no `model`: give the config of a model, as tools/train.py takes it')
+    return cfg
+
+
+def enter_scope(cfg: Config) -> None:
+    """Make the library that the config names by ``default_scope`` the one where names are looked up first."""
+    scope = cfg.get('default_scope', 'mmengine')
+    prepare_library(scope)
+    init_default_scope(scope)

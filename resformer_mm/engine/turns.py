@@ -1,0 +1,117 @@
+"""Training that back-propagates each copy of a batch in turn, to save memory.
+
+The gradients are those of the joint step, since no gradient reaches a teacher; the peak memory is that of the
+largest copy, not of the sum of all.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch import Tensor, nn
+
+from resformer_mm.registry import LOOPS
+
+from .objective import MultiResolutionObjective, enumerate_copies
+
+
+def train_by_turns(model: nn.Module, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+    """Forward and back-propagate each copy in turn, then step; return the losses for the log.
+
+    Works with gradient accumulation, mixed precision and distributed training, in which gradients are
+    synchronised once, with the last copy.
+
+    Args:
+        model: a model with the :class:`~resformer_mm.engine.objective.MultiResolutionObjective`, or its
+            distributed wrapper.
+        data: one batch from the data loader.
+        optim_wrapper: wrapper of the optimiser.
+
+    Raises:
+        TypeError: the model has another objective.
+    """
+    wrapped = is_model_wrapper(model)
+    module = model.module if wrapped else model
+    if not isinstance(module, MultiResolutionObjective):
+        raise TypeError(
+            f'train_cfg.type: training turn by turn needs a model that is trained on several copies, such as '
+            f'resformer_mm.MultiResolutionClassifier, not {type(module).__name__}'
+        )
+    with optim_wrapper.optim_context(model):
+        batch = module.data_preprocessor(data, training=True)
+    logged: dict[str, Tensor] = {}
+    teacher = None
+    for copy in enumerate_copies(batch['inputs']):
+        is_last = copy.index == copy.number - 1
+        with (
+            model.no_sync() if wrapped and not is_last else nullcontext(),
+            optim_wrapper.optim_context(model),
+        ):
+            losses, teacher = model(copy, batch['data_samples'], mode='copy', teacher=teacher)
+        loss, terms = module.parse_losses(losses)
+        terms['loss'] = terms['loss'] + logged.get('loss', 0.0)
+        logged.update(terms)
+        if is_last:
+            optim_wrapper.update_params(loss)
+        else:
+            optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+            # The wrapper counts backward passes to know when to step: only the last turn makes a step.
+            optim_wrapper._inner_count -= 1
+        del loss, losses
+    return logged
+
+
+class TurnByTurn:
+    """What the two training loops share: a mixin before a loop of MMEngine.
+
+    Args:
+        by_epoch: how a base config chooses a loop of MMEngine without naming its type; accepted where it is
+            true of this loop.
+
+    Raises:
+        ValueError: the base config counts iterations and the loop epochs, or the other way round.
+    """
+
+    def __init__(self, *args, by_epoch: bool | None = None, **kwargs) -> None:
+        counts_epochs = isinstance(self, EpochBasedTrainLoop)
+        if by_epoch not in (None, counts_epochs):
+            right = 'TurnByTurnEpochLoop' if by_epoch else 'TurnByTurnIterLoop'
+            raise ValueError(
+                f'train_cfg.type={type(self).__name__!r} does not go with by_epoch={by_epoch}: '
+                f'take resformer_mm.{right}'
+            )
+        super().__init__(*args, **kwargs)
+
+    def _run_turns(self, index: int, data_batch: dict) -> None:
+        runner = self.runner
+        runner.call_hook('before_train_iter', batch_idx=index, data_batch=data_batch)
+        outputs = train_by_turns(runner.model, data_batch, runner.optim_wrapper)
+        runner.call_hook('after_train_iter', batch_idx=index, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+
+@LOOPS.register_module()
+class TurnByTurnEpochLoop(TurnByTurn, EpochBasedTrainLoop):
+    """:class:`mmengine.runner.EpochBasedTrainLoop` that back-propagates each copy of a batch in turn.
+
+    ``train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop', max_epochs=300)``; see :func:`train_by_turns`.
+    """
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Train on one batch."""
+        self._run_turns(idx, data_batch)
+
+
+@LOOPS.register_module()
+class TurnByTurnIterLoop(TurnByTurn, IterBasedTrainLoop):
+    """:class:`mmengine.runner.IterBasedTrainLoop` that back-propagates each copy of a batch in turn.
+
+    ``train_cfg = dict(type='resformer_mm.TurnByTurnIterLoop', max_iters=80000)``; see :func:`train_by_turns`.
+    """
+
+    def run_iter(self, data_batch: dict) -> None:
+        """Train on one batch."""
+        self._run_turns(self._iter, data_batch)

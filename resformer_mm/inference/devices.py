@@ -1,0 +1,32 @@
+"""Device and display checks."""
+
+from __future__ import annotations
+
+import torch
+
+
+def check_device(device: str | torch.device | None) -> None:
+    """Check that tensors can live on a device; None is any.
+
+    Raises:
+        ValueError: they cannot; the message says why.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).split('\n')[0]
+        raise ValueError(f'the device {str(device)!r} cannot be used: {reason}') from error
+
+
+def check_display() -> None:
+    """Check that matplotlib has a display to open windows on.
+
+    Raises:
+        ValueError: it draws into memory alone.
+    """
+    import matplotlib.pyplot as plt
+
+    if plt.get_backend().lower() == 'agg':
+        raise ValueError(
+            'there is no display to show pictures on: write them to a folder (out_dir, --out-dir, --show-dir)'
+        )

@@ -1,0 +1,130 @@
+"""The folder that an inferencer writes to on request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import mmcv
+import mmengine
+import numpy as np
+
+from .sources import Source
+
+# The frames that a model saw of a clip are few, and drawn to be looked at.
+_CLIP_FPS = 4.0
+
+
+class ResultFolder:
+    """Writes what is predicted and drawn.
+
+    ``vis/NAME.png`` is a drawn image, ``vis/NAME.mp4`` a drawn video, ``pred/NAME.png`` a label map, and
+    ``predictions.json`` the rest. NAME is that of the input, numbered where two are alike; arrays are
+    numbered.
+
+    Args:
+        root: the folder; it is created with the first file.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._names: set[str] = set()
+        self._predictions: list[dict] = []
+        self._video: VideoFile | None = None
+
+    def add(self, source: Source, prediction: dict, drawn: np.ndarray) -> None:
+        """Write one drawing, RGB, ``(H, W, 3)`` or of a clip ``(T, H, W, 3)``, and note the prediction."""
+        if source.frame:
+            name = self._name
+        else:
+            self.close_video()
+            name = self._name = self._unique(source)
+        if drawn.ndim == 4:
+            with VideoFile(self.root / 'vis' / f'{name}.mp4', _CLIP_FPS) as video:
+                for frame in drawn:
+                    video.write(frame)
+        elif source.frame is not None:
+            if self._video is None:
+                self._video = VideoFile(self.root / 'vis' / f'{name}.mp4', source.fps)
+            self._video.write(drawn)
+        else:
+            mmcv.imwrite(drawn[..., ::-1], str(self.root / 'vis' / f'{name}.png'))
+        number = '' if source.frame is None else f'_{source.frame:06d}'
+        self._predictions.append(self._plain(prediction, f'{name}{number}.png'))
+
+    def finish(self, **facts: object) -> None:
+        """Write ``predictions.json``.
+
+        Args:
+            **facts: what else it holds, besides ``predictions``.
+        """
+        self.close_video()
+        self.root.mkdir(parents=True, exist_ok=True)
+        mmengine.dump({**facts, 'predictions': self._predictions}, self.root / 'predictions.json', indent=1)
+
+    def close_video(self) -> None:
+        """Finish the video that is being written, if there is one."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+
+    def _plain(self, prediction: dict, file_name: str) -> dict:
+        """Replace a label map by the path of the picture that it is written to."""
+        plain = {}
+        for key, value in prediction.items():
+            if isinstance(value, np.ndarray):
+                mmcv.imwrite(value, str(self.root / 'pred' / file_name))
+                value = f'pred/{file_name}'
+            plain[key] = value
+        return plain
+
+    def _unique(self, source: Source) -> str:
+        stem = Path(source.path).stem if source.path else f'{len(self._predictions):06d}'
+        name = next(name for name in _numbered(stem) if name not in self._names)
+        self._names.add(name)
+        return name
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    yield from (f'{stem}_{number}' for number in count(2))
+
+
+class VideoFile:
+    """An MPEG-4 file that grows frame by frame.
+
+    Args:
+        path: the file; its folder is created.
+        fps: frames per second; 25 where a file does not say.
+
+    Raises:
+        OSError: this OpenCV cannot write such a file there.
+    """
+
+    def __init__(self, path: Path, fps: float | None) -> None:
+        self.path, self._fps = path, fps or 25.0
+        self._writer = None
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append a frame, RGB, ``(H, W, 3)``; all have the size of the first."""
+        import cv2
+
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            size = frame.shape[1::-1]
+            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*'mp4v'), self._fps, size)
+            if not self._writer.isOpened():
+                raise OSError(f'cannot write the video {self.path} with the codec mp4v')
+        self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -1,0 +1,163 @@
+"""What differs between the upstream libraries, and what makes a task: one row each.
+
+Everything else treats libraries and tasks alike. A task is recognised by the class of its model; a library is
+not a task, since mmsegmentation, for example, also has models of depth.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from resformer_mm.compat import prepare_mmaction
+
+FOLDER = '{folder}'
+
+
+@dataclass(frozen=True)
+class Library:
+    """An upstream library, called by the name of its package, which is also its scope in configs.
+
+    Attributes:
+        prepare: what has to run before the package is imported.
+        hook: settings by which its visualisation hook draws; FOLDER stands for the folder of the pictures.
+        hook_folder: attribute of the hook that holds the folder; None where the visualizer writes to its own.
+        visualizer: settings of the visualizer by which it draws to a folder.
+        draws_both: whether pictures can go to a window and to a folder in one test.
+        loader: settings of data loaders that its own tools fill in.
+        forward: arguments by which the forward pass of a model in mode 'tensor' reaches its head.
+    """
+
+    prepare: Callable[[], object] | None = None
+    hook: Mapping[str, object] = field(default_factory=dict)
+    hook_folder: str | None = None
+    visualizer: Mapping[str, object] = field(default_factory=dict)
+    draws_both: bool = True
+    loader: Mapping[str, object] = field(default_factory=dict)
+    forward: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task.
+
+    Attributes:
+        model: the class that its models derive from, as 'package.Class'. The most derived one counts.
+        inferencer: its :class:`~resformer_mm.inference.base.ResolutionInferencer`, as 'module:Class'.
+        is_dense: whether its annotations are maps or boxes that lie on the image, and not one label for it.
+    """
+
+    model: str
+    inferencer: str
+    is_dense: bool = False
+
+
+LIBRARIES = {
+    'mmpretrain': Library(
+        hook=dict(enable=True, out_dir=FOLDER),
+        hook_folder='out_dir',
+        loader=dict(collate_fn=dict(type='default_collate')),
+    ),
+    'mmseg': Library(hook=dict(draw=True), visualizer=dict(save_dir=FOLDER), draws_both=False),
+    'mmdet': Library(hook=dict(draw=True, test_out_dir=FOLDER), hook_folder='test_out_dir'),
+    'mmaction': Library(
+        prepare=prepare_mmaction,
+        hook=dict(enable=True, out_dir=FOLDER),
+        hook_folder='out_dir',
+        forward=dict(stage='head'),
+    ),
+}
+
+TASKS = {
+    'classification': Task(
+        model='mmpretrain.BaseClassifier',
+        inferencer='resformer_mm.tasks.classification.inferencer:ClassificationInferencer',
+    ),
+    'segmentation': Task(
+        model='mmseg.BaseSegmentor',
+        inferencer='resformer_mm.tasks.segmentation.inferencer:SegmentationInferencer',
+        is_dense=True,
+    ),
+    'detection': Task(
+        model='mmdet.BaseDetector',
+        inferencer='resformer_mm.tasks.detection.inferencer:DetectionInferencer',
+        is_dense=True,
+    ),
+    'video': Task(
+        model='mmaction.BaseRecognizer',
+        inferencer='resformer_mm.tasks.video.inferencer:VideoInferencer',
+    ),
+}
+
+
+def register_task(name: str, task: Task) -> None:
+    """Add a task of another package, which its configs import by ``custom_imports``.
+
+    Raises:
+        ValueError: there is another task of that name.
+    """
+    if TASKS.setdefault(name, task) != task:
+        raise ValueError(f'there is another task {name!r}: choose another name')
+
+
+def prepare_library(name: str | None) -> None:
+    """Run what a library needs before it is imported."""
+    prepare = LIBRARIES[name].prepare if name in LIBRARIES else None
+    if prepare is not None:
+        prepare()
+
+
+def library_of(model: object) -> Library:
+    """Return the row of the library that the class of a model derives from, or a row of defaults."""
+    packages = [kind.__module__.split('.')[0] for kind in type(model).__mro__]
+    return next((LIBRARIES[package] for package in packages if package in LIBRARIES), Library())
+
+
+def task_of(cfg: Config) -> Task:
+    """Return the task of a config, by the class of its model; the default scope must be that of the config.
+
+    Raises:
+        ImportError: the library of the model does not import.
+        ValueError: there is no such model, or no task has models of that class.
+    """
+    kind = model_class(cfg)
+    by_model = {task.model: task for task in TASKS.values()}
+    for base in kind.__mro__:
+        if (task := by_model.get(f'{base.__module__.split(".")[0]}.{base.__name__}')) is not None:
+            return task
+    raise ValueError(
+        f'{cfg.filename or "the config"}: cannot infer the task from model.type={kind.__name__!r}, which '
+        f'derives from none of {", ".join(by_model)}: register it with resformer_mm.libraries.register_task'
+    )
+
+
+def model_class(cfg: Config) -> type:
+    """Return the class of a config's model; of the model inside, where one wraps another.
+
+    Raises:
+        ValueError: no library that is installed has such a model.
+    """
+    settings = cfg.model
+    while 'type' in settings.get('module', {}):  # test-time augmentation
+        settings = settings['module']
+    kind = settings.get('type')
+    if isinstance(kind, str):
+        with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+            found = registry.get(kind)
+        if found is None:
+            raise ValueError(
+                f'{cfg.filename or "the config"}: model.type={kind!r} is not registered: check the name and '
+                'default_scope'
+            )
+        return found
+    return kind
+
+
+def import_name(reference: str) -> object:
+    """Return what 'module:name' refers to."""
+    module, _, name = reference.partition(':')
+    return getattr(importlib.import_module(module), name)

@@ -1,5 +1,0 @@
-"""Batch augmentations, adapters to mmpretrain."""
-
-from .multi_resolution_mix import MultiResolutionMix
-
-__all__ = ['MultiResolutionMix']

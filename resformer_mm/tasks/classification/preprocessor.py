@@ -1,0 +1,83 @@
+"""From collated batches to model inputs, for one or several resolutions."""
+
+from __future__ import annotations
+
+import torch
+from mmpretrain.models import ClsDataPreprocessor
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from resformer_mm.datasets.batches import check_label, stack_equal
+from resformer_mm.registry import MODELS
+
+from .mix import MultiResolutionMix
+
+REMEDY = 'resformer_mm.ResizeCenterCrop'
+
+
+@MODELS.register_module()
+class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
+    """Normalise, check labels and mix a batch that holds each image at one or several resolutions.
+
+    Training batches come as a list of uint8 tensors ``(B, 3, R_i, R_i)``, one per resolution, high to low,
+    and leave as the same list in float32; evaluation batches are one tensor.
+
+    Args:
+        mix: arguments of :class:`MultiResolutionMix`, for training; None trains without mixup and cutmix.
+        **kwargs: arguments of :class:`mmpretrain.models.ClsDataPreprocessor` but ``batch_augments``, whose
+            place ``mix`` takes.
+
+    Raises:
+        ValueError: ``mix`` without ``num_classes``, a label outside the classes, or a batch of images that
+            disagree in size.
+    """
+
+    def __init__(self, *args, mix: dict | None = None, **kwargs) -> None:
+        if kwargs.pop('batch_augments', None):
+            raise ValueError(
+                'MultiResolutionDataPreprocessor mixes with `mix=dict(mixup_alpha=..., cutmix_alpha=...)`, '
+                'not with `batch_augments` or the `train_cfg` of the model'
+            )
+        super().__init__(*args, **kwargs)
+        self.mix = MultiResolutionMix(**mix) if mix is not None else None
+        if self.mix is not None:
+            if self.num_classes is None:
+                raise ValueError('data_preprocessor.mix needs data_preprocessor.num_classes')
+            self.to_onehot = True
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Return ``inputs`` and ``data_samples`` for the model."""
+        data_samples = data.get('data_samples')
+        if data_samples is not None:
+            self._check_labels(data_samples)
+        inputs = data['inputs']
+        single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 3)
+        # Whatever the collate function left as a list of images is stacked here.
+        copies = [
+            copy if isinstance(copy, Tensor) else stack_equal(copy, REMEDY)
+            for copy in ([inputs] if single else inputs)
+        ]
+        first = super().forward({'inputs': copies[0], 'data_samples': data_samples}, training)
+        data_samples = first['data_samples']
+        copies[0] = first['inputs']
+        for index in range(1, len(copies)):
+            copies[index] = super().forward({'inputs': copies[index]})['inputs']
+        if training and self.mix is not None:
+            self._mix(copies, data_samples)
+        return {'inputs': copies[0] if single else copies, 'data_samples': data_samples}
+
+    def _mix(self, copies: list[Tensor], data_samples: list[DataSample]) -> None:
+        """Mix images and labels in place."""
+        scores = torch.stack([sample.gt_score for sample in data_samples]).float()
+        copies[:], mixed = self.mix(copies, scores)
+        for number, sample in enumerate(data_samples):
+            sample.set_gt_score(mixed[0][number])
+            if len(mixed) > 1:
+                sample.set_field(torch.stack([score[number] for score in mixed]), 'gt_scores')
+
+    def _check_labels(self, data_samples: list[DataSample]) -> None:
+        # Labels are still on the CPU here: the check costs no synchronisation.
+        if self.num_classes is None or 'gt_label' not in data_samples[0]:
+            return
+        for sample in data_samples:
+            check_label(sample.gt_label, self.num_classes, sample.get('img_path', 'an image'), 'model.head')

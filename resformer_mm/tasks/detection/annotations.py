@@ -1,0 +1,237 @@
+"""Annotation files in COCO's format: what is wrong with one, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resformer_mm.text import shorten_list
+
+from .masks import BROKEN_RLE, NO_POLYGONS, mask_problem
+
+NO_COCO = 'no annotations in COCO format'
+INCOMPLETE = 'incomplete entry'
+SAME_ID = 'id used twice'
+SAME_NAME = 'category named twice'
+SAME_FILE = 'image listed twice'
+UNKNOWN_CATEGORY = 'unknown category'
+UNKNOWN_IMAGE = 'unknown image'
+NO_AREA = 'no area'
+OUTSIDE = 'box outside the image'
+BEYOND = 'box reaches beyond the image'
+LEFT_OUT = 'marked to be left out'
+
+FATAL = (NO_COCO, INCOMPLETE, SAME_ID, SAME_NAME, UNKNOWN_CATEGORY, NO_POLYGONS, BROKEN_RLE)
+"""Kinds with which mmdetection fails later, or trains on something else than what is meant."""
+
+UNUSED = (UNKNOWN_IMAGE, NO_AREA, OUTSIDE, LEFT_OUT)
+"""Kinds of annotations that mmdetection leaves out without a word."""
+
+# Annotation tools round; so do those of COCO.
+_TOLERANCE = 1.0
+_LARGEST = 2**31  # what pycocotools and numpy hold as an integer everywhere
+
+_REQUIRED = {
+    'images': ('id', 'file_name', 'height', 'width'),
+    'categories': ('id', 'name'),
+    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with an entry.
+
+    Args:
+        kind: one of the kinds above.
+        where: the entry, such as ``annotation 7 (street.jpg)``.
+        detail: the particulars.
+    """
+
+    kind: str
+    where: str
+    detail: str
+
+    def __str__(self) -> str:
+        """Return where it is and the particulars."""
+        return f'{self.where}: {self.detail}'
+
+
+def find_problems(content: Any) -> Iterator[Problem]:
+    """Yield everything that is wrong with the content of an annotation file.
+
+    A missing list ``annotations`` is an empty one: COCO's files about its test images have none. What
+    mmdetection leaves out is told by the same rules: boxes without a pixel in the image, narrower or lower
+    than a pixel, or with an area of 0.
+
+    Args:
+        content: the file, as JSON gives it.
+    """
+    problem = _misshapen(content)
+    if problem is not None:
+        yield Problem(NO_COCO, 'file', problem)
+        return
+    images, categories = content['images'], content['categories']
+    annotations = content.get('annotations', [])
+    for name, entries in (('image', images), ('category', categories), ('annotation', annotations)):
+        yield from _repeated(name, 'id', entries, SAME_ID)
+    yield from _repeated('category', 'name', categories, SAME_NAME)
+    yield from _repeated('image', 'file_name', images, SAME_FILE)
+    for image in images:
+        if (problem := _incomplete('images', image)) is not None:
+            yield Problem(INCOMPLETE, f'image {_show(image, "file_name", "id")}', problem)
+    for category in categories:
+        if (problem := _incomplete('categories', category)) is not None:
+            yield Problem(INCOMPLETE, f'category {_show(category, "name", "id")}', problem)
+    images = {image['id']: image for image in complete_entries(content, 'images')}
+    known = {category.get('id') for category in categories if _is_id(category.get('id'))}
+    for annotation in annotations:
+        image_id = annotation.get('image_id')
+        image = images.get(image_id) if _is_id(image_id) else None
+        where = f'annotation {_show(annotation, "id")}'
+        if image is not None:
+            where += f' ({image["file_name"]})'
+        for kind, detail in _judge(annotation, image, known):
+            yield Problem(kind, where, detail)
+
+
+def complete_entries(content: Mapping, name: str) -> list[Mapping]:
+    """Return the entries of a list that have everything that training reads, of the kind that it reads.
+
+    Args:
+        content: the file, of the right shape.
+        name: 'images', 'categories' or 'annotations'.
+    """
+    return [entry for entry in content.get(name, []) if _incomplete(name, entry) is None]
+
+
+def class_problem(classes: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return why the categories of a file do not fit the classes; None if they do.
+
+    mmdetection numbers the classes, in data sets and metrics, in the order in which the file has them.
+
+    Args:
+        classes: names that training and evaluation use.
+        names: names of the categories, in the order of the file.
+    """
+    if isinstance(classes, str):
+        return f'metainfo.classes is the string {classes!r}: give a list of names'
+    if absent := [name for name in classes if name not in names]:
+        return (
+            f'it has no category {shorten_list(absent)}, but {shorten_list(names)}: check metainfo.classes, '
+            "or take them from a file, type='resformer_mm.DetectionFolder', classes_file=..."
+        )
+    ordered = tuple(name for name in names if name in classes)
+    if tuple(classes) != ordered:
+        return f'metainfo.classes must have the order of its categories: {ordered}'
+    return None
+
+
+def _misshapen(content: Any) -> str | None:
+    if not isinstance(content, Mapping):
+        return f'it holds a {type(content).__name__}, not an object with images, annotations and categories'
+    for name in ('images', 'categories', 'annotations'):
+        entries = content.get(name, [] if name == 'annotations' else None)
+        if not isinstance(entries, list):
+            return f'its `{name}` is missing' if entries is None else f'its `{name}` is no list'
+        if not all(isinstance(entry, Mapping) for entry in entries):
+            return f'its `{name}` holds something else than objects'
+    if not content['images']:
+        return 'it lists no images'
+    return None if content['categories'] else 'it lists no categories'
+
+
+def _repeated(what: str, key: str, entries: Sequence[Mapping], kind: str) -> Iterator[Problem]:
+    seen = set()
+    for entry in entries:
+        value = entry.get(key)
+        if value is None:
+            continue  # told as incomplete
+        if str(value) in seen:
+            yield Problem(kind, f'{what} {value}', f'another {what} has this {key}')
+        seen.add(str(value))
+
+
+def _incomplete(name: str, entry: Mapping) -> str | None:
+    missing = [key for key in _REQUIRED[name] if entry.get(key) is None]
+    if missing:
+        return f'it has no {", ".join(missing)}'
+    for key in _REQUIRED[name]:
+        is_sound, kind = _KINDS.get(key, (None, ''))
+        if is_sound is not None and not is_sound(entry[key]):
+            return f'{key} is {repr(entry[key])[:60]}, not {kind}'
+    return None
+
+
+def _judge(annotation: Mapping, image: Mapping | None, categories: set) -> Iterator[tuple[str, str]]:
+    """Yield kind and particulars of what is wrong with an annotation, given its image and all ids."""
+    if (problem := _incomplete('annotations', annotation)) is not None:
+        yield INCOMPLETE, problem
+        return
+    box = annotation['bbox']
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, (*box, annotation['area']))):
+        yield (
+            INCOMPLETE,
+            f'bbox {box!r} and area {annotation["area"]!r} must be [x, y, width, height] and one number',
+        )
+        return
+    if annotation['category_id'] not in categories:
+        yield UNKNOWN_CATEGORY, f'category_id {annotation["category_id"]} is that of no category'
+    if annotation.get('ignore'):
+        yield LEFT_OUT, 'its `ignore` is set'
+    if image is None:
+        yield UNKNOWN_IMAGE, f'image_id {annotation["image_id"]} is that of no image'
+        return
+    yield from _judge_box(box, annotation['area'], image['height'], image['width'])
+    problem = mask_problem(annotation.get('segmentation'), image['height'], image['width'])
+    if problem is not None:
+        yield problem
+
+
+def _judge_box(box: Sequence[float], area: float, height: int, width: int) -> Iterator[tuple[str, str]]:
+    left, top, box_width, box_height = box
+    right, bottom = left + box_width, top + box_height
+    shown = f'[x, y, width, height] = {list(box)}, image {height} x {width}'
+    if box_width < 1 or box_height < 1:
+        yield NO_AREA, f'{shown}: narrower or lower than a pixel'
+    elif area <= 0:
+        yield NO_AREA, f'its area is {area}'
+    elif min(right, width) <= max(left, 0) or min(bottom, height) <= max(top, 0):
+        yield OUTSIDE, shown
+    elif max(-left, -top, right - width, bottom - height) > _TOLERANCE:
+        yield BEYOND, shown
+
+
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) < _LARGEST  # False also for what is not a number, nan
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ''
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and 1 <= value < _LARGEST
+
+
+def _is_flag(value: Any) -> bool:
+    return value in (0, 1)
+
+
+_KINDS = {
+    **dict.fromkeys(('id', 'image_id', 'category_id'), (_is_id, 'a number or text')),
+    **dict.fromkeys(('file_name', 'name'), (_is_text, 'a text')),
+    **dict.fromkeys(('height', 'width'), (_is_size, 'a number of pixels')),
+    'iscrowd': (_is_flag, '0 or 1'),
+}
+
+
+def _show(entry: Mapping, *keys: str) -> str:
+    """Return the first of the fields that is there."""
+    return next((str(entry[key]) for key in keys if entry.get(key) is not None), 'without an id')

@@ -1,0 +1,182 @@
+"""Validation of images and their annotations in COCO's format, before training."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine import fileio
+from mmengine.registry import DATASETS
+
+from resformer_mm.datasets.checks.images import (
+    BAD_IMAGE,
+    IMAGE_ENDINGS,
+    MISSING_FOLDER,
+    MISSING_IMAGE,
+    SIZES_DIFFER,
+    is_ambiguous,
+    read_size,
+    size_text,
+)
+from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+
+from .annotations import LEFT_OUT, NO_COCO, class_problem, complete_entries, find_problems
+from .masks import NO_MASK
+
+MISSING_FILE = 'missing annotation file'
+EMPTY_FILE = 'empty annotation file'
+NO_JSON = 'annotation file is no JSON'
+OTHER_CLASSES = 'categories are not the classes'
+AMBIGUOUS = 'orientation of the annotations unknown'
+NOT_LISTED = 'image without an entry'
+
+# Boxes are trained on without masks, and `ignore` is somebody's intention.
+NOTES = (NO_MASK, LEFT_OUT)
+
+
+@dataclass(frozen=True)
+class AnnotatedImages:
+    """A folder of images and the file that annotates them.
+
+    Args:
+        img_dir: the folder.
+        ann_file: the file.
+        classes: names of the classes to learn; None takes all categories.
+    """
+
+    img_dir: str | Path
+    ann_file: str | Path
+    classes: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping, loader: str) -> AnnotatedImages:
+        """Return what the data set of a config reads; the default scope must be that of the config.
+
+        Args:
+            config: config of the data set.
+            loader: name of its data loader, for messages.
+
+        Raises:
+            ValueError: a data set has no annotation file or no classes.
+        """
+        dataset = DATASETS.build({**config, 'lazy_init': True, 'pipeline': []})
+        if not dataset.ann_file:
+            raise ValueError(
+                f'{loader}.dataset has no ann_file: there is nothing to check, leave it out with '
+                f'--cfg-options {loader}=None'
+            )
+        classes = dataset.metainfo.get('classes')
+        if not classes:
+            raise ValueError(f'{loader}.dataset names no classes: set its metainfo.classes')
+        folder = dataset.data_prefix.get('img') or dataset.data_root
+        return cls(folder, dataset.ann_file, tuple(classes))
+
+
+def check_annotated(source: AnnotatedImages, workers: int = 1, show_progress: bool = False) -> CheckReport:
+    """Check every entry of the annotation file, and every image.
+
+    Images are read to the last pixel by the function that training uses, annotations judged by those that the
+    data sets use. Sizes are told as height x width.
+
+    Args:
+        source: what to check.
+        workers: number of threads.
+        show_progress: show a bar on stderr.
+    """
+    content, findings = read_annotations(str(source.ann_file))
+    if not os.path.isdir(source.img_dir):
+        findings.append(Finding(str(source.img_dir), MISSING_FOLDER))
+    report = CheckReport(findings)
+    if content is None:
+        return report
+    if source.classes is not None:
+        names = [category['name'] for category in complete_entries(content, 'categories')]
+        if (problem := class_problem(source.classes, names)) is not None:
+            report.findings.append(Finding(str(source.ann_file), OTHER_CLASSES, problem))
+    report.facts.append(_describe(source, content))
+    if not os.path.isdir(source.img_dir):
+        return report
+    images = complete_entries(content, 'images')
+    results = check_each(
+        lambda image: check_image(str(source.img_dir), image),
+        images,
+        workers,
+        str(source.img_dir) if show_progress else None,
+    )
+    for found in results:
+        report.findings += found
+    report.findings += _not_listed(str(source.img_dir), images)
+    return report
+
+
+def read_annotations(path: str) -> tuple[dict | None, list[Finding]]:
+    """Read an annotation file; return its content, None if it has no use, and what is wrong with it."""
+    if not os.path.isfile(path):
+        return None, [Finding(path, MISSING_FILE)]
+    raw = Path(path).read_bytes()
+    if not raw.strip():
+        return None, [Finding(path, EMPTY_FILE, 'it has no content')]
+    try:
+        content = json.loads(raw.decode())  # UTF-8 alone and without a mark, as pycocotools reads it
+    except ValueError as error:
+        return None, [Finding(path, NO_JSON, str(error))]
+    findings = [
+        Finding(path, problem.kind, str(problem), is_fault=problem.kind not in NOTES)
+        for problem in find_problems(content)
+    ]
+    if any(finding.kind == NO_COCO for finding in findings):
+        return None, findings
+    if not content.get('annotations'):
+        findings.append(Finding(path, EMPTY_FILE, 'it has no annotations'))
+    return content, findings
+
+
+def check_image(folder: str, image: Mapping[str, Any]) -> list[Finding]:
+    """Read one image; return what is wrong, and how it differs from its entry."""
+    path = os.path.join(folder, image['file_name'])
+    if not os.path.isfile(path):
+        return [Finding(path, MISSING_IMAGE, f'image {image["id"]} of the annotation file')]
+    try:
+        shape, orientation = read_size(path)
+    except Exception as error:  # whatever Pillow raises for bytes that are no image
+        return [Finding(path, BAD_IMAGE, f'{type(error).__name__}: {error}')]
+    expected = image['height'], image['width']
+    if shape != expected:
+        detail = f'{size_text(shape, orientation)}, its annotations {size_text(expected)}'
+        return [Finding(path, SIZES_DIFFER, detail)]
+    if is_ambiguous(shape, orientation):
+        detail = (
+            f'the image is turned by its EXIF orientation {orientation}, and no size tells whether its '
+            'annotations are too: save the image turned, without the tag'
+        )
+        return [Finding(path, AMBIGUOUS, detail)]
+    return []
+
+
+def _not_listed(folder: str, images: Sequence[Mapping]) -> list[Finding]:
+    """Find images of the folder that no entry names."""
+    listed = {os.path.normpath(image['file_name']) for image in images}
+    return [
+        Finding(os.path.join(folder, name), NOT_LISTED, 'it is not used', is_fault=False)
+        for name in fileio.list_dir_or_file(folder, list_dir=False, recursive=True)
+        if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and os.path.normpath(name) not in listed
+    ]
+
+
+def _describe(source: AnnotatedImages, content: Mapping) -> str:
+    names = {category['id']: category['name'] for category in complete_entries(content, 'categories')}
+    wanted = set(names.values()) if source.classes is None else set(source.classes)
+    annotations = complete_entries(content, 'annotations')
+    objects = [entry for entry in annotations if names.get(entry['category_id']) in wanted]
+    present = {entry['category_id'] for entry in objects}
+    num_crowds = sum(bool(entry['iscrowd']) for entry in objects)
+    empty = len(content['images']) - len({str(entry['image_id']) for entry in objects})
+    return (
+        f'{source.ann_file}: {len(content["images"])} images, {empty} without an object; '
+        f'{len(objects) - num_crowds} objects of {len(present)} of {len(wanted)} categories, {num_crowds} '
+        'crowd regions'
+    )

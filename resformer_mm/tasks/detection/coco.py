@@ -1,0 +1,239 @@
+"""Detection data sets with annotations in COCO's format, with the mistakes of users named."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from os.path import join, normpath
+
+import mmdet.datasets
+from mmdet.datasets.api_wrappers import COCO as CocoIndex
+from mmengine import fileio
+from mmengine.logging import print_log
+
+from resformer_mm.registry import DATASETS
+from resformer_mm.text import shorten_list
+
+from .annotations import BEYOND, FATAL, SAME_FILE, UNUSED, class_problem, find_problems
+from .masks import BROKEN_PART, UNMASKED
+
+REMEDY = 'tools/dataset_converters/check_detection.py lists all of them'
+
+
+class AnnotationError(ValueError):
+    """An annotation file that cannot be trained or evaluated on; the message names it and what to do."""
+
+
+class CheckedIndex(CocoIndex):
+    """An annotation file as pycocotools indexes it, looked at before.
+
+    Args:
+        path: the file.
+        check: gets its content.
+    """
+
+    def __init__(self, path: str, check) -> None:
+        self._check = check
+        super().__init__(path)
+
+    def createIndex(self) -> None:  # noqa: N802  pycocotools' name
+        """Check, then index."""
+        self._check(self.dataset)
+        super().createIndex()
+
+
+class CheckedAnnotations:
+    """Checks that mmdetection's COCO data sets leave out; a mixin before one of them.
+
+    Annotations and images that are not used are counted and named in a warning. Crowd regions, and objects
+    whose mask is missing or broken where masks are loaded, are ignored in training: neither learned nor
+    counted as background, as far as the detector's assigners are told to (``ignore_iof_thr``).
+
+    Raises:
+        FileNotFoundError: the annotation file, the folder or an image does not exist.
+        AnnotationError: the file is not sound, its categories are not those of ``metainfo.classes`` in this
+            order, or there is nothing to learn from.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """Return one dict with ``img_path``, ``height``, ``width`` and ``instances`` per image."""
+        folder = self.data_prefix.get('img') or self.data_root
+        if not self.ann_file or not fileio.isfile(self.ann_file, backend_args=self.backend_args):
+            raise FileNotFoundError(
+                f'{self._kind}: there is no annotation file {self.ann_file!r}: check data_root, ann_file'
+            )
+        if not fileio.isdir(folder, backend_args=self.backend_args):
+            raise FileNotFoundError(
+                f'{self._kind}: there is no folder {folder}: check data_root, data_prefix.img'
+            )
+        data_list = super().load_data_list()
+        self._check_images_exist(data_list, folder)
+        instances = [instance for info in data_list for instance in info['instances']]
+        if not self.test_mode and all(instance['ignore_flag'] for instance in instances):
+            raise AnnotationError(
+                f'{self._kind}: {self.ann_file} has no object of the classes to learn from: check '
+                'ann_file, metainfo.classes'
+            )
+        for instance in instances:
+            # Without this mmdetection's loading fails; an empty mask is one that it ignores.
+            instance.setdefault('mask', [])
+        return data_list
+
+    def COCOAPI(self, path: str) -> CheckedIndex:  # noqa: N802  mmdetection's name
+        """Read and check the annotation file, from a local copy where it is elsewhere."""
+        try:
+            return CheckedIndex(path, self._check_content)
+        except AnnotationError:
+            raise
+        except (ValueError, AssertionError) as error:
+            reason = error if fileio.get(path).strip() else 'it is empty'
+            raise AnnotationError(
+                f'{self._kind}: {self.ann_file} is no annotation file in JSON ({reason}): write it anew'
+            ) from error
+
+    def filter_data(self) -> list[dict]:
+        """Return the images that ``filter_cfg`` leaves, and tell how many it does not."""
+        kept = super().filter_data()
+        if dropped := len(self.data_list) - len(kept):
+            print_log(
+                f'{self._kind}: {dropped} of {len(self.data_list)} images of {self.ann_file} are not '
+                f'trained on, by filter_cfg={self.filter_cfg}',
+                logger='current',
+            )
+        if not kept:
+            raise AnnotationError(
+                f'{self._kind}: filter_cfg={self.filter_cfg} leaves none of the {len(self.data_list)} images '
+                f'of {self.ann_file}'
+            )
+        return kept
+
+    @property
+    def _kind(self) -> str:
+        return type(self).__name__
+
+    @property
+    def _loads_masks(self) -> bool:
+        return any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
+
+    def _check_content(self, content: object) -> None:
+        problems = defaultdict(list)
+        for problem in find_problems(content):
+            problems[problem.kind].append(str(problem))
+        if fatal := [kind for kind in FATAL if kind in problems]:
+            told = '; '.join(
+                f'{kind} ({len(problems[kind])}): {shorten_list(problems[kind])}' for kind in fatal
+            )
+            raise AnnotationError(f'{self._kind}: {self.ann_file}: {told}. {REMEDY}')
+        names = [category['name'] for category in content['categories']]
+        if (problem := class_problem(self.metainfo['classes'], names)) is not None:
+            raise AnnotationError(f'{self._kind}: {self.ann_file}: {problem}')
+        self._warn(problems, UNUSED, 'annotations are not used')
+        self._warn(problems, (SAME_FILE,), 'images are used twice')
+        self._warn(problems, (BEYOND,), 'boxes are cut at the border of the image')
+        if self._loads_masks:
+            self._check_masks(problems, len(content.get('annotations', [])))
+
+    def _check_masks(self, problems: dict[str, list[str]], number: int) -> None:
+        unmasked = sum(len(problems.get(kind, [])) for kind in UNMASKED)
+        if unmasked and (self.test_mode or unmasked >= number):
+            names = [name for kind in UNMASKED for name in problems.get(kind, [])]
+            raise AnnotationError(
+                f'{self._kind}: {unmasked} of the {number} annotations of {self.ann_file} have no sound '
+                f'mask: {shorten_list(names)}. Mend them, or load, train and evaluate boxes alone '
+                '(LoadAnnotations.with_mask=False, no mask_head, metric="bbox")'
+            )
+        self._warn(problems, UNMASKED, 'objects are ignored in training')
+        self._warn(problems, (BROKEN_PART,), 'masks lack a part')
+
+    def _check_images_exist(self, data_list: list[dict], folder: str) -> None:
+        """Compare the files that the images name with those of the folder, which is listed once."""
+        listed = fileio.list_dir_or_file(
+            folder, list_dir=False, recursive=True, backend_args=self.backend_args
+        )
+        there = {normpath(join(folder, name)) for name in listed}
+        missing = sorted({normpath(info['img_path']) for info in data_list} - there)
+        # A name may lead out of the folder.
+        missing = [path for path in missing if not fileio.isfile(path, backend_args=self.backend_args)]
+        if missing:
+            raise FileNotFoundError(
+                f'{self._kind}: {len(missing)} of {len(data_list)} images of {self.ann_file} do not exist: '
+                f'{shorten_list(missing)}. Add them, or take them out of the file; check data_root, '
+                'data_prefix.img'
+            )
+
+    def _warn(self, problems: dict[str, list[str]], kinds: tuple[str, ...], what: str) -> None:
+        for kind in kinds:
+            if kind in problems:
+                print_log(
+                    f'{self._kind}: {self.ann_file}: {len(problems[kind])} {what}, {kind}: '
+                    f'{shorten_list(problems[kind])}. {REMEDY}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+
+
+@DATASETS.register_module()
+class COCO(CheckedAnnotations, mmdet.datasets.CocoDataset):
+    """COCO 2017 with its 80 classes, or a choice of them, ``metainfo=dict(classes=...)``."""
+
+
+@DATASETS.register_module()
+class DetectionFolder(CheckedAnnotations, mmdet.datasets.CocoDataset):
+    """Images of any categories, annotated in COCO's format.
+
+    The classes are the categories of a file, in its order, or stand in ``metainfo.classes``. Training and
+    evaluation data name the same file, so that a label means the same in both.
+
+    Args:
+        classes_file: the annotation file whose categories are the classes, relative to ``data_root``.
+        **kwargs: arguments of :class:`mmdet.datasets.CocoDataset`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AnnotationError: it names no categories.
+        ValueError: the classes are given nowhere or twice.
+    """
+
+    METAINFO: dict = {}
+
+    def __init__(
+        self,
+        *args,
+        classes_file: str | None = None,
+        metainfo: dict | None = None,
+        data_root: str = '',
+        backend_args: dict | None = None,
+        **kwargs,
+    ) -> None:
+        metainfo = dict(metainfo or {})
+        if (classes_file is None) == ('classes' not in metainfo):
+            raise ValueError(
+                'DetectionFolder: give the names of the classes once, as a list in metainfo.classes or by '
+                'the annotation file that has them as categories in classes_file'
+            )
+        if classes_file is not None:
+            metainfo['classes'] = read_categories(join(data_root or '', classes_file), backend_args)
+        super().__init__(*args, metainfo=metainfo, data_root=data_root, backend_args=backend_args, **kwargs)
+
+
+def read_categories(path: str, backend_args: dict | None = None) -> tuple[str, ...]:
+    """Read the names of the categories of an annotation file, in its order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AnnotationError: it is no such file, or has no categories.
+    """
+    if not fileio.isfile(path, backend_args=backend_args):
+        raise FileNotFoundError(f'there is no file {path} with the categories: check classes_file')
+    try:
+        names = tuple(
+            category['name'] for category in json.loads(fileio.get(path, backend_args))['categories']
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise AnnotationError(
+            f'{path} names no categories in COCO format ({type(error).__name__}: {error}): check classes_file'
+        ) from error
+    if not names or not all(isinstance(name, str) for name in names):
+        raise AnnotationError(f'{path} lists no categories with names in text: check classes_file')
+    return names

@@ -1,0 +1,86 @@
+"""Object detection and instance segmentation."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from resformer_mm.inference.base import ResolutionInferencer
+from resformer_mm.inference.meta import check_names
+
+
+class DetectionInferencer(ResolutionInferencer):
+    """Detect objects with an mmdet model.
+
+    A prediction has ``labels``, ``classes`` (names), ``scores`` and ``bboxes`` (``[x1, y1, x2, y2]`` in
+    pixels of the picture as given), best first, and ``masks`` in COCO's run-length encoding if the model has
+    any. A call takes the keyword ``score_thr`` (0.3) as well, the least score that is listed and drawn. For
+    the rest see :class:`ResolutionInferencer`.
+    """
+
+    forward_kwargs = {'score_thr'}
+    mixes_sizes = True
+    default_visualizer = 'DetLocalVisualizer'
+
+    def forward(self, inputs: dict, score_thr: float = 0.3) -> list[BaseDataElement]:
+        """Return the data samples of a batch, with the objects of at least that score.
+
+        Raises:
+            ValueError: the model predicts no objects.
+        """
+        samples = super().forward(inputs)
+        for sample in samples:
+            if 'pred_instances' not in sample:
+                raise ValueError(f'{type(self.model).__name__} predicts no objects (`pred_instances`)')
+            found = sample.pred_instances
+            sample.pred_instances = found[found.scores >= score_thr]
+        return samples
+
+    def to_dict(self, sample: BaseDataElement) -> dict:
+        """Return labels, names, scores, boxes and masks of the objects."""
+        found = sample.pred_instances.cpu()
+        labels = found.labels.tolist()
+        names = self.classes
+        prediction = {
+            'labels': labels,
+            'classes': [str(label) if names is None else str(names[label]) for label in labels],
+            'scores': found.scores.tolist(),
+            'bboxes': found.bboxes.tolist(),
+        }
+        if 'masks' in found:
+            prediction['masks'] = [_encode(mask) for mask in found.masks.numpy()]
+        return prediction
+
+    def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+        """Return the picture with boxes, masks, names and scores."""
+        self.visualizer.add_datasample('', pixels[..., ::-1], sample, draw_gt=False, pred_score_thr=-1)
+        return self.visualizer.get_image()
+
+    def entries(self, prediction: dict) -> list[tuple[str, float]]:
+        """Return the objects with their scores."""
+        return list(zip(prediction['classes'], prediction['scores']))
+
+    def headline(self, prediction: dict) -> str:
+        """Return how many objects of which classes there are."""
+        counts = Counter(prediction['classes'])
+        return ', '.join(f'{number} {name}' for name, number in counts.items()) or 'nothing'
+
+    def _init_model(self, cfg: Config, weights: object, device: str = 'cpu') -> nn.Module:
+        model = super()._init_model(cfg, weights, device)
+        head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
+        if isinstance(head, nn.ModuleList):  # the stages of a cascade
+            head = head[0]
+        if hasattr(head, 'num_classes'):
+            check_names(self.classes, head.num_classes)
+        return model
+
+
+def _encode(mask: np.ndarray) -> dict:
+    from pycocotools import mask as coco_mask
+
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {'size': list(code['size']), 'counts': code['counts'].decode()}

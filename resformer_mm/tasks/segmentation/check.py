@@ -1,0 +1,267 @@
+"""Validation of images and masks in two folders, before training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine import fileio
+from mmengine.registry import DATASETS
+
+from resformer_mm.datasets.checks.images import (
+    BAD_IMAGE,
+    IMAGE_ENDINGS,
+    MISSING_FOLDER,
+    MISSING_IMAGE,
+    SIZES_DIFFER,
+    is_ambiguous,
+    read_size,
+    size_text,
+)
+from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+
+from .label_maps import LabelValues, NotALabelMapError, decode_label_map, value_counts
+
+MOST_VALUES = 8
+
+NO_IMAGES = 'no images'
+MISSING_MASK = 'missing mask'
+LONE_MASK = 'mask without an image'
+SAME_NAME = 'two images of one name'
+LEFT_OUT = 'image with another suffix'
+BAD_MASK = 'unreadable mask'
+NOT_LABELS = 'mask is no label image'
+UNKNOWN_VALUES = 'label values out of range'
+AMBIGUOUS = 'orientation of the mask unknown'
+NO_LABEL = 'nothing labelled'
+SMALL = 'smaller than the crop'
+
+
+@dataclass(frozen=True)
+class PairFolders:
+    """Where images and their masks lie, and what the values of the masks mean.
+
+    Args:
+        img_dir: folder of the images, read with its subfolders.
+        ann_dir: folder of the masks.
+        labels: what the values mean.
+        img_suffix: end of the names of images.
+        seg_map_suffix: end of the names of masks, in place of that of the image.
+        names: names of the images without suffix, where a list chooses them; None takes all.
+    """
+
+    img_dir: str | Path
+    ann_dir: str | Path
+    labels: LabelValues
+    img_suffix: str = '.jpg'
+    seg_map_suffix: str = '.png'
+    names: Sequence[str] | None = None
+
+    def image(self, name: str) -> str:
+        """Return the path of an image."""
+        return os.path.join(self.img_dir, name + self.img_suffix)
+
+    def mask(self, name: str) -> str:
+        """Return the path of a mask."""
+        return os.path.join(self.ann_dir, name + self.seg_map_suffix)
+
+    @classmethod
+    def from_config(cls, config: Mapping, loader: str) -> PairFolders:
+        """Return what the data set of a config reads; the default scope must be that of the config.
+
+        Args:
+            config: config of the data set.
+            loader: name of its data loader, for messages.
+
+        Raises:
+            ValueError: a data set has no folders of images and masks, or no classes.
+        """
+        dataset = DATASETS.build({**config, 'lazy_init': True, 'pipeline': []})
+        prefix = getattr(dataset, 'data_prefix', {})
+        if not prefix.get('img_path') or not prefix.get('seg_map_path'):
+            raise ValueError(
+                f'{loader}.dataset has no data_prefix with both img_path and seg_map_path: without masks '
+                f'there is nothing to check, leave it out with --cfg-options {loader}=None'
+            )
+        classes = dataset.metainfo.get('classes')
+        if not classes:
+            raise ValueError(f'{loader}.dataset names no classes: set its metainfo.classes')
+        names = None
+        if dataset.ann_file:
+            names = tuple(line.strip() for line in fileio.list_from_file(dataset.ann_file))
+        return cls(
+            prefix['img_path'],
+            prefix['seg_map_path'],
+            LabelValues(len(classes), dataset.reduce_zero_label, dataset.ignore_index, dataset.label_map),
+            dataset.img_suffix,
+            dataset.seg_map_suffix,
+            names,
+        )
+
+
+def check_pairs(
+    folders: PairFolders,
+    crop_size: tuple[int, int] | None = None,
+    workers: int = 1,
+    show_progress: bool = False,
+) -> CheckReport:
+    """Check every image, every mask, and that they fit.
+
+    The files are read by the functions that training uses, to the last pixel. Sizes are told as height x
+    width.
+
+    Args:
+        folders: what to check.
+        crop_size: ``(height, width)`` in pixels; images smaller than that are noted.
+        workers: number of threads.
+        show_progress: show a bar on stderr.
+    """
+    report = CheckReport()
+    for folder in (folders.img_dir, folders.ann_dir):
+        if not os.path.isdir(folder):
+            report.findings.append(Finding(str(folder), MISSING_FOLDER))
+    if report.findings:
+        return report
+    names, findings = match_names(folders)
+    report.findings += findings
+    results = check_each(
+        lambda name: check_pair(folders, name, crop_size),
+        names,
+        workers,
+        str(folders.img_dir) if show_progress else None,
+    )
+    pixels = np.zeros(256, np.int64)
+    for found, counts in results:
+        report.findings += found
+        pixels += counts
+    report.facts.append(_describe(folders, len(names), pixels))
+    return report
+
+
+def match_names(folders: PairFolders) -> tuple[list[str], list[Finding]]:
+    """Return the names that have both an image and a mask, and what is wrong with the others."""
+    files = sorted(_files(folders.img_dir))
+    images = _stripped(files, folders.img_suffix)
+    masks = _stripped(_files(folders.ann_dir), folders.seg_map_suffix)
+    wanted = images if folders.names is None else set(folders.names)
+    findings = []
+    if not wanted:
+        detail = f'no file *{folders.img_suffix} in it' if folders.names is None else 'its list is empty'
+        findings.append(Finding(str(folders.img_dir), NO_IMAGES, detail))
+    findings += [Finding(folders.image(name), MISSING_IMAGE, 'the list names it') for name in wanted - images]
+    findings += [
+        Finding(folders.image(name), MISSING_MASK, f'there is no {folders.mask(name)}')
+        for name in (wanted & images) - masks
+    ]
+    if folders.names is None:
+        findings += [
+            Finding(folders.mask(name), LONE_MASK, f'there is no {folders.image(name)}')
+            for name in masks - images
+        ]
+        findings += _other_images(folders, files, images)
+    return sorted(wanted & images & masks), findings
+
+
+def check_pair(
+    folders: PairFolders, name: str, crop_size: tuple[int, int] | None = None
+) -> tuple[list[Finding], np.ndarray]:
+    """Read one image and its mask; return what is wrong, and how many pixels have each label, ``(256,)``."""
+    image, mask = folders.image(name), folders.mask(name)
+    findings: list[Finding] = []
+    pixels = np.zeros(256, np.int64)
+    try:
+        shape, orientation = read_size(image)
+    except Exception as error:  # whatever Pillow raises for bytes that are no image
+        findings.append(Finding(image, BAD_IMAGE, f'{type(error).__name__}: {error}'))
+        shape = None
+    try:
+        values = decode_label_map(Path(mask).read_bytes())
+    except NotALabelMapError as error:
+        findings.append(Finding(mask, NOT_LABELS, str(error)))
+        values = None
+    except Exception as error:
+        findings.append(Finding(mask, BAD_MASK, f'{type(error).__name__}: {error}'))
+        values = None
+
+    if shape is not None and crop_size is not None and np.less(shape, crop_size).any():
+        sizes = f'{size_text(shape)}, crop {size_text(crop_size)}'
+        detail = f'{sizes}: padded with ignored pixels, unless enlarged before'
+        findings.append(Finding(image, SMALL, detail, is_fault=False))
+    if shape is not None and values is not None:
+        findings += _compare(image, shape, orientation, mask, values.shape)
+    if values is not None:
+        counts = value_counts(values)
+        findings += _check_values(mask, counts, folders.labels)
+        for value in counts.keys() - set(folders.labels.unknown(counts)):
+            pixels[folders.labels.table[value]] += counts[value]
+    return findings, pixels
+
+
+def _compare(
+    image: str, shape: tuple[int, int], orientation: int, mask: str, mask_shape: tuple[int, int]
+) -> list[Finding]:
+    """Compare the sizes of an image, turned as its file says, and its mask."""
+    if mask_shape != shape:
+        its_image = f'its image {image} {size_text(shape, orientation)}'
+        return [Finding(mask, SIZES_DIFFER, f'{size_text(mask_shape)}, {its_image}')]
+    if is_ambiguous(shape, orientation):
+        return [
+            Finding(
+                image,
+                AMBIGUOUS,
+                f'the image is turned by its EXIF orientation {orientation}, and no size tells whether the '
+                'mask is too: save the image turned, without the tag',
+            )
+        ]
+    return []
+
+
+def _check_values(mask: str, counts: dict[int, int], labels: LabelValues) -> list[Finding]:
+    """Check the values of a mask, given how many pixels have each."""
+    if unknown := labels.unknown(counts):
+        shown = ', '.join(f'{value} ({counts[value]} pixels)' for value in unknown[:MOST_VALUES])
+        more = f' and {len(unknown) - MOST_VALUES} more' if len(unknown) > MOST_VALUES else ''
+        return [Finding(mask, UNKNOWN_VALUES, f'{shown}{more}; {labels}')]
+    if all(labels.table[value] == labels.ignore_index for value in counts):
+        return [Finding(mask, NO_LABEL, 'all its pixels are ignored', is_fault=False)]
+    return []
+
+
+def _files(folder: str | Path) -> list[str]:
+    """List the files that mmsegmentation's data sets see, relative to the folder."""
+    return list(fileio.list_dir_or_file(str(folder), list_dir=False, recursive=True))
+
+
+def _stripped(files: Sequence[str], suffix: str) -> set[str]:
+    return {name.removesuffix(suffix) for name in files if name.endswith(suffix)}
+
+
+def _other_images(folders: PairFolders, files: Sequence[str], images: set[str]) -> list[Finding]:
+    """Find images that a data set silently leaves out because of their suffix."""
+    used = (folders.img_suffix,)
+    if os.path.samefile(folders.img_dir, folders.ann_dir):
+        used += (folders.seg_map_suffix,)
+    findings = []
+    for name in files:
+        stem, ending = os.path.splitext(name)
+        if name.endswith(used) or ending.lower() not in IMAGE_ENDINGS:
+            continue
+        path = os.path.join(folders.img_dir, name)
+        if stem in images:
+            findings.append(Finding(path, SAME_NAME, f'{folders.image(stem)} is used, this is not'))
+        else:
+            findings.append(Finding(path, LEFT_OUT, f'only files *{folders.img_suffix} are used'))
+    return findings
+
+
+def _describe(folders: PairFolders, num_pairs: int, pixels: np.ndarray) -> str:
+    is_ignored = np.arange(256) == folders.labels.ignore_index
+    ignored, present = pixels[is_ignored].sum(), np.count_nonzero(pixels[~is_ignored])
+    share = 100 * ignored / max(pixels.sum(), 1)
+    return (
+        f'{folders.img_dir}: {num_pairs} images with masks, {present} of {folders.labels.num_classes} '
+        f'classes occur, {share:.1f} % of the pixels are ignored'
+    )

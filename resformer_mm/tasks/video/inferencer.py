@@ -1,0 +1,89 @@
+"""Video classification: one prediction per clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from mmengine.dataset import Compose
+from mmengine.registry import TRANSFORMS
+from mmengine.structures import BaseDataElement
+
+from resformer_mm.inference.pipelines import InputPipeline
+from resformer_mm.inference.sources import ClipInputs, Source
+from resformer_mm.tasks.classification.inferencer import ClassificationInferencer
+
+
+class ClipPipeline(InputPipeline):
+    """A test pipeline of mmaction, up to the decoding of frames and from there on.
+
+    A data set of frame pictures is tested on them, but a clip comes as a file: its frames are then decoded
+    with decord. An array of frames is sampled like a file.
+
+    Args:
+        transforms: configs of the transforms.
+
+    Raises:
+        ValueError: no transform decodes frames.
+    """
+
+    def __init__(self, transforms: Sequence[dict]) -> None:
+        decoders = [number for number, step in enumerate(transforms) if _kind(step).endswith('Decode')]
+        if not decoders:
+            raise ValueError('the test pipeline decodes no video: it needs e.g. dict(type="DecordDecode")')
+        head, tail = list(transforms[: decoders[0] + 1]), transforms[decoders[0] + 1 :]
+        sampling = [step for step in head[:-1] if not _kind(step).endswith('Init')]
+        if _kind(head[-1]) == 'RawFrameDecode':
+            head = [dict(type='DecordInit'), *sampling, dict(type='DecordDecode')]
+        self._file = Compose([TRANSFORMS.build(step) for step in head])
+        self._array = Compose([TRANSFORMS.build(step) for step in (*sampling, dict(type='ArrayDecode'))])
+        self.prepare = Compose([TRANSFORMS.build(step) for step in tail])
+
+    def read(self, source: Source) -> dict:
+        """Return ``imgs``, the sampled frames, RGB."""
+        facts = dict(start_index=0, modality='RGB')
+        if source.array is None:
+            return self._file(dict(filename=source.path, **facts))
+        return self._array(dict(array=source.array, total_frames=len(source.array), **facts))
+
+
+class VideoInferencer(ClassificationInferencer):
+    """Classify clips with an mmaction recognizer.
+
+    Predictions are those of :class:`ClassificationInferencer`, one per clip: a video file, or the frames as a
+    uint8 array ``(T, H, W, 3)``, RGB as mmaction has them. Drawings are the frames that the model saw, ``(T,
+    H, W, 3)``, with the prediction. For the rest see :class:`ResolutionInferencer`.
+    """
+
+    kind = ClipInputs()
+    default_visualizer = 'Visualizer'
+
+    def build_pipeline(self, transforms: Sequence[dict]) -> InputPipeline:
+        """Return a pipeline from the configs of its transforms."""
+        return ClipPipeline(transforms)
+
+    def pixels(self, results: dict) -> np.ndarray:
+        """Return the sampled frames, uint8, RGB, ``(T, H, W, 3)``."""
+        return np.stack(results['imgs'])
+
+    def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+        """Return the frames that the model saw, with the best class and its score."""
+        best = self.to_dict(sample, topk=1)
+        text = f'{best["pred_class"]}, {best["pred_score"]:.2f}'
+        drawn = []
+        for frame in pixels:
+            self.visualizer.set_image(frame)
+            box = dict(facecolor='black', alpha=0.5, boxstyle='Round')
+            place = np.array([0.03 * min(frame.shape[:2])] * 2)
+            self.visualizer.draw_texts(text, place, colors='white', bboxes=box)
+            drawn.append(self.visualizer.get_image())
+        return np.stack(drawn)
+
+    def show(self, picture: np.ndarray, name: str, wait_time: float) -> None:
+        """Show the frames one after the other, each for some seconds; 0 waits for a key."""
+        for frame in picture:
+            super().show(frame, name, wait_time)
+
+
+def _kind(step: dict) -> str:
+    return str(step['type']).rpartition('.')[2]

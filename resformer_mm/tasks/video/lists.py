@@ -1,0 +1,123 @@
+"""Lists of labelled video files, with the mistakes of users named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os.path import basename, dirname, join
+
+import mmaction.datasets
+from mmengine import fileio
+
+from resformer_mm.datasets.samplers import KeepResolution
+from resformer_mm.registry import DATASETS
+from resformer_mm.text import shorten_list
+
+from .clip_lists import read_clip_list
+
+CHECK = 'tools/dataset_converters/check_video.py lists all of them'
+MOST_LINES = 5
+
+
+@DATASETS.register_module()
+class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
+    """Video files with one label each, listed in a text file with lines ``PATH LABEL``, as for Kinetics.
+
+    Paths are relative to ``data_prefix['video']`` and may have spaces.
+
+    Args:
+        ann_file: the list.
+        num_classes: number of classes; by default that of ``metainfo.classes``, if they are given. None of
+            both lets every label pass that is not negative.
+        metainfo: ``classes`` are their names, or a file with one a line.
+        delimiter: what stands between path and label; None stands for white space.
+        backend_args: file backend of MMEngine, for lists and files on storage other than local.
+        **kwargs: arguments of :class:`mmaction.datasets.VideoDataset`.
+
+    Raises:
+        FileNotFoundError: the list, or a file that it names, does not exist.
+        ValueError: a line has no label or one outside the classes, the list is empty or no text, the numbers
+            of classes disagree, or an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        *args,
+        num_classes: int | None = None,
+        metainfo: dict | None = None,
+        delimiter: str | None = None,
+        backend_args: dict | None = None,
+        **kwargs,
+    ) -> None:
+        if kwargs.get('multi_class'):
+            raise ValueError('VideoList has one label for every clip: for several use mmaction.VideoDataset')
+        prefix = kwargs.get('data_prefix', dict(video=''))
+        if 'video' not in (prefix or ()):
+            raise ValueError(
+                f"VideoList: data_prefix={prefix!r} has no 'video', the folder that the paths are relative "
+                "to: write data_prefix=dict(video='FOLDER')"
+            )
+        num_classes = _number_of_classes(self._load_metainfo(metainfo).get('classes'), num_classes)
+        self.backend_args = backend_args
+        super().__init__(
+            ann_file,
+            *args,
+            num_classes=num_classes,
+            metainfo=metainfo,
+            delimiter=delimiter,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Return one dict with ``filename`` and ``label`` per clip."""
+        if not self.ann_file or not fileio.isfile(self.ann_file, backend_args=self.backend_args):
+            raise FileNotFoundError(
+                f'VideoList: there is no list {self.ann_file!r}: check data_root and ann_file'
+            )
+        clips, bad = read_clip_list(self.ann_file, self.num_classes, self.delimiter, self.backend_args)
+        if bad:
+            shown = '; '.join(f'line {line.line}: {line.kind}, {line.detail}' for line in bad[:MOST_LINES])
+            more = f'; and {len(bad) - MOST_LINES} more' if len(bad) > MOST_LINES else ''
+            raise ValueError(
+                f'{self.ann_file}, {shown}{more}: correct the lines (`PATH LABEL`), or num_classes of '
+                f'the data set; {CHECK}'
+            )
+        if not clips:
+            raise ValueError(f'VideoList: {self.ann_file} lists no clips: check data_root and ann_file')
+        prefix = self.data_prefix.get('video') or ''
+        data_list = [dict(filename=join(prefix, clip.path), label=clip.label) for clip in clips]
+        if missing := missing_files([info['filename'] for info in data_list], self.backend_args):
+            raise FileNotFoundError(
+                f'VideoList: {len(missing)} of the {len(data_list)} clips in {self.ann_file} do not exist: '
+                f'{shorten_list(missing)}. Add them, or take their lines out; check data_root and '
+                f'data_prefix.video; {CHECK}'
+            )
+        return data_list
+
+
+def _number_of_classes(classes: Sequence[str] | str | None, stated: int | None) -> int | None:
+    """Return how many classes there are by their names and the number that the user stated."""
+    if isinstance(classes, str):
+        raise ValueError(
+            f'VideoList: metainfo.classes={classes!r} is neither the names of the classes nor a file of them'
+        )
+    if stated is not None and (not isinstance(stated, int) or stated < 1):
+        raise ValueError(f'VideoList: num_classes={stated!r} must be an integer of at least 1')
+    if classes is None:
+        return stated
+    if stated not in (None, len(classes)):
+        raise ValueError(
+            f'VideoList: num_classes is {stated}, but metainfo.classes names {len(classes)} classes'
+        )
+    return len(classes)
+
+
+def missing_files(paths: list[str], backend_args: dict | None = None) -> list[str]:
+    """Return the files that do not exist; every folder is listed once, which asking for each would not be."""
+    there: dict[str, set[str]] = {}
+    for folder in {dirname(path) for path in paths}:
+        there[folder] = set()
+        if fileio.isdir(folder or '.', backend_args=backend_args):
+            listed = fileio.list_dir_or_file(folder or '.', list_dir=False, backend_args=backend_args)
+            there[folder].update(listed)
+    return [path for path in paths if basename(path) not in there[dirname(path)]]

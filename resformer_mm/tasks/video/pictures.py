@@ -1,0 +1,131 @@
+"""Pictures of clips with what was predicted for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from mmengine.visualization import Visualizer
+from PIL import Image
+from torch.utils.data import Dataset
+
+from resformer_mm.analysis.browsing import BrowsedSample, film_strip, label_texts
+from resformer_mm.analysis.sample_pictures import draw_copies
+from resformer_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ClipVisualizationHook(Hook):
+    """Draw the frames of clips in validation and tests, with label and prediction.
+
+    Takes the place of mmaction2's ``VisualizationHook``, which cannot draw clips with a dimension of views
+    (``NCTHW``) and looks for names of labels that mmaction2 1.2.0 gave up.
+
+    Args:
+        enable: whether to draw.
+        interval: draw every so many clips of a process.
+        show: open a window for each.
+        wait_time: seconds that a window is shown.
+        out_dir: folder of the pictures, one per clip, named by its path below the data set's ``data_prefix``
+            (``FOLDER_NAME.png``); None hands them to the visualizer.
+    """
+
+    def __init__(
+        self,
+        enable: bool = False,
+        interval: int = 5000,
+        show: bool = False,
+        wait_time: float = 2,
+        out_dir: str | None = None,
+    ) -> None:
+        self.enable = enable
+        self.interval = interval
+        self.show = show
+        self.wait_time = wait_time
+        self.out_dir = out_dir
+        self._seen = 0
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Count from the first clip again."""
+        self._seen = 0
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Count from the first clip again."""
+        self._seen = 0
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
+        """Draw those of a batch whose turn it is."""
+        self._draw_samples(runner, runner.val_dataloader.dataset, data_batch, outputs, runner.epoch)
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
+        """Draw those of a batch whose turn it is."""
+        self._draw_samples(runner, runner.test_dataloader.dataset, data_batch, outputs, 0)
+
+    def _draw_samples(
+        self,
+        runner: Runner,
+        dataset: Dataset,
+        data_batch: dict,
+        outputs: Sequence[BaseDataElement],
+        step: int,
+    ) -> None:
+        if not self.enable:
+            return
+        prefixes = [value for value in getattr(dataset, 'data_prefix', {}).values() if value]
+        classes = (runner.visualizer.dataset_meta or {}).get('classes')
+        for clip, sample in zip(data_batch['inputs'], outputs):
+            if self._seen % self.interval == 0:
+                picture = draw_prediction(clip[0].permute(1, 2, 3, 0).cpu().numpy(), sample, classes)
+                self._put(runner.visualizer, picture, clip_name(sample, prefixes), step)
+            self._seen += 1
+
+    def _put(self, visualizer: Visualizer, picture: np.ndarray, name: str, step: int) -> None:
+        if self.show:
+            visualizer.show(picture, win_name=name, wait_time=self.wait_time)
+        if self.out_dir is None:
+            # As a picture: mmaction2's visualizer would take it for the frames of a video.
+            Visualizer.add_image(visualizer, name, picture, step)
+            return
+        path = Path(self.out_dir, f'{name}.png')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+
+
+def clip_name(sample: BaseDataElement, prefixes: Sequence[str] = ()) -> str:
+    """Return a name for a clip: its path, without what clips have in common.
+
+    Args:
+        sample: its data sample, with ``filename``, or ``frame_dir`` for a folder of frames.
+        prefixes: folders below which the path counts; of a path elsewhere the last two parts do.
+    """
+    path = Path(sample.get('filename') or sample.get('frame_dir') or 'clip')
+    path = path.with_suffix('') if 'filename' in sample else path
+    for prefix in prefixes:
+        if path.is_relative_to(prefix):
+            return '_'.join(path.relative_to(prefix).parts)
+    return '_'.join(path.parts[-2:])
+
+
+def draw_prediction(
+    frames: np.ndarray, sample: BaseDataElement, classes: Sequence[str] | None = None
+) -> np.ndarray:
+    """Draw the frames of a clip with its label and the best class.
+
+    Args:
+        frames: RGB uint8 ``(T, h, w, 3)``.
+        sample: its data sample, with ``pred_score`` and, where it is known, ``gt_label``.
+        classes: names of the classes; None names them by number.
+
+    Returns:
+        RGB uint8 ``(H, W, 3)``.
+    """
+    best = int(sample.pred_score.argmax())
+    label = ' + '.join(label_texts(sample, classes)) or 'not known'
+    name = str(best if classes is None else classes[best])
+    text = f'label {label}, predicted {name} ({float(sample.pred_score[best]):.2f})'
+    size = f'{len(frames)} × {frames.shape[2]} × {frames.shape[1]} px'
+    return draw_copies(BrowsedSample(clip_name(sample), [film_strip(frames)], [text], sample, [size]))

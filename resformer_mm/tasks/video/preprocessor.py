@@ -1,0 +1,75 @@
+"""From collated clips to model inputs, for one or several copies of each clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmaction.models import ActionDataPreprocessor
+from mmaction.structures import ActionDataSample
+from torch import Tensor
+
+from resformer_mm.datasets.batches import check_label, stack_equal
+from resformer_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
+    """Normalise and check a batch that holds each clip in one or several copies.
+
+    Training batches come as a list of uint8 tensors ``(B, num_clips, C, T_i, H_i, W_i)``, one per copy, in
+    the order in which they teach each other, and leave as the same list in float32; evaluation batches are
+    one tensor, or a list of B clips.
+
+    Args:
+        num_classes: number of classes, for the check of the labels. None takes that of the head of a
+            :class:`MultiResolutionRecognizer`; in other models it checks nothing.
+        format_shape: 'NCTHW', what clips are.
+        **kwargs: arguments of :class:`mmaction.models.ActionDataPreprocessor` but ``blending``, which would
+            mix the copies of a clip with different partners.
+
+    Raises:
+        ValueError: ``blending`` or another ``format_shape`` is given, a label lies outside the classes, or a
+            batch holds no clips, or clips that disagree in size.
+    """
+
+    def __init__(self, *args, num_classes: int | None = None, format_shape: str = 'NCTHW', **kwargs) -> None:
+        if kwargs.get('blending') is not None:
+            raise ValueError(
+                'MultiResolutionActionDataPreprocessor does not mix clips: `blending` would draw other '
+                'partners for every copy of a clip; leave it out, or train on one copy with '
+                'mmaction.ActionDataPreprocessor'
+            )
+        if format_shape != 'NCTHW':
+            raise ValueError(
+                f"MultiResolutionActionDataPreprocessor: format_shape={format_shape!r}, but clips are 'NCTHW'"
+            )
+        super().__init__(*args, format_shape=format_shape, **kwargs)
+        self.num_classes = num_classes
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Return ``inputs`` and ``data_samples`` for the model."""
+        data_samples = data.get('data_samples')
+        if data_samples is not None:
+            self._check_labels(data_samples, training)
+        inputs = data['inputs']
+        single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 5)
+        copies = []
+        for batch in [inputs] if single else inputs:
+            batch = batch if isinstance(batch, Tensor) else stack_equal(batch, 'CenterCrop')
+            if batch.ndim != 6:
+                raise ValueError(
+                    f'a batch of clips is (B, num_clips, C, T, H, W), got {tuple(batch.shape)}: end the '
+                    "pipeline with FormatShape(input_format='NCTHW') and resformer_mm.PackClips"
+                )
+            out = super().forward({'inputs': list(batch), 'data_samples': data_samples}, training)
+            copies.append(out['inputs'])
+            data_samples = out['data_samples']
+        return {'inputs': copies[0] if single else copies, 'data_samples': data_samples}
+
+    def _check_labels(self, data_samples: Sequence[ActionDataSample], training: bool) -> None:
+        if self.num_classes is None or 'gt_label' not in data_samples[0]:
+            return
+        for sample in data_samples:
+            if not training and (sample.gt_label == -1).all():
+                continue  # mmaction's own inference gives this label to every clip
+            check_label(sample.gt_label, self.num_classes, sample.get('filename', 'a clip'), 'model.cls_head')

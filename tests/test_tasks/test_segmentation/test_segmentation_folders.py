@@ -1,0 +1,176 @@
+"""Segmentation data sets: what they give, and the mistakes they name at the start."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import mmseg.datasets
+import numpy as np
+import pytest
+from segmentation_files import write_image, write_mask, write_pairs
+
+from resformer_mm.registry import DATASETS
+
+PIPELINE = [dict(type='resformer_mm.LoadImage'), dict(type='resformer_mm.LoadSegMap')]
+CLASSES = ('sky', 'tree', 'road')
+
+
+def build(root: Path, kind: str = 'SegmentationFolder', split: str = 'training', **kwargs):
+    prefix = dict(img_path=f'images/{split}', seg_map_path=f'annotations/{split}')
+    options = dict(data_root=str(root), data_prefix=prefix, pipeline=PIPELINE, reduce_zero_label=True)
+    if kind == 'SegmentationFolder' and 'classes_file' not in kwargs:
+        options['metainfo'] = dict(classes=CLASSES)
+    return DATASETS.build({'type': f'resformer_mm.{kind}', **options, **kwargs})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_pairs(tmp_path / 'data')
+
+
+def test_pairs(root: Path) -> None:
+    dataset = build(root)
+    assert len(dataset) == 3 and dataset.metainfo['classes'] == CLASSES
+    for index, name in enumerate('abc'):
+        sample = dataset[index]
+        assert Path(sample['img_path']) == root / 'images' / 'training' / f'{name}.jpg'
+        assert Path(sample['seg_map_path']) == root / 'annotations' / 'training' / f'{name}.png'
+        assert set(np.unique(sample['gt_seg_map'])) == {0, 1, 2, 255}
+
+
+def test_ade20k_is_that_of_mmsegmentation(root: Path) -> None:
+    dataset = build(root, 'ADE20K')
+    theirs = mmseg.datasets.ADE20KDataset(
+        data_root=str(root), data_prefix=dict(img_path='images/training', seg_map_path='annotations/training')
+    )
+    assert dataset.metainfo == theirs.metainfo and len(dataset.metainfo['classes']) == 150
+    assert [dataset.get_data_info(i)['img_path'] for i in range(3)] == [
+        theirs.get_data_info(i)['img_path'] for i in range(3)
+    ]
+    write_mask(root / 'annotations' / 'training' / 'a.png', np.full((20, 30), 150, np.uint8))
+    assert (dataset[0]['gt_seg_map'] == 149).all()
+    write_mask(root / 'annotations' / 'training' / 'a.png', np.full((20, 30), 151, np.uint8))
+    with pytest.raises(RuntimeError, match=r'a.png of the image .*a.jpg has the values \[151\]'):
+        dataset[0]
+
+
+def test_a_choice_of_classes(root: Path) -> None:
+    dataset = build(root, 'ADE20K', metainfo=dict(classes=('sky', 'wall')))  # labels 2 and 0
+    values = np.arange(600, dtype=np.uint8).reshape(20, 30) % 151
+    write_mask(root / 'annotations' / 'training' / 'a.png', values)
+    expected = np.full((20, 30), 255)
+    expected[values == 3], expected[values == 1] = 0, 1
+    assert np.array_equal(dataset[0]['gt_seg_map'], expected)
+
+
+def test_subfolders(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 'training/street', names=('x',))
+    write_pairs(tmp_path, 'training/park', names=('x', 'y'))
+    dataset = build(tmp_path)
+    masks = [Path(dataset[index]['seg_map_path']).relative_to(tmp_path) for index in range(3)]
+    assert [str(path) for path in masks] == [
+        f'annotations/training/{name}.png' for name in ('park/x', 'park/y', 'street/x')
+    ]
+
+
+def test_a_list_of_names(root: Path) -> None:
+    (root / 'list.txt').write_text('c\na\n')
+    dataset = build(root, ann_file='list.txt')
+    assert [Path(dataset[index]['img_path']).stem for index in range(2)] == ['c', 'a']
+    (root / 'list.txt').write_text('c\nnowhere\n')
+    with pytest.raises(FileNotFoundError, match='1 of 2 images do not exist: .*nowhere.jpg'):
+        build(root, ann_file='list.txt')
+
+
+def test_images_without_masks_by_intention(root: Path) -> None:
+    dataset = build(root, data_prefix=dict(img_path='images/training'), pipeline=PIPELINE[:1])
+    assert len(dataset) == 3 and 'seg_map_path' not in dataset[0]
+
+
+def test_another_ignored_label(root: Path) -> None:
+    values = np.full((20, 30), 200, np.uint8)
+    write_mask(root / 'annotations' / 'training' / 'a.png', values)
+    sample = build(root, ignore_index=200, reduce_zero_label=False)[0]
+    assert np.array_equal(sample['gt_seg_map'], values)
+
+
+# Names of the classes
+
+
+@pytest.mark.parametrize('reduce_zero_label', [True, False])
+def test_a_file_names_the_values(root: Path, reduce_zero_label: bool) -> None:
+    (root / 'names.txt').write_text('other\nsky\ntree \n road\n')
+    dataset = build(root, classes_file='names.txt', reduce_zero_label=reduce_zero_label)
+    assert dataset.metainfo['classes'] == ('other', *CLASSES)[reduce_zero_label:]
+    assert len(dataset.metainfo['palette']) == len(dataset.metainfo['classes'])
+    assert dataset[0]['num_classes'] == 4 - reduce_zero_label
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [('sky\ntree\nsky\n', "'sky'"), ('sky\n\ntree\n', "''.* empty or named twice"), ('sky', '1 names')],
+)
+def test_a_bad_file_of_names(root: Path, text: str, message: str) -> None:
+    (root / 'names.txt').write_text(text)
+    with pytest.raises(ValueError, match=f'names.txt must hold the name of every value.*{message}'):
+        build(root, classes_file='names.txt')
+
+
+def test_names_are_given_once(root: Path) -> None:
+    for kwargs in (
+        dict(metainfo=None),
+        dict(metainfo=dict(classes='names.txt')),
+        dict(metainfo=dict(classes=CLASSES), classes_file='names.txt'),
+    ):
+        with pytest.raises(ValueError, match='once, as a list in metainfo.classes or .* classes_file'):
+            build(root, **kwargs)
+    with pytest.raises(FileNotFoundError, match='no file .*names.txt .*check classes_file'):
+        build(root, classes_file='names.txt')
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize('kind', ['SegmentationFolder', 'ADE20K'])
+def test_a_missing_folder(root: Path, kind: str) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=f'{kind}: there is no folder .*validation.*data_prefix.img_path'
+    ):
+        build(root, kind, 'validation')
+    prefix = dict(img_path='images/training', seg_map_path='masks')
+    with pytest.raises(FileNotFoundError, match='no folder .*masks.*data_prefix.seg_map_path'):
+        build(root, kind, data_prefix=prefix)
+    with pytest.raises(FileNotFoundError, match='annotation file .*list.txt: check ann_file'):
+        build(root, kind, ann_file='list.txt')
+
+
+def test_no_images(root: Path) -> None:
+    with pytest.raises(RuntimeError, match=r'no images in .*training \(files \*.jpeg\).*img_suffix'):
+        build(root, img_suffix='.jpeg')
+    (root / 'list.txt').touch()
+    with pytest.raises(RuntimeError, match='no images in .*list.txt'):
+        build(root, ann_file='list.txt')
+
+
+def test_missing_masks(root: Path) -> None:
+    (root / 'annotations' / 'training' / 'b.png').unlink()
+    with pytest.raises(FileNotFoundError, match='1 of 3 masks do not exist: .*training/b.png. Add'):
+        build(root)
+    with pytest.raises(FileNotFoundError, match="3 of 3 masks .*the suffix '_labels.png'"):
+        build(root, seg_map_suffix='_labels.png')
+
+
+def test_masks_without_an_image_are_told(root: Path, monkeypatch) -> None:
+    messages = []
+    monkeypatch.setattr(
+        'resformer_mm.tasks.segmentation.folders.print_log',
+        lambda text, **kwargs: messages.append((text, kwargs)),
+    )
+    build(root)
+    assert not messages
+    (root / 'images' / 'training' / 'b.jpg').unlink()
+    write_image(root / 'images' / 'training' / 'b.JPG')
+    assert len(build(root)) == 2
+    [(text, kwargs)] = messages
+    assert '1 masks have no image' in text and 'b.png' in text and kwargs['level'] == logging.WARNING
