@@ -43,10 +43,15 @@ def load_pretrained(
         TypeError: the model has no ResFormer.
         CheckpointError: the file cannot be read, or does not fit.
     """
-    backbone = model if isinstance(model, ResFormer) else getattr(model, 'backbone', None)
-    if not isinstance(backbone, ResFormer):
-        raise TypeError(f'{type(model).__name__} is no ResFormer and has none as its backbone')
-    weights = read_weights(path, key)
+    _backbone_of(model)  # refuses the model before the file is read
+    return load_weights(model, read_weights(path, key), allow_missing, allow_unexpected)
+
+
+def load_weights(
+    model: nn.Module, weights: Weights, allow_missing: bool = False, allow_unexpected: bool = False
+) -> Report:
+    """Load the weights of a checkpoint that is read already, as :func:`load_pretrained` does."""
+    backbone = _backbone_of(model)
     state, report = _project_state(weights, backbone)
 
     parts = {'backbone.': backbone}
@@ -71,6 +76,13 @@ def load_pretrained(
             strict=False,
         )
     return report
+
+
+def _backbone_of(model: nn.Module) -> ResFormer:
+    backbone = model if isinstance(model, ResFormer) else getattr(model, 'backbone', None)
+    if not isinstance(backbone, ResFormer):
+        raise TypeError(f'{type(model).__name__} is not a ResFormer and has none as its backbone')
+    return backbone
 
 
 def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]:

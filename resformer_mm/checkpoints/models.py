@@ -14,8 +14,9 @@ from resformer_mm.config.files import enter_scope, read_config
 from resformer_mm.models import ResFormer
 from resformer_mm.text import shorten_list
 
-from . import CheckpointError, Report, Weights, load_pretrained, read_weights
+from . import CheckpointError, Report, Weights, read_weights
 from .conversion import detect_layout
+from .loading import load_weights
 from .report import compare
 
 
@@ -43,6 +44,16 @@ def load_model(
     """
     cfg = read_config(config, cfg_options)
     enter_scope(cfg)
+    return build_model(cfg, checkpoint, device)
+
+
+def build_model(
+    cfg: Config, checkpoint: str | Path | None = None, device: str | torch.device | None = None
+) -> nn.Module:
+    """Build the model of a config that is read already, as :func:`load_model` does.
+
+    The default scope must be that of the config; see :func:`resformer_mm.config.files.enter_scope`.
+    """
     # The data preprocessor may stand beside the model, where MMEngine's runner looks for it too.
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:
@@ -62,7 +73,7 @@ def load_strict(model: nn.Module, checkpoint: str | Path) -> dict:
     """
     weights = read_weights(checkpoint)
     if _is_foreign(weights) and isinstance(getattr(model, 'backbone', None), ResFormer):
-        load_pretrained(model, checkpoint)
+        load_weights(model, weights)
     else:
         check_strict(model, weights)
         model.load_state_dict(weights.state)

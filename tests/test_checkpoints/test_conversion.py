@@ -470,7 +470,7 @@ def test_load_into_another_model(official_state: State, tmp_path: Path, config: 
 
 
 def test_load_into_something_else(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match='Linear is no ResFormer'):
+    with pytest.raises(TypeError, match='Linear is not a ResFormer'):
         load_pretrained(nn.Linear(1, 1), tmp_path / 'any.pth')
 
 
