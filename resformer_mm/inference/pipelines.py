@@ -59,7 +59,7 @@ class ImagePipeline(InputPipeline):
                 'with loading an image, e.g. dict(type="resformer_mm.LoadImage")'
             )
         self._loader = first
-        self.prepare = Compose([step for step in rest if not isinstance(step, LoadAnnotations)])
+        self.prepare = Compose([step for step in rest if not _loads_annotations(step)])
 
     def read(self, source: Source) -> dict:
         """Return ``img`` in BGR, ``(H, W, 3)``, with its shape and path."""
@@ -67,3 +67,8 @@ class ImagePipeline(InputPipeline):
             return self._loader(dict(img_path=source.path))
         image = source.array.astype(np.float32) if self._loader.to_float32 else source.array
         return dict(img=image, img_path=source.path, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+
+
+def _loads_annotations(step: object) -> bool:
+    # Those of depth, panoptic and point annotations do not derive from mmcv's.
+    return isinstance(step, LoadAnnotations) or re.match('Load.*Annotation', type(step).__name__) is not None

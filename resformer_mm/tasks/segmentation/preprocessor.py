@@ -29,6 +29,9 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
             whose label maps are missing or have another size than their images.
     """
 
+    map_name = 'gt_sem_seg'
+    """The map of labels in a data sample, which must have the size of the crop."""
+
     def __init__(self, *args, resolutions: Sequence[int], **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.resolutions = check_resolutions(resolutions, 'data_preprocessor.resolutions')
@@ -54,17 +57,16 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
             copies.append(F.interpolate(crops, size, mode='bilinear', align_corners=False, antialias=True))
         return {**data, 'inputs': copies}
 
-    @staticmethod
-    def _check_sizes(data: dict) -> None:
-        # Stacking would pad the smaller of the two, and the labels would lie beside what they are about.
+    def _check_sizes(self, data: dict) -> None:
+        # Stacking would pad the smaller of the two, and the labels would no longer fit their image.
         for image, sample in zip(data['inputs'], data['data_samples']):
             path = sample.get('img_path', 'an image')
-            if 'gt_sem_seg' not in sample:
+            if self.map_name not in sample:
                 raise ValueError(
-                    f'{path} has no label map after the training pipeline: put resformer_mm.LoadSegMap after '
-                    'the loading of the image'
+                    f'{path} has no label map after the training pipeline ({self.map_name}): put '
+                    'resformer_mm.LoadSegMap, or what loads your labels, after the loading of the image'
                 )
-            size, labels = tuple(image.shape[-2:]), tuple(sample.gt_sem_seg.shape)
+            size, labels = tuple(image.shape[-2:]), tuple(sample.get(self.map_name).shape)
             if size != labels:
                 raise ValueError(
                     f'{path} is {size[0]} x {size[1]} pixels after the '
