@@ -65,25 +65,7 @@ def train_by_turns(model: nn.Module, data: dict, optim_wrapper: OptimWrapper) ->
 
 
 class TurnByTurn:
-    """What the two training loops share: a mixin before a loop of MMEngine.
-
-    Args:
-        by_epoch: how a base config chooses a loop of MMEngine without naming its type; accepted where it is
-            true of this loop.
-
-    Raises:
-        ValueError: the base config counts iterations and the loop epochs, or the other way round.
-    """
-
-    def __init__(self, *args, by_epoch: bool | None = None, **kwargs) -> None:
-        counts_epochs = isinstance(self, EpochBasedTrainLoop)
-        if by_epoch not in (None, counts_epochs):
-            right = 'TurnByTurnEpochLoop' if by_epoch else 'TurnByTurnIterLoop'
-            raise ValueError(
-                f'train_cfg.type={type(self).__name__!r} does not go with by_epoch={by_epoch}: '
-                f'take resformer_mm.{right}'
-            )
-        super().__init__(*args, **kwargs)
+    """What the two training loops share: a mixin before a loop of MMEngine."""
 
     def _run_turns(self, index: int, data_batch: dict) -> None:
         runner = self.runner
@@ -98,6 +80,7 @@ class TurnByTurnEpochLoop(TurnByTurn, EpochBasedTrainLoop):
     """:class:`mmengine.runner.EpochBasedTrainLoop` that back-propagates each copy of a batch in turn.
 
     ``train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop', max_epochs=300)``; see :func:`train_by_turns`.
+    Over a base config with ``by_epoch=True``, which MMEngine takes in place of a type, add ``_delete_=True``.
     """
 
     def run_iter(self, idx: int, data_batch: dict) -> None:
