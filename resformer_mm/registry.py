@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
-from resformer_mm import datasets, tasks
 from resformer_mm.libraries import prepare_library
 
 __all__ = [
@@ -72,12 +71,13 @@ class AdapterRegistry(Registry):
         importlib.import_module(module)
 
 
+_tasks = importlib.import_module('resformer_mm.tasks')
 MANIFESTS = [
-    datasets,
-    *(
-        importlib.import_module(f'{tasks.__name__}.{info.name}')
-        for info in pkgutil.iter_modules(tasks.__path__)
-    ),
+    importlib.import_module(name)
+    for name in (
+        'resformer_mm.datasets',
+        *(f'resformer_mm.tasks.{task.name}' for task in pkgutil.iter_modules(_tasks.__path__)),
+    )
 ]
 
 
