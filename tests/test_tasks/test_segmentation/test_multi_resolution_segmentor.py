@@ -224,6 +224,18 @@ def test_evaluation_is_untouched() -> None:
     assert tuple(sample.pred_sem_seg.data.shape) == (1, 37, 53)
 
 
+def test_the_last_map_of_features_may_be_compared() -> None:
+    model = build(resolutions=(64, 32), consistency=dict(type='L2Consistency'), consistency_target='featmap')
+    data = model.data_preprocessor(batch(), training=True)
+    losses = model(**data, mode='loss')
+    teacher, student = (model.backbone(copy)[-1] for copy in data['inputs'])
+    student = F.interpolate(student, teacher.shape[-2:], mode='bilinear', align_corners=False)
+    torch.testing.assert_close(losses['loss_consistency_32'], ((student - teacher) ** 2).mean() / 2)
+    model.parse_losses(losses)[0].backward()
+    with pytest.raises(ValueError, match='KLConsistency compares class probabilities'):
+        build(consistency_target='featmap')
+
+
 def test_labels_are_taken_from_the_centre() -> None:
     labels = torch.arange(12).reshape(1, 3, 4)
     sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
