@@ -1,0 +1,97 @@
+"""Measured figures in the documentation are those of the committed results."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from pages import DOCS, README, ROOT, tables
+
+EXPERIMENTS = DOCS / 'experiments.md'
+DETECTION = {
+    'box AP50': 'bbox_mAP_50',
+    'box AP': 'bbox_mAP',
+    'mask AP50': 'segm_mAP_50',
+    'mask AP': 'segm_mAP',
+}
+
+
+def read(file: str) -> list[dict[str, str]]:
+    with open(ROOT / 'benchmarks' / 'results' / file, newline='', encoding='utf-8') as stream:
+        return list(csv.DictReader(stream))
+
+
+def curves(file: str, resolution: str, metric: str, scale: float) -> list[dict[str, float]]:
+    """Metric by resolution of every model of a file, in its order."""
+    found: dict[str, dict[str, float]] = {}
+    for row in read(file):
+        found.setdefault(row['model'], {})[row[resolution]] = scale * float(row[metric])
+    return list(found.values())
+
+
+def compare(header: list[str], row: list[str], curve: Mapping[str, float]) -> None:
+    """Check that the cells below resolutions are a curve, rounded to one digit."""
+    cells = {title: cell for title, cell in zip(header, row) if title.isdigit()}
+    assert cells and set(cells) <= set(curve)
+    for resolution, cell in cells.items():
+        assert float(cell.rstrip('*')) == pytest.approx(curve[resolution], abs=0.0501), (row[0], resolution)
+
+
+def table(page: Path, first_cell: str) -> list[list[str]]:
+    """The table of a page whose first row below the header starts with a cell."""
+    [found] = [rows for rows in tables(page) if rows[1][0] == first_cell]
+    return found
+
+
+@pytest.mark.parametrize(
+    ('first_cell', 'file', 'resolution', 'metric', 'scale'),
+    [
+        (
+            'ResFormer on 64, 48, 32, one process',
+            'imagenette_top1.csv',
+            'test_resolution',
+            'accuracy/top1',
+            1,
+        ),
+        ('ResFormer on 64, 48, 32', 'quickstart_top1.csv', 'test_resolution', 'accuracy/top1', 1),
+        ('fine-tuned on 128, 96, 64', 'sweep_mini_segmentation.csv', 'resolution', 'mIoU', 1),
+        ('trained on 40, 32, 24, 4 frames each', 'sweep_mini_video.csv', 'resolution', 'acc/top1', 100),
+    ],
+)
+def test_curves(first_cell: str, file: str, resolution: str, metric: str, scale: float) -> None:
+    header, *rows = table(EXPERIMENTS, first_cell)
+    for row, curve in zip(rows, curves(file, resolution, metric, scale), strict=True):
+        compare(header, row, curve)
+
+
+def test_the_readme_has_the_curves_on_real_images() -> None:
+    header, *rows = table(README, 'ResFormer, trained on 64, 48 and 32')
+    one_process, _, *baselines = curves('imagenette_top1.csv', 'test_resolution', 'accuracy/top1', 1)
+    for row, curve in zip(rows, [one_process, *baselines], strict=True):
+        compare(header, row, curve)
+
+
+def test_detection() -> None:
+    header, *rows = table(EXPERIMENTS, 'multi-resolution classifier')
+    assert [row[1] for row in rows] == 2 * list(DETECTION)
+    for index, row in enumerate(rows):
+        metric = f'coco/{DETECTION[row[1]]}'
+        compare(header, row, curves('sweep_mini_detection.csv', 'resolution', metric, 100)[index // 4])
+
+
+@pytest.mark.parametrize(
+    ('first_cell', 'file', 'columns'),
+    [
+        (
+            '32',
+            'turn_by_turn_memory_cpu.csv',
+            'batch mode allocated_MiB allocated/joint resident_MiB resident/joint seconds_per_step',
+        ),
+        ('tiny', 'speed_cpu.csv', 'variant mode resolutions batch timm/ours literal/ours'),
+    ],
+)
+def test_rows(first_cell: str, file: str, columns: str) -> None:
+    _, *rows = table(EXPERIMENTS, first_cell)
+    assert rows == [[row[column] for column in columns.split()] for row in read(file)]

@@ -1,0 +1,208 @@
+"""The Python of the pages that a newcomer follows runs as it is printed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATA_SAMPLERS, DATASETS, MODELS, DefaultScope, init_default_scope
+from pages import DOCS, README, blocks
+from PIL import Image
+from torch import Tensor
+
+from resformer_mm import libraries
+
+for library in ('mmpretrain', 'mmseg', 'mmdet'):
+    pytest.importorskip(library)
+ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+GRIDS = [(1, 1), (3, 5), (6, 2)]
+
+
+def execute(page: Path) -> dict:
+    """Run all Python of a page in one namespace, which is returned."""
+    namespace: dict = {}
+    for number, code in enumerate(blocks(page, 'python')):
+        exec(compile(code, f'{page.name}, block {number}', 'exec'), namespace)
+    return namespace
+
+
+def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace = execute(README)
+    assert capsys.readouterr().out.strip() == 'torch.Size([2, 384, 14, 20])'
+    assert len(README.read_text(encoding='utf-8').splitlines()) < 120
+    # The last snippet is what a config of a dense task holds.
+    dense = MODELS.build(namespace['backbone'])
+    assert [tuple(out.shape) for out in dense(torch.zeros(1, 3, 64, 32))] == [(1, 384, 4, 2)] * 4
+
+
+def test_the_story_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace = execute(DOCS / 'index.md')
+    assert sorted(namespace['losses']) == [
+        'loss_cls_32',
+        'loss_cls_48',
+        'loss_cls_64',
+        'loss_consistency_32',
+        'loss_consistency_48',
+    ]
+    assert [copy.shape for copy in namespace['sample']['img']] == [(64, 64, 3), (48, 48, 3), (32, 32, 3)]
+    assert [tuple(copy.shape) for copy in namespace['batch']['inputs']] == [
+        (2, 3, size, size) for size in (64, 48, 32)
+    ]
+    model = namespace['model']
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.fixture(scope='module')
+def extension(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The module that the recipes build up, imported from a folder of its own."""
+    folder = tmp_path_factory.mktemp('extension')
+    snippets = [code for code in blocks(DOCS / 'extending.md', 'python') if not code.startswith('# config')]
+    (folder / 'my_package.py').write_text('\n'.join(snippets), encoding='utf-8')
+    tasks = dict(libraries.TASKS)
+    sys.path.insert(0, str(folder))
+    module = importlib.import_module('my_package')
+    sys.path.remove(str(folder))
+    yield module
+    del sys.modules['my_package']
+    libraries.TASKS.clear()
+    libraries.TASKS.update(tasks)
+    for registry in (MODELS, DATASETS, DATA_SAMPLERS):
+        for key in [key for key, kind in registry.module_dict.items() if kind.__module__ == 'my_package']:
+            del registry.module_dict[key]
+
+
+@pytest.fixture(scope='module')
+def configs() -> Config:
+    """The configs of the recipes, merged."""
+    snippets = [code for code in blocks(DOCS / 'extending.md', 'python') if code.startswith('# config')]
+    merged = Config()
+    for code in snippets:
+        parsed = Config.fromstring(code.replace('custom_imports', 'imported'), '.py')
+        merged.merge_from_dict(parsed.to_dict())
+    return merged
+
+
+def backbone(**kwargs) -> torch.nn.Module:
+    model = MODELS.build(dict(type='resformer_mm.ResFormer', arch=ARCH, patch_size=8, **kwargs))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def test_recipes_are_named_by_their_config(extension: ModuleType, configs: Config) -> None:
+    assert configs.imported.imports == [extension.__name__]
+    with torch.device('meta'):
+        model = MODELS.build(configs.model.backbone)
+    assert type(model.global_position) is extension.LinearPosition
+    assert {type(block.attn.local_position) for block in model.blocks} == {extension.DistanceBias}
+
+
+@pytest.mark.parametrize('kind', ['NeighbourMean', 'DistanceBias'])
+def test_local_positions_start_without_effect_and_learn(extension: ModuleType, kind: str) -> None:
+    torch.manual_seed(0)
+    settings = dict(arch=ARCH, patch_size=8, type='resformer_mm.ResFormer')
+    plain = MODELS.build(dict(settings, local_position=None))
+    model = MODELS.build(dict(settings, local_position=dict(type=kind), out_type='featmap'))
+    plain.out_type = 'featmap'
+    model.load_state_dict(plain.state_dict(), strict=False)
+    image = torch.randn(2, 3, 40, 24)
+    (expected,), (out,) = plain(image), model(image)
+    torch.testing.assert_close(out, expected)
+    out.square().sum().backward()
+    learned = [value for name, value in model.named_parameters() if 'local_position' in name]
+    assert len(learned) == 2 and all(value.grad.abs().sum() > 0 for value in learned)
+
+
+def test_a_term_and_a_bias_are_what_they_say(extension: ModuleType) -> None:
+    term = extension.NeighbourMean(8, 2)
+    torch.nn.init.ones_(term.share)
+    value = torch.randn(1, 12, 8)
+    as_map = value.view(1, 3, 4, 8)
+    torch.testing.assert_close(
+        term(value, (3, 4)).view(1, 3, 4, 8)[:, 1, 2], as_map[:, 0:3, 1:4].mean((1, 2))
+    )
+    bias = extension.DistanceBias(8, 2)
+    torch.nn.init.ones_(bias.slopes)
+    scores = bias.attention_bias((3, 4), with_cls_token=True)
+    assert scores.shape == (1, 2, 13, 13) and scores[0, 0, 0].abs().max() == 0
+    torch.testing.assert_close(scores[0, 1, 1, 12], -torch.tensor(13.0).sqrt())  # two rows, three columns
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+def test_the_global_position_is_linear(extension: ModuleType, grid: tuple[int, int]) -> None:
+    model = backbone(global_position=dict(type='LinearPosition'))
+    position = model.global_position(grid)
+    assert position.shape == (1, grid[0] * grid[1], 32)
+    if min(grid) > 1:  # opposite corners are opposite places
+        torch.testing.assert_close(position[0, 0], -position[0, -1])
+
+
+def test_the_consistency_loss(extension: ModuleType, configs: Config) -> None:
+    loss = MODELS.build(configs.model.consistency)
+    student, teacher = torch.randn(4, 8, requires_grad=True), torch.randn(4, 8, requires_grad=True)
+    loss(student, teacher).backward()
+    assert student.grad.abs().sum() > 0 and teacher.grad is None
+    rotation, _ = torch.linalg.qr(torch.randn(8, 8))
+    torch.testing.assert_close(loss(student @ rotation, 3 * student), torch.tensor(0.0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(2 * loss(student, teacher), loss.distance(student, teacher))
+
+
+def depth_model() -> dict:
+    """Config of a small depth estimator."""
+    return dict(
+        type='MultiResolutionDepth',
+        data_preprocessor=dict(type='SegDataPreProcessor', mean=[0.0] * 3, std=[1.0] * 3),
+        backbone=dict(
+            type='resformer_mm.ResFormer', arch=ARCH, patch_size=8, out_type='featmap', with_cls_token=False
+        ),
+        neck=dict(type='resformer_mm.SimpleFeaturePyramid', in_channels=32, out_channels=16, num_outs=4),
+        decode_head=dict(
+            type='VPDDepthHead', in_channels=[16] * 4, max_depth=10.0, embed_dim=8, feature_dim=64,
+            num_deconv_layers=1, num_deconv_filters=(16,), loss_decode=dict(type='SiLogLoss'),
+        ),
+        train_cfg=dict(),
+        test_cfg=dict(mode='whole'),
+    )  # fmt: skip
+
+
+def test_the_task_trains_on_copies_and_is_recognised(extension: ModuleType) -> None:
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    from mmseg.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    model = MODELS.build(depth_model())
+    sample = SegDataSample(gt_depth_map=PixelData(data=1 + 8 * torch.rand(1, 64, 64)))
+    losses = model.loss([torch.randn(1, 3, size, size) for size in (64, 32)], [sample])
+    assert set(losses) == {'loss_silog_64', 'loss_silog_32', 'loss_consistency_32'}
+    sum(losses.values()).backward()
+    task = libraries.task_of(Config(dict(model=depth_model(), default_scope='mmseg')))
+    assert libraries.import_name(task.inferencer) is extension.DepthInferencer
+    DefaultScope._instance_dict.clear()
+
+
+def test_the_data_set_gives_copies(extension: ModuleType, configs: Config, tmp_path: Path) -> None:
+    from mmpretrain.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmpretrain')
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    (tmp_path / 'train.csv').write_text('path,label\na.png,3\n')
+    settings = configs.train_dataloader.dataset.to_dict()
+    dataset = DATASETS.build(
+        {**settings, 'data_root': str(tmp_path), 'ann_file': str(tmp_path / 'train.csv')}
+    )
+    sample = dataset[0]
+    copies: list[Tensor] = sample['inputs']
+    assert [tuple(copy.shape) for copy in copies] == [(3, size, size) for size in (64, 48, 32)]
+    assert sample['data_samples'].gt_label.item() == 3
