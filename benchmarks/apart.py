@@ -1,8 +1,7 @@
-"""Measurements in processes of their own, and the CSV of their results."""
+"""Measurements in separate processes, and the CSV of their results."""
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 import subprocess
@@ -10,7 +9,9 @@ import sys
 from pathlib import Path
 
 import torch
-from machine import describe_device
+
+from resformer_mm.analysis.machine import describe_device
+from resformer_mm.files import write_csv
 
 
 def run_apart(script: str, *options: object) -> dict:
@@ -45,9 +46,4 @@ def write_rows(path: Path, rows: list[dict], device: str) -> None:
         dtype='float32',
         torch=torch.__version__,
     )
-    rows = [{**row, **setting} for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, [{**row, **setting} for row in rows])

@@ -27,10 +27,11 @@ from apart import run_apart, summarise, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import load_model
+from resformer_mm.engine import train_by_turns
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'segmentation'
 CONFIG = FOLDER / 'resformer-small_mr-224-160-128_upernet-mr-512-384_8xb2-80k_ade20k-512x512.py'
-MODES = {'joint': 'MultiResolutionSegmentor', 'turn by turn': 'TurnByTurnSegmentor'}
+MODES = ('joint', 'turn by turn')
 RESOLUTIONS = ((512,), (512, 384), (512, 384, 256))
 
 
@@ -41,7 +42,6 @@ def make_step(mode: str, resolutions: list[int], batch: int, device: str) -> Cal
     from mmseg.structures import SegDataSample
 
     options = {
-        'model.type': f'resformer_mm.{MODES[mode]}',
         'model.backbone.init_cfg': None,
         'model.data_preprocessor.resolutions': resolutions,
         'model.data_preprocessor.size': (resolutions[0],) * 2,
@@ -57,7 +57,8 @@ def make_step(mode: str, resolutions: list[int], batch: int, device: str) -> Cal
 
     def step() -> None:
         # The preprocessor changes the samples it is given.
-        model.train_step(dict(inputs=images, data_samples=[s.clone() for s in samples]), wrapper)
+        data = dict(inputs=images, data_samples=[sample.clone() for sample in samples])
+        train_by_turns(model, data, wrapper) if mode == 'turn by turn' else model.train_step(data, wrapper)
         if device.startswith('cuda'):
             torch.cuda.synchronize()
 
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument('--batch', type=int, default=2, help='crops per step')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--mode', choices=list(MODES), help='run only this one, here, and print its result')
+    parser.add_argument('--mode', choices=MODES, help='run only this one, here, and print its result')
     parser.add_argument('--resolutions', type=int, nargs='+', default=[512, 384], help='with --mode')
     args = parser.parse_args()
     if args.mode:
@@ -97,7 +98,7 @@ def main() -> None:
         parser.error('--out is needed')
 
     # At one resolution the modes are the same.
-    variants = [(mode, sizes) for sizes in RESOLUTIONS for mode in list(MODES)[: len(sizes)]]
+    variants = [(mode, sizes) for sizes in RESOLUTIONS for mode in MODES[: len(sizes)]]
     results: dict[tuple, list[dict]] = {variant: [] for variant in variants}
     common = ('--batch', args.batch, '--device', args.device)
     for _ in range(args.rounds):

@@ -12,7 +12,6 @@ three resolutions. On a GPU: --device cuda --dtype bfloat16 --compile.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import time
 from collections.abc import Callable
@@ -20,9 +19,10 @@ from pathlib import Path
 
 import torch
 from literal_resformer import LiteralResFormer
-from machine import describe_device
 from torch import Tensor, nn
 
+from resformer_mm.analysis.machine import describe_device
+from resformer_mm.files import write_csv
 from resformer_mm.models import ResFormer, SmoothL1Consistency
 
 # After resformer_mm, which makes torchvision importable where its operators do not load.
@@ -182,11 +182,7 @@ def main() -> None:
                 }
                 rows.append(row)
                 print({k: row[k] for k in list(row)[:10]}, flush=True)
-                args.out.parent.mkdir(parents=True, exist_ok=True)
-                with open(args.out, 'w', newline='') as file:
-                    writer = csv.DictWriter(file, fieldnames=list(row))
-                    writer.writeheader()
-                    writer.writerows(rows)
+                write_csv(args.out, rows)
 
 
 if __name__ == '__main__':

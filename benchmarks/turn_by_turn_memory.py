@@ -11,21 +11,18 @@ the highest resident memory of the process, less what it held when everything wa
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import resource
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import torch
-from machine import describe_device
+from apart import run_apart, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
 
-MODES = {'joint': 'MultiResolutionClassifier', 'turn by turn': 'TurnByTurnClassifier'}
+MODES = ('joint', 'turn by turn')
 RESOLUTIONS = (224, 160, 128)
 
 
@@ -34,6 +31,7 @@ def run(mode: str, batch: int, device: str) -> dict[str, float]:
     from mmengine.optim import OptimWrapper
     from mmpretrain.structures import DataSample
 
+    from resformer_mm.engine import train_by_turns
     from resformer_mm.registry import MODELS
 
     torch.manual_seed(0)
@@ -41,7 +39,7 @@ def run(mode: str, batch: int, device: str) -> dict[str, float]:
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model = MODELS.build(
         dict(
-            type=f'resformer_mm.{MODES[mode]}',
+            type='resformer_mm.MultiResolutionClassifier',
             _scope_='mmpretrain',
             backbone=dict(type='resformer_mm.ResFormer', arch='small'),
             head=dict(type='LinearClsHead', num_classes=1000, in_channels=384),
@@ -59,7 +57,8 @@ def run(mode: str, batch: int, device: str) -> dict[str, float]:
     def step() -> None:
         images = [torch.randint(0, 256, (batch, 3, r, r), dtype=torch.uint8) for r in RESOLUTIONS]
         samples = [DataSample().set_gt_label(i % 1000) for i in range(batch)]
-        model.train_step({'inputs': images, 'data_samples': samples}, wrapper)
+        data = {'inputs': images, 'data_samples': samples}
+        train_by_turns(model, data, wrapper) if mode == 'turn by turn' else model.train_step(data, wrapper)
 
     step()
     start = time.perf_counter()
@@ -79,12 +78,8 @@ def run_measured(mode: str, batch: int, device: str) -> dict[str, float]:
 def measure(mode: str, batch: int, device: str) -> dict[str, float]:
     """Run a mode in fresh processes and return all its figures."""
 
-    def run_apart(*options: str) -> dict[str, float]:
-        command = [sys.executable, __file__, '--mode', mode, '--batch', str(batch), '--device', device]
-        output = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
-        return json.loads(output.strip().splitlines()[-1])
-
-    return {**run_apart('--allocated'), **run_apart()}
+    options = ('--mode', mode, '--batch', batch, '--device', device)
+    return {**run_apart(__file__, *options, '--allocated'), **run_apart(__file__, *options)}
 
 
 def main() -> None:
@@ -93,7 +88,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='CSV file')
     parser.add_argument('--batch', type=int, nargs='+', default=[32, 64], help='images per step')
     parser.add_argument('--device', default='cpu')
-    parser.add_argument('--mode', choices=list(MODES), help='run only this mode, here, and print its result')
+    parser.add_argument('--mode', choices=MODES, help='run only this mode, here, and print its result')
     parser.add_argument('--allocated', action='store_true', help='with --mode: measure what is allocated')
     args = parser.parse_args()
     if args.mode:
@@ -112,20 +107,10 @@ def main() -> None:
                 key = f'{name}_MiB'
                 row[key] = f'{result[key]:.0f}'
                 row[f'{name}/joint'] = f'{result[key] / results["joint"][key]:.3f}'
-            row.update(
-                seconds_per_step=f'{result["seconds_per_step"]:.1f}',
-                device=describe_device(args.device),
-                threads=torch.get_num_threads(),
-                dtype='float32',
-                torch=torch.__version__,
-            )
+            row['seconds_per_step'] = f'{result["seconds_per_step"]:.1f}'
             rows.append(row)
             print(row, flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(args.out, 'w', newline='') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(args.out, rows, args.device)
 
 
 if __name__ == '__main__':

@@ -1,9 +1,16 @@
-"""Lists and sizes as text."""
+"""Lists, sizes and tables as text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from io import StringIO
+from typing import Literal
+
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 
 def shorten_list(names: Collection[str]) -> str:
@@ -29,3 +36,28 @@ def parse_size(text: str) -> tuple[int, int]:
     if min(size) < 1:
         raise ValueError(f'{text!r} is not a size: give pixels, as 224 or (height x width) 224x320')
     return size
+
+
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    markdown: bool = False,
+    justify: Literal['left', 'right'] = 'left',
+) -> str:
+    """Return an aligned table.
+
+    Args:
+        header: names of the columns.
+        rows: cells, as many as there are columns.
+        markdown: whether it is a table of Markdown, or plain for a terminal.
+        justify: where the text of the cells is.
+    """
+    grid = Table(box=MARKDOWN if markdown else None, padding=(0, 1) if markdown else (0, 2, 0, 0))
+    for name in header:
+        grid.add_column(Text(name), justify=justify)
+    for row in rows:
+        grid.add_row(*(Text(str(cell)) for cell in row))
+    console = Console(width=10_000, file=StringIO())  # wide enough for every row
+    console.print(grid)
+    lines = (line.rstrip() for line in console.file.getvalue().splitlines())
+    return '\n'.join(line for line in lines if line)

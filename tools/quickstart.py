@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from resformer_mm.analysis import format_table, plot_curves, read_curve, write_csv
+from resformer_mm.analysis import format_table, plot_curves, read_curve, write_curves
 from resformer_mm.synthetic import write_image_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +90,7 @@ def main() -> None:
 
     print(f'\nTop-1 accuracy (%) by test resolution after {EPOCHS} epochs; * = trained on\n')
     print(format_table(curves))
-    write_csv(curves, work_dir / 'top1_by_resolution.csv', METRIC)
+    write_curves(curves, work_dir / 'top1_by_resolution.csv', METRIC)
     picture = work_dir / 'top1_by_resolution.png'
     plot_curves(curves, picture, 'top-1 accuracy (%)', 'Generated images: accuracy by test resolution')
     print(f'\nPicture: {picture}')

@@ -1,17 +1,15 @@
 """Test a model of any task, at the resolution of the config or at several in one process."""
 
 import argparse
-import os
 import sys
-from pathlib import Path
 
 import mmengine
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
-from resformer_mm.apis import build_runner, check_strict, make_test_config
-from resformer_mm.checkpoints import CheckpointError, read_weights
-from resformer_mm.tasks.segmentation.dump import dump_metric
+from resformer_mm.apis import Drawing, build_test_runner, make_test_config
+from resformer_mm.checkpoints import CheckpointError
+from resformer_mm.config.command_line import add_config_options, add_launcher, set_local_rank
+from resformer_mm.engine.dump import DumpPredictions
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,22 +37,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window is shown')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--amp', action='store_true', help='test in mixed precision')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
-    )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    add_config_options(parser)
+    add_launcher(parser)
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    set_local_rank(args.local_rank)
     if args.out and args.out_item == 'pred' and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: predictions are written to a .pkl or .pickle file')
     try:
-        args.run_config = make_test_config(args)
+        args.run_config = make_test_config(
+            args.config,
+            args.checkpoint,
+            work_dir=args.work_dir,
+            cfg_options=args.cfg_options,
+            launcher=args.launcher,
+            resolutions=args.resolutions,
+            amp=args.amp,
+            tta=args.tta,
+            drawing=Drawing(args.show, args.show_dir, args.wait_time, args.interval),
+        )
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     return args
@@ -63,15 +63,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Test."""
     args = parse_args()
+    runner = build_test_runner(args.run_config)
+    if args.out and args.out_item == 'pred':
+        runner.test_evaluator.metrics.append(DumpPredictions(args.out))
     try:
-        runner = build_runner(args.run_config)
-        if Path(args.checkpoint).is_file():  # else it is a URL, which MMEngine fetches
-            check_strict(runner.model, read_weights(args.checkpoint))
+        metrics = runner.test()
     except CheckpointError as error:
         sys.exit(f'error: {error}')
-    if args.out and args.out_item == 'pred':
-        runner.test_evaluator.metrics.append(dump_metric(args.run_config.get('default_scope'), args.out))
-    metrics = runner.test()
     if args.out and args.out_item == 'metrics' and is_main_process():
         mmengine.dump(metrics, args.out)
 

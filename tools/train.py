@@ -1,11 +1,9 @@
 """Train a model of any task: the config's ``default_scope`` says with which library."""
 
 import argparse
-import os
-
-from mmengine.config import DictAction
 
 from resformer_mm.apis import build_runner, make_train_config
+from resformer_mm.config.command_line import add_config_options, add_launcher, set_local_rank
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,20 +24,21 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by the actual batch size over auto_scale_lr.base_batch_size',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
-    )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    add_config_options(parser)
+    add_launcher(parser)
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    set_local_rank(args.local_rank)
     try:
-        args.run_config = make_train_config(args)
+        args.run_config = make_train_config(
+            args.config,
+            work_dir=args.work_dir,
+            cfg_options=args.cfg_options,
+            launcher=args.launcher,
+            resume=args.resume,
+            validate=not args.no_validate,
+            amp=args.amp,
+            auto_scale_lr=args.auto_scale_lr,
+        )
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     return args

@@ -116,7 +116,7 @@ def analyze_flops(
     if isinstance(model, BaseModel):
         forward = partial(forward, data_samples=data_samples, mode='tensor', **library_of(model).forward)
     elif data_samples is not None:
-        raise ValueError(f'data_samples are for models of MMEngine, {type(model).__name__} is none')
+        raise ValueError(f'data_samples are for models of MMEngine, {type(model).__name__} is not one')
     traced.forward = lambda *args: tuple(_tensors(forward(*args)))
     analyzer = FlopAnalyzer(traced, inputs if isinstance(inputs, Tensor) else tuple(inputs))
     analyzer.set_op_handle(**{ATTENTION: _count_attention, 'aten::baddbmm': _count_baddbmm})

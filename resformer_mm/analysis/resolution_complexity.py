@@ -1,21 +1,17 @@
-"""What the model of a config computes at each resolution, as a table."""
+"""Operations of a model at each resolution, as a table."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
-from resformer_mm.text import size_text
+from resformer_mm.files import write_csv
+from resformer_mm.text import size_text, table
 
 from .complexity import Complexity, count_complexity
 
@@ -84,27 +80,28 @@ def _clip(cfg: Config) -> tuple[int, int]:
 
 def format_complexities(complexities: Mapping[Size, Complexity]) -> str:
     """Return a Markdown table: per resolution parameters, giga multiply-adds, and the share of every part."""
-    header, *rows = _rows(complexities)
-    table = Table(box=MARKDOWN)
-    for name in (*header[:2], 'GFLOPs', *header[3:]):
-        table.add_column(name, justify='right')
-    for size, parameters, flops, *parts in rows:
+    rows = []
+    for row in _rows(complexities):
+        size, parameters, flops, *parts = row.values()
         shares = (f'{part / flops:.1%}' if flops else '' for part in parts)
-        table.add_row(size, f'{parameters / 1e6:.2f} M', f'{flops / 1e9:#.4g}', *shares)
-    console = Console(file=io.StringIO(), width=10_000)
-    console.print(table)
-    return '\n'.join(line.strip() for line in console.file.getvalue().splitlines() if line.strip())
+        rows.append([size, f'{parameters / 1e6:.2f} M', f'{flops / 1e9:#.4g}', *shares])
+    names = list(_rows(complexities)[0])
+    return table([*names[:2], 'GFLOPs', *names[3:]], rows, markdown=True, justify='right')
 
 
 def write_complexities(complexities: Mapping[Size, Complexity], path: str | Path) -> None:
     """Write a CSV file: a line per resolution, parameters and multiply-adds in whole numbers."""
-    with open(path, 'w', newline='') as file:
-        csv.writer(file).writerows(_rows(complexities))
+    write_csv(path, _rows(complexities))
 
 
-def _rows(complexities: Mapping[Size, Complexity]) -> Iterator[list]:
+def _rows(complexities: Mapping[Size, Complexity]) -> list[dict[str, str | int]]:
     parts = list(dict.fromkeys(part for complexity in complexities.values() for part in complexity.by_part))
-    yield ['resolution', 'parameters', 'multiply-adds', *parts]
-    for size, complexity in complexities.items():
-        counts = [complexity.by_part.get(part, 0) for part in parts]
-        yield [size_text(size), complexity.parameters, complexity.flops, *counts]
+    return [
+        {
+            'resolution': size_text(size),
+            'parameters': complexity.parameters,
+            'multiply-adds': complexity.flops,
+            **{part: complexity.by_part.get(part, 0) for part in parts},
+        }
+        for size, complexity in complexities.items()
+    ]

@@ -1,13 +1,15 @@
-"""A metric against the test resolution, for one model or several."""
+"""Curves of a metric against the test resolution."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from resformer_mm.files import write_csv
+from resformer_mm.text import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +52,7 @@ def read_curve(path: str | Path, name: str, metric: str, trained_on: Sequence[in
 def format_table(curves: Sequence[ResolutionCurve]) -> str:
     """Return a Markdown table: a row per model, a column per resolution; trained ones carry a star."""
     resolutions = sorted({resolution for curve in curves for resolution in curve.values})
-    rows = [['model', *map(str, resolutions)], ['---'] * (len(resolutions) + 1)]
+    rows = []
     for curve in curves:
         row = [curve.name]
         for resolution in resolutions:
@@ -58,28 +60,26 @@ def format_table(curves: Sequence[ResolutionCurve]) -> str:
             star = '*' if resolution in curve.trained_on else ''
             row.append('' if value is None else f'{value:.1f}{star}')
         rows.append(row)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        fill = '-' if row[0] == '---' else ' '
-        cells = [cell.ljust(width, fill) for cell, width in zip(row, widths)]
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+    return table(['model', *map(str, resolutions)], rows, markdown=True)
 
 
-def write_csv(curves: Sequence[ResolutionCurve], path: str | Path, metric: str) -> None:
-    """Write one line per model and resolution."""
-    with open(path, 'w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(['model', 'trained_on', 'test_resolution', metric])
-        for curve in curves:
-            trained_on = ' '.join(map(str, curve.trained_on))
-            for resolution, value in curve.values.items():
-                writer.writerow([curve.name, trained_on, resolution, f'{value:.2f}'])
+def write_curves(curves: Sequence[ResolutionCurve], path: str | Path, metric: str) -> None:
+    """Write a CSV file with a line per model and resolution."""
+    rows = [
+        {
+            'model': curve.name,
+            'trained_on': ' '.join(map(str, curve.trained_on)),
+            'test_resolution': resolution,
+            metric: f'{value:.2f}',
+        }
+        for curve in curves
+        for resolution, value in curve.values.items()
+    ]
+    write_csv(path, rows)
 
 
 def plot_curves(curves: Sequence[ResolutionCurve], path: str | Path, ylabel: str, title: str = '') -> None:
-    """Draw the curves as a PNG; filled markers stand at the resolutions a model was trained on."""
+    """Draw the curves as a PNG; filled markers are at the resolutions a model was trained on."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

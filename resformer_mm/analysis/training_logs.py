@@ -217,7 +217,7 @@ def _read_run(path: Path) -> _Run:
             ) from error
         if not isinstance(line, dict) or not _is_number(line.get('step')):
             raise ValueError(
-                f'{path}, line {number} is no line of a log (an object with a `step`): {text[:60]!r}. '
+                f'{path}, line {number} is not a line of a log (an object with a `step`): {text[:60]!r}. '
                 'Give the vis_data/scalars.json of a run, or its work dir'
             )
         # Only training lines name the iteration, or, before MMEngine 0.8, the learning rate alone.

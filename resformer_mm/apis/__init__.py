@@ -1,4 +1,4 @@
-"""From configs and checkpoints to runners, models and predictions."""
+"""Runners, models and inferencers of configs and checkpoints."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import importlib
 from resformer_mm.checkpoints.models import check_strict, load_model, load_strict
 from resformer_mm.config.files import enter_scope, read_config
 
-from .launch import build_runner
-from .runs import make_test_config, make_train_config
+from .launch import build_runner, build_test_runner
+from .runs import Drawing, make_test_config, make_train_config
 
 # Imported when they are asked for: they need mmcv, which loading a model does not.
 _LAZY = {
@@ -24,7 +24,9 @@ _LAZY = {
 
 __all__ = [
     *_LAZY,
+    'Drawing',
     'build_runner',
+    'build_test_runner',
     'check_strict',
     'enter_scope',
     'load_model',

@@ -1,41 +1,67 @@
-"""From the config of a run to a runner, on one process or many, with or without a GPU."""
+"""Runners of training and test, on one process or many, with or without a GPU."""
 
 from __future__ import annotations
 
 import atexit
 import gc
-from collections.abc import Iterator
-from pathlib import Path
 
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from resformer_mm.checkpoints import read_weights
+from resformer_mm.checkpoints.models import check_strict
+from resformer_mm.checkpoints.reading import secure_runner_loading, weights_in
 from resformer_mm.libraries import prepare_library
 
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config, of ``runner_type`` if it names one.
 
-    Checkpoint files that the config names are first read with ``weights_only=True``, because MMEngine itself
-    falls back to unpickling anything.
+    Whatever checkpoint the runner loads, resumes from or initialises a model with is read once, and without
+    running code that it holds; see :func:`~resformer_mm.checkpoints.reading.secure_runner_loading`. What
+    cannot be read so raises a :class:`~resformer_mm.checkpoints.CheckpointError` there.
 
     Raises:
-        CheckpointError: a checkpoint is corrupt, or needs more than tensors and plain containers.
         ValueError: a launcher that needs GPUs on a machine without.
     """
-    for path in sorted(set(_checkpoint_files(cfg))):
-        read_weights(path)
+    secure_runner_loading()
     prepare_library(cfg.get('default_scope'))
     if cfg.launcher != 'none':
         atexit.register(_leave_process_group)
         if get_device() == 'cpu':
             _set_up_cpu_processes(cfg)
     return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+
+
+def build_test_runner(cfg: Config) -> Runner:
+    """Build the runner that tests ``cfg.load_from``, a file or a URL.
+
+    The checkpoint is read once, by ``runner.test()`` or ``runner.load_or_resume()``. That raises a
+    :class:`~resformer_mm.checkpoints.CheckpointError` unless the file gives every weight of the model and
+    nothing else, where MMEngine would only log the difference.
+
+    Raises:
+        ValueError: as :func:`build_runner`.
+    """
+    runner = build_runner(cfg)
+    runner.register_hook(_CheckWeights())
+    return runner
+
+
+class _CheckWeights(Hook):
+    """Stops a test whose checkpoint does not fit the model, before anything is loaded."""
+
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check the weights, and pass them on under the name that MMEngine looks for."""
+        weights = weights_in(checkpoint, runner._load_from)
+        check_strict(runner.model, weights)
+        checkpoint['state_dict'] = weights.state
 
 
 def _leave_process_group() -> None:
@@ -83,23 +109,3 @@ def _replace_sync_bn(config: object) -> int:
     if isinstance(config, (list, tuple)):
         return sum(_replace_sync_bn(value) for value in config)
     return 0
-
-
-def _checkpoint_files(cfg: Config) -> Iterator[str]:
-    """Yield the local checkpoint files that a run will load."""
-    if cfg.get('load_from'):
-        yield from _local(cfg.load_from)
-    pending = [cfg.model]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            if item.get('type') == 'Pretrained' and item.get('checkpoint'):
-                yield from _local(item['checkpoint'])
-            pending.extend(item.values())
-        elif isinstance(item, (list, tuple)):
-            pending.extend(item)
-
-
-def _local(path: str) -> Iterator[str]:
-    if '://' not in path and Path(path).is_file():
-        yield path

@@ -1,9 +1,10 @@
-"""From a config file and command-line options to the config of a run, with the meaning MM users know."""
+"""Configs of training and test runs, with the options that MM users know."""
 
 from __future__ import annotations
 
-from argparse import Namespace
+from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -15,79 +16,133 @@ from resformer_mm.inference.devices import check_display
 from resformer_mm.libraries import FOLDER, LIBRARIES, Library
 
 
-def make_train_config(args: Namespace) -> Config:
+@dataclass(frozen=True)
+class Drawing:
+    """Pictures of the predictions of a test.
+
+    Attributes:
+        show: open a window for each.
+        folder: folder that they are written to.
+        wait_time: seconds that a window is shown.
+        interval: draw every n-th sample.
+    """
+
+    show: bool = False
+    folder: str | Path | None = None
+    wait_time: float = 2
+    interval: int = 1
+
+
+def make_train_config(
+    config: str | Path,
+    *,
+    work_dir: str | Path | None = None,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+    resume: str | Path | None = None,
+    validate: bool = True,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+) -> Config:
     """Return the config of a training run.
 
     Args:
-        args: options of ``tools/train.py``.
+        config: config file.
+        work_dir: folder of logs and checkpoints; by default that of the config, or ``work_dirs/CONFIG``.
+        cfg_options: overrides of the config.
+        launcher: job launcher, 'none' for one process.
+        resume: checkpoint to resume from; 'auto' takes the latest one of the work dir, if there is one.
+        validate: whether to evaluate while training.
+        amp: train in mixed precision.
+        auto_scale_lr: scale the learning rate by the batch size over ``auto_scale_lr.base_batch_size``.
 
     Raises:
         FileNotFoundError: the config or the checkpoint to resume from does not exist.
         ValueError: an option does not go with the config.
     """
-    cfg = _load(args)
-    if args.no_validate:
+    cfg = _load(config, work_dir, cfg_options, launcher)
+    if not validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         hook = cfg.get('default_hooks', {}).get('checkpoint')
         if hook is not None:
             hook.pop('save_best', None)  # there is no metric to choose by
-    if args.amp:
+    if amp:
         _enable_amp(cfg)
-    if args.resume == 'auto':
+    if resume == 'auto':
         cfg.resume, cfg.load_from = True, None
-    elif args.resume is not None:
-        cfg.resume, cfg.load_from = True, _existing(args.resume, 'checkpoint to resume from')
-    if args.auto_scale_lr:
+    elif resume is not None:
+        cfg.resume, cfg.load_from = True, _existing(resume, 'checkpoint to resume from')
+    if auto_scale_lr:
         if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
-            raise ValueError(f'--auto-scale-lr: {args.config} has no `auto_scale_lr.base_batch_size`')
+            raise ValueError(f'--auto-scale-lr: {config} has no `auto_scale_lr.base_batch_size`')
         cfg.auto_scale_lr.enable = True
     _set_loader_defaults(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
     return cfg
 
 
-def make_test_config(args: Namespace) -> Config:
+def make_test_config(
+    config: str | Path,
+    checkpoint: str | Path,
+    *,
+    work_dir: str | Path | None = None,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+    resolutions: Sequence[int] | None = None,
+    amp: bool = False,
+    tta: bool = False,
+    drawing: Drawing | None = None,
+) -> Config:
     """Return the config of a test run.
 
     Args:
-        args: options of ``tools/test.py``.
+        config: config file.
+        checkpoint: checkpoint file, or a URL that MMEngine fetches.
+        work_dir: folder of the log; by default that of the config, or ``work_dirs/CONFIG``.
+        cfg_options: overrides of the config.
+        launcher: job launcher, 'none' for one process.
+        resolutions: test resolutions in pixels; None keeps ``test_cfg``.
+        amp: test in mixed precision.
+        tta: test-time augmentation.
+        drawing: which pictures of the predictions are made.
 
     Raises:
         FileNotFoundError: the config or the checkpoint does not exist.
         ValueError: an option does not go with the config.
     """
-    cfg = _load(args)
-    cfg.load_from = _existing(args.checkpoint, 'checkpoint')
+    cfg = _load(config, work_dir, cfg_options, launcher)
+    cfg.load_from = _existing(checkpoint, 'checkpoint')
     cfg.resume = False
     if cfg.get('test_dataloader') is None:
-        raise ValueError(f'{args.config} has no `test_dataloader`: nothing to test on')
-    if args.amp:
+        raise ValueError(f'{config} has no `test_dataloader`: nothing to test on')
+    if amp:
         cfg.test_cfg.fp16 = True
-    if args.show or args.show_dir:
-        _enable_drawing(cfg, args)
-    if args.tta:
+    if drawing is not None and (drawing.show or drawing.folder):
+        _enable_drawing(cfg, drawing)
+    if tta:
         _enable_tta(cfg)
-    if args.resolutions:
-        _check_resolutions(cfg, args)
+    if resolutions:
+        _check_resolutions(cfg, resolutions, 'tta_pipeline' if tta else 'test_dataloader.dataset.pipeline')
         cfg.test_cfg = dict(
             type='resformer_mm.MultiResolutionTestLoop',
-            resolutions=list(args.resolutions),
+            resolutions=list(resolutions),
             fp16=cfg.test_cfg.get('fp16', False),
         )
     _set_loader_defaults(cfg, ('test_dataloader',))
     return cfg
 
 
-def _load(args: Namespace) -> Config:
-    cfg = read_config(args.config, args.cfg_options)
-    cfg.launcher = args.launcher
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
+def _load(config: str | Path, work_dir: str | Path | None, cfg_options: dict | None, launcher: str) -> Config:
+    cfg = read_config(config, cfg_options)
+    cfg.launcher = launcher
+    if work_dir is not None:
+        cfg.work_dir = str(work_dir)
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+        cfg.work_dir = str(Path('work_dirs') / Path(config).stem)
     return cfg
 
 
-def _existing(path: str, what: str) -> str:
+def _existing(path: str | Path, what: str) -> str:
+    path = str(path)
     if '://' not in path and not Path(path).is_file():
         raise FileNotFoundError(f'there is no {what} {path}')
     return path
@@ -109,25 +164,25 @@ def _enable_amp(cfg: Config) -> None:
         wrapper.setdefault('loss_scale', 'dynamic')
 
 
-def _enable_drawing(cfg: Config, args: Namespace) -> None:
+def _enable_drawing(cfg: Config, drawing: Drawing) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     library = LIBRARIES.get(cfg.get('default_scope'))
     if hook is None or library is None:
         raise ValueError(
             f'--show and --show-dir need `default_hooks.visualization` and a `default_scope` of '
-            f'{list(LIBRARIES)}; {args.config} has {cfg.get("default_scope")!r}'
+            f'{list(LIBRARIES)}; {cfg.filename} has {cfg.get("default_scope")!r}'
         )
-    if args.show:
+    if drawing.show:
         check_display()
-        if args.show_dir and not library.draws_both:
+        if drawing.folder and not library.draws_both:
             raise ValueError('mmsegmentation draws to a window or to a folder: give --show or --show-dir')
     # Absolute, because mmdet's hook puts what is relative into the work dir.
-    folder = str(Path(args.show_dir).absolute()) if args.show_dir else None
+    folder = str(Path(drawing.folder).absolute()) if drawing.folder else None
     hook.update({key: folder if value == FOLDER else value for key, value in library.hook.items()})
-    hook.update(show=args.show, wait_time=args.wait_time, interval=args.interval)
+    hook.update(show=drawing.show, wait_time=drawing.wait_time, interval=drawing.interval)
     if folder is not None and library.visualizer:
         cfg.visualizer.update({key: folder for key in library.visualizer})
-    if args.launcher != 'none':
+    if cfg.launcher != 'none':
         cfg.custom_hooks = [
             *(cfg.get('custom_hooks') or []),
             dict(type='resformer_mm.DrawInEveryProcessHook'),
@@ -150,15 +205,14 @@ def _enable_tta(cfg: Config) -> None:
     cfg.test_dataloader.collate_fn = dict(type='pseudo_collate')
 
 
-def _check_resolutions(cfg: Config, args: Namespace) -> None:
+def _check_resolutions(cfg: Config, resolutions: Sequence[int], field: str) -> None:
     """Make sure that the test pipeline works at the resolutions, before anything is built."""
     pipeline = cfg.test_dataloader.dataset.get('pipeline')
-    for resolution in args.resolutions if pipeline is not None else ():
+    for resolution in resolutions if pipeline is not None else ():
         try:
             pipeline_at_resolution(pipeline, resolution)
         except ValueError as error:
-            where = 'tta_pipeline' if args.tta else 'test_dataloader.dataset.pipeline'
-            raise ValueError(f'--resolutions {resolution}, {where}: {error}') from error
+            raise ValueError(f'--resolutions {resolution}, {field}: {error}') from error
 
 
 def _set_loader_defaults(cfg: Config, fields: tuple[str, ...]) -> None:

@@ -1,20 +1,25 @@
-"""Small images first, larger ones where the model is unsure."""
+"""Cascades: small images first, larger ones where the model is unsure."""
 
+from .fitted import FittedCascade, fit_cascade, write_cascade_config
 from .fitting import Fit, Operation, apply_rule, choose, cross_fit, fit_frontier
-from .outcomes import OutcomeMetric, Outcomes, load_outcomes, save_outcomes
+from .outcomes import OutcomeMetric, Outcomes, collect_outcomes, load_outcomes, save_outcomes
 from .rule import CascadeRule, confidence_function
 
 __all__ = [
     'CascadeRule',
     'Fit',
+    'FittedCascade',
     'Operation',
     'OutcomeMetric',
     'Outcomes',
     'apply_rule',
     'choose',
+    'collect_outcomes',
     'confidence_function',
     'cross_fit',
+    'fit_cascade',
     'fit_frontier',
     'load_outcomes',
     'save_outcomes',
+    'write_cascade_config',
 ]

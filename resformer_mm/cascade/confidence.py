@@ -1,4 +1,4 @@
-"""How sure a model is of a prediction, from its class scores."""
+"""Confidence of predictions from class scores."""
 
 from __future__ import annotations
 

@@ -1,14 +1,16 @@
-"""What became of every sample at every resolution: all that fitting a cascade needs."""
+"""Per-sample confidence and correctness at every resolution."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
+
+from resformer_mm.files import write_atomically
 
 from .rule import confidence_function
 
@@ -88,12 +90,25 @@ class OutcomeMetric(BaseMetric):
         return {}
 
 
+def collect_outcomes(
+    measure: Callable[[int], tuple[np.ndarray, np.ndarray, float]], resolutions: Sequence[int]
+) -> Outcomes:
+    """Measure the outcomes at every resolution.
+
+    Args:
+        measure: returns, at a resolution, confidence and correctness of every prediction, ``(samples,)``
+            each, and the cost of one sample.
+        resolutions: in pixels.
+    """
+    resolutions = sorted(resolutions)
+    confidence, correct, cost = zip(*map(measure, resolutions))
+    return Outcomes(tuple(resolutions), np.stack(confidence), np.stack(correct), np.array(cost))
+
+
 def save_outcomes(path: Path, confidence: np.ndarray, correct: np.ndarray) -> None:
     """Write the outcomes of one resolution; the file is complete or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix('.unfinished.npz')
-    np.savez_compressed(unfinished, confidence=confidence, correct=correct)
-    unfinished.replace(path)
+    with write_atomically(path) as partial:
+        np.savez_compressed(partial, confidence=confidence, correct=correct)
 
 
 def load_outcomes(paths: dict[int, Path], cost: dict[int, float]) -> Outcomes:

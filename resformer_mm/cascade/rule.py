@@ -1,8 +1,8 @@
-"""The rule of a cascade: which resolutions, and when to be content."""
+"""Rule of a cascade: resolutions and confidence thresholds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +59,7 @@ class CascadeRule:
         )
 
 
-def confidence_function(name: str):
+def confidence_function(name: str) -> Callable[[Tensor], Tensor]:
     """Return the registered confidence function of a name.
 
     Raises:

@@ -126,7 +126,7 @@ def infer_architecture(
 def _shape(state: Mapping[str, Tensor], name: str, ndim: int, source: str) -> tuple[int, ...]:
     if name not in state:
         raise CheckpointError(
-            f'{source} lacks {name.removeprefix("backbone.")}: it is no ResFormer, DeiT, ViT; take '
+            f'{source} lacks {name.removeprefix("backbone.")}: it is not a ResFormer, DeiT or ViT; take '
             'another file'
         )
     shape = tuple(state[name].shape)
@@ -146,7 +146,7 @@ def _infer_heads(state: Mapping[str, Tensor], width: int, source: str, num_heads
         head_dim = width // num_heads
     if not head_dim or width % head_dim:
         raise CheckpointError(
-            f'{source}: the width {width} is no multiple of the head width {head_dim}'
+            f'{source}: the width {width} is not a multiple of the head width {head_dim}'
             + ('' if filters else '; give the number of heads with --num-heads')
         )
     if num_heads not in (None, width // head_dim):
@@ -159,7 +159,7 @@ def _infer_global_position(state: Mapping[str, Tensor], published: bool, source:
     if table is not None:
         side = math.isqrt(table.shape[1]) if table.ndim == 3 else 0
         if not side or side * side != table.shape[1]:
-            raise CheckpointError(f'{source}: a position table {tuple(table.shape)} is no square grid')
+            raise CheckpointError(f'{source}: a position table {tuple(table.shape)} is not a square grid')
         config = dict(type='LearnedPositionEmbedding', grid_size=side)
         if 'backbone.global_position.cls_token_table' not in state:
             config['with_cls_token'] = False

@@ -1,9 +1,8 @@
-"""Published ResFormer checkpoints, and DeiT or ViT ones, to this project's names and back."""
+"""Conversion of published ResFormer, DeiT and ViT checkpoints to this project's names, and back."""
 
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resformer_mm.files import write_atomically
 from resformer_mm.version import __version__
 
 from .architecture import Architecture, infer_architecture
@@ -31,7 +31,7 @@ class Conversion:
     Attributes:
         state: name -> tensor under the new names.
         architecture: the model that the shapes imply.
-        report: what became of every tensor.
+        report: which tensors were matched, missing or unexpected.
     """
 
     state: dict[str, Tensor]
@@ -104,7 +104,7 @@ def convert_weights(
     Args:
         weights: what :func:`read_weights` returned.
         position: 'gpe' or 'learned'; for a source with a position table only.
-        num_heads: attention heads, needed where no shape tells and the width is no multiple of 64.
+        num_heads: attention heads, needed where no shape tells and the width is not a multiple of 64.
 
     Raises:
         CheckpointError: the checkpoint is of another kind, distilled, incomplete or inconsistent.
@@ -149,8 +149,7 @@ def convert_file(
     """Convert a file; return the conversion and the content that :func:`write_checkpoint` takes.
 
     Raises:
-        CheckpointError: see :func:`read_weights`, :func:`convert_weights`, :func:`reverse_weights`;
-            or the
+        CheckpointError: see :func:`read_weights`, :func:`convert_weights`, :func:`reverse_weights`; or the
             destination is the source.
     """
     if Path(source).resolve() == Path(destination).resolve():
@@ -178,19 +177,12 @@ def write_checkpoint(content: dict, destination: str | Path) -> None:
     Raises:
         CheckpointError: the place cannot be written to.
     """
-    destination = Path(destination)
-    partial = destination.with_name(f'{destination.name}.{os.getpid()}.partial')
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, 'wb') as file:
-                torch.save(content, file)
-            os.replace(partial, destination)
-        finally:
-            partial.unlink(missing_ok=True)
+        with write_atomically(destination) as partial, open(partial, 'wb') as file:
+            torch.save(content, file)
     except OSError as error:
         raise CheckpointError(
-            f'cannot write {destination}: {error.strerror}; choose another place'
+            f'cannot write {destination}: {error.strerror or "it is a folder"}; choose another place'
         ) from error
 
 

@@ -12,7 +12,7 @@ from .loading import load_pretrained
 
 @WEIGHT_INITIALIZERS.register_module()
 class PretrainedResFormer:
-    """Initialise a ResFormer from a classification checkpoint, and log what became of every tensor of it.
+    """Initialise a ResFormer from a classification checkpoint, and log which tensors were used.
 
     ``backbone=dict(type='resformer_mm.ResFormer', init_cfg=dict(type='resformer_mm.PretrainedResFormer',
     checkpoint='classifier.pth'))``. Takes checkpoints of this project and published ones of ResFormer, DeiT

@@ -1,4 +1,4 @@
-"""Loading any of these checkpoints into a model that stands already."""
+"""Loading of any supported checkpoint into an existing model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conversion import detect_layout, rename_weights, with_backbone
 from .reading import Weights, read_weights
 from .report import Report, compare
 
-TEMPORAL = '.temporal_'  # what a backbone for clips has and one for images has not
+TEMPORAL = '.temporal_'  # in the names of parameters that only a backbone for clips has
 
 
 def load_pretrained(

@@ -1,4 +1,4 @@
-"""From a config and a checkpoint to a model that is ready to predict."""
+"""Models of a config with the weights of a checkpoint."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def check_strict(model: nn.Module, weights: Weights) -> None:
     # A detector would find nothing with them, and any other model answer something.
     if broken := [name for name, value in weights.state.items() if value.isnan().any()]:
         raise CheckpointError(
-            f'{weights.path} has weights that are no numbers (NaN): {shorten_list(broken)}. Take an earlier '
+            f'{weights.path} has weights that are not numbers (NaN): {shorten_list(broken)}. Take an earlier '
             'checkpoint of the training'
         )
 

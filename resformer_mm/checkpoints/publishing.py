@@ -1,4 +1,4 @@
-"""From the checkpoint of a training to the file that is given to others."""
+"""Publishing of checkpoints: files with the weights alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resformer_mm.files import write_atomically
 from resformer_mm.text import shorten_list
 
-from .reading import CheckpointError, read_content, read_weights
+from .reading import CheckpointError, read_content, weights_in
 
 DEFAULT_KEYS = ('meta', 'state_dict')
 NOT_PLAIN = 'more than tensors, numbers, texts and plain containers'
@@ -63,7 +64,7 @@ def publish_checkpoint(
         raise CheckpointError(f'{target} is a folder: give the file to write, e.g. {target / source.name}')
     content = read_content(source)
     if not isinstance(content, Mapping):
-        raise CheckpointError(f'{source} holds a {type(content).__name__}, no dict of weights')
+        raise CheckpointError(f'{source} holds a {type(content).__name__}, not a dict of weights')
     missing = [key for key in save_keys if key not in content and key != 'meta']
     if missing:
         raise CheckpointError(
@@ -79,8 +80,8 @@ def publish_checkpoint(
         elif key == 'meta':
             published[key] = _trim_meta(value, publication)
         elif key == 'state_dict':
-            state = {name: _compact(tensor) for name, tensor in read_weights(source, key).state.items()}
-            published[key] = state
+            weights = weights_in(content, source, key)
+            published[key] = state = {name: _compact(tensor) for name, tensor in weights.state.items()}
             numbers = sum(tensor.numel() for tensor in state.values())
             publication.kept[key] = f'{len(state)} tensors, {numbers} numbers'
         elif _is_plain(value):
@@ -92,10 +93,8 @@ def publish_checkpoint(
     torch.save(published, buffer)
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
     publication.path = target.with_name(f'{target.name.removesuffix(".pth")}-{digest[:8]}.pth')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = publication.path.with_suffix('.unfinished')
-    unfinished.write_bytes(buffer.getbuffer())
-    unfinished.replace(publication.path)
+    with write_atomically(publication.path) as partial:
+        partial.write_bytes(buffer.getbuffer())
     return publication
 
 

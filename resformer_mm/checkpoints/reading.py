@@ -1,18 +1,26 @@
-"""Reading a checkpoint without running what is inside it."""
+"""Reading checkpoints without running code that they hold."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from torch import Tensor
+from torch.hub import load_state_dict_from_url
 
-# Where the weights stand, in order of preference. Other entries, such as the averaged copies in
-# 'model_ema' and 'ema_state_dict', are never taken unless asked for by name.
+MapLocation = str | torch.device | Callable | None
+
+# The entries that weights are taken from, in order of preference. Other entries, such as the averaged
+# copies in 'model_ema' and 'ema_state_dict', are never taken unless asked for by name.
 DEFAULT_KEYS = ('state_dict', 'model')
 
 
@@ -51,14 +59,27 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
         key: entry of the file to take, e.g. 'model_ema'.
 
     Raises:
-        CheckpointError: the file is missing, corrupt, no checkpoint, has no such entry, or needs
+        CheckpointError: the file is missing, corrupt, not a checkpoint, has no such entry, or needs
             more than tensors and plain containers.
     """
+    return weights_in(read_content(path), path, key)
+
+
+def weights_in(content: object, path: str | Path, key: str | None = None) -> Weights:
+    """Return the tensors of what :func:`read_content` returned; see :func:`read_weights`.
+
+    Args:
+        content: of the file.
+        path: the file, for messages.
+        key: entry of the file to take.
+
+    Raises:
+        CheckpointError: no weights are found.
+    """
     path = Path(path)
-    content = read_content(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(
-            f'{path} holds a {type(content).__name__}, no dict of weights: give a checkpoint file'
+            f'{path} holds a {type(content).__name__}, not a dict of weights: give a checkpoint file'
         )
     key = _choose_key(path, content, key)
     notes = []
@@ -73,8 +94,8 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
     strays = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
     if strays:
         raise CheckpointError(
-            f'{path}: {", ".join(strays[:5])} in {key or "the file"!r} is no tensor, so this is no '
-            'state dict; if the weights stand in another entry of the file, choose it with --key'
+            f'{path}: {", ".join(strays[:5])} in {key or "the file"!r} is not a tensor, so this is not a '
+            'state dict; if the weights are in another entry of the file, choose it with --key'
         )
     state = dict(state)
     if any(name.startswith('module.') for name in state):
@@ -106,25 +127,39 @@ def _shorten(content: Mapping) -> str:
     return ', '.join(names[:8]) + (', ...' if len(names) > 8 else '') if names else 'nothing'
 
 
-def read_content(path: Path) -> object:
-    """Return all that a checkpoint file holds, tensors and plain containers, on the CPU.
+def read_content(path: str | Path, map_location: MapLocation = 'cpu') -> Any:
+    """Return all that a checkpoint file holds: tensors, arrays and plain containers.
+
+    Args:
+        path: the file.
+        map_location: where the tensors go, as :func:`torch.load` takes it.
 
     Raises:
-        CheckpointError: the file is missing, corrupt, no checkpoint, or holds something else as well.
+        CheckpointError: the file is missing, corrupt, not a checkpoint, or holds something else as well.
     """
+    path = Path(path)
     if not path.is_file():
         reason = 'is a folder' if path.is_dir() else 'does not exist'
         raise CheckpointError(f'{path} {reason}: give the path of a checkpoint file')
+    with _restricted_unpickling(path):
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+
+@contextlib.contextmanager
+def _restricted_unpickling(source: str | Path) -> Iterator[None]:
+    """Allow what a checkpoint of MMEngine's runner holds besides tensors, and explain what is refused."""
     try:
-        with _log_histories_left_aside():
-            return torch.load(path, map_location='cpu', weights_only=True)
+        with _runner_globals():
+            yield
     except MemoryError:
         raise
+    except OSError as error:
+        raise CheckpointError(f'{source} cannot be read: {error}') from error
     except Exception as error:  # torch raises a dozen types for a damaged file
         needed = _refused_name(str(error))
         if needed is not None:
             raise CheckpointError(
-                f'{path} is refused: besides tensors it holds {needed!r}, and unpickling that '
+                f'{source} is refused: besides tensors it holds {needed!r}, and unpickling that '
                 'could run code on this machine. If you trust whoever made it, load it in an '
                 'isolated environment with torch.load(..., weights_only=False) and save the weights '
                 "alone: torch.save({'model': state_dict}, ...)"
@@ -132,7 +167,7 @@ def read_content(path: Path) -> object:
         detail = re.search(r'WeightsUnpickler error: (.*)', str(error))
         detail = detail[1] if detail else str(error).strip().split('\n')[0][:200]
         raise CheckpointError(
-            f'{path} is corrupt, incomplete or no PyTorch checkpoint: download or copy it again '
+            f'{source} is corrupt, incomplete or not a PyTorch checkpoint: download or copy it again '
             f'({type(error).__name__}{": " if detail else ""}{detail})'
         ) from error
 
@@ -146,37 +181,86 @@ def _refused_name(message: str) -> str | None:
     return None
 
 
-class _LeftAside:
-    """Stands in for an object that a checkpoint of MMEngine's runner holds beside the weights."""
+class _Attribute:
+    """Replaces ``getattr``, by which log histories name their methods: nothing is looked up."""
 
     def __init__(self, *args: object) -> None:
         pass
 
-    def __setstate__(self, state: object) -> None:
-        pass
+
+class _History:
+    """Replaces a log history; the numbers alone are kept."""
+
+    def __init__(self, *args: object) -> None:
+        self.state: Mapping = {}
+
+    def __setstate__(self, state: Mapping) -> None:
+        self.state = state
+
+    def restore(self) -> HistoryBuffer:
+        """Return the history of these numbers."""
+        values, counts = self.state.get('_log_history', ()), self.state.get('_count_history', ())
+        return HistoryBuffer(values, counts, self.state.get('max_length', len(values) or 1))
 
 
-# What the runner's log histories are made of. `getattr` is how a method of them is pickled.
-_RUNNER_GLOBALS = (
-    'mmengine.logging.history_buffer.HistoryBuffer',
-    'builtins.getattr',
-    '__builtin__.getattr',
-    'numpy.ndarray',
-    'numpy.dtype',
-    *(
-        f'numpy.{core}.multiarray.{function}'
-        for core in ('core', '_core')
-        for function in ('_reconstruct', 'scalar')
-    ),
-)
+# How NumPy builds arrays and scalars again.
+_RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+# What the runner's log histories are made of, by the names that files use.
+_RUNNER_GLOBALS = [
+    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_Attribute, 'builtins.getattr'),
+    (_Attribute, '__builtin__.getattr'),
+    (np.ndarray, 'numpy.ndarray'),
+    (np.dtype, 'numpy.dtype'),
+    *{type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'},
+    *((_RECONSTRUCT, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
+    *((_SCALAR, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
+]
 
 
-def _log_histories_left_aside() -> contextlib.AbstractContextManager:
-    """Make the restricted unpickler put empty stand-ins in the place of log histories.
+def _runner_globals() -> contextlib.AbstractContextManager:
+    """Let the restricted unpickler read log histories, without giving it functions that could be misused.
 
-    Without them no checkpoint of MMEngine's runner could be read; with them nothing but tensors and
-    plain containers is ever built. PyTorch before 2.6 does not take stand-ins, and refuses there.
+    PyTorch before 2.6 takes no replacements, and refuses such files.
     """
     if torch.__version__ < (2, 6):
         return contextlib.nullcontext()
-    return torch.serialization.safe_globals([(_LeftAside, name) for name in _RUNNER_GLOBALS])
+    return torch.serialization.safe_globals(_RUNNER_GLOBALS)
+
+
+def secure_runner_loading() -> None:
+    """Replace MMEngine's readers of local checkpoint files and of URLs by restricted ones.
+
+    MMEngine's own unpickle anything where the restricted way fails. Every file that a runner loads, resumes
+    from or initialises a model with is read once, by :func:`read_content`. Names of model zoos, such as
+    ``torchvision://resnet50``, are left to MMEngine.
+    """
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+
+
+def load_from_local(filename: str, map_location: MapLocation = None) -> Any:
+    """Read a local file for MMEngine, which logs the name of this function."""
+    return _restore_histories(read_content(Path(filename).expanduser(), map_location))
+
+
+def load_from_http(url: str, map_location: MapLocation = None) -> Any:
+    """Download a file to PyTorch's cache, in the first process alone, and read it in all."""
+
+    def load() -> Any:
+        with _restricted_unpickling(url):
+            return load_state_dict_from_url(url, map_location=map_location, weights_only=True)
+
+    content = load() if is_main_process() else None
+    barrier()
+    return _restore_histories(load() if content is None else content)
+
+
+def _restore_histories(content: Any) -> Any:
+    """Put log histories, from which a runner resumes its averages, in the place of their replacements."""
+    scalars = content.get('message_hub', {}).get('log_scalars') if isinstance(content, dict) else None
+    if isinstance(scalars, dict):
+        for name, value in scalars.items():
+            if isinstance(value, _History):
+                scalars[name] = value.restore()
+    return content

@@ -1,4 +1,4 @@
-"""What became of every tensor of a checkpoint."""
+"""Report of matched, missing and unexpected tensors."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no valid config, the overrides do not fit it, or it has no ``model``.
+        ValueError: the file is not a valid config, the overrides do not fit it, or it has no ``model``.
     """
     if isinstance(config, Config):
         cfg, source = config.copy(), config.filename or 'the config'
@@ -26,7 +26,7 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
         try:
             cfg = Config.fromfile(config)
         except Exception as error:  # a config is code: it can fail in any way
-            raise ValueError(f'{config} is no valid config: {type(error).__name__}: {error}') from error
+            raise ValueError(f'{config} is not a valid config: {type(error).__name__}: {error}') from error
     if cfg_options:
         try:
             cfg.merge_from_dict(cfg_options)

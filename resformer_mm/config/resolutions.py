@@ -104,6 +104,11 @@ def pipeline_at_resolution(pipeline: Sequence[dict], resolution: int) -> list[di
     return pipeline
 
 
+def class_name(config: Mapping) -> str:
+    """Return the class that a config names by ``type``, without its scope."""
+    return str(config['type']).rpartition('.')[2]
+
+
 def short_side(size: int | Sequence[int]) -> int:
     """Return the smaller of the sides that are given; -1 and None leave a side open."""
     sides = [size] if isinstance(size, int) else size
@@ -133,8 +138,7 @@ def _transforms(config: Any) -> Iterator[dict]:
 
 def _size_fields(transform: dict) -> Iterator[str]:
     """Yield the fields of a transform that hold a size in pixels."""
-    kind = str(transform['type']).rpartition('.')[2]
-    for name in SIZE_FIELDS.get(kind, ()):
+    for name in SIZE_FIELDS.get(class_name(transform), ()):
         size = transform.get(name)
         if _is_length(size) or (isinstance(size, (list, tuple)) and any(map(_is_length, size))):
             yield name

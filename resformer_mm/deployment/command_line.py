@@ -1,4 +1,4 @@
-"""What the export tools have in common: options, messages, exit codes."""
+"""Command line of the export tools: options, messages and exit codes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from resformer_mm.apis import load_model
+from resformer_mm.config.command_line import add_config_options
 from resformer_mm.inference.devices import check_device
 from resformer_mm.text import parse_size
 
@@ -42,12 +41,7 @@ def export_parser(description: str, suffix: str) -> argparse.ArgumentParser:
     parser.add_argument('--tolerance', type=float, default=1e-4, help='largest absolute difference (1e-4)')
     parser.add_argument('--no-verify', action='store_true', help='write the file without comparing')
     parser.add_argument('--device', type=_device, default='cpu', help='where PyTorch runs (cpu)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
-    )
+    add_config_options(parser)
     return parser
 
 

@@ -1,10 +1,11 @@
-"""From a model to a file that was checked."""
+"""Export of a model to a verified file."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from resformer_mm.files import write_atomically
 
 from .formats import Format
 from .model import DeployableModel, ExportError
@@ -40,27 +41,18 @@ def export(
         ImportError: a package that the format needs is missing.
         OSError: the file cannot be written.
     """
-    path = Path(path)
     check_sizes(sizes, model.patch_size)
-    if path.is_dir():
-        raise IsADirectoryError(f'{path} is a folder: name the file')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.stem}.partial{file_format.suffix}')
-    try:
-        partial.touch()  # a folder that cannot be written to shows before the work
+    differences = []
+    with write_atomically(path) as partial:
         file_format.write(model, partial)
-        differences = []
         for difference in compare(file_format.load(partial), model, sizes) if sizes else ():
             differences.append(difference)
             report(difference)
         _check(differences, tolerance, path)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return differences
 
 
-def _check(differences: Sequence[Difference], tolerance: float, path: Path) -> None:
+def _check(differences: Sequence[Difference], tolerance: float, path: str | Path) -> None:
     faults = [item for item in differences if not item.value <= tolerance]  # NaN is one as well
     if faults:
         named = ', '.join(f'{item.height}x{item.width}' for item in faults[:4])

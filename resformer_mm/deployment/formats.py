@@ -1,4 +1,4 @@
-"""The files: programs of ``torch.export`` and ONNX, both dynamic in batch, height and width."""
+"""File formats: programs of ``torch.export`` and ONNX, both dynamic in batch, height and width."""
 
 from __future__ import annotations
 
@@ -49,11 +49,12 @@ def capture(model: DeployableModel) -> ExportedProgram:
     smallest = {0: 1, 2: patch, 3: patch}
     sizes = {axis: Dim(name, min=smallest[axis]) for axis, name in AXES.items()}
     try:
-        with torch.no_grad(), _size_one_is_no_special_case(), _quiet():
+        with torch.no_grad(), _size_one_as_any_other(), _quiet():
             return torch.export.export(model, (example,), dynamic_shapes={INPUT_NAME: sizes}, strict=False)
     except RuntimeError as error:
         raise ExportError(
-            f'{type(model.model).__name__} cannot be exported for all sizes of its input: {_gist(error)}'
+            f'{type(model.model).__name__} cannot be exported for all sizes of its input: '
+            f'{_summarize_error(error)}'
         ) from error
 
 
@@ -128,7 +129,7 @@ class OnnxFormat:
                 )
         except torch.onnx.errors.OnnxExporterError as error:
             raise ExportError(
-                f'{type(model.model).__name__} has no ONNX counterpart: {_gist(error)}'
+                f'{type(model.model).__name__} has no ONNX counterpart: {_summarize_error(error)}'
             ) from error
         result.model.metadata_props.update(model.metadata())
         result.save(path, external_data=False)
@@ -159,7 +160,7 @@ def _require(*modules: str) -> None:
         )
 
 
-def _size_one_is_no_special_case() -> contextlib.AbstractContextManager:
+def _size_one_as_any_other() -> contextlib.AbstractContextManager:
     """Make one program serve a batch of one and a grid one token high or wide, too.
 
     By default PyTorch takes sizes of one for special and excludes them. `torch.onnx.export` of a module sets
@@ -176,7 +177,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _gist(error: Exception) -> str:
+def _summarize_error(error: Exception) -> str:
     """Return the lines of a message of PyTorch's that say what is wrong."""
     lines = [line.strip() for line in str(error).splitlines()]
     violations = [line.removeprefix('- ') for line in lines if line.startswith('- ')]

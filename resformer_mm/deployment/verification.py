@@ -1,4 +1,4 @@
-"""Whether an exported file gives what PyTorch gives, at sizes that it was not exported with."""
+"""Comparison of an exported file with PyTorch, at sizes that it was not exported with."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""Which resolution to deploy: metrics and costs of models at every resolution, and the report of them."""
+"""Resolution sweep: metrics and costs of models at every resolution, and the report of them."""
 
 from .pareto import pareto_front
-from .record import Point, SweepError, SweepRecord, SweptModel
-from .run import SweepSettings, run_sweep
+from .record import Point, SweepError, SweepRecord, SweptModel, outcome_path
+from .run import Sweep
 from .summary import Summary, summarise
 
 __all__ = [
     'Point',
     'Summary',
+    'Sweep',
     'SweepError',
     'SweepRecord',
-    'SweepSettings',
     'SweptModel',
+    'outcome_path',
     'pareto_front',
-    'run_sweep',
     'summarise',
 ]

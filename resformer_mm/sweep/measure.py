@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from mmengine.runner import autocast
 
 from resformer_mm.analysis.complexity import count_complexity
 from resformer_mm.analysis.memory import peak_memory
-from resformer_mm.apis import build_runner, check_strict, enter_scope, make_test_config
+from resformer_mm.apis import build_test_runner, enter_scope, make_test_config
 from resformer_mm.cascade import OutcomeMetric
-from resformer_mm.checkpoints import read_weights
 
-from .record import fingerprint
+from .record import SweepError, fingerprint
 
 # One visit times calls for so long, within these numbers of calls, after warming up.
 VISIT_SECONDS = 0.3
@@ -75,26 +73,25 @@ class ModelUnderTest:
         confidence: str = 'max_probability',
         after_batch: Callable[[], None] = lambda: None,
     ) -> None:
-        options = dict(show=False, show_dir=None, tta=False, launcher='none', cfg_options=cfg_options)
-        paths = dict(config=config, checkpoint=checkpoint, work_dir=str(work_dir))
-        self.cfg = make_test_config(Namespace(**paths, **options, amp=amp, resolutions=resolutions))
+        self.cfg = make_test_config(
+            config, checkpoint, work_dir=work_dir, cfg_options=cfg_options, amp=amp, resolutions=resolutions
+        )
         if split == 'val':
             if self.cfg.get('val_dataloader') is None or self.cfg.get('val_evaluator') is None:
                 raise ValueError(f'{config} has no `val_dataloader` and `val_evaluator`')
             self.cfg.test_dataloader = self.cfg.val_dataloader
             self.cfg.test_evaluator = self.cfg.val_evaluator
-        self.fingerprint = fingerprint(_what_matters(self.cfg), checkpoint)
+        settings = _relevant_settings(self.cfg)
         self.cfg.log_level = 'WARNING'
-        self.cfg.experiment_name = f'sweep-{work_dir.name}-{self.fingerprint[:8]}'
-        weights = read_weights(checkpoint)
-        self.runner = build_runner(self.cfg)
-        check_strict(self.runner.model, weights)
+        self.cfg.experiment_name = f'sweep-{work_dir.name}-{fingerprint(settings + str(checkpoint), {})[:8]}'
+        self.runner = build_test_runner(self.cfg)
         self.loop = self.runner.test_loop
         self.runner.register_hook(_AfterBatch(after_batch), priority='VERY_LOW')
         self.outcome_metric = OutcomeMetric(confidence)
         self.loop.evaluator.metrics.append(self.outcome_metric)
         self.runner.call_hook('before_run')
         self.runner.load_or_resume()
+        self.fingerprint = fingerprint(settings, self.runner.model.state_dict())
         self.model = self.runner.model.eval()
         self.amp, self.batch_size, self.num_batches = amp, batch_size, num_batches
         self._batches: tuple[int, list] | None = None
@@ -116,7 +113,7 @@ class ModelUnderTest:
     def evaluate(self, resolution: int) -> dict[str, float]:
         """Return the metrics of the config's evaluator at a resolution.
 
-        How sure and how right every prediction was stands in ``outcome_metric.outcomes`` afterwards, if the
+        Afterwards ``outcome_metric.outcomes`` holds confidence and correctness of every prediction, if the
         predictions have class scores.
         """
         enter_scope(self.cfg)
@@ -126,7 +123,7 @@ class ModelUnderTest:
         metrics = self.loop.evaluate_at(resolution)
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
-        return {name: float(value) for name, value in metrics.items() if np.isscalar(value)}
+        return {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
 
     def count_flops(self, resolution: int) -> float:
         """Return the multiply-adds of one sample, the mean over the sampled batches."""
@@ -170,6 +167,27 @@ class ModelUnderTest:
             calls.append((time.perf_counter() - began) / self.batch_size)
         return calls
 
+    def outcomes(self, resolution: int, cost: str) -> tuple[np.ndarray, np.ndarray, float]:
+        """Evaluate; return confidence and correctness of every prediction and the cost of one sample.
+
+        Args:
+            resolution: in pixels.
+            cost: 'gflops', or 'latency_ms', the median of the calls.
+
+        Raises:
+            SweepError: the predictions have no class scores or labels.
+        """
+        self.evaluate(resolution)
+        if self.outcome_metric.outcomes is None:
+            raise SweepError(
+                'no cascade can be fitted: the predictions have no class scores, or the samples no labels'
+            )
+        if cost == 'gflops':
+            value = self.count_flops(resolution) / 1e9
+        else:
+            value = 1e3 * float(np.median(self.time_calls(resolution)))
+        return *self.outcome_metric.outcomes, value
+
     @torch.no_grad()
     def _predict(self, batch: dict) -> None:
         with autocast(enabled=self.amp):
@@ -202,7 +220,7 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _what_matters(cfg: Config) -> str:
+def _relevant_settings(cfg: Config) -> str:
     """Return the text of the settings that metrics and costs depend on."""
     fields = ('model', 'data_preprocessor', 'test_dataloader', 'test_evaluator')
     return Config({name: cfg.get(name) for name in fields}).pretty_text

@@ -1,19 +1,24 @@
-"""What a sweep has measured so far, in a JSON file that is complete after every step."""
+"""Record of a sweep: a JSON file that is complete after every step."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resformer_mm.files import write_atomically
 
 VERSION = 1
 
 
 class SweepError(ValueError):
-    """A sweep cannot start or go on; the message names what stands in the way and what to do."""
+    """A sweep cannot start or go on; the message says why and what to do."""
 
 
 @dataclass
@@ -53,7 +58,7 @@ class SweptModel:
         name: its name in tables and pictures.
         config: config file.
         checkpoint: checkpoint file.
-        fingerprint: hash of the config's content and of the checkpoint file.
+        fingerprint: hash of the config's content and of the weights.
         trained_on: resolutions it was trained on, if the config lists them as ``resolutions``.
         parameters: number of parameters.
         samples: number of samples it was evaluated on.
@@ -94,10 +99,8 @@ class SweepRecord:
 
     def save(self, path: Path) -> None:
         """Write the file in one step, so that an interrupted sweep leaves the last complete one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix('.unfinished')
-        unfinished.write_text(json.dumps({'version': VERSION, **asdict(self)}, indent=1))
-        unfinished.replace(path)
+        with write_atomically(path) as partial:
+            partial.write_text(json.dumps({'version': VERSION, **asdict(self)}, indent=1))
 
     @classmethod
     def load(cls, path: Path) -> SweepRecord:
@@ -118,9 +121,11 @@ class SweepRecord:
                 models.append(SweptModel(**model, points=points))
             return cls(content['conditions'], models)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise SweepError(f'{path} is no record of a sweep ({error}): delete it to start anew') from error
+            raise SweepError(
+                f'{path} is not the record of a sweep ({error}): delete it to start anew'
+            ) from error
 
-    def adopt(self, path: Path) -> None:
+    def resume_from(self, path: Path) -> None:
         """Take over what an earlier, interrupted or smaller sweep in the same folder has measured.
 
         Raises:
@@ -152,12 +157,17 @@ class SweepRecord:
         self.models += known.values()  # what is not asked for this time stays in the report
 
 
-def fingerprint(config_text: str, checkpoint: str | Path) -> str:
-    """Return a hash of the content of a config and a checkpoint file."""
+def outcome_path(out_dir: Path, name: str, resolution: int) -> Path:
+    """Return the file of the per-sample outcomes of a model at a resolution."""
+    return out_dir / 'outcomes' / name / f'{resolution}.npz'
+
+
+def fingerprint(config_text: str, state: Mapping[str, Tensor]) -> str:
+    """Return a hash of the content of a config and of named weights."""
     digest = hashlib.sha256(config_text.encode())
-    with open(checkpoint, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
+    for name, value in state.items():
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

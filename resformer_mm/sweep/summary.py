@@ -1,9 +1,11 @@
-"""From the record of a sweep to what tables, pictures and the page show."""
+"""Summary of a sweep: what tables, pictures and the page show."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,7 @@ import numpy as np
 from resformer_mm.cascade import CascadeRule, Outcomes, choose, cross_fit, fit_frontier, load_outcomes
 
 from .pareto import pareto_front
-from .record import Point, SweepRecord, SweptModel
-from .run import outcome_path
+from .record import Point, SweepRecord, SweptModel, outcome_path
 
 # Costs in the order of the page: field -> what axes call it.
 COSTS = {
@@ -23,6 +24,8 @@ COSTS = {
 # A cascade has no peak memory of its own: it is that of its largest resolution.
 CASCADE_COSTS = ('latency_ms', 'gflops')
 NUM_CASCADES = 16
+# Losses and errors, as metrics of the libraries name them; every other metric is better the higher it is.
+LOWER_IS_BETTER = ('*loss*', '*error*', '*abs_rel', '*sq_rel', '*rmse*', '*log10', '*silog', '*mae', '*mse')
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Row:
         model: name of the model.
         resolution: test resolution in pixels.
         trained: whether it was trained on this resolution.
-        metrics: what the evaluator says.
+        metrics: of the evaluator.
         errors: standard errors of the metrics that are a fraction of right samples.
         gflops: multiply-adds of one sample, in 10^9.
         latency_ms: median time per sample.
@@ -83,6 +86,7 @@ class Summary:
         conditions: what the costs depend on.
         samples: model -> samples it was evaluated on.
         metrics: names of the metrics, the first one first.
+        lower_is_better: those of them that are better the lower they are.
         rows: the measured points.
         cascades: the fitted cascades.
         notes: what is missing, and why.
@@ -91,6 +95,7 @@ class Summary:
     conditions: dict
     samples: dict[str, int]
     metrics: list[str]
+    lower_is_better: list[str]
     rows: list[Row]
     cascades: list[CascadeRow]
     notes: list[str]
@@ -98,7 +103,8 @@ class Summary:
     def front(self, metric: str, cost_name: str) -> list[int]:
         """Return the indices of the rows on the Pareto front."""
         costs = [getattr(row, cost_name) for row in self.rows]
-        return pareto_front(costs, [row.metrics[metric] for row in self.rows])
+        values = [row.metrics[metric] for row in self.rows]
+        return pareto_front(costs, values, metric in self.lower_is_better)
 
     def as_json(self) -> dict:
         """Return plain data for the page, fronts included."""
@@ -107,13 +113,17 @@ class Summary:
         return {**asdict(self), 'cascades': cascades, 'costs': COSTS, 'fronts': fronts}
 
 
-def summarise(record: SweepRecord, out_dir: Path, metric: str | None = None) -> Summary:
+def summarise(
+    record: SweepRecord, out_dir: Path, metric: str | None = None, lower_is_better: Sequence[str] = ()
+) -> Summary:
     """Put everything together that was measured completely, and fit the cascades.
 
     Args:
         record: what was measured.
         out_dir: folder of the sweep, for the outcomes of every sample.
         metric: the metric that comes first; None keeps the order of the evaluator.
+        lower_is_better: names or shell patterns of metrics that are better the lower they are, besides those
+            of :data:`LOWER_IS_BETTER`.
 
     Raises:
         ValueError: there is no such metric.
@@ -142,7 +152,17 @@ def summarise(record: SweepRecord, out_dir: Path, metric: str | None = None) -> 
         elif len(paths) >= 2:
             cascades += _cascades(model, paths, complete, *fraction)
     samples = {model.name: model.samples for model in record.models}
-    return Summary(record.conditions, samples, names, rows, cascades, notes)
+    lower = _matching(names, lower_is_better)
+    return Summary(record.conditions, samples, names, lower, rows, cascades, notes)
+
+
+def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:
+    """Return the metrics that are better the lower they are."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f'--lower-is-better {pattern}: no metric has this name; those are {names}')
+    patterns = (*LOWER_IS_BETTER, *patterns)
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def _row(

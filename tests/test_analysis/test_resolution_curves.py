@@ -4,7 +4,7 @@ import json
 import pytest
 from PIL import Image
 
-from resformer_mm.analysis import ResolutionCurve, format_table, plot_curves, read_curve, write_csv
+from resformer_mm.analysis import ResolutionCurve, format_table, plot_curves, read_curve, write_curves
 
 CURVES = [
     ResolutionCurve('multi', {32: 50.0, 64: 60.25}, trained_on=(64, 32)),
@@ -37,7 +37,7 @@ def test_format_table_aligns_and_marks_what_was_trained_on():
 
 
 def test_write_csv_has_a_line_per_value(tmp_path):
-    write_csv(CURVES, tmp_path / 'out.csv', 'top1')
+    write_curves(CURVES, tmp_path / 'out.csv', 'top1')
     with open(tmp_path / 'out.csv', newline='') as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4

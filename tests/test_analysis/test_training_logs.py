@@ -140,7 +140,7 @@ def test_patterns(tmp_path: Path) -> None:
 @pytest.mark.parametrize('line', ['{"loss": 1.0, "ste', 'Epoch 1', '[1]', '{"loss": 1.0}', '{"step": "1"}'])
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     path = write_run(tmp_path, '20260101_000000', [train(1, 1), '', line, train(2, 1)])
-    with pytest.raises(ValueError, match=rf'{path}, line 3 is (damaged|no line of a log)'):
+    with pytest.raises(ValueError, match=rf'{path}, line 3 is (damaged|not a line of a log)'):
         TrainingLog(tmp_path)
 
 

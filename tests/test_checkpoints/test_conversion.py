@@ -202,7 +202,7 @@ def test_deit_with_its_table(deit_state: State, tmp_path: Path) -> None:
 
 def test_heads_that_no_shape_tells(deit_state: State, tmp_path: Path) -> None:
     weights = read_weights(save(tmp_path / 'deit.pth', deit_state))
-    with pytest.raises(CheckpointError, match='width 48 is no multiple.*--num-heads'):
+    with pytest.raises(CheckpointError, match='width 48 is not a multiple.*--num-heads'):
         convert_weights(weights)
     with pytest.raises(CheckpointError, match='5 heads do not divide the width 48'):
         convert_weights(weights, num_heads=5)
@@ -273,7 +273,7 @@ def test_unexpected_names(official_state: State, tmp_path: Path, name: str) -> N
         ({'norm.weight': (64,)}, r'norm.weight is \(64,\), the model wants \(48,\)'),
         ({'patch_embed.proj.weight': (48, 3, 16, 8)}, 'not square'),
         ({'patch_embed.proj.weight': (48, 3)}, 'should have 4 dimensions'),
-        ({'patch_embed.proj.weight': None}, 'lacks patch_embed.proj.weight.*no ResFormer'),
+        ({'patch_embed.proj.weight': None}, 'lacks patch_embed.proj.weight.*not a ResFormer'),
         ({'blocks.3.norm1.weight': (48,)}, 'lacks block 2.*incomplete'),
     ],
 )
@@ -369,19 +369,19 @@ def test_corrupt_file(official_state: State, tmp_path: Path, make) -> None:
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        ([1, 2], 'holds a list, no dict of weights'),
+        ([1, 2], 'holds a list, not a dict of weights'),
         ({}, 'has neither.*nothing'),
         ({'model': {}}, 'holds no weights'),
         ({'model': 3}, 'holds no weights'),
         ({'epoch': 3, 'lr': 0.1}, 'has neither of the entries.*epoch'),
-        ({'model': {'a': torch.zeros(1), 'b': 3}}, 'b in .model. is no tensor'),
+        ({'model': {'a': torch.zeros(1), 'b': 3}}, 'b in .model. is not a tensor'),
         ({'model': {'fc.weight': torch.zeros(3, 3)}}, None),
     ],
     ids=str,
 )
 def test_no_checkpoint(tmp_path: Path, content: object, message: str | None) -> None:
     path = save(tmp_path / 'odd.pth', content)
-    with pytest.raises(CheckpointError, match=f'odd.pth.*{message or "no ResFormer"}'):
+    with pytest.raises(CheckpointError, match=f'odd.pth.*{message or "not a ResFormer"}'):
         convert_weights(read_weights(path))
 
 

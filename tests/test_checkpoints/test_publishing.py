@@ -161,7 +161,7 @@ def test_what_cannot_be_published(training, tmp_path, capsys):
         publish_checkpoint(tmp_path / 'half.pth', tmp_path / 'out.pth')
     with pytest.raises(CheckpointError, match='none.pth does not exist'):
         publish_checkpoint(tmp_path / 'none.pth', tmp_path / 'out.pth')
-    with pytest.raises(CheckpointError, match='holds a list, no dict'):
+    with pytest.raises(CheckpointError, match='holds a list, not a dict'):
         publish_checkpoint(save([1], tmp_path / 'list.pth'), tmp_path / 'out.pth')
     bare = save(training['state_dict'], tmp_path / 'bare.pth')
     with pytest.raises(CheckpointError, match="no entry 'state_dict', it has: backbone.* more"):

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from resformer_mm.cascade import save_outcomes
-from resformer_mm.sweep import Point, SweepRecord, SweptModel
-from resformer_mm.sweep.run import outcome_path
+from resformer_mm.sweep import Point, SweepRecord, SweptModel, outcome_path
 
 RESOLUTIONS = (32, 64, 128)
 SAMPLES = 400

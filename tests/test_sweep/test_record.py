@@ -5,6 +5,7 @@ import json
 import random
 
 import pytest
+import torch
 
 from resformer_mm.sweep import Point, SweepError, SweepRecord, SweptModel, pareto_front
 from resformer_mm.sweep.record import fingerprint, unique_names
@@ -31,12 +32,12 @@ def test_what_was_measured_is_taken_over(tmp_path) -> None:
     earlier.models += record(name='b').models
     earlier.save(path)
     now = record(points={}, parameters=3)
-    now.adopt(path)
+    now.resume_from(path)
     assert [model.name for model in now.models] == ['a', 'b']
     assert now.models[0].points == earlier.models[0].points
     assert now.models[0].parameters == 3
     fresh = record(points={})
-    fresh.adopt(tmp_path / 'absent.json')
+    fresh.resume_from(tmp_path / 'absent.json')
     assert fresh.models[0].points == {}
 
 
@@ -44,17 +45,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path) -> None:
     path = tmp_path / 'sweep.json'
     record().save(path)
     with pytest.raises(SweepError, match="another 'a'.*choose|another 'a'.*Choose"):
-        record(fingerprint='2').adopt(path)
+        record(fingerprint='2').resume_from(path)
     other = record()
     other.conditions['device'] = 'brain'
     with pytest.raises(SweepError, match="device: 'abacus' then, 'brain' now"):
-        other.adopt(path)
+        other.resume_from(path)
 
 
 @pytest.mark.parametrize('content', ['', '{', '[]', '{"version": 1}', '{"version": 1, "models": [{}]}'])
 def test_damaged_records(tmp_path, content: str) -> None:
     (tmp_path / 'sweep.json').write_text(content)
-    with pytest.raises(SweepError, match=r'sweep\.json is no record'):
+    with pytest.raises(SweepError, match=r'sweep\.json is not the record'):
         SweepRecord.load(tmp_path / 'sweep.json')
     (tmp_path / 'sweep.json').write_text(json.dumps({'version': 99}))
     with pytest.raises(SweepError, match='version 99'):
@@ -75,13 +76,17 @@ def test_metrics_that_a_model_lacks_are_not_compared() -> None:
     assert both.metric_names() == ['top1']
 
 
-def test_the_fingerprint_depends_on_config_and_weights(tmp_path) -> None:
-    path = tmp_path / 'a.pth'
-    path.write_bytes(b'weights')
-    first = fingerprint('model = 1', path)
-    assert fingerprint('model = 1', path) == first != fingerprint('model = 2', path)
-    path.write_bytes(b'Weights')
-    assert fingerprint('model = 1', path) != first
+def test_the_fingerprint_depends_on_config_and_weights() -> None:
+    state = {'scale': torch.tensor(1.0), 'weight': torch.eye(2)}
+    first = fingerprint('model = 1', state)
+    assert fingerprint('model = 1', state) == first != fingerprint('model = 2', state)
+    others = [
+        {**state, 'scale': torch.tensor(2.0)},
+        {**state, 'weight': torch.eye(2).reshape(4)},
+        {**state, 'weight': torch.eye(2).view(torch.int32)},
+        {'scale': state['scale'], 'Weight': state['weight']},
+    ]
+    assert len({first, *(fingerprint('model = 1', other) for other in others)}) == 5
 
 
 def test_names_are_told_apart() -> None:
@@ -95,4 +100,7 @@ def test_the_front_is_what_no_point_beats() -> None:
         front = [points[index] for index in pareto_front(*zip(*points))]
         beaten = {a for a, b in itertools.permutations(points, 2) if b[0] <= a[0] and b[1] >= a[1] and a != b}
         assert front == sorted(set(points) - beaten)
+        costs, values = zip(*points)
+        opposite = [-value for value in values]
+        assert pareto_front(costs, values, lower_is_better=True) == pareto_front(costs, opposite)
     assert pareto_front([], []) == []

@@ -11,10 +11,9 @@ from made_up import RESOLUTIONS, SAMPLES, made_up_record
 from PIL import Image
 
 from resformer_mm.cascade import apply_rule, load_outcomes
-from resformer_mm.sweep import Point, summarise
+from resformer_mm.sweep import Point, outcome_path, summarise
 from resformer_mm.sweep.page import write_page
 from resformer_mm.sweep.picture import draw_picture
-from resformer_mm.sweep.run import outcome_path
 from resformer_mm.sweep.tables import format_rows, write_tables
 
 
@@ -70,6 +69,23 @@ def test_choosing_the_metric(tmp_path) -> None:
     assert summarise(record, tmp_path, 'accuracy/top5').metrics[0] == 'accuracy/top5'
     with pytest.raises(ValueError, match=r'--metric mIoU.*accuracy/top1'):
         summarise(record, tmp_path, 'mIoU')
+
+
+def test_metrics_that_are_better_the_lower_they_are(tmp_path) -> None:
+    record = made_up_record(tmp_path)
+    for model in record.models:
+        for point in model.points.values():
+            point.metrics = {'rmse': 100 - point.metrics['accuracy/top1'], **point.metrics}
+    summary = summarise(record, tmp_path)
+    assert summary.lower_is_better == ['rmse']
+    for cost in ('latency_ms', 'gflops'):  # an error falls where the accuracy rises
+        assert summary.front('rmse', cost) == summary.front('accuracy/top1', cost)
+    assert len(summary.front('accuracy/top1', 'gflops')) == len(RESOLUTIONS)
+    summary = summarise(record, tmp_path, lower_is_better=['*/top5'])
+    assert summary.lower_is_better == ['rmse', 'accuracy/top5']
+    assert summary.front('accuracy/top5', 'gflops') == [0]
+    with pytest.raises(ValueError, match=r'--lower-is-better mIoU.*accuracy/top1'):
+        summarise(record, tmp_path, lower_is_better=['mIoU'])
 
 
 def test_tables(swept, tmp_path) -> None:

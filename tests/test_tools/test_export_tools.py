@@ -103,13 +103,13 @@ def test_both_files_and_the_snippets_of_the_document(
     ('words', 'message'),
     [
         (['--verify-sizes', '32', '8x64'], 'size 8x64 is smaller than one patch of 16x16 pixels'),
-        (['--verify-sizes', '32x'], "'32x' is no size: give HEIGHTxWIDTH in pixels, e.g. 96x128"),
+        (['--verify-sizes', '32x'], "'32x' is not a size: give pixels, as 224 or (height x width) 224x320"),
         (['--verify-sizes', '32', '--no-verify'], '--no-verify and --verify-sizes exclude each other'),
         (['--out', '{folder}/small.py/model.onnx'], '--out {folder}/small.py/model.onnx: '),
         (['--out', '{folder}'], '--out {folder}: {folder} is a folder: name the file'),
         (['--out', '{folder}/small.pth'], 'small.pth would replace what is exported'),
         (['--opset', '12'], 'opset 12 is not supported: choose from 18 to 25'),
-        (['--device', 'toaster'], "argument --device: 'toaster': "),
+        (['--device', 'toaster'], "argument --device: the device 'toaster' cannot be used: "),
         (['--cfg-options', 'model.backbone.arch.embed_dims=48'], 'small.pth'),
         (
             ['--cfg-options', 'model.backbone.arch.num_layers=3'],

@@ -254,7 +254,7 @@ def test_missing_files(trained: Path, data: Path, tmp_path: Path) -> None:
 def test_a_broken_config(tool: str, data: Path, tmp_path: Path) -> None:
     (tmp_path / 'broken.py').write_text("model = dict(type='ImageClassifier'")
     result = run_tool(tool, 'broken.py', *['w.pth'] * (tool == TEST), data=data, cwd=tmp_path)
-    fail(result, 'broken.py is no valid config: SyntaxError')
+    fail(result, 'broken.py is not a valid config: SyntaxError')
     assert 'Traceback' not in result.stderr
 
 

@@ -13,13 +13,13 @@ import os
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.visualization import Visualizer
 from PIL import Image
 
 from resformer_mm.analysis.browsing import PHASES, SampleBrowser
 from resformer_mm.analysis.sample_pictures import sample_drawer
 from resformer_mm.apis import load_model
+from resformer_mm.config.command_line import add_config_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,12 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-number', '-n', type=int, default=10, help='how many samples (10)')
     parser.add_argument('--show-interval', '-i', type=float, default=2, help='seconds a window is shown (2)')
     parser.add_argument('--seed', type=int, default=0, help='seed of order, transforms and mixing (0)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     args.show = not args.not_show and _has_display()
     if not args.show and args.output_dir is None:

@@ -8,13 +8,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
+import numpy as np
 from mmengine.utils import ProgressBar
 
+from resformer_mm.cascade import FittedCascade, collect_outcomes, fit_cascade, write_cascade_config
 from resformer_mm.checkpoints import CheckpointError
+from resformer_mm.config.command_line import add_config_options
 from resformer_mm.config.resolutions import check_resolutions
-from resformer_mm.sweep.fit_cascade import FittedCascade, collect_outcomes, fit_cascade, write_cascade_config
 from resformer_mm.sweep.measure import ModelUnderTest
+from resformer_mm.text import table
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -39,9 +41,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--max-stages', type=int, default=3, help='most resolutions of one cascade')
     parser.add_argument('--out', type=Path, help='config file to write')
     parser.add_argument('--work-dir', default='work_dirs/fit_cascade', help="folder of MMEngine's log")
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config: key=value ...'
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     if args.out is not None and args.out.suffix != '.py':
         parser.error(f'--out {args.out}: the config file must end in .py')
@@ -51,11 +51,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 def report(fitted: FittedCascade, cost: str) -> str:
     """Return the cascade beside the single resolutions."""
     rule, seen, unseen = fitted.fit.rule, fitted.fit.operation, fitted.unseen
-    lines = [f'{"":28}  accuracy (%)  {cost}']
-    for resolution, single in fitted.singles().items():
-        lines.append(f'{resolution:<28}  {100 * single.accuracy:12.2f}  {single.cost:.4g}')
-    lines.append(f'{"cascade":28}  {100 * seen.accuracy:12.2f}  {seen.cost:.4g}')
-    lines.append(f'{"cascade, on unseen halves":28}  {100 * unseen.accuracy:12.2f}  {unseen.cost:.4g}')
+    operations = {**fitted.singles(), 'cascade': seen, 'cascade, on unseen halves': unseen}
+    rows = [(name, f'{100 * one.accuracy:.2f}', f'{one.cost:.4g}') for name, one in operations.items()]
+    lines = [table(['', 'accuracy (%)', cost], rows)]
     equal = [single.cost for single in fitted.singles().values() if single.accuracy >= unseen.accuracy]
     if equal:
         saved = 1 - unseen.cost / min(equal)
@@ -86,7 +84,13 @@ def main() -> None:
             confidence=args.confidence,
         )
         progress = ProgressBar(len(resolutions), file=sys.stderr)
-        outcomes = collect_outcomes(model, resolutions, args.cost, lambda resolution: progress.update())
+
+        def measure(resolution: int) -> tuple[np.ndarray, np.ndarray, float]:
+            measured = model.outcomes(resolution, args.cost)
+            progress.update()
+            return measured
+
+        outcomes = collect_outcomes(measure, resolutions)
         print(file=sys.stderr)
         accuracy = None if args.target_accuracy is None else args.target_accuracy / 100
         fitted = fit_cascade(outcomes, args.confidence, args.max_stages, accuracy, args.target_cost)

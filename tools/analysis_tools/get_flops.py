@@ -13,7 +13,6 @@ import argparse
 import sys
 
 from mmengine.analysis.print_helper import complexity_stats_str, complexity_stats_table
-from mmengine.config import DictAction
 from torch import nn
 
 from resformer_mm.analysis.complexity import analyze_flops
@@ -24,6 +23,7 @@ from resformer_mm.analysis.resolution_complexity import (
     write_complexities,
 )
 from resformer_mm.apis import load_model
+from resformer_mm.config.command_line import add_config_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,12 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='CSV file for the table, in whole numbers')
     parser.add_argument('--show-table', action='store_true', help="print MMEngine's table of modules as well")
     parser.add_argument('--show-arch', action='store_true', help='print the architecture with counts as well')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     if args.shape and len(args.shape) > 2:
         parser.error(f'--shape {" ".join(map(str, args.shape))}: give one side, or height and width')

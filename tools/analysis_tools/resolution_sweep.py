@@ -1,4 +1,4 @@
-"""Which resolution to deploy: a report of metrics, operations, time and memory at every resolution.
+"""Report of a resolution sweep: metrics, operations, time and memory at every resolution.
 
 Works for every config that tools/test.py takes. Writes sweep.json, sweep.csv, sweep.png, sweep.html and,
 where the predictions have class scores, cascade.csv to the output folder. Interrupted and started again,
@@ -8,10 +8,9 @@ or started again with more models or resolutions, it measures what is missing.
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from resformer_mm.checkpoints import CheckpointError
-from resformer_mm.sweep import SweepSettings, run_sweep, summarise
+from resformer_mm.config.command_line import add_config_options
+from resformer_mm.sweep import Sweep, summarise
 from resformer_mm.sweep.page import write_page
 from resformer_mm.sweep.picture import draw_picture
 from resformer_mm.sweep.tables import format_rows, write_tables
@@ -36,12 +35,17 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--names', nargs='+', help='names of the models (those of the config files)')
     parser.add_argument('--out-dir', type=Path, help='folder of the results (work_dirs/sweep/CONFIG)')
     parser.add_argument('--metric', help='the metric that comes first (the first of the evaluator)')
-    parser.add_argument('--batch-size', type=int, default=1, help='samples of one timed call')
-    parser.add_argument('--rounds', type=int, default=5, help='visits of every point by the clock')
-    parser.add_argument('--amp', action='store_true', help='mixed precision, for metrics and time')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override settings of every config: key=value ...'
+        '--lower-is-better',
+        nargs='+',
+        default=[],
+        metavar='METRIC',
+        help="metrics that are better when lower, besides losses and errors: names, or patterns '*/rank'",
     )
+    parser.add_argument('--batch-size', type=int, default=1, help='samples of one timed call')
+    parser.add_argument('--rounds', type=int, default=5, help='timing rounds per point')
+    parser.add_argument('--amp', action='store_true', help='mixed precision, for metrics and time')
+    add_config_options(parser, 'every config')
     args = parser.parse_args()
     for name in ('batch_size', 'rounds'):
         if getattr(args, name) < 1:
@@ -54,19 +58,18 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 def main() -> None:
     """Measure and report."""
     parser, args = parse_args()
-    settings = SweepSettings(
-        models=[(args.config, args.checkpoint), *map(tuple, args.baseline)],
-        out_dir=args.out_dir,
-        resolutions=args.resolutions,
-        names=args.names,
-        amp=args.amp,
-        batch_size=args.batch_size,
-        rounds=args.rounds,
-        cfg_options=args.cfg_options,
-    )
     try:
-        record = run_sweep(settings)
-        summary = summarise(record, args.out_dir, args.metric)
+        record = Sweep(
+            models=[(args.config, args.checkpoint), *map(tuple, args.baseline)],
+            out_dir=args.out_dir,
+            resolutions=args.resolutions,
+            names=args.names,
+            amp=args.amp,
+            batch_size=args.batch_size,
+            rounds=args.rounds,
+            cfg_options=args.cfg_options,
+        ).run()
+        summary = summarise(record, args.out_dir, args.metric, args.lower_is_better)
     except (FileNotFoundError, CheckpointError, ValueError) as error:
         parser.error(str(error))
     print(format_rows(summary))

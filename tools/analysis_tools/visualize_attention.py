@@ -8,12 +8,11 @@ features to those at the cross.
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from resformer_mm.analysis.attention_maps import image_maps
 from resformer_mm.analysis.attention_pictures import plot_image_maps
 from resformer_mm.analysis.figures import check_picture_path
 from resformer_mm.apis import load_model
+from resformer_mm.config.command_line import add_config_options
 from resformer_mm.config.resolutions import check_resolutions
 
 
@@ -38,12 +37,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--title', help='title of the picture')
     parser.add_argument('--out', required=True, help='the picture, .png, .pdf or .svg')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     if args.head != 'mean' and not args.head.isdigit():
         parser.error(f"--head {args.head}: give the index of a head, counted from 0, or 'mean'")

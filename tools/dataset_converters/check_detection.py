@@ -15,7 +15,7 @@ from resformer_mm.datasets.checks.command_line import (
     config_to_check,
     existing_root,
     parse_check_args,
-    tell,
+    print_report,
 )
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.report import CheckReport
@@ -44,7 +44,7 @@ def sources_below(args: argparse.Namespace) -> list[AnnotatedImages]:
         FileNotFoundError: there is no such data root.
         ValueError: options do not go together.
     """
-    root = existing_root(args)
+    root = existing_root(args.data_root)
     img_dirs = args.img_dir or SPLITS
     ann_files = args.ann_file or [f'annotations/instances_{split}.json' for split in SPLITS]
     if len(img_dirs) != len(ann_files):
@@ -57,7 +57,7 @@ def sources_below(args: argparse.Namespace) -> list[AnnotatedImages]:
 
 
 def main() -> None:
-    """Check, tell, and end with the status that says whether the data set is sound."""
+    """Check, report, and end with the status that says whether the data set is sound."""
     parser, args = parse_args()
     try:
         if args.config:
@@ -70,7 +70,7 @@ def main() -> None:
     report = CheckReport()
     for source in sources:
         report.extend(check_annotated(source, args.workers, show_progress=True))
-    tell(report, args)
+    print_report(report, args.max_lines)
 
 
 if __name__ == '__main__':

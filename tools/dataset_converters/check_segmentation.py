@@ -15,7 +15,7 @@ from resformer_mm.datasets.checks.command_line import (
     config_to_check,
     existing_root,
     parse_check_args,
-    tell,
+    print_report,
 )
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.report import CheckReport
@@ -59,7 +59,7 @@ def folders_below(args: argparse.Namespace) -> list[PairFolders]:
         FileNotFoundError: there is no such data root.
         ValueError: options are missing or do not go together.
     """
-    root = existing_root(args)
+    root = existing_root(args.data_root)
     if args.num_classes is None:
         raise ValueError('--num-classes is needed: 150 for ADE20K')
     reduce_zero_label = True if args.reduce_zero_label is None else args.reduce_zero_label
@@ -93,7 +93,7 @@ def folders_in_config(args: argparse.Namespace) -> list[PairFolders]:
 
 
 def main() -> None:
-    """Check, tell, and end with the status that says whether the data set is sound."""
+    """Check, report, and end with the status that says whether the data set is sound."""
     parser, args = parse_args()
     try:
         folders = folders_in_config(args) if args.config else folders_below(args)
@@ -103,7 +103,7 @@ def main() -> None:
     report = CheckReport()
     for pair in folders:
         report.extend(check_pairs(pair, crop_size, args.workers, show_progress=True))
-    tell(report, args)
+    print_report(report, args.max_lines)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ from resformer_mm.datasets.checks.command_line import (
     config_to_check,
     existing_root,
     parse_check_args,
-    tell,
+    print_report,
 )
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.tasks.video.check import ClipList, check_clip_lists
@@ -54,7 +54,7 @@ def lists_below(args: argparse.Namespace) -> list[ClipList]:
         FileNotFoundError: there is no such data root.
         ValueError: options are missing or do not go together.
     """
-    root = existing_root(args)
+    root = existing_root(args.data_root)
     if args.num_classes is None or args.num_classes < 1:
         raise ValueError('--num-classes is needed, at least 1: 400 for Kinetics-400')
     lists, folders = args.ann_file or LISTS, args.video_dir or ['']
@@ -80,7 +80,7 @@ def lists_in_config(args: argparse.Namespace) -> list[ClipList]:
 
 
 def main() -> None:
-    """Check, tell, and end with the status that says whether the data set is sound."""
+    """Check, report, and end with the status that says whether the data set is sound."""
     parser, args = parse_args()
     try:
         lists = lists_in_config(args) if args.config else lists_below(args)
@@ -88,7 +88,7 @@ def main() -> None:
         parser.error(str(error))
     # What decord would print of every bad file stands in the report.
     decord.logging.set_level(decord.logging.FATAL)
-    tell(check_clip_lists(lists, args.timeout, args.workers, show_progress=True), args)
+    print_report(check_clip_lists(lists, args.timeout, args.workers, show_progress=True), args.max_lines)
 
 
 if __name__ == '__main__':

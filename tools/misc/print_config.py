@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
+
+from resformer_mm.config.command_line import add_config_options
 
 SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 
@@ -15,12 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--save-path', type=Path, help=f'write it to this file as well: {", ".join(SUFFIXES)}'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     if args.save_path is not None and args.save_path.suffix not in SUFFIXES:
         parser.error(f'--save-path {args.save_path}: the suffix must be one of {", ".join(SUFFIXES)}')

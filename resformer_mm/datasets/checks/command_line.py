@@ -1,4 +1,4 @@
-"""What the commands that check a data set of any task have in common."""
+"""Command line of the tools that check data sets: options, messages and exit codes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
+from resformer_mm.config.command_line import add_config_options
 from resformer_mm.config.files import enter_scope, read_config
 
 from .report import CheckReport
@@ -29,9 +30,7 @@ def check_parser(description: str) -> argparse.ArgumentParser:
         help='most files to list of every kind of finding (20; 0: all); all are counted',
     )
     parser.add_argument('--workers', type=int, default=min(16, os.cpu_count() or 1), help='number of threads')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config: key=value ...'
-    )
+    add_config_options(parser)
     return parser
 
 
@@ -45,15 +44,15 @@ def parse_check_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return args
 
 
-def existing_root(args: argparse.Namespace) -> Path:
+def existing_root(data_root: Path) -> Path:
     """Return the folder of the data set.
 
     Raises:
         FileNotFoundError: there is no such folder.
     """
-    if not args.data_root.is_dir():
-        raise FileNotFoundError(f'there is no folder {args.data_root}')
-    return args.data_root
+    if not data_root.is_dir():
+        raise FileNotFoundError(f'there is no folder {data_root}')
+    return data_root
 
 
 def config_to_check(args: argparse.Namespace, options_of_root: Sequence[str]) -> Config:
@@ -65,7 +64,7 @@ def config_to_check(args: argparse.Namespace, options_of_root: Sequence[str]) ->
 
     Raises:
         FileNotFoundError: there is no such config.
-        ValueError: an option says what the config says already, or the config is none.
+        ValueError: an option says what the config says already, or the file is not a config.
     """
     given = [name for name in options_of_root if getattr(args, name) is not None]
     if given:
@@ -75,7 +74,12 @@ def config_to_check(args: argparse.Namespace, options_of_root: Sequence[str]) ->
     return cfg
 
 
-def tell(report: CheckReport, args: argparse.Namespace) -> None:
-    """Print the report, and end the process with status 0 for a sound data set, else 1."""
-    print(report.text(args.max_lines or None))
+def print_report(report: CheckReport, max_lines: int | None = None) -> None:
+    """Print the report, and end the process with status 0 for a sound data set, else 1.
+
+    Args:
+        report: what the check found.
+        max_lines: most files to list of every kind of finding; 0 or None lists all.
+    """
+    print(report.text(max_lines or None))
     sys.exit(not report.is_sound)

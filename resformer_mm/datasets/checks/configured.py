@@ -1,4 +1,4 @@
-"""Which data sets a config trains and evaluates on."""
+"""Data sets that a config trains and evaluates on."""
 
 from __future__ import annotations
 

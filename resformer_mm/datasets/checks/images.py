@@ -21,7 +21,7 @@ SIZES_DIFFER = 'sizes differ'
 def read_size(path: str | Path) -> tuple[tuple[int, int], int]:
     """Return height and width of an image as it is trained on, and its EXIF orientation, 1 to 8.
 
-    The image is decoded to its last pixel, and whatever Pillow raises for bytes that are no image is raised.
+    The image is decoded to its last pixel, and what Pillow raises for bytes that are not an image is raised.
     """
     content = Path(path).read_bytes()
     with Image.open(io.BytesIO(content)) as image:

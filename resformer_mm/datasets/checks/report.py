@@ -1,4 +1,4 @@
-"""What a check of a data set found, and how it is told."""
+"""Findings of a check of a data set."""
 
 from __future__ import annotations
 

@@ -1,27 +1,22 @@
-"""Fitting a cascade to a validation split."""
+"""A fitted cascade: its worth beside single resolutions, and its config."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from resformer_mm.cascade import Fit, Operation, Outcomes, choose, cross_fit, fit_frontier
-
-from .measure import ModelUnderTest
-from .record import SweepError
+from .fitting import Fit, Operation, choose, cross_fit, fit_frontier
+from .outcomes import Outcomes
 
 
 @dataclass(frozen=True)
 class FittedCascade:
-    """A cascade, and what it is worth.
+    """A cascade, and what it achieves.
 
     Attributes:
         fit: the cascade, with what it does on the samples it was fitted to.
         unseen: what cascades fitted to one half of the samples for the same cost do on the other half.
-        outcomes: what became of every sample at every resolution, and the cost of each resolution.
+        outcomes: confidence and correctness of every sample at every resolution, with the costs.
     """
 
     fit: Fit
@@ -35,38 +30,6 @@ class FittedCascade:
             resolution: Operation(float(accuracy[row]), float(self.outcomes.cost[row]), (1.0,))
             for row, resolution in enumerate(self.outcomes.resolutions)
         }
-
-
-def collect_outcomes(
-    model: ModelUnderTest, resolutions: Sequence[int], cost: str, done: Callable[[int], None] = lambda r: None
-) -> Outcomes:
-    """Evaluate a model at every resolution.
-
-    Args:
-        model: the model.
-        resolutions: in pixels.
-        cost: 'gflops' or 'latency_ms', the median of the calls.
-        done: called with every resolution that is finished.
-
-    Raises:
-        SweepError: the predictions have no class scores or labels.
-    """
-    confidence, correct, costs = [], [], []
-    for resolution in sorted(resolutions):
-        model.evaluate(resolution)
-        outcomes = model.outcome_metric.outcomes
-        if outcomes is None:
-            raise SweepError(
-                'no cascade can be fitted: the predictions have no class scores, or the samples no labels'
-            )
-        confidence.append(outcomes[0])
-        correct.append(outcomes[1])
-        if cost == 'gflops':
-            costs.append(model.count_flops(resolution) / 1e9)
-        else:
-            costs.append(1e3 * float(np.median(model.time_calls(resolution))))
-        done(resolution)
-    return Outcomes(tuple(sorted(resolutions)), np.stack(confidence), np.stack(correct), np.array(costs))
 
 
 def fit_cascade(

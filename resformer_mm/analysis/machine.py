@@ -1,4 +1,6 @@
-"""What a measurement ran on, for the CSV files."""
+"""Description of the machine that measurements ran on."""
+
+from __future__ import annotations
 
 import os
 import platform

@@ -1,0 +1,36 @@
+"""Command line options that several tools share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmengine.config import DictAction
+
+
+def add_config_options(parser: argparse.ArgumentParser, config: str = 'the config') -> None:
+    """Add ``--cfg-options``, which overrides settings of a config.
+
+    Args:
+        parser: what the option is added to.
+        config: which config, for the help text.
+    """
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help=f'override settings of {config}: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
+    )
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add ``--launcher`` and ``--local_rank``, by which one run has several processes."""
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def set_local_rank(local_rank: int) -> None:
+    """Tell MMEngine which process of a machine this is, unless the launcher did."""
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
