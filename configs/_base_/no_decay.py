@@ -1,4 +1,4 @@
-"""No weight decay on the class token and on whatever is about position."""
+"""No weight decay on the class token and on the position embeddings."""
 
 optim_wrapper = dict(
     paramwise_cfg=dict(

@@ -1,4 +1,4 @@
-"""What the runs of all tasks have in common: hooks, environment, log."""
+"""Runtime of all tasks: hooks, environment, log."""
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -6,6 +6,10 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # These stop a broken run, or report its damage.
+    num_classes=dict(type='resformer_mm.CheckNumClassesHook'),
+    invalid_loss=dict(type='resformer_mm.InvalidLossHook'),
+    skipped_images=dict(type='resformer_mm.SkippedImagesHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

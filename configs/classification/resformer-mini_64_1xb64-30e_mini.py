@@ -2,22 +2,11 @@
 
     MINI_DATA_ROOT=path/to/data python tools/train.py configs/classification/resformer-mini_64_1xb64-30e_mini.py
 
-Measured accuracies stand in docs/multi_resolution_training.md.
+Measured accuracies: docs/multi_resolution_training.md.
 """
 
 _base_ = '_base_/mini.py'
 
 resolutions = [64]
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='resformer_mm.LoadImage'),
-            dict(
-                type='resformer_mm.MultiResolution',
-                resolutions=resolutions,
-                transforms={{_base_.train_transforms}},
-            ),
-            dict(type='PackInputs'),
-        ]
-    )
-)
+pipeline = [_base_.load, dict(_base_.copies, resolutions=resolutions), _base_.pack]
+train_dataloader = dict(dataset=dict(pipeline=pipeline))

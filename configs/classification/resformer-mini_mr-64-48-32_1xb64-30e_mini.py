@@ -2,22 +2,7 @@
 
     MINI_DATA_ROOT=path/to/data python tools/train.py configs/classification/resformer-mini_mr-64-48-32_1xb64-30e_mini.py
 
-Measured accuracies stand in docs/multi_resolution_training.md.
+Measured accuracies: docs/multi_resolution_training.md.
 """
 
 _base_ = '_base_/mini.py'
-
-resolutions = [64, 48, 32]
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='resformer_mm.LoadImage'),
-            dict(
-                type='resformer_mm.MultiResolution',
-                resolutions=resolutions,
-                transforms={{_base_.train_transforms}},
-            ),
-            dict(type='PackInputs'),
-        ]
-    )
-)

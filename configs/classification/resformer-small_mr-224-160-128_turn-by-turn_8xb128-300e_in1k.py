@@ -2,8 +2,8 @@
 
     bash tools/dist_train.sh configs/classification/resformer-small_mr-224-160-128_turn-by-turn_8xb128-300e_in1k.py 8
 
-Everything else, and the published figures, as in `resformer-small_mr-224-160-128_8xb128-300e_in1k.py`. The memory
-saved stands in `benchmarks/`.
+Otherwise `resformer-small_mr-224-160-128_8xb128-300e_in1k.py`, with its published figures. `benchmarks/results` has the
+memory that it saves.
 """
 
 _base_ = 'resformer-small_mr-224-160-128_8xb128-300e_in1k.py'

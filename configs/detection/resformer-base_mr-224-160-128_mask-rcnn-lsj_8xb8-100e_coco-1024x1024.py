@@ -15,10 +15,8 @@ _base_ = [
 
 pretrained = 'checkpoints/resformer-base_mr-224-160-128.pth'
 model = dict(
-    data_preprocessor=dict(
-        batch_augments=[dict(type='BatchFixedSizePad', size={{_base_.size}}, pad_mask=True)]
-    ),
-    backbone=dict(init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)),
+    data_preprocessor=dict(batch_augments=[dict(type='BatchFixedSizePad', size=_base_.size, pad_mask=True)]),
+    backbone=dict(init_cfg=dict(checkpoint=pretrained)),
 )
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval={{_base_.train_cfg.val_interval}}))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=_base_.train_cfg.val_interval))
 log_processor = dict(by_epoch=False)

@@ -13,4 +13,4 @@ _base_ = [
 ]
 
 pretrained = 'checkpoints/resformer-small_mr-224-160-128.pth'
-model = dict(backbone=dict(init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)))
+model = dict(backbone=dict(init_cfg=dict(checkpoint=pretrained)))

@@ -10,12 +10,4 @@ trained here. `pretrained` is DeiT-B as timm publishes it.
 _base_ = 'resformer-base_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py'
 
 pretrained = 'checkpoints/deit_base_patch16_224.pth'
-model = dict(
-    backbone=dict(
-        global_position=dict(
-            type='resformer_mm.LearnedPositionEmbedding', grid_size=224 // 16, with_cls_token=False
-        ),
-        local_position=None,
-        init_cfg=dict(checkpoint=pretrained),
-    )
-)
+model = dict(backbone=dict(_base_.learned_position, init_cfg=dict(checkpoint=pretrained)))

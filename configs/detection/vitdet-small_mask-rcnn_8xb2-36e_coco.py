@@ -10,12 +10,4 @@ trained here. `pretrained` is DeiT-S as timm publishes it.
 _base_ = 'resformer-small_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py'
 
 pretrained = 'checkpoints/deit_small_patch16_224.pth'
-model = dict(
-    backbone=dict(
-        global_position=dict(
-            type='resformer_mm.LearnedPositionEmbedding', grid_size=224 // 16, with_cls_token=False
-        ),
-        local_position=None,
-        init_cfg=dict(checkpoint=pretrained),
-    )
-)
+model = dict(backbone=dict(_base_.learned_position, init_cfg=dict(checkpoint=pretrained)))

@@ -9,10 +9,4 @@ vit_deit-b16_upernet_8xb2-160k). Not trained here. `pretrained` is DeiT-B as tim
 _base_ = 'resformer-base_mr-224-160-128_upernet_8xb2-160k_ade20k-512x512.py'
 
 pretrained = 'checkpoints/deit_base_patch16_224.pth'
-model = dict(
-    backbone=dict(
-        global_position=dict(type='resformer_mm.LearnedPositionEmbedding', grid_size=512 // 16),
-        local_position=None,
-        init_cfg=dict(checkpoint=pretrained),
-    )
-)
+model = dict(backbone=dict(_base_.learned_position, init_cfg=dict(checkpoint=pretrained)))

@@ -9,10 +9,4 @@ vit_deit-s16_upernet_8xb2-80k). Not trained here. `pretrained` is DeiT-S as timm
 _base_ = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
 
 pretrained = 'checkpoints/deit_small_patch16_224.pth'
-model = dict(
-    backbone=dict(
-        global_position=dict(type='resformer_mm.LearnedPositionEmbedding', grid_size=512 // 16),
-        local_position=None,
-        init_cfg=dict(checkpoint=pretrained),
-    )
-)
+model = dict(backbone=dict(_base_.learned_position, init_cfg=dict(checkpoint=pretrained)))

@@ -12,4 +12,4 @@ _base_ = [
 ]
 
 pretrained = 'checkpoints/resformer-base_mr-224-160-128.pth'
-model = dict(backbone=dict(init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)))
+model = dict(backbone=dict(init_cfg=dict(checkpoint=pretrained)))

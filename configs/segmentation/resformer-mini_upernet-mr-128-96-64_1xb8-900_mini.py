@@ -7,7 +7,7 @@
 
 _base_ = '_base_/mini.py'
 
-resolutions = [128, 96, 64]
+resolutions = [_base_.crop, 96, 64]
 model = dict(
     type='resformer_mm.MultiResolutionSegmentor',
     data_preprocessor=dict(type='resformer_mm.MultiResolutionSegDataPreprocessor', resolutions=resolutions),

@@ -9,7 +9,7 @@ Not trained on ADE20K here; what it does on generated data: docs/segmentation.md
 
 _base_ = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
 
-resolutions = [512, 384]
+resolutions = [_base_.crop, 384]
 model = dict(
     type='resformer_mm.MultiResolutionSegmentor',
     data_preprocessor=dict(type='resformer_mm.MultiResolutionSegDataPreprocessor', resolutions=resolutions),

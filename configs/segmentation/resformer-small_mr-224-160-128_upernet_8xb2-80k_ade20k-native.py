@@ -8,12 +8,4 @@ resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512. No published fig
 
 _base_ = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
 
-test_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='resformer_mm.LoadImage'),
-            dict(type='resformer_mm.LoadSegMap'),
-            dict(type='PackSegInputs'),
-        ]
-    )
-)
+test_dataloader = dict(dataset=dict(pipeline=[_base_.load, _base_.load_labels, _base_.pack]))

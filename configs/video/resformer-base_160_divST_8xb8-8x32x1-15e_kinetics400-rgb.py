@@ -15,4 +15,4 @@ _base_ = [
 ]
 
 pretrained = 'checkpoints/resformer-base_160.pth'
-model = dict(backbone=dict(init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)))
+model = dict(backbone=dict(init_cfg=dict(checkpoint=pretrained)))

@@ -12,35 +12,17 @@ Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
 
 _base_ = [
     '_base_/models/resformer-base.py',
-    '_base_/kinetics400.py',
+    '_base_/resolutions/mr-224-160-128.py',
     '_base_/schedules/15e.py',
     '_base_/runtime.py',
 ]
 
 pretrained = 'checkpoints/resformer-base_mr-224-160-128.pth'
-resolutions = [224, 160, 128]
 num_frames = [16, 8, 4]
 frame_interval = [16, 32, 64]
-model = dict(
-    backbone=dict(
-        num_frames=num_frames[0],
-        init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained),
-    ),
-)
+model = dict(backbone=dict(num_frames=num_frames[0], init_cfg=dict(checkpoint=pretrained)))
 train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop')
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='resformer_mm.ClipInit'),
-            dict(
-                type='resformer_mm.MultiResolutionClips',
-                resolutions=resolutions,
-                num_frames=num_frames,
-                frame_interval=frame_interval,
-                transforms={{_base_.train_transforms}},
-            ),
-            dict(type='resformer_mm.PackClips'),
-        ]
-    )
+copies = dict(
+    _base_.copies, resolutions=_base_.resolutions, num_frames=num_frames, frame_interval=frame_interval
 )
-val_cfg = dict(type='resformer_mm.MultiResolutionValLoop', resolutions=resolutions)
+train_dataloader = dict(dataset=dict(pipeline=[_base_.load, copies, _base_.pack]))

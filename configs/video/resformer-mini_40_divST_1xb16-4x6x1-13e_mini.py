@@ -8,18 +8,5 @@
 _base_ = '_base_/mini.py'
 
 resolutions = [40]
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='resformer_mm.ClipInit'),
-            dict(
-                type='resformer_mm.MultiResolutionClips',
-                resolutions=resolutions,
-                num_frames={{_base_.num_frames}},
-                frame_interval={{_base_.frame_interval}},
-                transforms={{_base_.train_transforms}},
-            ),
-            dict(type='resformer_mm.PackClips'),
-        ]
-    )
-)
+pipeline = [_base_.load, dict(_base_.copies, resolutions=resolutions), _base_.pack]
+train_dataloader = dict(dataset=dict(pipeline=pipeline))

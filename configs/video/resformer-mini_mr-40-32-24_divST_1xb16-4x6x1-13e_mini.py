@@ -6,20 +6,3 @@
 """
 
 _base_ = '_base_/mini.py'
-
-resolutions = [40, 32, 24]
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='resformer_mm.ClipInit'),
-            dict(
-                type='resformer_mm.MultiResolutionClips',
-                resolutions=resolutions,
-                num_frames={{_base_.num_frames}},
-                frame_interval={{_base_.frame_interval}},
-                transforms={{_base_.train_transforms}},
-            ),
-            dict(type='resformer_mm.PackClips'),
-        ]
-    )
-)

@@ -8,21 +8,9 @@ a circle. `_base_/mini.py` says where the data and the initial weights are. Meas
 
 _base_ = '_base_/mini.py'
 
-resolutions = [40, 32, 24]
 num_frames = [4, 4, 3]
 frame_interval = [6, 6, 8]
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='resformer_mm.ClipInit'),
-            dict(
-                type='resformer_mm.MultiResolutionClips',
-                resolutions=resolutions,
-                num_frames=num_frames,
-                frame_interval=frame_interval,
-                transforms={{_base_.train_transforms}},
-            ),
-            dict(type='resformer_mm.PackClips'),
-        ]
-    )
+copies = dict(
+    _base_.copies, resolutions=_base_.resolutions, num_frames=num_frames, frame_interval=frame_interval
 )
+train_dataloader = dict(dataset=dict(pipeline=[_base_.load, copies, _base_.pack]))

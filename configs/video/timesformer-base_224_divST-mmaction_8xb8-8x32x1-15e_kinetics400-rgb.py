@@ -23,8 +23,8 @@ model = dict(
     backbone=dict(
         type='TimeSformer',
         pretrained=pretrained,
-        num_frames={{_base_.num_frames}},
-        img_size={{_base_.crop}},
+        num_frames=_base_.num_frames,
+        img_size=_base_.crop,
         patch_size=16,
         embed_dims=768,
         in_channels=3,
@@ -35,25 +35,9 @@ model = dict(
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'.pos_embed': dict(decay_mult=0.0), '.time_embed': dict(decay_mult=0.0)})
 )
-# One resolution: clips come as they are.
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='resformer_mm.ClipInit'),
-            dict(
-                type='SampleFrames',
-                clip_len={{_base_.num_frames}},
-                frame_interval={{_base_.frame_interval}},
-                num_clips=1,
-            ),
-            dict(type='resformer_mm.ClipDecode'),
-            dict(type='RandomRescale', scale_range=(256, 320)),
-            dict(type='RandomCrop', size={{_base_.crop}}),
-            dict(type='Flip', flip_ratio=0.5),
-            dict(type='FormatShape', input_format='NCTHW'),
-            dict(type='resformer_mm.PackClips'),
-        ]
-    )
-)
+# One resolution: the transforms of a copy, but for its resize.
+transforms = [step for step in _base_.train_transforms if step.type != 'Resize']
+pipeline = [_base_.load, dict(_base_.sample, test_mode=False), _base_.decode, *transforms, _base_.pack]
+train_dataloader = dict(dataset=dict(pipeline=pipeline))
 val_cfg = dict(_delete_=True, type='ValLoop')
 test_cfg = dict(_delete_=True, type='TestLoop')

@@ -20,6 +20,6 @@ model = dict(
     backbone=dict(
         global_position=dict(type='LearnedPositionEmbedding', grid_size=14),
         local_position=None,
-        init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained),
+        init_cfg=dict(checkpoint=pretrained),
     )
 )

@@ -1,4 +1,4 @@
-"""Which resolution a batch has, for the strategies that train on one at a time (paper, Table 7)."""
+"""Batch samplers that draw one resolution at a time (paper, Table 7)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, Sampler
 from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.registry import DATA_SAMPLERS
 
-SCHEDULES = ('iteration', 'epoch')
+FIELD = 'batch_sampler.resolutions'
 
 
 class ResolutionIndex(int):
@@ -30,54 +30,142 @@ class ResolutionIndex(int):
 
 @DATA_SAMPLERS.register_module()
 class ResolutionBatchSampler(BatchSampler):
-    """Draw one resolution for every batch, or for every epoch, the same on all ranks.
+    """Draw one resolution for every batch, the same on all ranks.
 
-    The draw is uniform and depends on the seed, the epoch and the place of the batch alone, so that all
-    ranks agree without communication and a resumed run goes on with the same sequence.
+    The draw depends on the seed, the epoch and the place of the batch alone, so that all ranks agree without
+    communication and a resumed run continues with the same sequence. Another schedule is a subclass with
+    another :meth:`draw`.
 
     Args:
         sampler: sampler of the dataset; give a config as ``train_dataloader.sampler``.
         batch_size: number of samples of a batch on this rank.
-        resolutions: resolutions to draw from, those of the ``MultiResolution`` transform.
-        schedule: 'iteration' draws for every batch, 'epoch' for every epoch.
+        resolutions: resolutions to draw from, in pixels, high to low; None takes those of the
+            ``MultiResolution`` transform of the data set. The two may not differ.
+        weights: how often each resolution is drawn, relative to the others; None draws all equally often.
         drop_last: whether an incomplete last batch is dropped.
         seed: seed of the draw; None takes one that all ranks share.
+        schedule: refused; each schedule is a class, which the error names.
 
     Raises:
-        ValueError: the schedule is unknown or does not go with the sampler.
+        ValueError: resolutions or weights are missing, malformed or disagree with the transform; or the data
+            set is in a wrapper, which hands plain indices on and so loses the resolution.
     """
 
     def __init__(
         self,
         sampler: Sampler,
         batch_size: int,
-        resolutions: Sequence[int],
-        schedule: str = 'iteration',
+        resolutions: Sequence[int] | None = None,
+        weights: Sequence[float] | None = None,
         drop_last: bool = False,
         seed: int | None = None,
+        schedule: str | None = None,
     ) -> None:
         super().__init__(sampler, batch_size, drop_last)
-        if schedule not in SCHEDULES:
-            raise ValueError(f'batch_sampler.schedule={schedule!r} is unknown: choose from {SCHEDULES}')
-        if schedule == 'epoch' and not hasattr(sampler, 'set_epoch'):
+        if schedule is not None:
             raise ValueError(
-                f"batch_sampler.schedule='epoch' needs a sampler with epochs, not {type(sampler).__name__}"
+                f'batch_sampler.schedule={schedule!r} is not an argument: choose by type, '
+                "'resformer_mm.ResolutionBatchSampler' for one resolution per iteration, "
+                "'resformer_mm.EpochResolutionBatchSampler' for one per epoch"
             )
-        self.resolutions = check_resolutions(resolutions, 'batch_sampler.resolutions')
-        self.schedule = schedule
+        self.resolutions = _agreed_resolutions(resolutions, getattr(sampler, 'dataset', None))
+        self.probabilities = None if weights is None else _normalised(weights, self.resolutions)
         self.seed = sync_random_seed() if seed is None else seed
 
     def __iter__(self) -> Iterator[list[ResolutionIndex]]:
-        """Yield batches of indices that carry the resolution."""
-        rng = np.random.default_rng([self.seed, getattr(self.sampler, 'epoch', 0)])
-        resolution = self._draw(rng)
-        for batch in super().__iter__():
-            yield [ResolutionIndex(index, resolution) for index in batch]
-            if self.schedule == 'iteration':
-                resolution = self._draw(rng)
+        """Yield batches of indices that carry the resolution.
 
-    def _draw(self, rng: np.random.Generator) -> int:
-        return self.resolutions[rng.integers(len(self.resolutions))]
+        Raises:
+            ValueError: :meth:`draw` returns something that is not among the resolutions.
+        """
+        epoch = getattr(self.sampler, 'epoch', 0)
+        rng = np.random.default_rng([self.seed, epoch])
+        for number, batch in enumerate(super().__iter__()):
+            resolution = self.draw(rng, epoch, number)
+            if resolution not in self.resolutions:
+                raise ValueError(
+                    f'{type(self).__name__}.draw returned {resolution!r} for batch {number} of epoch '
+                    f'{epoch}, which is not among {FIELD} = {self.resolutions}'
+                )
+            yield [ResolutionIndex(index, resolution) for index in batch]
+
+    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int:
+        """Return the resolution of a batch, one of ``self.resolutions``.
+
+        A subclass may decide by any of the arguments. Ranks agree as long as nothing else decides.
+
+        Args:
+            rng: generator of this epoch, in the same state on all ranks.
+            epoch: number of the epoch, from 0.
+            batch: number of the batch in the epoch, from 0.
+        """
+        if self.probabilities is None:
+            return self.resolutions[rng.integers(len(self.resolutions))]
+        return self.resolutions[rng.choice(len(self.resolutions), p=self.probabilities)]
+
+
+@DATA_SAMPLERS.register_module()
+class EpochResolutionBatchSampler(ResolutionBatchSampler):
+    """Draw one resolution for every epoch, the same on all ranks.
+
+    Args:
+        sampler: sampler of the dataset, one that knows its epoch.
+        *args: see :class:`ResolutionBatchSampler`.
+        **kwargs: see :class:`ResolutionBatchSampler`.
+
+    Raises:
+        ValueError: the sampler has no epochs.
+    """
+
+    def __init__(self, sampler: Sampler, *args, **kwargs) -> None:
+        if not hasattr(sampler, 'set_epoch'):
+            raise ValueError(
+                f'{type(self).__name__} needs a sampler with epochs, not {type(sampler).__name__}: set e.g. '
+                "train_dataloader.sampler=dict(type='DefaultSampler', shuffle=True)"
+            )
+        super().__init__(sampler, *args, **kwargs)
+
+    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int:
+        """Return the resolution of the epoch, which is drawn anew from the seed for every batch."""
+        return super().draw(np.random.default_rng([self.seed, epoch]), epoch, 0)
+
+
+def _agreed_resolutions(resolutions: Sequence[int] | None, dataset: object) -> list[int]:
+    """Return the resolutions of the sampler, which are those of the transform of the data set."""
+    if getattr(dataset, 'dataset', None) is not None or getattr(dataset, 'datasets', None) is not None:
+        raise ValueError(
+            f'train_dataloader.batch_sampler draws resolutions, which {type(dataset).__name__} does not hand '
+            'on to the data set inside it: set train_dataloader.dataset to that data set itself'
+        )
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    transform = next((one for one in transforms if hasattr(one, 'resolutions')), None)
+    if resolutions is None:
+        if transform is None:
+            raise ValueError(
+                f'{FIELD} is missing, and train_dataloader.dataset.pipeline has no MultiResolution transform '
+                'to take it from: add the transform, or give the list if the resolutions are used elsewhere'
+            )
+        return list(dict.fromkeys(transform.resolutions))
+    resolutions = check_resolutions(resolutions, FIELD)
+    if transform is not None and set(resolutions) != set(transform.resolutions):
+        raise ValueError(
+            f'train_dataloader.{FIELD} = {resolutions}, but {type(transform).__name__}.resolutions of '
+            f'train_dataloader.dataset.pipeline = {list(transform.resolutions)}: leave the former out'
+        )
+    return resolutions
+
+
+def _normalised(weights: Sequence[float], resolutions: Sequence[int]) -> np.ndarray:
+    """Return the weights as probabilities."""
+    values = np.asarray(weights, dtype=float)
+    if values.shape != (len(resolutions),) or not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(
+            f'batch_sampler.weights = {weights!r} must be a list of numbers that are not negative, one for '
+            f'each of the resolutions {resolutions}'
+        )
+    if not values.any():
+        raise ValueError('batch_sampler.weights are all zero: give a positive one to at least one resolution')
+    return values / values.sum()
 
 
 class KeepResolution:

@@ -1,18 +1,18 @@
-"""Hooks."""
+"""Hooks that stop or report broken runs, and one for drawing in several processes."""
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from resformer_mm.compat.master_only import draw_in_every_process
 from resformer_mm.registry import HOOKS
 
 
@@ -54,10 +54,19 @@ def _innermost(dataset: Dataset) -> Iterator[Dataset]:
 
 @HOOKS.register_module()
 class CheckNumClassesHook(Hook):
-    """Stop a model before it runs, where a head has another number of classes than the data.
+    """Stop a run before its first step, where a head has another number of classes than the data.
 
-    With more classes the head would train without a complaint, with fewer a label fails deep inside a loss.
+    With more classes the head would train and nobody would notice; with fewer a label fails deep inside a
+    loss. A head is a module called ``head`` or ``..._head``, or one of a list of that name. Heads that are
+    agnostic of the class are not checked, nor are data sets that do not know their classes.
+
+    Args:
+        ignore: names of heads that predict something other than the classes of the data, such as the objects
+            of any class of a region proposal network.
     """
+
+    def __init__(self, ignore: Sequence[str] = ('rpn_head', 'semantic_head')) -> None:
+        self.ignore = tuple(ignore)
 
     def before_train(self, runner: Runner) -> None:
         """Compare with the training data.
@@ -76,24 +85,34 @@ class CheckNumClassesHook(Hook):
         self._check(runner, runner.test_dataloader, 'test_dataloader')
 
     def _check(self, runner: Runner, loader: DataLoader, field: str) -> None:
-        classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
-        expected = len(classes) if classes else getattr(loader.dataset, 'num_classes', None)
-        if expected is None:
-            return
-        for name, module in runner.model.named_modules():
+        for dataset in _innermost(loader.dataset):
+            classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+            expected = len(classes) if classes else getattr(dataset, 'num_classes', None)
+            if expected is None:
+                continue
+            for name, number in self._heads(runner.model):
+                if number != expected:
+                    raise ValueError(
+                        f'model.{name}.num_classes is {number}, but the data set of {field} has {expected} '
+                        'classes: set num_classes of every head to those of the data'
+                    )
+
+    def _heads(self, model: nn.Module) -> Iterator[tuple[str, int]]:
+        """Yield the name and the number of classes of every head that predicts the classes of the data."""
+        for name, module in model.named_modules():
             number = getattr(module, 'num_classes', None)
-            if name.endswith('_head') and number is not None and number != expected:
-                raise ValueError(
-                    f'model.{name}.num_classes is {number}, but the data set of {field} has {expected} '
-                    'classes: set num_classes of every head to those of the data'
-                )
+            if number is None or getattr(module, 'class_agnostic', False):
+                continue
+            parts = [part for part in name.split('.') if not part.isdigit()]
+            if parts and parts[-1].split('_')[-1] == 'head' and not set(parts) & set(self.ignore):
+                yield name, number
 
 
 @HOOKS.register_module()
 class InvalidLossHook(Hook):
-    """Stop a training at the step whose loss is no finite number, before another one or a checkpoint is made.
+    """Stop a training at the step whose loss is not finite, before another step or a checkpoint is made.
 
-    Reading the loss waits for the device.
+    Reading the loss waits for the device, as MMEngine does at every step to log it.
     """
 
     priority = 'VERY_HIGH'
@@ -101,19 +120,20 @@ class InvalidLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
-        """Look at the losses of the step.
+        """Look at the loss of the step.
 
         Raises:
-            FloatingPointError: they are not finite; the message names them, the step and the images.
+            FloatingPointError: it is not finite; the message names its terms, the step and the images or
+                clips.
         """
         if outputs is None or torch.isfinite(outputs['loss']).all():
             return
         values = {name: value.mean().item() for name, value in outputs.items() if 'loss' in name}
         samples = data_batch.get('data_samples', []) if isinstance(data_batch, Mapping) else []
-        paths = [sample.get('img_path') for sample in samples]
+        files = [sample.get('img_path', sample.get('filename')) for sample in samples]
         raise FloatingPointError(
-            f'the loss of iteration {runner.iter + 1} on rank {runner.rank} is no finite number: {values}, '
-            f'images {paths}. Lower optim_wrapper.optimizer.lr, lengthen the warm-up or set '
+            f'the loss is not finite at iteration {runner.iter + 1} on rank {runner.rank}: {values}, files '
+            f'{files}. Lower optim_wrapper.optimizer.lr, lengthen the warm-up or set '
             'optim_wrapper.clip_grad; check the data before training, and resume from the last checkpoint'
         )
 
@@ -122,25 +142,13 @@ class InvalidLossHook(Hook):
 class DrawInEveryProcessHook(Hook):
     """Let every process of a test draw its share of the samples.
 
-    Visualizers of MMEngine draw in the first process alone, so that the others' pictures are missing. What is
-    logged, such as metrics and the config, still comes from the first.
+    Visualizers of MMEngine draw in the first process alone, so that the pictures of the others are missing.
+    What is logged, such as metrics and the config, still comes from the first.
     """
 
     logged = ('add_config', 'add_graph', 'add_scalar', 'add_scalars')
 
     def before_test(self, runner: Runner) -> None:
         """Take the restriction off everything that the visualizer draws with."""
-        visualizer, kind = runner.visualizer, type(runner.visualizer)
-        members = {}
-        for name in set(dir(kind)).difference(self.logged):
-            member = inspect.getattr_static(kind, name)
-            if isinstance(member, property) and _is_restricted(member.fget):
-                members[name] = property(member.fget.__wrapped__, member.fset and member.fset.__wrapped__)
-            elif _is_restricted(member):
-                members[name] = member.__wrapped__
-        visualizer.__class__ = type(kind)(kind.__name__, (kind,), members)
-        visualizer.dataset_meta = getattr(runner.test_dataloader.dataset, 'metainfo', None)
-
-
-def _is_restricted(function: object) -> bool:
-    return getattr(function, '__code__', None) is master_only(id).__code__
+        draw_in_every_process(runner.visualizer, restricted=self.logged)
+        runner.visualizer.dataset_meta = getattr(runner.test_dataloader.dataset, 'metainfo', None)

@@ -1,23 +1,14 @@
 """ImageNet-1k with the augmentation of the paper (Section 4.1).
 
-RandAugment m9 n2 mstd0.5 inc, colour jitter 0.4, random erasing 0.25 (a random colour per pixel), mixup 0.8,
-CutMix 1.0, label smoothing 0.1 (in the head), repeated augmentation 3. One GPU holds 128 images.
+RandAugment m9 n2 mstd0.5 inc, colour jitter 0.4, random erasing 0.25 (a random colour per pixel), repeated
+augmentation 3. Mixup, CutMix and label smoothing belong to the model. One GPU holds 128 images.
+
+A training pipeline is `[_base_.load, dict(_base_.copies, resolutions=resolutions), _base_.pack]`.
 """
 
-num_classes = 1000
-mean = [123.675, 116.28, 103.53]  # RGB
-std = [58.395, 57.12, 57.375]
-bgr_mean = mean[::-1]
-bgr_std = std[::-1]
-
-data_preprocessor = dict(
-    type='resformer_mm.MultiResolutionDataPreprocessor',
-    num_classes=num_classes,
-    mean=mean,
-    std=std,
-    to_rgb=True,
-    mix=dict(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5, shared=True),
-)
+# Those of the data preprocessor, which are RGB, as the image is read.
+bgr_mean = [103.53, 116.28, 123.675]
+bgr_std = [57.375, 57.12, 58.395]
 
 # What every copy of an image goes through, at its own resolution and with its own random draws.
 train_transforms = [
@@ -43,11 +34,10 @@ train_transforms = [
         fill_std=bgr_std,
     ),
 ]
-test_pipeline = [
-    dict(type='resformer_mm.LoadImage'),
-    dict(type='resformer_mm.ResizeCenterCrop', resolution=224),
-    dict(type='PackInputs'),
-]
+load = dict(type='resformer_mm.LoadImage')
+copies = dict(type='resformer_mm.MultiResolution', transforms=train_transforms)
+crop = dict(type='resformer_mm.ResizeCenterCrop', resolution=224)
+pack = dict(type='PackInputs')
 
 train_dataloader = dict(
     batch_size=128,
@@ -67,10 +57,11 @@ val_dataloader = dict(
         type='resformer_mm.ImageNet',
         data_root='data/imagenet',
         split='val',
-        pipeline=test_pipeline,
+        pipeline=[load, crop, pack],
     ),
 )
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
+val_cfg = dict(type='resformer_mm.MultiResolutionValLoop')
 
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

@@ -7,10 +7,4 @@ Published top-1 at 128/160/224: 75.18/78.05/80.26. Not trained here.
 
 _base_ = '../resformer-small_mr-224-160-128_8xb128-300e_in1k.py'
 
-train_dataloader = dict(
-    batch_sampler=dict(
-        type='resformer_mm.ResolutionBatchSampler',
-        resolutions={{_base_.resolutions}},
-        schedule='epoch',
-    )
-)
+train_dataloader = dict(batch_sampler=dict(type='resformer_mm.EpochResolutionBatchSampler'))

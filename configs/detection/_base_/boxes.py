@@ -1,6 +1,6 @@
 """Box AP alone, for detectors without masks; and testing at several scales with flips: tools/test.py --tta.
 
-mmdet merges boxes of several views, but no masks.
+mmdet merges the boxes of several views, but not their masks.
 """
 
 _base_ = 'coco.py'
@@ -10,7 +10,7 @@ test_evaluator = val_evaluator
 
 tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.6), max_per_img=100))
 tta_pipeline = [
-    dict(type='resformer_mm.LoadImage'),
+    _base_.load,
     dict(
         type='TestTimeAug',
         transforms=[
@@ -18,22 +18,9 @@ tta_pipeline = [
                 dict(type='Resize', scale=scale, keep_ratio=True)
                 for scale in ((1333, 640), (1333, 800), (1600, 960))
             ],
-            [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
+            [dict(_base_.flip, prob=prob) for prob in (0.0, 1.0)],
             [dict(type='LoadAnnotations', with_bbox=True)],
-            [
-                dict(
-                    type='PackDetInputs',
-                    meta_keys=(
-                        'img_id',
-                        'img_path',
-                        'ori_shape',
-                        'img_shape',
-                        'scale_factor',
-                        'flip',
-                        'flip_direction',
-                    ),
-                )
-            ],
+            [dict(_base_.pack, meta_keys=(*_base_.pack_test.meta_keys, 'flip', 'flip_direction'))],
         ],
     ),
 ]

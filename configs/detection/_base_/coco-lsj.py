@@ -5,9 +5,9 @@ _base_ = 'coco.py'
 size = (1024, 1024)
 
 train_pipeline = [
-    dict(type='resformer_mm.LoadImage'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='RandomFlip', prob=0.5),
+    _base_.load,
+    _base_.load_annotations,
+    _base_.flip,
     dict(type='RandomResize', scale=size, ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(
         type='RandomCrop',
@@ -17,14 +17,13 @@ train_pipeline = [
         allow_negative_crop=True,
     ),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
-    dict(type='PackDetInputs'),
+    _base_.pack,
 ]
 test_pipeline = [
-    dict(type='resformer_mm.LoadImage'),
+    _base_.load,
     dict(type='Resize', scale=size, keep_ratio=True),
-    # After the resize: metrics are taken at the size of the annotation.
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+    _base_.load_annotations,
+    _base_.pack_test,
 ]
 train_dataloader = dict(
     batch_size=8,

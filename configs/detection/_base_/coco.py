@@ -1,7 +1,7 @@
 """COCO 2017, resized to a short side of 480 to 800 pixels; half of the images are cropped first.
 
 docs/coco.md says how to get the data and how to check it. One GPU holds 2 images, 8 GPUs make the 16 of a step. Half of
-the images are resized to a short side of 400 to 600, cropped, and resized as the others then.
+the images are resized to a short side of 400 to 600, cropped, and then resized like the others.
 """
 
 data_root = 'data/coco'
@@ -9,38 +9,40 @@ short_sides = list(range(480, 801, 32))
 long_side = 1333
 
 scales = [(side, long_side) for side in short_sides]
+load = dict(type='resformer_mm.LoadImage')
+load_annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+flip = dict(type='RandomFlip', prob=0.5)
+resize = dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)
+pack = dict(type='PackDetInputs')
+pack_test = dict(pack, meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
 train_pipeline = [
-    dict(type='resformer_mm.LoadImage'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='RandomFlip', prob=0.5),
+    load,
+    load_annotations,
+    flip,
     dict(
         type='RandomChoice',
         transforms=[
-            [dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)],
+            [resize],
             [
-                dict(
-                    type='RandomChoiceResize',
-                    scales=[(side, long_side) for side in (400, 500, 600)],
-                    keep_ratio=True,
-                ),
+                dict(resize, scales=[(side, long_side) for side in (400, 500, 600)]),
                 dict(
                     type='RandomCrop',
                     crop_type='absolute_range',
                     crop_size=(384, 600),
                     allow_negative_crop=True,
                 ),
-                dict(type='RandomChoiceResize', scales=scales, keep_ratio=True),
+                resize,
             ],
         ],
     ),
-    dict(type='PackDetInputs'),
+    pack,
 ]
+# The annotations are loaded after the resize: metrics are taken at their size.
 test_pipeline = [
-    dict(type='resformer_mm.LoadImage'),
+    load,
     dict(type='Resize', scale=scales[-1], keep_ratio=True),
-    # After the resize: metrics are taken at the size of the annotation.
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+    load_annotations,
+    pack_test,
 ]
 train_dataloader = dict(
     batch_size=2,

@@ -9,14 +9,12 @@ token; windows of 8 x 8 tokens, as many as the classifier sees at 64 pixels, in 
 the large configs with a quarter of the channels, a box head without convolutions, and fewer levels and proposals.
 """
 
-_base_ = ['models/mask-rcnn_resformer-small.py', 'coco.py', '../../_base_/adamw_mini.py', 'runtime.py']
+_base_ = ['models/mask-rcnn_resformer-small.py', 'coco.py', '../../_base_/mini.py', 'runtime.py']
 
 data_root = '{{$MINI_DETECTION_ROOT:data/mini_detection}}'
 num_classes = 5
 short_sides = [96, 112, 128]
 max_epochs = 8
-width = 128
-patch = 8
 channels = 64
 strides = [8, 16, 32]
 pretrained = 'work_dirs/quickstart/resformer-mini_mr-64-48-32_1xb64-30e_mini/epoch_14.pth'
@@ -25,16 +23,21 @@ assigner = dict(ignore_iof_thr=0.5)
 proposals = dict(nms_pre=300, max_per_img=100)
 
 model = dict(
-    data_preprocessor=dict(pad_size_divisor=patch),
+    data_preprocessor=dict(pad_size_divisor=_base_.patch),
     backbone=dict(
-        arch=dict(_delete_=True, embed_dims=width, num_layers=6, num_heads=4, feedforward_channels=512),
-        patch_size=patch,
-        window_size=64 // patch,
+        arch=dict(_base_.arch, _delete_=True),
+        patch_size=_base_.patch,
+        window_size=64 // _base_.patch,
         window_block_indices=(0, 1, 3, 4),
         drop_path_rate=0.05,
-        init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained),
+        init_cfg=dict(checkpoint=pretrained),
     ),
-    neck=dict(in_channels=width, out_channels=channels, scale_factors=(1, 0.5), num_outs=len(strides)),
+    neck=dict(
+        in_channels=_base_.arch.embed_dims,
+        out_channels=channels,
+        scale_factors=(1, 0.5),
+        num_outs=len(strides),
+    ),
     rpn_head=dict(
         in_channels=channels,
         feat_channels=channels,
@@ -59,60 +62,36 @@ model = dict(
     test_cfg=dict(rpn=proposals),
 )
 
-load_annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+scales = [(side, 4 * side) for side in short_sides]
+train_pipeline = [
+    _base_.load,
+    _base_.load_annotations,
+    dict(_base_.resize, scales=scales),
+    _base_.flip,
+    _base_.pack,
+]
+test_pipeline = [
+    _base_.load,
+    dict(type='Resize', scale=scales[-1], keep_ratio=True),
+    _base_.load_annotations,
+    _base_.pack_test,
+]
+folder = dict(
+    type='resformer_mm.DetectionFolder',
+    data_root=data_root,
+    classes_file='annotations/instances_train2017.json',
+)
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
-    dataset=dict(
-        type='resformer_mm.DetectionFolder',
-        data_root=data_root,
-        classes_file='annotations/instances_train2017.json',
-        filter_cfg=None,
-        pipeline=[
-            dict(type='resformer_mm.LoadImage'),
-            load_annotations,
-            dict(
-                type='RandomChoiceResize',
-                scales=[(side, 4 * side) for side in short_sides],
-                keep_ratio=True,
-            ),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackDetInputs'),
-        ],
-    ),
+    dataset=dict(folder, filter_cfg=None, pipeline=train_pipeline),
 )
-val_dataloader = dict(
-    num_workers=2,
-    dataset=dict(
-        type='resformer_mm.DetectionFolder',
-        data_root=data_root,
-        classes_file='annotations/instances_train2017.json',
-        pipeline=[
-            dict(type='resformer_mm.LoadImage'),
-            dict(type='Resize', scale=(short_sides[-1], 4 * short_sides[-1]), keep_ratio=True),
-            load_annotations,
-            dict(
-                type='PackDetInputs',
-                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-            ),
-        ],
-    ),
-)
+val_dataloader = dict(num_workers=2, dataset=dict(folder, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=f'{data_root}/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        begin=0,
-        end=max_epochs,
-        T_max=max_epochs,
-        convert_to_iter_based=True,
-    ),
-]
+param_scheduler = [dict(_base_.warmup, end=50), dict(_base_.cosine, end=max_epochs, T_max=max_epochs)]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

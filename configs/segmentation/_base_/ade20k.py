@@ -6,22 +6,21 @@ docs/ade20k.md says how to get the data and how to check it. One GPU holds 2 ima
 crop = 512
 data_root = 'data/ade/ADEChallengeData2016'
 
+load = dict(type='resformer_mm.LoadImage')
+load_labels = dict(type='resformer_mm.LoadSegMap')
+resize = dict(type='Resize', scale=(2048, crop), keep_ratio=True)
+pack = dict(type='PackSegInputs')
 train_pipeline = [
-    dict(type='resformer_mm.LoadImage'),
-    dict(type='resformer_mm.LoadSegMap'),
+    load,
+    load_labels,
     dict(type='RandomResize', scale=(2048, crop), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
+    pack,
 ]
-test_pipeline = [
-    dict(type='resformer_mm.LoadImage'),
-    dict(type='Resize', scale=(2048, crop), keep_ratio=True),
-    # After the resize: metrics are taken at the size of the annotation.
-    dict(type='resformer_mm.LoadSegMap'),
-    dict(type='PackSegInputs'),
-]
+# The labels are loaded after the resize: metrics are taken at the size of the annotation.
+test_pipeline = [load, resize, load_labels, pack]
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,
@@ -52,18 +51,11 @@ test_evaluator = val_evaluator
 
 # Multi-scale and flip testing: tools/test.py --tta
 tta_model = dict(type='SegTTAModel')
+tta_scales = [
+    dict(type='Resize', scale_factor=factor, keep_ratio=True) for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+]
+tta_flips = [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)]
 tta_pipeline = [
-    dict(type='resformer_mm.LoadImage'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale_factor=factor, keep_ratio=True)
-                for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-            ],
-            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
-            [dict(type='resformer_mm.LoadSegMap')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
+    load,
+    dict(type='TestTimeAug', transforms=[tta_scales, tta_flips, [load_labels], [pack]]),
 ]

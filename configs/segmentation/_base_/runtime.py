@@ -1,4 +1,4 @@
-"""Runtime of the segmentation configs: hooks, environment, log."""
+"""Runtime of the segmentation configs: scope, log and visualisation, checkpoints by iterations."""
 
 _base_ = '../../_base_/runtime.py'
 
@@ -8,7 +8,6 @@ default_hooks = dict(
     logger=dict(interval=50, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=8000),
     visualization=dict(type='SegVisualizationHook'),
-    num_classes=dict(type='resformer_mm.CheckNumClassesHook'),
 )
 env_cfg = dict(cudnn_benchmark=True)
 visualizer = dict(type='SegLocalVisualizer', vis_backends=_base_.vis_backends, name='visualizer')

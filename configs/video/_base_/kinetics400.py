@@ -2,6 +2,8 @@
 
 A clip is 8 frames at intervals of 32 (8x32x1). docs/kinetics.md says how to get the data and how to check it. One GPU
 holds 8 clips, 8 GPUs make the 64 of a step.
+
+A training pipeline is `[_base_.load, dict(_base_.copies, resolutions=resolutions), _base_.pack]`.
 """
 
 data_root = 'data/kinetics400'
@@ -18,22 +20,29 @@ train_transforms = [
     dict(type='Flip', flip_ratio=0.5),
     dict(type='FormatShape', input_format='NCTHW'),
 ]
-test_pipeline = [
-    dict(type='resformer_mm.ClipInit'),
-    dict(
-        type='SampleFrames', clip_len=num_frames, frame_interval=frame_interval, num_clips=1, test_mode=True
-    ),
-    dict(type='resformer_mm.ClipDecode'),
-    dict(type='Resize', scale=(-1, crop)),
-    dict(type='ThreeCrop', crop_size=crop),
-    dict(type='FormatShape', input_format='NCTHW'),
-    dict(type='resformer_mm.PackClips'),
-]
+load = dict(type='resformer_mm.ClipInit')
+copies = dict(
+    type='resformer_mm.MultiResolutionClips',
+    num_frames=num_frames,
+    frame_interval=frame_interval,
+    transforms=train_transforms,
+)
+sample = dict(
+    type='SampleFrames', clip_len=num_frames, frame_interval=frame_interval, num_clips=1, test_mode=True
+)
+decode = dict(type='resformer_mm.ClipDecode')
+resize = dict(type='Resize', scale=(-1, crop))
+shape = dict(type='FormatShape', input_format='NCTHW')
+pack = dict(type='resformer_mm.PackClips')
+test_pipeline = [load, sample, decode, resize, dict(type='ThreeCrop', crop_size=crop), shape, pack]
 val_pipeline = [
-    *test_pipeline[:3],
-    dict(type='Resize', scale=(-1, 256)),
+    load,
+    sample,
+    decode,
+    dict(resize, scale=(-1, 256)),
     dict(type='CenterCrop', crop_size=crop),
-    *test_pipeline[5:],
+    shape,
+    pack,
 ]
 train_dataloader = dict(
     batch_size=8,
@@ -63,19 +72,9 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='resformer_mm.VideoList',
-        num_classes=num_classes,
-        ann_file=f'{data_root}/kinetics400_val_list_videos.txt',
-        data_prefix=dict(video=f'{data_root}/videos_val'),
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
+    val_dataloader, batch_size=1, dataset=dict(val_dataloader['dataset'], pipeline=test_pipeline)
 )
 val_evaluator = dict(type='AccMetric')
 test_evaluator = val_evaluator
+val_cfg = dict(type='resformer_mm.MultiResolutionValLoop')
 test_cfg = dict(type='resformer_mm.MultiResolutionTestLoop', resolutions=[96, 128, 160, 224, 288])

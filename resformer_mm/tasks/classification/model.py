@@ -6,6 +6,7 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from resformer_mm.datasets.batches import share_num_classes
 from resformer_mm.engine.objective import MultiResolutionObjective
 from resformer_mm.registry import MODELS
 
@@ -27,7 +28,8 @@ class MultiResolutionClassifier(MultiResolutionObjective, ImageClassifier):
         **kwargs: arguments of :class:`mmpretrain.models.ImageClassifier`.
 
     Raises:
-        ValueError: the consistency target needs tokens that the backbone does not give.
+        ValueError: the consistency target needs tokens that the backbone does not give, or the head and the
+            data preprocessor disagree in the number of classes.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class MultiResolutionClassifier(MultiResolutionObjective, ImageClassifier):
     ) -> None:
         super().__init__(backbone, *args, **kwargs)
         self.set_consistency(consistency, consistency_target)
+        if self.with_head:
+            share_num_classes(self.data_preprocessor, self.head, 'model.head')
 
     def supervise(
         self, inputs: Tensor, data_samples: list[DataSample], index: int

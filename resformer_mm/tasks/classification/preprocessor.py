@@ -24,6 +24,7 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
 
     Args:
         mix: arguments of :class:`MultiResolutionMix`, for training; None trains without mixup and cutmix.
+            It needs ``num_classes``, which :class:`MultiResolutionClassifier` copies from its head.
         **kwargs: arguments of :class:`mmpretrain.models.ClsDataPreprocessor` but ``batch_augments``, whose
             place ``mix`` takes.
 
@@ -41,12 +42,12 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
         super().__init__(*args, **kwargs)
         self.mix = MultiResolutionMix(**mix) if mix is not None else None
         if self.mix is not None:
-            if self.num_classes is None:
-                raise ValueError('data_preprocessor.mix needs data_preprocessor.num_classes')
             self.to_onehot = True
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Return ``inputs`` and ``data_samples`` for the model."""
+        if self.mix is not None and self.num_classes is None:
+            raise ValueError('data_preprocessor.mix needs data_preprocessor.num_classes')
         data_samples = data.get('data_samples')
         if data_samples is not None:
             self._check_labels(data_samples)

@@ -6,6 +6,7 @@ from mmaction.models import Recognizer3D
 from mmaction.structures import ActionDataSample
 from torch import Tensor
 
+from resformer_mm.datasets.batches import share_num_classes
 from resformer_mm.engine.objective import MultiResolutionObjective
 from resformer_mm.registry import MODELS
 
@@ -42,14 +43,8 @@ class MultiResolutionRecognizer(MultiResolutionObjective, Recognizer3D):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.set_consistency(consistency, consistency_target)
-        if self.with_cls_head and hasattr(self.data_preprocessor, 'num_classes'):
-            checked, scored = self.data_preprocessor.num_classes, self.cls_head.num_classes
-            if checked not in (None, scored):
-                raise ValueError(
-                    f'model.cls_head.num_classes is {scored}, but that of the data preprocessor {checked}: '
-                    'leave the latter out, or set both to the number of classes of the data'
-                )
-            self.data_preprocessor.num_classes = scored
+        if self.with_cls_head:
+            share_num_classes(self.data_preprocessor, self.cls_head, 'model.cls_head')
 
     def supervise(
         self, inputs: Tensor, data_samples: list[ActionDataSample], index: int

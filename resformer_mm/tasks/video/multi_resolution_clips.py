@@ -117,6 +117,11 @@ class MultiResolutionClips(BaseTransform):
         ]
         self.window = SampleFrames(max(copy.span for copy in self.copies))
 
+    @property
+    def resolutions(self) -> list[int]:
+        """Resolutions of the copies in pixels, high to low."""
+        return [copy.resolution for copy in self.copies]
+
     def transform(self, results: dict) -> dict | None:
         """Return the results with ``imgs`` as a list; None if the clip is skipped or a transform gave up."""
         reader = opened_reader(results, type(self).__name__)
@@ -169,7 +174,7 @@ class MultiResolutionClips(BaseTransform):
         if not wanted:
             raise ValueError(
                 f'the batch sampler drew resolution {index.resolution}, which is not among the '
-                f'{[copy.resolution for copy in self.copies]} of MultiResolutionClips: give both the '
+                f'{self.resolutions} of MultiResolutionClips: give both the '
                 'same list'
             )
         return wanted

@@ -78,6 +78,15 @@ def test_a_dumped_config_is_the_config(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('name', ALL)
+def test_every_run_is_watched_and_every_model_brings_its_preprocessor(name: str) -> None:
+    cfg = load(name)
+    kinds = {hook.type for hook in cfg.default_hooks.values()}
+    stopping = ('CheckNumClassesHook', 'InvalidLossHook', 'SkippedImagesHook')
+    assert kinds >= {f'resformer_mm.{kind}' for kind in stopping}
+    assert 'data_preprocessor' in cfg.model and 'data_preprocessor' not in cfg
+
+
+@pytest.mark.parametrize('name', ALL)
 def test_the_docstring_gives_the_command(name: str) -> None:
     doc = ast.get_docstring(ast.parse((ROOT / name).read_text()))
     (command,) = re.findall(r'^ *((?:\w+=\S+ )*(?:bash|python) .*)$', doc, re.MULTILINE)
@@ -152,13 +161,14 @@ def test_everything_else_is_registered(name: str) -> None:
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_resolutions_stand_in_one_place(name: str) -> None:
-    """Training resolutions are those of the name; a batch sampler draws from the same."""
+    """Training resolutions are those of the name; a batch sampler has no list of its own."""
     cfg = load(name)
     (transform,) = (step for step in cfg.train_dataloader.dataset.pipeline if 'MultiResolution' in step.type)
     assert transform.resolutions == trained_resolutions(name) == cfg.resolutions
     if 'batch_sampler' in cfg.train_dataloader:
-        assert cfg.train_dataloader.batch_sampler.resolutions == trained_resolutions(name)
-        assert cfg.train_dataloader.batch_sampler.schedule == name.split('one-per-')[1].split('_')[0]
+        assert 'resolutions' not in cfg.train_dataloader.batch_sampler
+        schedule = 'Epoch' if 'one-per-epoch' in name else ''
+        assert cfg.train_dataloader.batch_sampler.type == f'resformer_mm.{schedule}ResolutionBatchSampler'
     if name in IMAGENET:
         assert cfg.val_cfg.resolutions == trained_resolutions(name)
         assert cfg.test_cfg.resolutions == TEST_RESOLUTIONS
@@ -185,7 +195,7 @@ def test_the_recipe_is_that_of_the_paper(name: str) -> None:
     (ema,) = (hook for hook in cfg.custom_hooks if hook.type == 'EMAHook')
     assert ema.momentum == pytest.approx(1 - 0.99996)
     assert cfg.model.head.loss.label_smooth_val == 0.1
-    mix = cfg.data_preprocessor.mix
+    mix = cfg.model.data_preprocessor.mix
     assert (mix.mixup_alpha, mix.cutmix_alpha, mix.switch_prob, mix.shared) == (0.8, 1.0, 0.5, True)
     sampler = cfg.train_dataloader.sampler
     assert (sampler.type, sampler.num_repeats) == ('RepeatAugSampler', 3)
@@ -196,6 +206,10 @@ def test_the_recipe_is_that_of_the_paper(name: str) -> None:
     assert augment.policies == 'timm_increasing'
     assert (jitter.brightness, jitter.contrast, jitter.saturation) == (0.4, 0.4, 0.4)
     assert (erase.type, erase.erase_prob, erase.mode) == ('RandomErasing', 0.25, 'rand')
+    # Images are BGR until the data preprocessor.
+    assert erase.fill_color == cfg.model.data_preprocessor.mean[::-1] == cfg.bgr_mean
+    assert erase.fill_std == cfg.model.data_preprocessor.std[::-1]
+    assert cfg.model.head.num_classes == 1000
 
 
 # The optimiser's parameter groups

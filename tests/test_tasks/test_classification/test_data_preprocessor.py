@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.dataset import pseudo_collate
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from resformer_mm.registry import MODELS
 from resformer_mm.tasks.classification.preprocessor import MultiResolutionDataPreprocessor
@@ -109,8 +109,45 @@ def test_images_that_disagree_in_size_are_refused() -> None:
 
 
 def test_mixing_needs_the_number_of_classes() -> None:
+    mixing = preprocessor(mix=dict(), num_classes=None)
     with pytest.raises(ValueError, match='data_preprocessor.num_classes'):
-        preprocessor(mix=dict(), num_classes=None)
+        mixing(dict(inputs=[images(16)], data_samples=samples()), training=True)
+
+
+def classifier(num_classes: int | None = None, head: dict | None = None) -> nn.Module:
+    return MODELS.build(
+        dict(
+            type='resformer_mm.MultiResolutionClassifier',
+            data_preprocessor=dict(
+                type='resformer_mm.MultiResolutionDataPreprocessor', num_classes=num_classes, mix=dict()
+            ),
+            backbone=dict(
+                type='resformer_mm.ResFormer',
+                arch=dict(embed_dims=24, num_layers=1, num_heads=2, feedforward_channels=24),
+            ),
+            head=head or dict(type='LinearClsHead', num_classes=5, in_channels=24),
+        )
+    )
+
+
+@pytest.mark.parametrize('num_classes', [None, 5])
+def test_the_number_of_classes_is_that_of_the_head(num_classes: int | None) -> None:
+    """It is said once, and both the check of the labels and the mixing of soft labels know it."""
+    model = classifier(num_classes)
+    data = dict(inputs=[images(16)], data_samples=samples((0, 1, 4, 2)))
+    scores = [sample.gt_score for sample in model.data_preprocessor(data, training=True)['data_samples']]
+    assert {tuple(score.shape) for score in scores} == {(5,)}
+    with pytest.raises(ValueError, match=r'label \[5\] .* outside the 5 classes.*model.head.num_classes'):
+        model.data_preprocessor(dict(inputs=[images(16)], data_samples=samples((0, 1, 5, 2))))
+
+
+def test_two_numbers_of_classes_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match='model.head.num_classes is 5, but .* data preprocessor 4'):
+        classifier(4)
+
+
+def test_a_head_without_a_number_of_classes_leaves_that_of_the_data_preprocessor() -> None:
+    assert classifier(4, head=dict(type='ClsHead')).data_preprocessor.num_classes == 4
 
 
 def test_batch_augments_are_refused() -> None:

@@ -109,7 +109,7 @@ def test_recipe(name: str) -> None:
     else:
         assert cfg.train_cfg.max_epochs == steps.end == 36 and steps.milestones == [27, 33]
     assert cfg.default_hooks.invalid_loss == dict(type='resformer_mm.InvalidLossHook')
-    assert cfg.default_hooks.num_classes.type == 'NumClassCheckHook'
+    assert cfg.default_hooks.num_classes.type == 'resformer_mm.CheckNumClassesHook'
     metric = cfg.test_evaluator.metric
     assert metric == ('bbox' if parts(name)[1] in ('retinanet', 'fcos') else ['bbox', 'segm'])
 

@@ -11,22 +11,7 @@ warmup_epochs = 20
 
 optim_wrapper = dict(optimizer=dict(lr=1.6e-3), clip_grad=dict(max_norm=5.0))
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-6,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-5,
-        by_epoch=True,
-        begin=warmup_epochs,
-        end=max_epochs,
-        T_max=max_epochs - warmup_epochs,
-        convert_to_iter_based=True,
-    ),
+    dict(_base_.warmup, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs, end=max_epochs, T_max=max_epochs - warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)

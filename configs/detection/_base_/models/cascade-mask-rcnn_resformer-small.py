@@ -11,12 +11,12 @@ model = dict(
         bbox_head=[
             dict(
                 type='Shared4Conv1FCBBoxHead',
-                in_channels={{_base_.channels}},
-                conv_out_channels={{_base_.channels}},
+                in_channels=_base_.channels,
+                conv_out_channels=_base_.channels,
                 fc_out_channels=1024,
                 roi_feat_size=7,
-                num_classes={{_base_.num_classes}},
-                norm_cfg={{_base_.norm_cfg}},
+                num_classes=_base_.num_classes,
+                norm_cfg=_base_.norm_cfg,
                 bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=stds),
                 reg_class_agnostic=True,
                 loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),

@@ -2,8 +2,9 @@
 
 _base_ = 'upernet_resformer-small.py'
 
+width = 768
 model = dict(
     backbone=dict(arch='base'),
-    decode_head=dict(in_channels=[768] * 4),
-    auxiliary_head=dict(in_channels=768),
+    decode_head=dict(in_channels=[width] * 4),
+    auxiliary_head=dict(in_channels=width),
 )

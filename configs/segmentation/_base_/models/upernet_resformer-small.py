@@ -1,9 +1,18 @@
-"""UPerNet on ResFormer-S: four raw stride-16 maps, after blocks 3, 6, 9 and 12, no neck; 51.7 M parameters."""
+"""UPerNet on ResFormer-S: four raw stride-16 maps, after blocks 3, 6, 9 and 12, no neck; 51.7 M parameters.
+
+A config that inherits this one names the initial weights, `model.backbone.init_cfg.checkpoint`.
+"""
 
 _base_ = '../ade20k.py'
 
 num_classes = 150
+width = 384
 norm_cfg = dict(type='SyncBN', requires_grad=True)
+# Of a plain ViT, in place of GPE and LPE: a learned table as large as the crop.
+learned_position = dict(
+    global_position=dict(type='resformer_mm.LearnedPositionEmbedding', grid_size=_base_.crop // 16),
+    local_position=None,
+)
 
 model = dict(
     type='EncoderDecoder',
@@ -15,7 +24,7 @@ model = dict(
         size=(_base_.crop, _base_.crop),
         pad_val=0,
         seg_pad_val=255,
-        # The backbone pads to whole patches anyway; told of it, the segmentor cuts its map instead of squeezing it.
+        # The backbone pads to whole patches; knowing it, the segmentor crops its map instead of shrinking it.
         test_cfg=dict(size_divisor=16),
     ),
     backbone=dict(
@@ -25,10 +34,11 @@ model = dict(
         out_type='featmap',
         final_norm=False,
         drop_path_rate=0.1,
+        init_cfg=dict(type='resformer_mm.PretrainedResFormer'),
     ),
     decode_head=dict(
         type='UPerHead',
-        in_channels=[384] * 4,
+        in_channels=[width] * 4,
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
         channels=512,
@@ -40,7 +50,7 @@ model = dict(
     ),
     auxiliary_head=dict(
         type='FCNHead',
-        in_channels=384,
+        in_channels=width,
         in_index=3,
         channels=256,
         num_convs=1,

@@ -1,6 +1,7 @@
 """ResFormer-B with divided attention over time and space, and a linear classifier on the class token.
 
-Stochastic depth up to 0.1, as mmaction2's TimeSformer has it.
+Stochastic depth up to 0.1, as mmaction2's TimeSformer has it. A config that inherits this one names the initial weights,
+`model.backbone.init_cfg.checkpoint`.
 """
 
 model = dict(
@@ -17,6 +18,7 @@ model = dict(
         num_frames=8,
         attention_type='divided_space_time',
         drop_path_rate=0.1,
+        init_cfg=dict(type='resformer_mm.PretrainedResFormer'),
     ),
     cls_head=dict(type='TimeSformerHead', num_classes=400, in_channels=768, average_clips='prob'),
     consistency=dict(type='resformer_mm.SmoothL1Consistency', loss_weight=1.0),

@@ -1,0 +1,43 @@
+"""Drawing in every process of a distributed run.
+
+MMEngine 0.10 decorates most methods of visualizers with ``master_only``, so that the first process alone
+draws. A test in several processes that saves a picture of every sample then lacks most of them. Here the
+decorator is taken off again. It leaves no mark on what it wraps, except that all its wrappers share one code
+object.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection
+
+from mmengine.dist import master_only
+from mmengine.visualization import Visualizer
+
+__all__ = ['draw_in_every_process']
+
+
+def draw_in_every_process(visualizer: Visualizer, restricted: Collection[str] = ()) -> None:
+    """Let a visualizer work in this process, whichever it is.
+
+    The class of the object becomes a subclass without the decorator; other visualizers keep theirs. Where
+    nothing is decorated, nothing changes.
+
+    Args:
+        visualizer: the object.
+        restricted: names of methods and properties that stay with the first process.
+    """
+    kind = type(visualizer)
+    members = {}
+    for name in set(dir(kind)).difference(restricted):
+        member = inspect.getattr_static(kind, name)
+        if isinstance(member, property) and _is_master_only(member.fget):
+            members[name] = property(member.fget.__wrapped__, member.fset and member.fset.__wrapped__)
+        elif _is_master_only(member):
+            members[name] = member.__wrapped__
+    if members:
+        visualizer.__class__ = type(kind)(kind.__name__, (kind,), members)
+
+
+def _is_master_only(function: object) -> bool:
+    return getattr(function, '__code__', None) is master_only(id).__code__
