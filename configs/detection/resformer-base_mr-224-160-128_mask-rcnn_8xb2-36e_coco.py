@@ -2,8 +2,8 @@
 
     bash tools/dist_train.sh configs/detection/resformer-base_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py 8
 
-Published box AP / mask AP: 47.6 / 41.9, 115.3 M parameters. Not trained here. `pretrained` is a classification checkpoint of
-this project or a published one, as it is; its class token is left out.
+Published box AP / mask AP: 47.6 / 41.9, 115.3 M parameters. Not trained here. `pretrained` is a classification
+checkpoint of this project or a published one; its class token is left out.
 """
 
 _base_ = [

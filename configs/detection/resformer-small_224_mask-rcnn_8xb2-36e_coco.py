@@ -1,4 +1,4 @@
-"""Mask R-CNN on ResFormer-S trained on 224 alone, next to the multi-resolution one.
+"""Mask R-CNN on ResFormer-S trained on 224 alone, for comparison with the multi-resolution one.
 
     bash tools/dist_train.sh configs/detection/resformer-small_224_mask-rcnn_8xb2-36e_coco.py 8
 

@@ -2,8 +2,8 @@
 
     bash tools/dist_train.sh configs/detection/resformer-small_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py 8
 
-Published box AP / mask AP: 46.4 / 40.7, 45.6 M parameters. Not trained here. `pretrained` is a classification checkpoint of
-this project or a published one, as it is; its class token is left out.
+Published box AP / mask AP: 46.4 / 40.7, 45.6 M parameters. Not trained here. `pretrained` is a classification
+checkpoint of this project or a published one; its class token is left out.
 """
 
 _base_ = [

@@ -2,9 +2,9 @@
 
     bash tools/dist_train.sh configs/detection/vitdet-small_mask-rcnn_8xb2-36e_coco.py 8
 
-A learned position table, resized to every image, in place of GPE, and no LPE. The published figures, box AP / mask AP 44.5 / 40.1 with
-45.7 M parameters, are those of ViTDet-S with a neck and heads of its own (docs/detection.md); this one has 45.6 M. Not
-trained here. `pretrained` is DeiT-S as timm publishes it.
+A learned position table, resized to every image, in place of GPE, and no LPE. The published figures, box AP / mask AP
+44.5 / 40.1 with 45.7 M parameters, are those of ViTDet-S with another neck and other heads (docs/detection.md); this
+one has 45.6 M. Not trained here. `pretrained` is DeiT-S as timm publishes it.
 """
 
 _base_ = 'resformer-small_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py'

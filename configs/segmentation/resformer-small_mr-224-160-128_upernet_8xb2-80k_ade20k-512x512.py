@@ -3,7 +3,7 @@
     bash tools/dist_train.sh configs/segmentation/resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py 8
 
 Published mIoU, single scale / multi-scale and flip: 46.31 / 47.45, 51.7 M parameters. Not trained here.
-`pretrained` is a classification checkpoint of this project or a published one, as it is.
+`pretrained` is a classification checkpoint of this project or a published one.
 """
 
 _base_ = [

@@ -2,7 +2,7 @@
 
     python tools/test.py configs/segmentation/resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-native.py CHECKPOINT
 
-Nothing is resized, cropped or put together from windows: the backbone takes the image as it is. Training is that of
+Images are neither resized nor cropped, and predictions are not merged from windows. Training is that of
 resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512. No published figure. Not trained here.
 """
 

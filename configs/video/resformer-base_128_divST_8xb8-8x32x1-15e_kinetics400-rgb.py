@@ -3,7 +3,7 @@
     bash tools/dist_train.sh configs/video/resformer-base_128_divST_8xb8-8x32x1-15e_kinetics400-rgb.py 8
 
 No published figure. Not trained here.
-`pretrained` is an ImageNet classifier of this project or a published one, as it is; what is about time starts at zero.
+`pretrained` is an ImageNet classifier of this project or a published one; the temporal parameters start at zero.
 Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
 """
 

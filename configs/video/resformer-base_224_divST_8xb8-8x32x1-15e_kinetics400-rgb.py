@@ -3,7 +3,7 @@
     bash tools/dist_train.sh configs/video/resformer-base_224_divST_8xb8-8x32x1-15e_kinetics400-rgb.py 8
 
 Published top-1 at 96/128/160/224/288: 58.61/68.50/73.09/76.32/76.78. 121,430,416 parameters. Not trained here.
-`pretrained` is an ImageNet classifier of this project or a published one, as it is; what is about time starts at zero.
+`pretrained` is an ImageNet classifier of this project or a published one; the temporal parameters start at zero.
 Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
 """
 

@@ -2,7 +2,8 @@
 
     bash tools/dist_train.sh configs/video/resformer-base_224_spaceOnly_8xb8-8x32x1-15e_kinetics400-rgb.py 8
 
-No published figure. Not trained here. Everything else as in `resformer-base_224_divST_8xb8-8x32x1-15e_kinetics400-rgb.py`.
+No published figure. Not trained here.
+Otherwise as in `resformer-base_224_divST_8xb8-8x32x1-15e_kinetics400-rgb.py`.
 """
 
 _base_ = 'resformer-base_224_divST_8xb8-8x32x1-15e_kinetics400-rgb.py'

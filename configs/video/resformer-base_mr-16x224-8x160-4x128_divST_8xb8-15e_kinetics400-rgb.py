@@ -3,10 +3,11 @@
     bash tools/dist_train.sh configs/video/resformer-base_mr-16x224-8x160-4x128_divST_8xb8-15e_kinetics400-rgb.py 8
 
 Beyond the paper: 16 frames of 224 at intervals of 16, 8 frames of 160 at intervals of 32, 4 frames of 128 at intervals
-of 64. All cover 16 * 16 = 8 * 32 = 4 * 64 = 256 frames of the video, and each copy learns from the one before. The
-table of temporal embeddings has the 16 of the first copy, the others see it interpolated. Tested on 8x32x1. Resolutions
-back-propagate in turn, since 16 frames of 224 need twice the memory of 8. No published figure. Not trained here.
-`pretrained` is an ImageNet classifier of this project or a published one, as it is; what is about time starts at zero.
+of 64. All span 16 * 16 = 8 * 32 = 4 * 64 = 256 frames of the video, and each copy learns from the one before. The
+table of temporal embeddings has 16 entries, as the first copy has frames; the other copies interpolate it. Tested on
+8x32x1. The copies are back-propagated in turn, since 16 frames of 224 need twice the memory of 8.
+No published figure. Not trained here.
+`pretrained` is an ImageNet classifier of this project or a published one; the temporal parameters start at zero.
 Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
 """
 

@@ -2,7 +2,7 @@
 
     bash tools/dist_train.sh configs/video/resformer-base_mr-224-160-128_divST-turn-by-turn_8xb8-8x32x1-15e_kinetics400-rgb.py 8
 
-Everything else, and the published figures, as in `resformer-base_mr-224-160-128_divST_8xb8-8x32x1-15e_kinetics400-rgb.py`.
+Otherwise as in `resformer-base_mr-224-160-128_divST_8xb8-8x32x1-15e_kinetics400-rgb.py`, with its published figures.
 """
 
 _base_ = 'resformer-base_mr-224-160-128_divST_8xb8-8x32x1-15e_kinetics400-rgb.py'

@@ -3,7 +3,7 @@
     bash tools/dist_train.sh configs/video/resformer-base_mr-224-160-128_divST_8xb8-8x32x1-15e_kinetics400-rgb.py 8
 
 Published top-1 at 96/128/160/224/288: 70.56/74.33/76.38/77.32/77.56. 121,430,416 parameters. Not trained here.
-`pretrained` is an ImageNet classifier of this project or a published one, as it is; what is about time starts at zero.
+`pretrained` is an ImageNet classifier of this project or a published one; the temporal parameters start at zero.
 Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
 """
 

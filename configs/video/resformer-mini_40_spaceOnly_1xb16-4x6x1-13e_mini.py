@@ -1,8 +1,8 @@
-"""The small recognizer on 4 frames of 40 pixels without attention over time: what the frames tell without their order.
+"""The small recognizer on 4 frames of 40 pixels without attention over time: the frames without their order.
 
     python tools/train.py configs/video/resformer-mini_40_spaceOnly_1xb16-4x6x1-13e_mini.py
 
-Measured figures stand in docs/video.md.
+Measured figures: docs/video.md.
 """
 
 _base_ = 'resformer-mini_40_divST_1xb16-4x6x1-13e_mini.py'

@@ -2,8 +2,9 @@
 
     python tools/train.py configs/video/resformer-mini_mr-4x40-4x32-3x24_divST_1xb16-13e_mini.py
 
-All copies stretch over the same 4 * 6 = 3 * 8 = 24 frames of the clip. Three are the fewest that tell the two ways around
-a circle. `_base_/mini.py` says where the data and the initial weights are. Measured figures stand in docs/video.md.
+All copies span the same 4 * 6 = 3 * 8 = 24 frames of the clip. With fewer than three frames the two directions around
+a circle look the same. `_base_/mini.py` says where the data and the initial weights are. Measured figures:
+docs/video.md.
 """
 
 _base_ = '_base_/mini.py'

@@ -2,9 +2,9 @@
 
     bash tools/dist_train.sh configs/video/timesformer-base_224_divST-mmaction_8xb8-8x32x1-15e_kinetics400-rgb.py 8
 
-Published by mmaction2: top-1 77.69 at 224, from weights of ImageNet-21k. It works at 224 alone. mmaction2's config means
-to spare the class token and positions from weight decay, but its keys start with '.backbone', which matches no name;
-here they are spared. Not trained here.
+Published by mmaction2: top-1 77.69 at 224, from weights of ImageNet-21k. It works at 224 alone. mmaction2's config
+intends no weight decay on the class token and the positions, but its keys start with '.backbone', which matches no
+name; here they do not decay. Not trained here.
 Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
 """
 

@@ -4,9 +4,10 @@ The data is in `data/mini_detection`, or where the environment variable MINI_DET
 
     python tools/dataset_converters/make_embedded_data.py data/mini_detection --task detection
 
-The backbone is that of the ten-class classifier of tools/quickstart.sh (width 128, 6 blocks, patch 8), without its class
-token; windows of 8 x 8 tokens, as many as the classifier sees at 64 pixels, in all blocks but two. The model is that of
-the large configs with a quarter of the channels, a box head without convolutions, and fewer levels and proposals.
+The backbone is that of the ten-class classifier of tools/quickstart.sh (width 128, 6 blocks, patch 8), without its
+class token; windows of 8 x 8 tokens, as many as the classifier sees at 64 pixels, in all blocks but two. The model is
+that of the large configs with a quarter of the channels, a box head without convolutions, and fewer levels and
+proposals.
 """
 
 _base_ = ['models/mask-rcnn_resformer-small.py', 'coco.py', '../../_base_/mini.py', 'runtime.py']

@@ -26,7 +26,7 @@ model = dict(
         arch=dict(_base_.arch, _delete_=True),
         patch_size=_base_.patch,
         num_frames=num_frames,
-        # The order in time alone shows the class: it is there from the start, as large as the tokens.
+        # Only the order in time shows the class: it is present from the start, as large as the tokens.
         temporal_init_std=2.0,
         drop_path_rate=0.05,
         init_cfg=dict(checkpoint=pretrained),

@@ -107,7 +107,7 @@ def test_the_model_builds(name: str) -> None:
     cfg = load(name)
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
-    assert hasattr(model, 'resolution_loss')
+    assert hasattr(model, 'supervise')
     if name in IMAGENET:
         assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[variant(name)]
         assert model.consistency is None or model.consistency.loss_weight == 1.0

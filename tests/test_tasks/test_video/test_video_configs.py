@@ -82,7 +82,9 @@ def test_recipe(name: str) -> None:
     )
     for field in ('optimizer', 'clip_grad'):
         assert cfg.optim_wrapper[field] == theirs.optim_wrapper[field]
-    assert cfg.param_scheduler == theirs.param_scheduler and cfg.train_cfg == theirs.train_cfg
+    by_turns = 'turn-by-turn' in name or name == SPACE_TIME
+    loop = dict(type='resformer_mm.TurnByTurnEpochLoop') if by_turns else {}
+    assert cfg.param_scheduler == theirs.param_scheduler and cfg.train_cfg == {**theirs.train_cfg, **loop}
     assert cfg.auto_scale_lr == theirs.auto_scale_lr
     assert 8 * cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 64
     for loader, pipeline in ((cfg.val_dataloader, 'val_pipeline'), (cfg.test_dataloader, 'test_pipeline')):

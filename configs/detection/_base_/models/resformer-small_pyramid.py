@@ -1,7 +1,7 @@
 """ResFormer-S for detection: windows in all blocks but four, no class token, a pyramid from the last map.
 
-The windows are 14 x 14 tokens, as many as a classifier sees at 224 pixels; blocks 3, 6, 9 and 12 attend over the whole map.
-A config that inherits this one names the initial weights, `model.backbone.init_cfg.checkpoint`.
+The windows are 14 x 14 tokens, as many as a classifier sees at 224 pixels; blocks 3, 6, 9 and 12 attend over the whole
+map. A config that inherits this one names the initial weights, `model.backbone.init_cfg.checkpoint`.
 """
 
 # Of a plain ViT, in place of GPE and LPE: a learned table, resized to every image.

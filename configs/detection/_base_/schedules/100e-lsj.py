@@ -1,7 +1,7 @@
 """100 epochs of 64 images a step, as ViTDet trains with large-scale jitter.
 
-100 epochs * 118,000 images / 64 images a step = 184,375 iterations; 250 of warm-up, a tenth of the rate after 8/9 and again
-after 26/27 of them. The rate is for 8 GPUs * 8 images; for another total batch ``--auto-scale-lr``.
+100 epochs * 118,000 images / 64 images a step = 184,375 iterations; 250 of warm-up, a tenth of the rate after 8/9 and
+again after 26/27 of them. The rate is for 8 GPUs * 8 images; for another total batch ``--auto-scale-lr``.
 """
 
 _base_ = 'adamw.py'

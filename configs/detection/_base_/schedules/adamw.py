@@ -1,7 +1,7 @@
 """AdamW 1e-4 with layer-wise decay of the learning rate.
 
-Every block of the backbone learns at 0.7 times the rate of the next one; the patch embedding, before the first of twelve
-blocks, at 0.7 ** 13 = 0.0097 times that of neck and heads. The paper names no factor: 0.7 is ViTDet's for ViT-B.
+Every block of the backbone learns at 0.7 times the rate of the next one; the patch embedding, before the first of
+twelve blocks, at 0.7 ** 13 = 0.0097 times that of neck and heads. The paper names no factor: 0.7 is ViTDet's for ViT-B.
 """
 
 _base_ = '../../../_base_/no_decay.py'

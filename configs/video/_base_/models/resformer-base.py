@@ -1,7 +1,7 @@
 """ResFormer-B with divided attention over time and space, and a linear classifier on the class token.
 
-Stochastic depth up to 0.1, as mmaction2's TimeSformer has it. A config that inherits this one names the initial weights,
-`model.backbone.init_cfg.checkpoint`.
+Stochastic depth up to 0.1, as mmaction2's TimeSformer has it. A config that inherits this one names the initial
+weights, `model.backbone.init_cfg.checkpoint`.
 """
 
 model = dict(
