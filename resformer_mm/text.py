@@ -9,7 +9,7 @@ from typing import Literal
 
 from rich.box import MARKDOWN
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 
@@ -17,6 +17,24 @@ def shorten_list(names: Collection[str]) -> str:
     """Return the first four names, and how many more there are."""
     names = list(names)
     return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
+
+
+def table(
+    header: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    justify: Literal['left', 'right'] = 'left',
+    markdown: bool = True,
+) -> str:
+    """Return a table with aligned columns, of Markdown, or plain for a terminal."""
+    # Text, because rich takes brackets in a string for markup.
+    columns = [Column(Text(str(name)), justify=justify) for name in header]
+    box, padding = (MARKDOWN, (0, 1)) if markdown else (None, (0, 2, 0, 0))
+    drawn = Table(*columns, box=box, padding=padding)
+    for row in rows:
+        drawn.add_row(*(Text(str(cell)) for cell in row))
+    console = Console(width=10_000, file=StringIO())  # wide enough that no cell is wrapped
+    console.print(drawn)
+    return '\n'.join(line.rstrip() for line in console.file.getvalue().splitlines() if line.strip())
 
 
 def size_text(size: Sequence[int]) -> str:
@@ -36,28 +54,3 @@ def parse_size(text: str) -> tuple[int, int]:
     if min(size) < 1:
         raise ValueError(f'{text!r} is not a size: give pixels, as 224 or (height x width) 224x320')
     return size
-
-
-def table(
-    header: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    markdown: bool = False,
-    justify: Literal['left', 'right'] = 'left',
-) -> str:
-    """Return an aligned table.
-
-    Args:
-        header: names of the columns.
-        rows: cells, as many as there are columns.
-        markdown: whether it is a table of Markdown, or plain for a terminal.
-        justify: where the text of the cells is.
-    """
-    grid = Table(box=MARKDOWN if markdown else None, padding=(0, 1) if markdown else (0, 2, 0, 0))
-    for name in header:
-        grid.add_column(Text(name), justify=justify)
-    for row in rows:
-        grid.add_row(*(Text(str(cell)) for cell in row))
-    console = Console(width=10_000, file=StringIO())  # wide enough for every row
-    console.print(grid)
-    lines = (line.rstrip() for line in console.file.getvalue().splitlines())
-    return '\n'.join(line for line in lines if line)

@@ -82,7 +82,7 @@ def count_complexity(
     ``model(*inputs)``. The convention is that of papers, fvcore and MMEngine, whose counters are used: a
     multiply-add is one, a norm five per element, other elementwise work nothing. Attention is counted as
     Q K^T and A V, of all keys where some are masked. What a model would keep from an earlier pass, such as
-    position maps, is counted in full. The model itself is left as it is.
+    position maps, is counted in full. The model itself is not changed.
 
     Args:
         model: the model, on any device.
@@ -107,7 +107,7 @@ def analyze_flops(
 ) -> FlopAnalyzer:
     """Return MMEngine's analyzer of a copy of the model, in evaluation mode, with what it lacks added.
 
-    Its tables (:func:`mmengine.analysis.complexity_stats_table`, ``complexity_stats_str``) take it as it is.
+    Its tables (:func:`mmengine.analysis.complexity_stats_table`, ``complexity_stats_str``) take it.
     The arguments are those of :func:`count_complexity`.
     """
     # A copy, as tracing hangs hooks on the modules, and maps kept from an earlier pass would be left out.

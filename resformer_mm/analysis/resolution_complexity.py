@@ -86,7 +86,7 @@ def format_complexities(complexities: Mapping[Size, Complexity]) -> str:
         shares = (f'{part / flops:.1%}' if flops else '' for part in parts)
         rows.append([size, f'{parameters / 1e6:.2f} M', f'{flops / 1e9:#.4g}', *shares])
     names = list(_rows(complexities)[0])
-    return table([*names[:2], 'GFLOPs', *names[3:]], rows, markdown=True, justify='right')
+    return table([*names[:2], 'GFLOPs', *names[3:]], rows, justify='right')
 
 
 def write_complexities(complexities: Mapping[Size, Complexity], path: str | Path) -> None:

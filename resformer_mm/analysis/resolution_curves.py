@@ -60,7 +60,7 @@ def format_table(curves: Sequence[ResolutionCurve]) -> str:
             star = '*' if resolution in curve.trained_on else ''
             row.append('' if value is None else f'{value:.1f}{star}')
         rows.append(row)
-    return table(['model', *map(str, resolutions)], rows, markdown=True)
+    return table(['model', *map(str, resolutions)], rows)
 
 
 def write_curves(curves: Sequence[ResolutionCurve], path: str | Path, metric: str) -> None:

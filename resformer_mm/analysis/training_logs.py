@@ -128,7 +128,7 @@ class TrainingLog:
         return [iteration / self.iterations_per_epoch for iteration in curve.iterations]
 
     def _epoch_length(self) -> float | None:
-        # The first line of every epoch lies equally far from its start.
+        # The first line of every epoch is equally far from its start.
         firsts: dict[int, int] = {}
         for iteration, line in self.train:
             if 'epoch' in line:

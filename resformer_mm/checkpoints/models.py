@@ -29,7 +29,7 @@ def load_model(
     """Build the model of a config of any task, in evaluation mode, with the weights of a checkpoint.
 
     The model carries its config as ``cfg`` and what the checkpoint says of its data set (``classes``, ...) as
-    ``dataset_meta``. A published checkpoint may be given as it is, to a model that has a ResFormer.
+    ``dataset_meta``. A model that has a ResFormer takes published checkpoints unchanged.
 
     Args:
         config: config file, or the config itself.
@@ -54,7 +54,7 @@ def build_model(
 
     The default scope must be that of the config; see :func:`resformer_mm.config.files.enter_scope`.
     """
-    # The data preprocessor may stand beside the model, where MMEngine's runner looks for it too.
+    # The data preprocessor may be given next to the model, where MMEngine's runner looks for it too.
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)

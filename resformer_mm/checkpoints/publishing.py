@@ -18,7 +18,7 @@ from .reading import CheckpointError, read_content, weights_in
 
 DEFAULT_KEYS = ('meta', 'state_dict')
 NOT_PLAIN = 'more than tensors, numbers, texts and plain containers'
-# Of the notes of a training run, what tells the model apart; not the config with its paths, seeds and times.
+# The notes of a training run that identify the model; not the config with its paths, seeds and times.
 META_FIELDS = ('dataset_meta', 'epoch', 'iter', 'experiment_name', 'mmengine_version')
 
 
@@ -86,7 +86,7 @@ def publish_checkpoint(
             publication.kept[key] = f'{len(state)} tensors, {numbers} numbers'
         elif _is_plain(value):
             published[key] = value
-            publication.kept[key] = f'as it is, a {type(value).__name__}'
+            publication.kept[key] = f'unchanged, a {type(value).__name__}'
         else:
             raise CheckpointError(f'{source}: {key!r} cannot be published: it holds {NOT_PLAIN}')
     buffer = io.BytesIO()

@@ -36,7 +36,7 @@ class Weights:
         path: the file.
         key: entry of the file that holds the tensors, or '' if the file is the bare state dict.
         state: name -> tensor, in the order of the file.
-        notes: what the reader should know, e.g. which entries of the file were left aside.
+        notes: what the reader should know, e.g. which entries of the file were ignored.
         dataset_meta: what a training run noted of its data set, e.g. ``classes``.
     """
 
@@ -90,7 +90,7 @@ def weights_in(content: object, path: str | Path, key: str | None = None) -> Wei
         others = [str(name) for name in content if name not in (key, 'meta')]
         notes.append(f'weights taken from the entry {key!r}')
         if others:
-            notes.append(f'entries of the file left aside: {", ".join(others)}')
+            notes.append(f'entries of the file ignored: {", ".join(others)}')
     strays = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
     if strays:
         raise CheckpointError(
@@ -160,7 +160,7 @@ def _restricted_unpickling(source: str | Path) -> Iterator[None]:
         if needed is not None:
             raise CheckpointError(
                 f'{source} is refused: besides tensors it holds {needed!r}, and unpickling that '
-                'could run code on this machine. If you trust whoever made it, load it in an '
+                'could run code on this machine. If you trust its origin, load it in an '
                 'isolated environment with torch.load(..., weights_only=False) and save the weights '
                 "alone: torch.save({'model': state_dict}, ...)"
             ) from error

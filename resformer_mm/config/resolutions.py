@@ -104,9 +104,9 @@ def pipeline_at_resolution(pipeline: Sequence[dict], resolution: int) -> list[di
     return pipeline
 
 
-def class_name(config: Mapping) -> str:
-    """Return the class that a config names by ``type``, without its scope."""
-    return str(config['type']).rpartition('.')[2]
+def transform_name(transform: Mapping) -> str:
+    """Return the type of a transform's config, without the scope."""
+    return str(transform['type']).rpartition('.')[2]
 
 
 def short_side(size: int | Sequence[int]) -> int:
@@ -138,7 +138,7 @@ def _transforms(config: Any) -> Iterator[dict]:
 
 def _size_fields(transform: dict) -> Iterator[str]:
     """Yield the fields of a transform that hold a size in pixels."""
-    for name in SIZE_FIELDS.get(class_name(transform), ()):
+    for name in SIZE_FIELDS.get(transform_name(transform), ()):
         size = transform.get(name)
         if _is_length(size) or (isinstance(size, (list, tuple)) and any(map(_is_length, size))):
             yield name

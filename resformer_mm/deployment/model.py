@@ -47,7 +47,7 @@ class Normalization(nn.Module):
 
     @classmethod
     def of(cls, model: nn.Module) -> Normalization:
-        """Read it off the ``data_preprocessor`` of a model; a model without one takes its input as it is.
+        """Return that of the ``data_preprocessor`` of a model; a model without one takes its input unchanged.
 
         Raises:
             ExportError: a data preprocessor that pads, or does something else than normalising images.
@@ -95,7 +95,7 @@ class DeployableModel(nn.Module):
 
     ``forward`` maps a float batch ``(B, 3, H, W)`` of RGB pixels, 0 to 255, H and W any sizes from one patch
     on, to what ``model(inputs, mode='tensor')`` gives: the logits of a classifier. A backbone alone has no
-    data preprocessor: it takes its input as it is and gives its tuple.
+    data preprocessor: it takes its input unchanged and gives its tuple.
 
     Args:
         model: what :func:`resformer_mm.apis.load_model` returns.
@@ -157,7 +157,7 @@ class DeployableModel(nn.Module):
         return [f'output_{index}' for index in range(number)]
 
     def metadata(self) -> dict[str, str]:
-        """Return what whoever deploys the file needs to know; lists and dicts as JSON."""
+        """Return the metadata of the file: input, patch size, normalisation, classes; lists as JSON."""
         norm, cfg = self.normalization, getattr(self.model, 'cfg', None)
         pixels = 'RGB, 0 to 255, normalised inside' if norm.channels else 'normalised as in training'
         entries = {
@@ -179,5 +179,5 @@ class DeployableModel(nn.Module):
 
 
 def _rounded(values: Tensor | None) -> list[float] | None:
-    """Return the decimals that stood in the config, which float32 does not hold exactly."""
+    """Return the decimals of the config, which float32 does not hold exactly."""
     return None if values is None else [round(value, 4) for value in values.flatten().tolist()]

@@ -17,7 +17,7 @@ BATCHES = (1, 2, 5)
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two ways of running a model lie apart at one size.
+    """The difference between the outputs of a file and of PyTorch at one size.
 
     Attributes:
         batch: number of images.
@@ -87,7 +87,7 @@ def compare(
         batch = BATCHES[index % len(BATCHES)]
         shape = (batch, model.in_channels, height, width)
         image = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
-        if not model.normalization.channels:  # a model that takes its input as it is, of the usual range
+        if not model.normalization.channels:  # a model that takes its input unchanged, of the usual range
             image = (image.float() - 127.5) / 64
         image = image.to(model.device)
         # Convolutions of a GPU would round to 10 bits.

@@ -1,4 +1,8 @@
-"""A sweep as one HTML file that needs no network."""
+"""Standalone HTML page of a sweep.
+
+The curves are drawn twice, here in JavaScript and in ``picture.py`` with matplotlib, because the page is
+interactive.
+"""
 
 from __future__ import annotations
 

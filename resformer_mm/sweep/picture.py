@@ -1,4 +1,4 @@
-"""A sweep as a picture."""
+"""Picture of a sweep."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def draw_picture(summary: Summary, path: Path) -> None:
     first.set_title('by test resolution')
     for axes, cost_name in zip(others, ('latency_ms', 'gflops')):
         _draw_cost(summary, axes, metric, cost_name, names)
-    told = ', '.join(f'{name} {value}' for name, value in summary.conditions.items())
-    figure.supxlabel(told, fontsize=8, color='grey')
+    conditions = ', '.join(f'{name} {value}' for name, value in summary.conditions.items())
+    figure.supxlabel(conditions, fontsize=8, color='grey')
     figure.savefig(path, dpi=150)
 
 

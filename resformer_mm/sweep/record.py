@@ -136,11 +136,11 @@ class SweepRecord:
         earlier = SweepRecord.load(path)
         changed = [name for name, value in self.conditions.items() if earlier.conditions.get(name) != value]
         if changed:
-            told = ', '.join(
+            changes = ', '.join(
                 f'{n}: {earlier.conditions.get(n)!r} then, {self.conditions[n]!r} now' for n in changed
             )
             raise SweepError(
-                f'{path} was measured under other conditions ({told}), with which these figures cannot be '
+                f'{path} was measured under other conditions ({changes}), with which these figures cannot be '
                 'compared: choose another --out-dir, or delete the file'
             )
         known = {model.name: model for model in earlier.models}

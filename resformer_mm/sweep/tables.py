@@ -72,4 +72,4 @@ def format_rows(summary: Summary) -> str:
                 f'{row.parameters:,}',
             ]
         )
-    return table(header, lines)
+    return table(header, lines, markdown=False)

@@ -484,7 +484,7 @@ def test_command_line(official_state: State, tmp_path: Path) -> None:
 
     refused = run_tool(source, destination)
     assert refused.returncode == 1 and not destination.exists()
-    for line in ('left aside: epoch', 'matched: 37', 'missing: 0', 'unexpected: 1', 'odd (2,)'):
+    for line in ('ignored: epoch', 'matched: 37', 'missing: 0', 'unexpected: 1', 'odd (2,)'):
         assert line in refused.stdout
     assert refused.stderr.startswith(f'error: {source}') and 'Traceback' not in refused.stderr
 

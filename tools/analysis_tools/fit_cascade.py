@@ -53,7 +53,7 @@ def report(fitted: FittedCascade, cost: str) -> str:
     rule, seen, unseen = fitted.fit.rule, fitted.fit.operation, fitted.unseen
     operations = {**fitted.singles(), 'cascade': seen, 'cascade, on unseen halves': unseen}
     rows = [(name, f'{100 * one.accuracy:.2f}', f'{one.cost:.4g}') for name, one in operations.items()]
-    lines = [table(['', 'accuracy (%)', cost], rows)]
+    lines = [table(['', 'accuracy (%)', cost], rows, markdown=False)]
     equal = [single.cost for single in fitted.singles().values() if single.accuracy >= unseen.accuracy]
     if equal:
         saved = 1 - unseen.cost / min(equal)

@@ -86,7 +86,7 @@ def main() -> None:
         lists = lists_in_config(args) if args.config else lists_below(args)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    # What decord would print of every bad file stands in the report.
+    # The report has what decord would print of every bad file.
     decord.logging.set_level(decord.logging.FATAL)
     print_report(check_clip_lists(lists, args.timeout, args.workers, show_progress=True), args.max_lines)
 

@@ -1,4 +1,4 @@
-"""Writes the embedded data: pictures and clips of textured objects.
+"""Write the embedded data: pictures and clips of textured objects.
 
     python tools/dataset_converters/make_embedded_data.py ROOT [--task classification] [--seed 0]
         [--num-train 2000] [--num-val 500] [--size 128] [--workers 2]
@@ -35,7 +35,7 @@ from resformer_mm.synthetic import (
 
 @dataclass(frozen=True)
 class Task:
-    """What writes the data of a task, and how much of it by default."""
+    """The function that writes the data of a task, and its default amounts."""
 
     write: Callable[..., bool]
     num_classes: int
@@ -54,7 +54,7 @@ TASKS = {
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the command line; ends the process with status 2 if it makes no sense."""
+    """Parse the command line; end the process with status 2 if it makes no sense."""
     parser = argparse.ArgumentParser(description='Write the embedded data of a task.')
     parser.add_argument('root', type=Path, help='folder to write; absent, empty or made by this')
     parser.add_argument('--task', choices=TASKS, default='classification', help='what the data are for')
@@ -83,7 +83,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the data; returns the exit status: 0, or 1 after an error told on stderr."""
+    """Write the data; return the exit status: 0, or 1 after an error, printed on stderr."""
     args = parse_args(argv)
     start = time.perf_counter()
     try:

@@ -10,7 +10,7 @@ the table, for a backbone with ``global_position=dict(type='LearnedPositionEmbed
 
 The weights are taken from the entry 'state_dict' (MMEngine's; after training with an EMAHook these
 are the averaged weights), else 'model' (published), else the file is the state dict; ``--key``
-names another entry, such as 'model_ema'. Optimizer states and the like are left aside. The report
+names another entry, such as 'model_ema'. Optimizer states and the like are ignored. The report
 lists what was matched, missing and unexpected against the model that the shapes imply. Anything
 missing or unexpected without a reason ends with exit code 1 and nothing written, unless allowed.
 """

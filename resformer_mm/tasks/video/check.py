@@ -11,7 +11,7 @@ import mmcv
 import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS
 
-from resformer_mm.config.resolutions import class_name
+from resformer_mm.config.resolutions import transform_name
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
 
 from .clip_lists import ClipListError, ListedClip, read_clip_list
@@ -221,7 +221,7 @@ def sampling_window(pipeline: Sequence[Mapping]) -> int | None:
     """Return how many frames of a video one sample stretches over; None if the pipeline does not say."""
     widths = []
     for step in pipeline:
-        if class_name(step) in SAMPLERS:
+        if transform_name(step) in SAMPLERS:
             sampler = TRANSFORMS.build(step)
             # That of all copies, where there are several.
             sampler = getattr(sampler, 'window', sampler)
