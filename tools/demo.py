@@ -57,7 +57,8 @@ def main() -> int:
         options = {name: value for name, value in options.items() if value is not None}
         foreign = set(options) - inferencer.forward_kwargs - inferencer.postprocess_kwargs
         if foreign:
-            args.error(f'{args.config} is no config for --{foreign.pop().replace("_", "-")}')
+            option = foreign.pop().replace('_', '-')
+            args.error(f'--{option} does not apply to the model of {args.config}')
         options.update(batch_size=args.batch_size, show=args.show, wait_time=args.wait_time)
         if args.cascade:
             results = {0: inferencer(args.input, out_dir=args.out_dir, **options)}

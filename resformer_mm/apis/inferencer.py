@@ -1,4 +1,4 @@
-"""The inferencer that a config asks for."""
+"""Choice of the inferencer for a config."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def make_inferencer(
     """
     cfg = read_config(config, cfg_options)
     enter_scope(cfg)
-    kind = import_name(task_of(cfg).inferencer)
-    return kind(cfg, checkpoint, device, show_progress=show_progress)
+    inferencer = import_name(task_of(cfg).inferencer)
+    return inferencer(cfg, checkpoint, device, show_progress=show_progress)

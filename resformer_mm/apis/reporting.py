@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from itertools import groupby
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from resformer_mm.inference.base import ResolutionInferencer
+from resformer_mm.text import table
 
 
 def predict_at_resolutions(
@@ -51,13 +46,8 @@ def format_results(inferencer: ResolutionInferencer, results: Mapping[int | None
             f'{path}: {_describe(inferencer, predictions)}' for path, predictions in _by_path(result)
         )
     columns = [dict(_by_path(result)) for result in results.values()]
-    table = Table('', *map(str, results), box=box.MARKDOWN)
-    for path in columns[0]:
-        cells = (_brief(inferencer, column[path]) for column in columns)
-        table.add_row(*map(Text, (path, *cells)))
-    console = Console(width=10_000, file=StringIO())  # wide enough for every path
-    console.print(table)
-    return '\n'.join(line.rstrip() for line in console.file.getvalue().strip('\n').split('\n'))
+    rows = [[path, *(_brief(inferencer, column[path]) for column in columns)] for path in columns[0]]
+    return table(['', *map(str, results)], rows, markdown=True)
 
 
 def format_summary(result: dict) -> str:

@@ -1,1 +1,1 @@
-"""Prediction on files and arrays at any resolution: what the inferencers of all tasks share."""
+"""High-level inference at any resolution: what the inferencers of all tasks share."""

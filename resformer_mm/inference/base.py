@@ -1,4 +1,4 @@
-"""What the inferencers of all tasks share."""
+"""Base class of the inferencers of all tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,24 +16,22 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
-from mmengine.registry import DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
 from torch import nn
 
-from resformer_mm.checkpoints.models import load_model
+from resformer_mm.checkpoints.models import build_model
 from resformer_mm.config.files import enter_scope, read_config
-from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
+from resformer_mm.config.resolutions import pipeline_at_resolution, test_dataset
 
-from .batches import InputBatches
 from .devices import check_device, check_display
-from .meta import class_meta
-from .pipelines import ImagePipeline, InputPipeline
+from .pipelines import Batch, BatchReader, ImagePipeline, InputPipeline
 from .results import ResultFolder
-from .sources import Source
+from .sources import ImageSources, Source
 
 
-class ResolutionInferencer(InputBatches, BaseInferencer):
+class ResolutionInferencer(BaseInferencer):
     """Predict on images at any resolution.
 
     A call takes a path, a BGR uint8 array ``(H, W, 3)``, a folder, a video file (predicted frame by frame) or
@@ -41,7 +39,7 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
 
     - ``resolution``: test resolution in pixels; None is that of the config.
     - ``batch_size``: images of one forward pass; fewer where neighbours differ in size, so that no image is
-      padded for another's sake (detectors pad, as in their tests).
+      padded to the size of another (detectors pad, as in their tests).
     - ``return_datasamples``: the library's data samples in place of dicts.
     - ``return_vis``, ``show``, ``out_dir``: return drawings, show them in a window, write them with
       ``predictions.json`` to a folder.
@@ -51,9 +49,22 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
     file of a folder that cannot be read; and ``forward_ms``, the milliseconds that the model took on its
     device for all images.
 
+    The inferencer of another task is a subclass that implements three methods: :meth:`to_dict`, :meth:`draw`
+    and :meth:`entries`. :func:`resformer_mm.libraries.register_task` makes it known. Everything else has a
+    default, which a subclass changes where its task differs:
+
+    - ``output``: field of the data samples that :meth:`to_dict` needs. Models without it are refused.
+    - ``default_visualizer``: type of the visualizer that :meth:`draw` needs.
+    - ``forward_kwargs``, ``postprocess_kwargs``: further keywords of a call, which go to :meth:`forward` and
+      :meth:`to_dict`.
+    - ``mixes_sizes``: whether a batch may hold images of several sizes.
+    - ``source_kind``, ``pipeline_class``: what is predicted one at a time, and how it is read.
+    - :meth:`class_meta`: names and colours of the classes, and checks of them.
+    - :meth:`headline`, :meth:`describe`: a prediction as text.
+
     Args:
-        model: config file, or config.
-        weights: checkpoint file; without it the predictions are those of the initial weights.
+        config: config file, or config.
+        checkpoint: checkpoint file; without it the predictions are those of the initial weights.
         device: where the model runs; by default a GPU if there is one.
         cfg_options: overrides of the config.
         show_progress: whether a call shows a progress bar, on the standard error.
@@ -68,20 +79,24 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
     preprocess_kwargs = {'resolution'}
     visualize_kwargs = {'show', 'wait_time'}
 
+    output: str | None = None
     default_visualizer = 'Visualizer'
+    mixes_sizes = False
+    source_kind = ImageSources()
+    pipeline_class: type[InputPipeline] = ImagePipeline
 
     def __init__(
         self,
-        model: str | Path | Config,
-        weights: str | Path | None = None,
+        config: str | Path | Config,
+        checkpoint: str | Path | None = None,
         device: str | torch.device | None = None,
         cfg_options: dict | None = None,
         show_progress: bool = False,
     ) -> None:
-        cfg = read_config(model, cfg_options)
+        cfg = read_config(config, cfg_options)
         check_device(device)
         enter_scope(cfg)
-        super().__init__(cfg, weights, device, cfg.get('default_scope', 'mmengine'), show_progress)
+        super().__init__(cfg, checkpoint, device, cfg.get('default_scope', 'mmengine'), show_progress)
 
     def __call__(
         self,
@@ -96,33 +111,34 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
 
         Raises:
             FileNotFoundError: there is no such file or folder.
-            InputError: a file that is named directly cannot be read, an array is no image, or a folder holds
-                none.
-            ValueError: the resolution is no positive integer or below one patch, or the batch is empty.
+            InputError: a file that is named directly cannot be read, an array is not an image, or a folder
+                holds none.
+            ValueError: the resolution is not a positive integer or below one patch, the batch is empty, or
+                the model does not predict what the task needs.
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         preprocess, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
         draws = return_vis or out_dir is not None or visualize.get('show', False)
         results = {'predictions': [], 'visualization': [], 'skipped': [], 'forward_ms': 0.0}
-        sources = self._inputs_to_list(inputs)
+        sources = self.source_kind.list(inputs)
         batches = self.preprocess(sources, batch_size, skipped=results['skipped'], **preprocess)
         folder = None if out_dir is None else ResultFolder(out_dir)
         resolution = preprocess.get('resolution') or self.default_resolution
-        for items, batch in batches:
+        for batch in batches:
             start = self._now()
             samples = self.forward(batch, **forward)
             results['forward_ms'] += 1000 * (self._now() - start)
-            drawn = self.visualize(items, samples, **visualize) if draws else []
+            drawn = self.visualize(batch, samples, **visualize) if draws else []
             found = self.postprocess(samples, drawn, **postprocess)['predictions']
-            sides = [resolution] * len(items) if resolution else _short_sides(batch)
+            sides = [resolution or min(image.shape[-2:]) for image in batch.data['inputs']]
             found = [
-                {**_origin(source, side), **found} for (source, _), side, found in zip(items, sides, found)
+                {**_origin(source, side), **found} for source, side, found in zip(batch.sources, sides, found)
             ]
             results['predictions'] += samples if return_datasamples else found
             results['visualization'] += drawn if return_vis else []
             if folder is not None:
-                for (source, _), prediction, picture in zip(items, found, drawn):
+                for source, prediction, picture in zip(batch.sources, found, drawn):
                     folder.add(source, prediction, picture)
         if folder is not None:
             folder.finish(skipped=results['skipped'])
@@ -141,47 +157,73 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
 
     @cached_property
     def default_resolution(self) -> int | None:
-        """Short side in pixels of what the model gets, without a resolution, of a square picture.
+        """Short side in pixels that the config's pipeline gives every square picture.
 
-        None where the config gives every picture to the model at its own size.
+        None if the config gives every picture to the model at its own size.
         """
-        pipeline, example = self.make_pipeline(), self._example()
+        example = self.source_kind.example()
         sides = set()
         for step in (1, 2):
             source = dataclasses.replace(example, array=example.array[..., ::step, ::step, :])
-            sides.add(min(pipeline.prepare(pipeline.load(source))['inputs'].shape[-2:]))
+            sides.add(min(self.pipeline(source)['inputs'].shape[-2:]))
         return sides.pop() if len(sides) == 1 else None
 
-    @torch.no_grad()
-    def forward(self, inputs: dict, **kwargs) -> list[BaseDataElement]:
-        """Return the data samples of a collated batch, with predictions."""
-        return self.model.test_step(inputs)
-
-    def make_pipeline(self, resolution: int | None = None) -> InputPipeline:
-        """Return the config's test pipeline at a resolution.
+    def preprocess(
+        self,
+        inputs: list[Source],
+        batch_size: int = 1,
+        resolution: int | None = None,
+        skipped: list[dict] | None = None,
+    ) -> Iterator[Batch]:
+        """Return batches of the sources; see :meth:`BatchReader.batches`.
 
         Raises:
-            ValueError: the resolution is no positive integer, or below one patch.
+            ValueError: the resolution is not a positive integer, or below one patch.
+        """
+        skipped = [] if skipped is None else skipped
+        return self.make_reader(resolution).batches(inputs, batch_size, skipped, self.show_progress)
+
+    def make_reader(self, resolution: int | None = None) -> BatchReader:
+        """Return a reader of sources at a resolution; None is that of the config.
+
+        Raises:
+            ValueError: the resolution is not a positive integer, or below one patch.
+        """
+        pipeline = self.pipeline if resolution is None else self.make_pipeline(resolution)
+        return BatchReader(self.source_kind, pipeline, self.collate_fn, self.mixes_sizes)
+
+    def make_pipeline(self, resolution: int | None = None) -> InputPipeline:
+        """Return the config's test pipeline at a resolution; None is that of the config.
+
+        Raises:
+            ValueError: the resolution is not a positive integer, or below one patch.
         """
         transforms = test_dataset(self.cfg)['pipeline']
         if resolution is not None:
-            check_resolutions([resolution], 'resolution')
+            transforms = pipeline_at_resolution(transforms, resolution)
             if self.patch_size and resolution < self.patch_size:
                 raise ValueError(
                     f'a resolution of {resolution} pixels is below one patch of {self.patch_size} x '
                     f'{self.patch_size}: choose at least {self.patch_size}'
                 )
-            transforms = pipeline_at_resolution(transforms, resolution)
         with DefaultScope.overwrite_default_scope(self.scope):
-            return self.build_pipeline(transforms)
+            return self.pipeline_class(transforms)
 
-    def build_pipeline(self, transforms: Sequence[dict]) -> InputPipeline:
-        """Return a pipeline from the configs of its transforms."""
-        return ImagePipeline(transforms)
+    @torch.no_grad()
+    def forward(self, inputs: Batch, **kwargs) -> list[BaseDataElement]:
+        """Return the data samples of a batch, with predictions.
+
+        Raises:
+            ValueError: the model does not predict ``output``.
+        """
+        samples = self.model.test_step(inputs.data)
+        if self.output is not None and any(self.output not in sample for sample in samples):
+            raise self._no_output(self.model)
+        return samples
 
     def visualize(
         self,
-        inputs: list[tuple[Source, np.ndarray]],
+        inputs: Batch,
         preds: list[BaseDataElement],
         show: bool = False,
         wait_time: float = 0,
@@ -193,9 +235,9 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
         """
         if show:
             check_display()
-        drawn = [self.draw(pixels, sample) for (_, pixels), sample in zip(inputs, preds)]
+        drawn = [self.draw(pixels, sample) for pixels, sample in zip(inputs.pixels, preds)]
         if show:
-            for (source, _), picture in zip(inputs, drawn):
+            for source, picture in zip(inputs.sources, drawn):
                 self.show(picture, source.path or 'array', wait_time)
         return drawn
 
@@ -216,7 +258,10 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
 
     @abstractmethod
     def to_dict(self, sample: BaseDataElement) -> dict:
-        """Return the prediction in a data sample as a plain dict."""
+        """Return the prediction in a data sample as a plain dict.
+
+        An array in it is a map of the picture, which a result folder stores as a PNG file.
+        """
 
     @abstractmethod
     def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
@@ -224,7 +269,7 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
 
     @abstractmethod
     def entries(self, prediction: dict) -> list[tuple[str, float]]:
-        """Return what was found and how much of it: a name with its score, or its part, largest first."""
+        """Return the parts of a prediction, each with a name and its score or size, largest first."""
 
     def headline(self, prediction: dict) -> str:
         """Return a prediction in a few words."""
@@ -237,8 +282,25 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
         rest = f' and {len(entries) - limit} more' if len(entries) > limit else ''
         return ', '.join(f'{name} {value:.3f}' for name, value in entries[:limit]) + rest or 'nothing'
 
-    def _example(self) -> Source:
-        return self.kind.example()
+    def class_meta(self, model: nn.Module) -> dict:
+        """Return ``classes``, ``palette`` and the like: of the checkpoint, else of the config's data set.
+
+        Raises:
+            ValueError: the config has no test data set.
+        """
+        dataset = test_dataset(model.cfg)
+        kind = dataset['type']
+        if isinstance(kind, str):
+            with DATASETS.switch_scope_and_registry(self.scope) as registry:
+                kind = registry.get(kind)
+        own = {key.lower(): value for key, value in model.dataset_meta.items()}
+        return {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {}), **own}
+
+    def _no_output(self, model: nn.Module) -> ValueError:
+        return ValueError(
+            f'{type(model).__name__} does not predict `{self.output}`, which {type(self).__name__} '
+            'needs: give another model, or register its task with resformer_mm.libraries.register_task'
+        )
 
     def _now(self) -> float:
         device = next(self.model.parameters()).device
@@ -247,13 +309,11 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
         return time.perf_counter()
 
     def _init_model(self, cfg: Config, weights: str | Path | None, device: str = 'cpu') -> nn.Module:
-        model = load_model(cfg, weights, device)
+        model = build_model(cfg, weights, device)
         if weights is None:
             text = 'no checkpoint is given: predictions are those of the initial weights'
             print_log(text, logger='current', level=logging.WARNING)
-        meta = class_meta(cfg)
-        meta.update({key.lower(): value for key, value in model.dataset_meta.items()})
-        self.dataset_meta = model.dataset_meta = meta
+        self.dataset_meta = model.dataset_meta = self.class_meta(model)
         return model
 
     def _init_collate(self, cfg: Config) -> object:
@@ -265,18 +325,27 @@ class ResolutionInferencer(InputBatches, BaseInferencer):
         return self.make_pipeline()
 
     def _init_visualizer(self, cfg: Config) -> Visualizer:
-        # Without the backends of training runs: a prediction is no entry of a training log.
+        # Without the backends of training runs: a prediction does not belong in a training log.
         settings = {'type': self.default_visualizer, **cfg.get('visualizer', {}), 'vis_backends': None}
         visualizer = super()._init_visualizer(Config(dict(visualizer=settings)))
         visualizer.dataset_meta = self.dataset_meta
         return visualizer
 
 
-def _short_sides(batch: dict) -> list[int]:
-    return [min(image.shape[-2:]) for image in batch['inputs']]
+def check_names(names: Sequence[str] | None, num_classes: int) -> None:
+    """Check that there is a name for each class of a model; None is no names at all.
+
+    Raises:
+        ValueError: there are more or fewer names than classes.
+    """
+    if names is not None and len(names) != num_classes:
+        raise ValueError(
+            f'the model has {num_classes} classes, but the checkpoint or the data set of the config names '
+            f'{len(names)}: set test_dataloader.dataset.metainfo.classes to the names of the model'
+        )
 
 
 def _origin(source: Source, resolution: int) -> dict:
-    """Return what a prediction says of how it came about."""
+    """Return the entries of a prediction that say what it was made from."""
     frame = {} if source.frame is None else {'frame': source.frame}
     return {'path': source.path, **frame, 'resolution': resolution}

@@ -6,7 +6,7 @@ import torch
 
 
 def check_device(device: str | torch.device | None) -> None:
-    """Check that tensors can live on a device; None is any.
+    """Check that tensors can be made on a device; None is the default device.
 
     Raises:
         ValueError: they cannot; the message says why.
@@ -22,7 +22,7 @@ def check_display() -> None:
     """Check that matplotlib has a display to open windows on.
 
     Raises:
-        ValueError: it draws into memory alone.
+        ValueError: there is no display.
     """
     import matplotlib.pyplot as plt
 

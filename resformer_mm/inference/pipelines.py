@@ -1,21 +1,30 @@
-"""Test pipelines taken apart: reading, whose failures are the input's, and preparing."""
+"""Pipelines and batching of input sources."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
+from rich.console import Console
+from rich.progress import track
 
-from .sources import InputError, Source
+from .sources import ImageSources, InputError, Source, skip
 
 
 class InputPipeline(ABC):
-    """Brings a source to what the model takes, with the transforms of a config's test pipeline."""
+    """The transforms of a config's test pipeline in two parts: loading a source, and preparing it.
+
+    If loading fails, the input is at fault; if preparing fails, it is not.
+
+    Attributes:
+        prepare: the second part.
+    """
 
     prepare: Compose
 
@@ -23,11 +32,15 @@ class InputPipeline(ABC):
     def read(self, source: Source) -> dict:
         """Return the results dict of MM's transforms, with the pixels."""
 
+    @abstractmethod
+    def pixels(self, results: dict) -> np.ndarray:
+        """Return the pixels in a results dict, uint8, to draw on."""
+
     def load(self, source: Source) -> dict:
         """Return the results dict of a source.
 
         Raises:
-            InputError: it cannot be read; the message is the reason.
+            InputError: the source cannot be read; the message is the reason.
         """
         try:
             results = self.read(source)
@@ -39,6 +52,14 @@ class InputPipeline(ABC):
         if results is None:
             raise InputError('the loading transform of the config returned nothing')
         return results
+
+    def __call__(self, source: Source) -> dict:
+        """Return the packed input of the model, ``inputs`` and ``data_samples``.
+
+        Raises:
+            InputError: the source cannot be read; the message is the reason.
+        """
+        return self.prepare(self.load(source))
 
 
 class ImagePipeline(InputPipeline):
@@ -67,6 +88,97 @@ class ImagePipeline(InputPipeline):
             return self._loader(dict(img_path=source.path))
         image = source.array.astype(np.float32) if self._loader.to_float32 else source.array
         return dict(img=image, img_path=source.path, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+
+    def pixels(self, results: dict) -> np.ndarray:
+        """Return the image, BGR, ``(H, W, 3)``."""
+        return results['img'].clip(0, 255).astype(np.uint8, copy=False)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The inputs of one forward pass.
+
+    Attributes:
+        sources: where they come from.
+        pixels: of each source as read, to draw on.
+        data: the collated inputs, as ``model.test_step`` takes them.
+    """
+
+    sources: list[Source]
+    pixels: list[np.ndarray]
+    data: dict
+
+
+@dataclass(frozen=True)
+class BatchReader:
+    """Reads sources one at a time, and batches neighbours that fit together.
+
+    Args:
+        kind: what is predicted one at a time.
+        pipeline: reads and prepares it.
+        collate: makes one batch of a list of prepared inputs.
+        mixes_sizes: whether a batch may hold inputs of several sizes.
+    """
+
+    kind: ImageSources
+    pipeline: InputPipeline
+    collate: Callable[[list[dict]], dict]
+    mixes_sizes: bool = False
+
+    def batches(
+        self, sources: list[Source], batch_size: int, skipped: list[dict], show_progress: bool = False
+    ) -> Iterator[Batch]:
+        """Yield batches, in the order of the sources.
+
+        Args:
+            sources: what to read.
+            batch_size: the most inputs of a batch.
+            skipped: receives ``path`` and ``reason`` of every file of a folder that cannot be read.
+            show_progress: whether to show a progress bar, on the standard error.
+
+        Raises:
+            InputError: a file that is named directly cannot be read.
+        """
+        chunk: list[tuple[Source, np.ndarray, dict]] = []
+        for item in self._read(self._track(sources, skipped, show_progress), skipped):
+            if chunk and not self._fit(chunk[0][2], item[2]):
+                yield self._batch(chunk)
+                chunk = []
+            chunk.append(item)
+            if len(chunk) == batch_size:
+                yield self._batch(chunk)
+                chunk = []
+        if chunk:
+            yield self._batch(chunk)
+
+    def _track(self, sources: list[Source], skipped: list[dict], show_progress: bool) -> Iterable[Source]:
+        total, console = self.kind.count(sources), Console(stderr=True)
+        singly = self.kind.expand(sources, skipped)
+        return track(singly, 'Inference', total, console=console, disable=not show_progress)
+
+    def _read(
+        self, sources: Iterable[Source], skipped: list[dict]
+    ) -> Iterator[tuple[Source, np.ndarray, dict]]:
+        """Yield source, pixels as read, and prepared input, of all that can be read."""
+        for source in sources:
+            try:
+                results = self.pipeline.load(source)
+            except InputError as error:
+                if not source.optional:
+                    raise InputError(
+                        f'cannot read {source.path} ({error}): repair the file or give another'
+                    ) from error
+                skip(source.path, str(error), skipped)
+                continue
+            # The pixels first: transforms may work in place.
+            yield source, self.pipeline.pixels(results), self.pipeline.prepare(results)
+
+    def _fit(self, first: dict, other: dict) -> bool:
+        return self.mixes_sizes or first['inputs'].shape == other['inputs'].shape
+
+    def _batch(self, chunk: list[tuple[Source, np.ndarray, dict]]) -> Batch:
+        sources, pixels, prepared = map(list, zip(*chunk))
+        return Batch(sources, pixels, self.collate(prepared))
 
 
 def _loads_annotations(step: object) -> bool:

@@ -1,4 +1,4 @@
-"""The folder that an inferencer writes to on request."""
+"""Result folders: predictions and drawings as files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import numpy as np
 
 from .sources import Source
 
-# The frames that a model saw of a clip are few, and drawn to be looked at.
-_CLIP_FPS = 4.0
+_CLIP_FPS = 4.0  # slow: a model sees few frames of a clip
 
 
 class ResultFolder:
-    """Writes what is predicted and drawn.
+    """Writes predictions and drawings.
 
     ``vis/NAME.png`` is a drawn image, ``vis/NAME.mp4`` a drawn video, ``pred/NAME.png`` a label map, and
-    ``predictions.json`` the rest. NAME is that of the input, numbered where two are alike; arrays are
-    numbered.
+    ``predictions.json`` the rest. NAME is that of the input, with a number
+    if another has the same; an array has only a number.
 
     Args:
         root: the folder; it is created with the first file.
@@ -34,7 +33,13 @@ class ResultFolder:
         self._video: VideoFile | None = None
 
     def add(self, source: Source, prediction: dict, drawn: np.ndarray) -> None:
-        """Write one drawing, RGB, ``(H, W, 3)`` or of a clip ``(T, H, W, 3)``, and note the prediction."""
+        """Write a drawing and keep the prediction for ``predictions.json``.
+
+        Args:
+            source: the input.
+            prediction: as :meth:`ResolutionInferencer.to_dict` returns it; a label map in it is written.
+            drawn: RGB, ``(H, W, 3)`` or of a clip ``(T, H, W, 3)``.
+        """
         if source.frame:
             name = self._name
         else:
@@ -57,14 +62,14 @@ class ResultFolder:
         """Write ``predictions.json``.
 
         Args:
-            **facts: what else it holds, besides ``predictions``.
+            **facts: further entries of the file.
         """
         self.close_video()
         self.root.mkdir(parents=True, exist_ok=True)
         mmengine.dump({**facts, 'predictions': self._predictions}, self.root / 'predictions.json', indent=1)
 
     def close_video(self) -> None:
-        """Finish the video that is being written, if there is one."""
+        """Finish the video that is being written, if any."""
         if self._video is not None:
             self._video.close()
             self._video = None
@@ -92,14 +97,14 @@ def _numbered(stem: str) -> Iterator[str]:
 
 
 class VideoFile:
-    """An MPEG-4 file that grows frame by frame.
+    """Writer of an MPEG-4 file, frame by frame.
 
     Args:
         path: the file; its folder is created.
-        fps: frames per second; 25 where a file does not say.
+        fps: frames per second; None is 25.
 
     Raises:
-        OSError: this OpenCV cannot write such a file there.
+        OSError: OpenCV cannot write such a file there.
     """
 
     def __init__(self, path: Path, fps: float | None) -> None:

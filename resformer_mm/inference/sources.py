@@ -1,4 +1,4 @@
-"""What people hand to an inferencer: paths, arrays, folders, videos, and lists of them."""
+"""Input sources: paths, arrays, folders, videos, and lists of them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import mmcv
 import numpy as np
 from mmengine.logging import print_log
 
+from resformer_mm.text import shorten_list
+
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm')
 
 
 class InputError(ValueError):
-    """A file that cannot be read, or an array that is no picture; the message says which and why."""
+    """A file that cannot be read, or an array that is not a picture; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to predict.
+    """One input: a file, an array, or a frame of a video.
 
     Attributes:
-        path: the file it comes from; None for an array.
-        array: the pixels, where they are there already.
-        frame: number of the frame, in a video that is predicted frame by frame.
+        path: the file; None for an array.
+        array: the pixels, if they are in memory.
+        frame: number of the frame, from 0, of a video that is predicted frame by frame.
         fps: frames per second of that video.
-        optional: found in a folder, so that it is skipped and named if it cannot be read.
+        optional: whether it was found in a folder: a file that cannot be read is then skipped and reported.
     """
 
     path: str | None = None
@@ -43,9 +45,10 @@ class Source:
         return self.array is None and Path(self.path).suffix.lower() in VIDEO_SUFFIXES
 
 
-class ImageInputs:
+class ImageSources:
     """Images: files, BGR uint8 arrays ``(H, W, 3)``, folders, and video files frame by frame."""
 
+    unit = 'image'  # what is predicted one at a time
     suffixes = IMAGE_SUFFIXES  # of the files that are taken from a folder
 
     def list(self, inputs: object) -> list[Source]:
@@ -78,10 +81,10 @@ class ImageInputs:
         return sources
 
     def check(self, array: np.ndarray) -> None:
-        """Check what is given as an array.
+        """Check the pixels of an image.
 
         Raises:
-            InputError: it is of another shape or type.
+            InputError: they are of another shape or type.
         """
         if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
             raise InputError(
@@ -89,11 +92,11 @@ class ImageInputs:
             )
 
     def expand(self, sources: list[Source], skipped: list[dict]) -> Iterator[Source]:
-        """Yield what is predicted one by one.
+        """Yield what is predicted one at a time: images, and the frames of videos.
 
         Args:
             sources: as :meth:`list` gives them.
-            skipped: takes a note of frames that cannot be read.
+            skipped: receives ``path`` and ``reason`` of a video that ends early.
 
         Raises:
             InputError: a video cannot be read.
@@ -102,7 +105,7 @@ class ImageInputs:
             yield from read_frames(source, skipped) if source.is_video else [source]
 
     def count(self, sources: list[Source]) -> int:
-        """Return how many predictions the sources announce.
+        """Return the number of predictions, as the headers of video files announce it.
 
         Raises:
             InputError: a video cannot be opened.
@@ -123,15 +126,16 @@ class ImageInputs:
             )
         others = [path.name for path in files if path not in wanted]
         if others:
-            names = ', '.join(others[:5]) + (', ...' if len(others) > 5 else '')
-            print_log(f'{folder}: left out {len(others)} other files ({names})', logger='current')
+            text = f'{folder}: left out {len(others)} other files ({shorten_list(others)})'
+            print_log(text, logger='current')
         for path in wanted:
             yield Source(str(path), optional=True)
 
 
-class ClipInputs(ImageInputs):
+class ClipSources(ImageSources):
     """Clips: video files, RGB uint8 arrays ``(T, H, W, 3)`` as mmaction has them, and folders of files."""
 
+    unit = 'video clip'
     suffixes = VIDEO_SUFFIXES
 
     def check(self, array: np.ndarray) -> None:
@@ -163,7 +167,7 @@ def read_frames(source: Source, skipped: list[dict]) -> Iterator[Source]:
 
     Args:
         source: the video.
-        skipped: takes a note if the file holds fewer frames than it announces.
+        skipped: receives ``path`` and ``reason`` if the file holds fewer frames than it announces.
 
     Raises:
         InputError: the video cannot be opened, or has no frame that can be read.
@@ -180,7 +184,7 @@ def read_frames(source: Source, skipped: list[dict]) -> Iterator[Source]:
 
 
 def skip(path: str, reason: str, skipped: list[dict]) -> None:
-    """Note what is not predicted, and warn."""
+    """Record a file, or the rest of one, that is not predicted, and log a warning."""
     skipped.append({'path': path, 'reason': reason})
     print_log(f'skipped: {path} ({reason})', logger='current', level=logging.WARNING)
 

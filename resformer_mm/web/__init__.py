@@ -1,4 +1,4 @@
-"""A local web page that shows what the resolution does to a prediction."""
+"""A local web page that shows the effect of the resolution on a prediction."""
 
 from .page import serve
 from .predictor import Answer, ResolutionRange, WebPredictor

@@ -1,4 +1,4 @@
-"""The page itself, made with NiceGUI. All that it loads comes from this machine."""
+"""The web page, made with NiceGUI. It loads nothing from other machines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def serve(predictor: WebPredictor, host: str, port: int, title: str) -> None:
     """Serve the page until the process is interrupted.
 
     Args:
-        predictor: what answers.
+        predictor: makes the predictions.
         host: address to listen on; 127.0.0.1 is this machine alone.
         port: port to listen on.
         title: name of the model.
@@ -57,10 +57,10 @@ def serve(predictor: WebPredictor, host: str, port: int, title: str) -> None:
 
 
 class Page:
-    """What one visitor sees: a picture, a slider, and the prediction.
+    """The page of one visitor: a picture, a slider, and the prediction.
 
     Args:
-        predictor: what answers.
+        predictor: makes the predictions.
         title: name of the model.
     """
 
@@ -70,7 +70,7 @@ class Page:
         self._wanted = self._busy = False
 
     def build(self) -> None:
-        """Lay the page out."""
+        """Build the elements of the page."""
         from nicegui import ui
 
         ui.label(self.title).classes('text-2xl')
@@ -81,7 +81,7 @@ class Page:
                     auto_upload=True,
                     max_file_size=_LARGEST_FILE,
                     on_upload=self._take,
-                    on_rejected=lambda: self._complain(
+                    on_rejected=lambda: self._show_error(
                         f'files of up to {_LARGEST_FILE // 1024**2} MB, please'
                     ),
                 ).classes('w-full')
@@ -112,12 +112,12 @@ class Page:
         try:
             self.picture = self.predictor.decode(await event.file.read(), event.file.name)
         except InputError as error:
-            self._complain(str(error))
+            self._show_error(str(error))
             return
         await self._update()
 
     async def _update(self) -> None:
-        """Predict; what is asked for meanwhile is done once, afterwards, with the latest resolution."""
+        """Predict; requests during a prediction are answered once, after it, at the latest resolution."""
         from nicegui import run
 
         self._wanted = True
@@ -130,14 +130,14 @@ class Page:
                 try:
                     answer = await run.io_bound(self.predictor.predict, self.picture, int(self.slider.value))
                 except Exception as error:
-                    self._complain(f'{type(error).__name__}: {error}')
+                    self._show_error(f'{type(error).__name__}: {error}')
                     raise  # to the log, with its traceback
                 if answer is not None:  # None while the server shuts down
                     self._show(answer)
         finally:
             self._busy = False
 
-    def _complain(self, text: str) -> None:
+    def _show_error(self, text: str) -> None:
         self.message.set_text(text)
         self.message.classes('text-negative')
 
@@ -172,7 +172,7 @@ class Page:
 
 
 def _data_url(picture: np.ndarray) -> str:
-    """Return an RGB picture for the page, at most as large as it is shown; not a file that could be gone."""
+    """Return an RGB picture as a data URL, at most as large as it is shown."""
     image = Image.fromarray(np.ascontiguousarray(picture))
     image.thumbnail((_SHOWN, _SHOWN))
     buffer = io.BytesIO()

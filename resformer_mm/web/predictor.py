@@ -1,4 +1,4 @@
-"""What the web page asks of a model: one picture at one resolution."""
+"""Predictions for the web page: one picture at one resolution."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import torch
 from resformer_mm.datasets.loading import decode_image
 from resformer_mm.inference.base import ResolutionInferencer
 from resformer_mm.inference.sources import InputError, Source
-from resformer_mm.tasks.video.inferencer import VideoInferencer
+from resformer_mm.libraries import task_of
 
-# Without a range, the slider goes from one patch to so many times the resolution of the config.
-_TIMES_DEFAULT = 4
+_TIMES_DEFAULT = 4  # end of the default range, in resolutions of the config
 _FALLBACK_STEP = 16  # of backbones without patches
 
 
 @dataclass(frozen=True)
 class ResolutionRange:
-    """The resolutions that can be chosen, in pixels: from ``lowest`` in steps to at most ``highest``.
+    """The range of the slider, in pixels: from ``lowest`` in steps to at most ``highest``.
 
     Raises:
         ValueError: a value is not positive, or the highest is below the lowest.
@@ -39,22 +38,22 @@ class ResolutionRange:
             )
 
     def nearest(self, resolution: int) -> int:
-        """Return the resolution of the range that is nearest to one."""
+        """Return the value of the range that is nearest to a resolution."""
         steps = round((min(max(resolution, self.lowest), self.highest) - self.lowest) / self.step)
         return self.lowest + min(steps, (self.highest - self.lowest) // self.step) * self.step
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the page shows.
+    """A prediction as the page shows it.
 
     Attributes:
         resolution: the test resolution in pixels.
         headline: the prediction in a few words.
-        entries: what was found and how much of it, largest first: at most five.
+        entries: parts of the prediction, each with its score or size, largest first: at most five.
         forward_ms: milliseconds of one forward pass on the device.
-        input_picture: what the model got, RGB uint8 ``(h, w, 3)``.
-        drawn: the picture with the prediction drawn on it, RGB, where a list does not tell it all.
+        input_picture: the input of the model, RGB uint8 ``(h, w, 3)``.
+        drawn: the picture with the prediction drawn on it, RGB; None if the entries say everything.
     """
 
     resolution: int
@@ -66,12 +65,12 @@ class Answer:
 
 
 class WebPredictor:
-    """Predicts one picture at a time, whoever asks.
+    """Predicts one picture at a time, for all visitors.
 
     Args:
         inferencer: of an image task.
-        resolutions: lowest, highest and step of the slider; by default from one patch on in steps of the
-            patch to four times the resolution of the config. Two values leave the step.
+        resolutions: lowest, highest and step of the slider; by default from one patch to four times the
+            resolution of the config, in steps of a patch. Without a third value the step is a patch.
 
     Raises:
         ValueError: the inferencer is for clips, its config takes pictures at their own size, or the
@@ -79,29 +78,26 @@ class WebPredictor:
     """
 
     def __init__(self, inferencer: ResolutionInferencer, resolutions: Sequence[int] | None = None) -> None:
-        if isinstance(inferencer, VideoInferencer):
-            raise ValueError('the web page shows models of images, not of video clips: use tools/demo.py')
+        unit = inferencer.source_kind.unit
+        if unit != 'image':
+            raise ValueError(f'the web page shows models of images, not of {unit}s: use tools/demo.py')
         self.inferencer = inferencer
+        self.draws = task_of(inferencer.cfg).is_dense
         self.device = next(inferencer.model.parameters()).device
         self.default = inferencer.default_resolution
         if self.default is None:
             raise ValueError(
-                'the test pipeline of the config takes every picture at its own size, so that there is no '
+                'the test pipeline of the config takes every picture at its own size, so there is no '
                 'resolution to choose: give a config that resizes'
             )
         self.range = self._choose_range(resolutions)
         self._lock = threading.Lock()
 
-    @property
-    def is_classifier(self) -> bool:
-        """Whether a list of classes tells the whole prediction."""
-        return 'topk' in self.inferencer.postprocess_kwargs
-
     def decode(self, content: bytes, name: str) -> np.ndarray:
         """Return the picture in a file, BGR uint8 ``(H, W, 3)``.
 
         Raises:
-            InputError: the file is no picture that can be read.
+            InputError: the file is not a picture, or damaged.
         """
         try:
             return decode_image(content)
@@ -110,13 +106,10 @@ class WebPredictor:
 
     def predict(self, picture: np.ndarray, resolution: int) -> Answer:
         """Return the prediction on a BGR uint8 picture ``(H, W, 3)``."""
-        options = {'topk': 5} if self.is_classifier else {}
         with self._lock:
-            result = self.inferencer(
-                picture, resolution=resolution, return_vis=not self.is_classifier, **options
-            )
+            result = self.inferencer(picture, resolution=resolution, return_vis=self.draws)
             pipeline = self.inferencer.make_pipeline(resolution)
-        tensor = pipeline.prepare(pipeline.load(Source(array=picture)))['inputs']
+        tensor = pipeline(Source(array=picture))['inputs']
         (prediction,) = result['predictions']
         return Answer(
             resolution,
@@ -124,7 +117,7 @@ class WebPredictor:
             self.inferencer.entries(prediction)[:5],
             result['forward_ms'],
             tensor.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()[..., ::-1],
-            None if self.is_classifier else result['visualization'][0],
+            result['visualization'][0] if self.draws else None,
         )
 
     def _choose_range(self, resolutions: Sequence[int] | None) -> ResolutionRange:

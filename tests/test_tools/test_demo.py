@@ -120,7 +120,7 @@ MISTAKES = {
     'corrupt input': (['c.jpg'], [], r'cannot read .*c\.jpg \(OSError: image file is truncated'),
     'below one patch': (['a.png'], ['--resolution', 32, 8], '8 pixels is below one patch of 16 x 16'),
     'device': (['a.png'], ['--device', 'cuda:9'], "the device 'cuda:9' cannot be used"),
-    'option of another task': (['a.png'], ['--score-thr', 0.5], 'is no config for --score-thr'),
+    'option of another task': (['a.png'], ['--score-thr', 0.5], '--score-thr does not apply to the model of'),
     'checkpoint': (
         ['a.png'],
         ['--cfg-options', 'model.head.num_classes=5'],

@@ -1,4 +1,4 @@
-"""Image classification."""
+"""Inferencer of image classification."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from resformer_mm.inference.base import ResolutionInferencer
-from resformer_mm.inference.meta import check_names
+from resformer_mm.inference.base import ResolutionInferencer, check_names
 
 _SMALLEST_DRAWING = 224  # short side in pixels
 
@@ -56,6 +55,7 @@ class ClassificationInferencer(ResolutionInferencer):
     """
 
     postprocess_kwargs = {'topk'}
+    output = 'pred_score'
     default_visualizer = 'UniversalVisualizer'
 
     def to_dict(self, sample: BaseDataElement, topk: int = 5) -> dict:

@@ -1,16 +1,15 @@
-"""Object detection and instance segmentation."""
+"""Inferencer of object detection and instance segmentation."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import numpy as np
-from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from resformer_mm.inference.base import ResolutionInferencer
-from resformer_mm.inference.meta import check_names
+from resformer_mm.inference.base import ResolutionInferencer, check_names
+from resformer_mm.inference.pipelines import Batch
 
 
 class DetectionInferencer(ResolutionInferencer):
@@ -23,19 +22,14 @@ class DetectionInferencer(ResolutionInferencer):
     """
 
     forward_kwargs = {'score_thr'}
+    output = 'pred_instances'
     mixes_sizes = True
     default_visualizer = 'DetLocalVisualizer'
 
-    def forward(self, inputs: dict, score_thr: float = 0.3) -> list[BaseDataElement]:
-        """Return the data samples of a batch, with the objects of at least that score.
-
-        Raises:
-            ValueError: the model predicts no objects.
-        """
+    def forward(self, inputs: Batch, score_thr: float = 0.3) -> list[BaseDataElement]:
+        """Return the data samples of a batch, with the objects of at least that score."""
         samples = super().forward(inputs)
         for sample in samples:
-            if 'pred_instances' not in sample:
-                raise ValueError(f'{type(self.model).__name__} predicts no objects (`pred_instances`)')
             found = sample.pred_instances
             sample.pred_instances = found[found.scores >= score_thr]
         return samples
@@ -69,14 +63,19 @@ class DetectionInferencer(ResolutionInferencer):
         counts = Counter(prediction['classes'])
         return ', '.join(f'{number} {name}' for name, number in counts.items()) or 'nothing'
 
-    def _init_model(self, cfg: Config, weights: object, device: str = 'cpu') -> nn.Module:
-        model = super()._init_model(cfg, weights, device)
+    def class_meta(self, model: nn.Module) -> dict:
+        """Return ``classes``, ``palette`` and the like.
+
+        Raises:
+            ValueError: the names are not as many as the classes of the model.
+        """
+        meta = super().class_meta(model)
         head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
         if isinstance(head, nn.ModuleList):  # the stages of a cascade
             head = head[0]
         if hasattr(head, 'num_classes'):
-            check_names(self.classes, head.num_classes)
-        return model
+            check_names(meta.get('classes'), head.num_classes)
+        return meta
 
 
 def _encode(mask: np.ndarray) -> dict:

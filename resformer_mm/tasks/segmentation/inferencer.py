@@ -1,14 +1,13 @@
-"""Semantic segmentation."""
+"""Inferencer of semantic segmentation."""
 
 from __future__ import annotations
 
 import numpy as np
-from mmengine.config import Config
 from mmengine.structures import BaseDataElement
+from mmseg.models.segmentors import DepthEstimator
 from torch import nn
 
-from resformer_mm.inference.base import ResolutionInferencer
-from resformer_mm.inference.meta import check_names
+from resformer_mm.inference.base import ResolutionInferencer, check_names
 
 
 class SegmentationInferencer(ResolutionInferencer):
@@ -18,6 +17,7 @@ class SegmentationInferencer(ResolutionInferencer):
     class name -> part of the picture, largest first. For the rest see :class:`ResolutionInferencer`.
     """
 
+    output = 'pred_sem_seg'
     default_visualizer = 'SegLocalVisualizer'
 
     def to_dict(self, sample: BaseDataElement) -> dict:
@@ -38,12 +38,17 @@ class SegmentationInferencer(ResolutionInferencer):
         """Return the classes with the part of the picture that they take."""
         return list(prediction['areas'].items())
 
-    def _init_model(self, cfg: Config, weights: object, device: str = 'cpu') -> nn.Module:
-        model = super()._init_model(cfg, weights, device)
-        number = model.decode_head.num_classes
-        classes = self.dataset_meta.setdefault('classes', [str(label) for label in range(number)])
-        check_names(classes, number)
-        if len(self.dataset_meta.get('palette') or []) != number:
-            colours = np.random.default_rng(0).integers(0, 256, (number, 3))
-            self.dataset_meta['palette'] = colours.tolist()
-        return model
+    def class_meta(self, model: nn.Module) -> dict:
+        """Return ``classes``, else numbers, and ``palette``, else random colours.
+
+        Raises:
+            ValueError: the names are not as many as the classes of the model, or it predicts depth.
+        """
+        if isinstance(model, DepthEstimator):  # before its one channel is compared with the names
+            raise self._no_output(model)
+        meta = super().class_meta(model)
+        number = model.num_classes
+        check_names(meta.setdefault('classes', [str(label) for label in range(number)]), number)
+        if len(meta.get('palette') or []) != number:
+            meta['palette'] = np.random.default_rng(0).integers(0, 256, (number, 3)).tolist()
+        return meta

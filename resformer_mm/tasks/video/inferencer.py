@@ -1,4 +1,4 @@
-"""Video classification: one prediction per clip."""
+"""Inferencer of video classification."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
 from mmengine.structures import BaseDataElement
 
+from resformer_mm.config.resolutions import class_name
 from resformer_mm.inference.pipelines import InputPipeline
-from resformer_mm.inference.sources import ClipInputs, Source
+from resformer_mm.inference.sources import ClipSources, Source
 from resformer_mm.tasks.classification.inferencer import ClassificationInferencer
 
 
@@ -28,12 +29,13 @@ class ClipPipeline(InputPipeline):
     """
 
     def __init__(self, transforms: Sequence[dict]) -> None:
-        decoders = [number for number, step in enumerate(transforms) if _kind(step).endswith('Decode')]
-        if not decoders:
+        names = [class_name(step) for step in transforms]
+        decoder = next((number for number, name in enumerate(names) if name.endswith('Decode')), None)
+        if decoder is None:
             raise ValueError('the test pipeline decodes no video: it needs e.g. dict(type="DecordDecode")')
-        head, tail = list(transforms[: decoders[0] + 1]), transforms[decoders[0] + 1 :]
-        sampling = [step for step in head[:-1] if not _kind(step).endswith('Init')]
-        if _kind(head[-1]) == 'RawFrameDecode':
+        head, tail = transforms[: decoder + 1], transforms[decoder + 1 :]
+        sampling = [step for step, name in zip(head[:-1], names) if not name.endswith('Init')]
+        if names[decoder] == 'RawFrameDecode':
             head = [dict(type='DecordInit'), *sampling, dict(type='DecordDecode')]
         self._file = Compose([TRANSFORMS.build(step) for step in head])
         self._array = Compose([TRANSFORMS.build(step) for step in (*sampling, dict(type='ArrayDecode'))])
@@ -46,6 +48,10 @@ class ClipPipeline(InputPipeline):
             return self._file(dict(filename=source.path, **facts))
         return self._array(dict(array=source.array, total_frames=len(source.array), **facts))
 
+    def pixels(self, results: dict) -> np.ndarray:
+        """Return the sampled frames, RGB, ``(T, H, W, 3)``."""
+        return np.stack(results['imgs'])
+
 
 class VideoInferencer(ClassificationInferencer):
     """Classify clips with an mmaction recognizer.
@@ -55,16 +61,9 @@ class VideoInferencer(ClassificationInferencer):
     H, W, 3)``, with the prediction. For the rest see :class:`ResolutionInferencer`.
     """
 
-    kind = ClipInputs()
+    source_kind = ClipSources()
+    pipeline_class = ClipPipeline
     default_visualizer = 'Visualizer'
-
-    def build_pipeline(self, transforms: Sequence[dict]) -> InputPipeline:
-        """Return a pipeline from the configs of its transforms."""
-        return ClipPipeline(transforms)
-
-    def pixels(self, results: dict) -> np.ndarray:
-        """Return the sampled frames, uint8, RGB, ``(T, H, W, 3)``."""
-        return np.stack(results['imgs'])
 
     def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
         """Return the frames that the model saw, with the best class and its score."""
@@ -83,7 +82,3 @@ class VideoInferencer(ClassificationInferencer):
         """Show the frames one after the other, each for some seconds; 0 waits for a key."""
         for frame in picture:
             super().show(frame, name, wait_time)
-
-
-def _kind(step: dict) -> str:
-    return str(step['type']).rpartition('.')[2]
