@@ -9,7 +9,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
 from mmengine.structures import BaseDataElement
 
-from resformer_mm.config.resolutions import class_name
+from resformer_mm.config.resolutions import transform_name
 from resformer_mm.inference.pipelines import InputPipeline
 from resformer_mm.inference.sources import ClipSources, Source
 from resformer_mm.tasks.classification.inferencer import ClassificationInferencer
@@ -29,7 +29,7 @@ class ClipPipeline(InputPipeline):
     """
 
     def __init__(self, transforms: Sequence[dict]) -> None:
-        names = [class_name(step) for step in transforms]
+        names = [transform_name(step) for step in transforms]
         decoder = next((number for number, name in enumerate(names) if name.endswith('Decode')), None)
         if decoder is None:
             raise ValueError('the test pipeline decodes no video: it needs e.g. dict(type="DecordDecode")')
