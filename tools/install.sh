@@ -138,7 +138,7 @@ install_mmcv() (
     # A GPU in sight would make mmcv look for the CUDA compiler and fail without it.
     if [[ -z ${CUDA_HOME:-} ]] && ! command -v nvcc >/dev/null; then export CUDA_VISIBLE_DEVICES=; fi
     REMEDY='If a compiler was "Killed" for want of memory: MAX_JOBS=1 before the command. It starts over.'
-    say "compiling mmcv's operators: about 12 minutes on 2 cores, once; pip keeps the result and reuses it"
+    say "compiling mmcv's operators: 12 to 45 minutes on 2 cores, once; pip keeps the result and reuses it"
     pip_install mmcv --no-deps --no-build-isolation -r "$REQUIREMENTS/mmcv.txt"
     if ! "$PY" -c 'import mmcv.ops' >/dev/null 2>&1; then
         say 'what pip had kept was compiled for another PyTorch: compiling again'
@@ -153,12 +153,12 @@ install_environment() {
     if [[ ${1:-} == tests ]]; then install_browser; fi
     local build torch stack no_deps mmcv project tests=''
     torch=$(missing "$REQUIREMENTS/torch.txt")
-    stack=$(missing "$REQUIREMENTS/stack.txt")
-    no_deps=$(missing "$REQUIREMENTS/stack-no-deps.txt")
+    stack=$(missing "$REQUIREMENTS"/{stack,video,analysis}.txt)
+    no_deps=$(missing "$REQUIREMENTS"/{no-deps,onedl}.txt)
     mmcv=$(missing "$REQUIREMENTS/mmcv.txt")
     build=$(missing ${mmcv:+--exact} "$REQUIREMENTS/build.txt")
     project=$(missing --project "$ROOT")
-    if [[ ${1:-} == tests ]]; then tests=$(missing --exact "$REQUIREMENTS/tests.txt"); fi
+    if [[ ${1:-} == tests ]]; then tests=$(missing --exact "$REQUIREMENTS"/{tests,demo,deployment}.txt); fi
     if [[ -z $build$torch$stack$no_deps$mmcv$tests$project ]]; then
         rm -rf "$LOGS"
         say 'everything needed is installed'
@@ -177,7 +177,7 @@ install_environment() {
         no_deps=$(grep -v '^torchvision' <<<"$no_deps" || true)
     fi
     if [[ -n $no_deps ]]; then
-        pip_install 'torchvision, timm, OpenMMLab packages' --no-deps --no-build-isolation $no_deps
+        pip_install 'torchvision and the OpenMMLab packages' --no-deps --no-build-isolation $no_deps
     fi
     if [[ -n $mmcv ]]; then install_mmcv; fi
     if [[ -n $tests ]]; then pip_install 'test tools' $tests; fi

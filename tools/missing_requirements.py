@@ -4,8 +4,8 @@ Usage: python missing_requirements.py [--exact] FILE...   one missing requiremen
        python missing_requirements.py --freeze            constraints for what is never replaced
        python missing_requirements.py --project ROOT      'missing' unless ROOT is installed so
 
-A distribution that is there in another version than the file says is kept and mentioned on stderr;
-with --exact it counts as missing.
+A distribution that is there in another version than the file, or pins.txt beside it, says is kept and
+mentioned on stderr; with --exact it counts as missing.
 """
 
 from __future__ import annotations
@@ -44,16 +44,23 @@ def installed() -> dict[str, str]:
     return {normalize(name): version for name, version in names if name}
 
 
-def requirements(file: str) -> list[str]:
-    lines = (line.split('#')[0].strip() for line in Path(file).read_text().splitlines())
-    return [line for line in lines if line]
+def requirements(file: Path) -> dict[str, str]:
+    """Return the requirements of a file by the name of their distribution."""
+    lines = (line.split('#')[0].strip() for line in file.read_text().splitlines())
+    return {normalize(re.match(r'[\w.-]+', line).group()): line for line in lines if line}
+
+
+def pinned(file: Path) -> dict[str, str]:
+    """Return the requirements of a file, as exact as ``pins.txt`` beside it makes them."""
+    pins = file.with_name('pins.txt')
+    exact = requirements(pins) if pins.is_file() else {}
+    return {name: exact.get(name, line) for name, line in requirements(file).items()}
 
 
 def missing(files: list[str], exact: bool) -> None:
     have = installed()
-    for requirement in (item for file in files for item in requirements(file)):
-        name, _, pin = requirement.partition('==')
-        name = normalize(name)
+    for name, requirement in (item for file in files for item in pinned(Path(file)).items()):
+        pin = requirement.partition('==')[2]
         rivals = next((row for row in EQUIVALENT if name in row), set())
         found = next((other for other in (name, *sorted(rivals)) if other in have), None)
         if found is None:

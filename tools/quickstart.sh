@@ -3,8 +3,8 @@
 #
 #   bash tools/quickstart.sh [--work-dir DIR]
 #
-# Installs the pinned stack if it is missing (about 12 minutes the first time, for mmcv's operators), then runs
-# tools/quickstart.py with the same arguments.
+# Installs the pinned stack if it is missing (12 to 45 minutes the first time, for mmcv's operators), then
+# runs tools/quickstart.py with the same arguments.
 set -euo pipefail
 # shellcheck source=tools/install.sh
 source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
