@@ -12,7 +12,7 @@ CLONE_ONLY = ('install.sh', 'missing_requirements.py', 'quickstart.sh', 'run_tes
 
 
 class BuildPy(build_py):
-    """Puts what MIM and ``get_config('resformer_mm::...')`` look for into the wheel, in ``resformer_mm/.mim``."""
+    """Puts what MIM and MMEngine's ``get_config`` look for into the wheel, in ``resformer_mm/.mim``."""
 
     def run(self) -> None:
         super().run()
@@ -20,7 +20,9 @@ class BuildPy(build_py):
             return
         target = Path(self.build_lib) / 'resformer_mm' / '.mim'
         for folder in ('configs', 'tools'):
-            shutil.copytree(folder, target / folder, ignore=shutil.ignore_patterns(*CLONE_ONLY, '__pycache__'))
+            shutil.copytree(
+                folder, target / folder, ignore=shutil.ignore_patterns(*CLONE_ONLY, '__pycache__')
+            )
         shutil.copy2('model-index.yml', target)
 
 

@@ -1,8 +1,30 @@
 """ResFormer for OpenMMLab: one vision transformer for every resolution, in classification and dense tasks."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from resformer_mm import compat
 from resformer_mm.version import __version__
 
-__all__ = ['__version__']
+if TYPE_CHECKING:
+    from resformer_mm.apis.inferencer import make_inferencer
+    from resformer_mm.checkpoints.models import load_model
+    from resformer_mm.models import ResFormer, VideoResFormer
+
+__all__ = ['ResFormer', 'VideoResFormer', '__version__', 'load_model', 'make_inferencer']
+
+# Imported when they are asked for: the inferencers need mmcv, and a command line its help text at once.
+_LAZY = {
+    'ResFormer': 'resformer_mm.models',
+    'VideoResFormer': 'resformer_mm.models',
+    'load_model': 'resformer_mm.checkpoints.models',
+    'make_inferencer': 'resformer_mm.apis.inferencer',
+}
 
 compat.apply()
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

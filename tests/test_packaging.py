@@ -52,10 +52,9 @@ def test_wheel_carries_configs_and_tools(wheel):
     assert carried == expected - clone_only
 
 
-def test_wheel_carries_every_module_and_no_tests(wheel):
+def test_wheel_carries_every_file_of_the_package_and_no_tests(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = {name for name in files_below('resformer_mm') if name.endswith('.py')}
-    assert modules <= names
+    assert files_below('resformer_mm') <= names
     assert not [name for name in names if not name.startswith('resformer_mm')]
 
 
@@ -68,7 +67,12 @@ def test_wheel_asks_for_neither_torch_nor_openmmlab(wheel):
     requirements = metadata.get_all('Requires-Dist')
     always = [item for item in requirements if 'extra ==' not in item]
     assert not [item for item in always if re.match(r'(onedl|mm|torch)', item)], always
-    assert {'onedl', 'openmmlab', 'tests', 'analysis'} <= set(metadata.get_all('Provides-Extra'))
+    extras = {'onedl', 'openmmlab', 'analysis', 'demo', 'deployment', 'tests'}
+    assert extras <= set(metadata.get_all('Provides-Extra'))
+    for extra in extras:
+        assert [item for item in requirements if f'extra == "{extra}"' in item], extra
+    (name,) = (n for n in archive.namelist() if n.endswith('/LICENSE'))
+    assert archive.read(name) == (ROOT / 'LICENSE').read_bytes()
 
 
 def test_installed_wheel_imports_from_another_folder(wheel, tmp_path):
@@ -86,3 +90,23 @@ def test_installed_wheel_imports_from_another_folder(wheel, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip()).is_relative_to(target)
+
+
+def test_public_names_are_imported_when_they_are_asked_for():
+    code = """
+import sys
+import resformer_mm
+assert not [name for name in sys.modules if name.split('.')[0] in ('mmengine', 'mmcv')]
+from resformer_mm import ResFormer, VideoResFormer, load_model
+from resformer_mm.models import ResFormer as direct
+assert ResFormer is direct and issubclass(VideoResFormer, ResFormer)
+assert load_model.__module__ == 'resformer_mm.checkpoints.models'
+assert not [name for name in sys.modules if name.split('.')[0] == 'mmcv']
+from resformer_mm import make_inferencer
+assert all(hasattr(resformer_mm, name) for name in resformer_mm.__all__)
+assert not hasattr(resformer_mm, 'no_such_name')
+"""
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=120, cwd=ROOT, check=False
+    )
+    assert result.returncode == 0, result.stderr

@@ -1,6 +1,7 @@
 """The installer's decisions and messages; nothing is downloaded or installed here."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,17 @@ def test_exact_requirements_and_local_versions(tmp_path):
     assert missing(site, '--exact', str(requirements)) == (['ruff==0.17.6'], '')
 
 
+def test_a_range_becomes_the_version_of_the_pins(tmp_path):
+    requirements = tmp_path / 'extra.txt'
+    requirements.write_text('plotly>=6\njinja2>=3\nonnx>=1.18\n')
+    (tmp_path / 'pins.txt').write_text('# tested\nplotly==7.1.0\nonnx==1.23.2\n')
+    site = write_distributions(tmp_path / 'site', onnx='1.20.0')
+    found, notes = missing(site, str(requirements))
+    assert found == ['plotly==7.1.0', 'jinja2>=3']
+    assert 'keeping onnx 1.20.0 (tested with onnx==1.23.2)' in notes
+    assert missing(site, '--exact', str(requirements))[0] == ['plotly==7.1.0', 'jinja2>=3', 'onnx==1.23.2']
+
+
 def test_project_of_another_folder_does_not_count(tmp_path):
     site = write_distributions(tmp_path / 'site', resformer_mm='0.1.0')
     origin = site / 'resformer_mm-0.1.0.dist-info' / 'direct_url.json'
@@ -91,13 +103,15 @@ def test_project_of_another_folder_does_not_count(tmp_path):
 
 
 def test_requirement_files_name_each_package_once():
-    lines = [
-        line.split('#')[0].strip().partition('==')[0]
-        for file in sorted((ROOT / 'requirements').glob('*.txt'))
-        for line in file.read_text().splitlines()
-    ]
-    names = [line for line in lines if line]
-    assert len(names) == len(set(names))
+    names = {}
+    for file in sorted((ROOT / 'requirements').glob('*.txt')):
+        lines = [line.split('#')[0].strip() for line in file.read_text().splitlines()]
+        names[file.stem] = [re.split('[=<>]', line)[0] for line in lines if line]
+    del names['openmmlab']  # instead of onedl.txt and mmcv.txt
+    pinned = names.pop('pins')
+    once = [name for names_of_file in names.values() for name in names_of_file]
+    assert len(once) == len(set(once))
+    assert len(pinned) == len(set(pinned)) and set(pinned) <= set(once)
 
 
 @pytest.fixture
