@@ -2,7 +2,7 @@
 
     MINI_DATA_ROOT=path/to/data python tools/train.py configs/classification/deit-mini_64_1xb64-30e_mini.py
 
-Measured accuracies: docs/multi_resolution_training.md.
+Measured accuracies: docs/experiments.md.
 """
 
 _base_ = 'resformer-mini_64_1xb64-30e_mini.py'

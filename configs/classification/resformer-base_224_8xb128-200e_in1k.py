@@ -3,7 +3,7 @@
     bash tools/dist_train.sh configs/classification/resformer-base_224_8xb128-200e_in1k.py 8
 
 No published ImageNet figure. Not trained here.
-Learning rate, warm-up and epochs: `_base_/schedules/200e.py`. ImageNet-1k in `data/imagenet` (docs/imagenet.md).
+Learning rate, warm-up and epochs: `_base_/schedules/200e.py`. ImageNet-1k in `data/imagenet` (docs/data/imagenet.md).
 """
 
 _base_ = [

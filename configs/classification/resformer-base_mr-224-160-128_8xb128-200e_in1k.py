@@ -4,7 +4,7 @@
 
 Published ImageNet-1k top-1 at 96/128/160/224/288/384/512/640:
 75.86/79.74/81.52/82.72/83.02/83.29/82.63/81.72. Not trained here.
-Learning rate, warm-up and epochs: `_base_/schedules/200e.py`. ImageNet-1k in `data/imagenet` (docs/imagenet.md).
+Learning rate, warm-up and epochs: `_base_/schedules/200e.py`. ImageNet-1k in `data/imagenet` (docs/data/imagenet.md).
 """
 
 _base_ = [

@@ -4,7 +4,7 @@
 
 Published ImageNet-1k top-1 at 96/128/160/224/288/384/512/640:
 67.34/75.05/78.06/79.19/78.25/74.86/66.65/54.77. Not trained here.
-Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/imagenet.md).
+Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/data/imagenet.md).
 """
 
 _base_ = [

@@ -4,7 +4,7 @@
 
 Published ImageNet-1k top-1 at 96/128/160/224/288/384/512/640:
 57.80/71.35/76.99/80.83/81.42/80.65/77.73/73.26. Not trained here.
-Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/imagenet.md).
+Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/data/imagenet.md).
 """
 
 _base_ = [

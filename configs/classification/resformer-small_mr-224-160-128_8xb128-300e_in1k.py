@@ -4,7 +4,7 @@
 
 Published ImageNet-1k top-1 at 96/128/160/224/288/384/512/640:
 73.59/78.24/80.39/82.16/82.70/82.72/82.00/80.72. Not trained here.
-Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/imagenet.md).
+Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/data/imagenet.md).
 """
 
 _base_ = [

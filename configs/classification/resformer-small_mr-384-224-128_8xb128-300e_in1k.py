@@ -4,7 +4,7 @@
 
 Published ImageNet-1k top-1 at 96/128/160/224/384/512:
 72.92/77.84/80.09/82.28/83.70/83.86. Not trained here.
-Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/imagenet.md).
+Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/data/imagenet.md).
 """
 
 _base_ = [

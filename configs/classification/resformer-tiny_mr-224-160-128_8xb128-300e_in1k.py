@@ -4,7 +4,7 @@
 
 Published ImageNet-1k top-1 at 96/128/160/224/288/384/512/640:
 61.40/67.78/71.09/73.85/74.85/75.04/73.77/71.65. Not trained here.
-Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/imagenet.md).
+Learning rate, warm-up and epochs: `_base_/schedules/300e.py`. ImageNet-1k in `data/imagenet` (docs/data/imagenet.md).
 """
 
 _base_ = [

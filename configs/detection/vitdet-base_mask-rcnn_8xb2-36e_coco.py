@@ -3,7 +3,7 @@
     bash tools/dist_train.sh configs/detection/vitdet-base_mask-rcnn_8xb2-36e_coco.py 8
 
 A learned position table, resized to every image, in place of GPE, and no LPE. The published figures, box AP / mask AP
-46.3 / 41.6 with 121.3 M parameters, are those of ViTDet-B with another neck and other heads (docs/detection.md); this
+46.3 / 41.6 with 121.3 M parameters, are those of ViTDet-B with another neck and other heads (docs/model_zoo.md); this
 one has 115.5 M. Not trained here. `pretrained` is DeiT-B as timm publishes it.
 """
 

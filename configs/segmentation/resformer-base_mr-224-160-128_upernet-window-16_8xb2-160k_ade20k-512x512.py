@@ -4,7 +4,7 @@
 
 Blocks 3, 6, 9 and 12 attend over the whole map; the time of the others is proportional to the number of tokens. A class
 token would belong to no window: that of the classifier is left out. No published figure. Not trained here; time and
-memory at 1024 x 2048 pixels: docs/segmentation.md.
+memory at 1024 x 2048 pixels: docs/experiments.md.
 """
 
 _base_ = 'resformer-base_mr-224-160-128_upernet_8xb2-160k_ade20k-512x512.py'

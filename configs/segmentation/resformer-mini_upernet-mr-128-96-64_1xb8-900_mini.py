@@ -2,7 +2,7 @@
 
     python tools/train.py configs/segmentation/resformer-mini_upernet-mr-128-96-64_1xb8-900_mini.py
 
-`_base_/mini.py` says where the data and the initial weights are. Measured figures: docs/segmentation.md.
+`_base_/mini.py` says where the data and the initial weights are. Measured figures: docs/experiments.md.
 """
 
 _base_ = '_base_/mini.py'

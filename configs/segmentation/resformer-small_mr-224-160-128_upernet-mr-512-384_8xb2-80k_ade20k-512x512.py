@@ -4,7 +4,7 @@
 
 Every crop of 512 is shrunk to 384 as well; the smaller copy also learns to agree with the prediction of the larger
 one, pixel by pixel. Back-propagating each resolution in turn keeps the memory at that of 512 alone. No published
-figure. Not trained on ADE20K here; results on generated data: docs/segmentation.md.
+figure. Not trained on ADE20K here; results on generated data: docs/experiments.md.
 """
 
 _base_ = 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'

@@ -4,7 +4,7 @@
 
 No published figure. Not trained here.
 `pretrained` is an ImageNet classifier of this project or a published one; the temporal parameters start at zero.
-Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
+Kinetics-400 in `data/kinetics400` (docs/data/kinetics.md).
 """
 
 _base_ = [

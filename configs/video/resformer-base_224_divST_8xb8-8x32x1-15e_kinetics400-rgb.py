@@ -4,7 +4,7 @@
 
 Published top-1 at 96/128/160/224/288: 58.61/68.50/73.09/76.32/76.78. 121,430,416 parameters. Not trained here.
 `pretrained` is an ImageNet classifier of this project or a published one; the temporal parameters start at zero.
-Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
+Kinetics-400 in `data/kinetics400` (docs/data/kinetics.md).
 """
 
 _base_ = [

@@ -8,7 +8,7 @@ table of temporal embeddings has 16 entries, as the first copy has frames; the o
 8x32x1. The copies are back-propagated in turn, since 16 frames of 224 need twice the memory of 8.
 No published figure. Not trained here.
 `pretrained` is an ImageNet classifier of this project or a published one; the temporal parameters start at zero.
-Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
+Kinetics-400 in `data/kinetics400` (docs/data/kinetics.md).
 """
 
 _base_ = [

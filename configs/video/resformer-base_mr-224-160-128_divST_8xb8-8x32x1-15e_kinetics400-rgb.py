@@ -4,7 +4,7 @@
 
 Published top-1 at 96/128/160/224/288: 70.56/74.33/76.38/77.32/77.56. 121,430,416 parameters. Not trained here.
 `pretrained` is an ImageNet classifier of this project or a published one; the temporal parameters start at zero.
-Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
+Kinetics-400 in `data/kinetics400` (docs/data/kinetics.md).
 """
 
 _base_ = [

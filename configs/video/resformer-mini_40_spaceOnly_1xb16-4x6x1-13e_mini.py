@@ -2,7 +2,7 @@
 
     python tools/train.py configs/video/resformer-mini_40_spaceOnly_1xb16-4x6x1-13e_mini.py
 
-Measured figures: docs/video.md.
+Measured figures: docs/experiments.md.
 """
 
 _base_ = 'resformer-mini_40_divST_1xb16-4x6x1-13e_mini.py'

@@ -4,7 +4,7 @@
 
 All copies span the same 4 * 6 = 3 * 8 = 24 frames of the clip. With fewer than three frames the two directions around
 a circle look the same. `_base_/mini.py` says where the data and the initial weights are. Measured figures:
-docs/video.md.
+docs/experiments.md.
 """
 
 _base_ = '_base_/mini.py'

@@ -5,7 +5,7 @@
 Published by mmaction2: top-1 77.69 at 224, from weights of ImageNet-21k. It works at 224 alone. mmaction2's config
 intends no weight decay on the class token and the positions, but its keys start with '.backbone', which matches no
 name; here they do not decay. Not trained here.
-Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
+Kinetics-400 in `data/kinetics400` (docs/data/kinetics.md).
 """
 
 _base_ = [

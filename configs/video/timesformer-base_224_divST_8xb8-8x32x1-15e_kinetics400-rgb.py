@@ -5,7 +5,7 @@
 The baseline of the paper. Published top-1 at 96/128/160/224/288: 26.28/61.94/70.60/75.54/75.45. 121,566,352 parameters,
 as many as mmaction2's TimeSformer, which computes the same at 224 (tests/test_models/test_timesformer_parity.py) and
 works at 224 only. Not trained here. `pretrained` is DeiT-B as published, or a ViT-B of the same names.
-Kinetics-400 in `data/kinetics400` (docs/kinetics.md).
+Kinetics-400 in `data/kinetics400` (docs/data/kinetics.md).
 """
 
 _base_ = [

@@ -19,6 +19,12 @@ REFERENCE = re.compile(r'(?<![\w.])resformer_mm((?:\.\w+)+)')
 REGISTRIES = [
     table for key in registry.__all__ if isinstance(table := getattr(registry, key), AdapterRegistry)
 ]
+SOURCES = [
+    path
+    for folder in ('resformer_mm', 'configs', 'tools', 'tests', 'benchmarks', 'examples')
+    for path in sorted((ROOT / folder).rglob('*'))
+    if path.suffix in ('.py', '.sh', '.yml', '.html')
+]
 
 
 def anchors(page: Path) -> set[str]:
@@ -67,6 +73,16 @@ def test_every_path_of_the_project_exists(page: Path) -> None:
         for path in expand(found.rstrip('.,')):
             if '...' not in path and not path.endswith('{'):
                 assert list(ROOT.glob(path.rstrip('/'))), found
+
+
+def test_sources_refer_to_pages_that_exist() -> None:
+    missing = [
+        (name(path), page)
+        for path in SOURCES
+        for page in re.findall(r'(?<![\w/])docs/[\w/]+\.md', path.read_text(encoding='utf-8'))
+        if not (ROOT / page).is_file()
+    ]
+    assert not missing
 
 
 def defined_names(file: Path) -> set[str]:

@@ -1,6 +1,6 @@
 """ADE20K as the DeiT baselines of mmsegmentation use it: crops of 512, scaled by 0.5 to 2.
 
-docs/ade20k.md says how to get the data and how to check it. One GPU holds 2 images, 8 GPUs make the 16 of a step.
+docs/data/ade20k.md says how to get the data and how to check it. One GPU holds 2 images, 8 GPUs make the 16 of a step.
 """
 
 crop = 512
