@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from resformer_mm import libraries
+from resformer_mm.sweep import Point, SweepRecord, SweptModel
 
 for library in ('mmpretrain', 'mmseg', 'mmdet'):
     pytest.importorskip(library)
@@ -35,7 +36,7 @@ def execute(page: Path) -> dict:
 def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(tmp_path)
     namespace = execute(README)
-    assert capsys.readouterr().out.strip() == 'torch.Size([2, 384, 14, 20])'
+    assert capsys.readouterr().out == 'torch.Size([2, 384, 14, 20])\ntorch.Size([2, 384, 6, 6])\n'
     assert len(README.read_text(encoding='utf-8').splitlines()) < 120
     # The last snippet is what a config of a dense task holds.
     dense = MODELS.build(namespace['backbone'])
@@ -153,6 +154,37 @@ def test_the_consistency_loss(extension: ModuleType, configs: Config) -> None:
     rotation, _ = torch.linalg.qr(torch.randn(8, 8))
     torch.testing.assert_close(loss(student @ rotation, 3 * student), torch.tensor(0.0), atol=1e-6, rtol=0)
     torch.testing.assert_close(2 * loss(student, teacher), loss.distance(student, teacher))
+
+
+def test_the_schedule_rises_and_draws_as_configured(extension: ModuleType, configs: Config) -> None:
+    settings = configs.train_dataloader.batch_sampler.to_dict()
+    rising = DATA_SAMPLERS.get(settings.pop('type'))(range(100), batch_size=4, seed=0, **settings)
+    drawn = [batch[0].resolution for batch in rising]
+    assert len(drawn) == 25 and set(drawn) <= {64, 48, 32}
+    rng = np.random.default_rng(0)
+    assert {rising.draw(rng, 0, batch) for batch in range(50)} == {32}
+    assert {rising.draw(rng, 20, batch) for batch in range(50)} == {32, 48}
+    assert {rising.draw(rng, 200, batch) for batch in range(100)} == {32, 48, 64}
+
+
+def test_the_figure_shows_every_model_of_a_sweep(extension: ModuleType, tmp_path: Path) -> None:
+    pytest.importorskip('plotly')
+    conditions = {'device': 'abacus', 'threads': 1, 'precision': 'float32', 'batch_size': 1, 'torch': '2'}
+    record = SweepRecord(conditions)
+    for name, offset in (('one', 0), ('two', 10)):
+        points = {
+            size: Point({'accuracy/top1': offset + size / 2}, size * 1e9, size * 2**20, [[0.01]])
+            for size in (32, 64)
+        }
+        record.models.append(SweptModel(name, 'a.py', 'a.pth', 'x', [64], 1000, 100, points))
+    record.save(tmp_path / 'sweep.json')
+    figure = extension.draw_memory(tmp_path, tmp_path / 'memory.png')
+    lines = {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines
+    }
+    assert lines == {'one': ([32, 64], [16, 32]), 'two': ([32, 64], [26, 42])}
+    assert figure.axes[0].get_ylabel() == 'accuracy/top1'
+    assert Image.open(tmp_path / 'memory.png').size[0] > 300
 
 
 def depth_model() -> dict:
