@@ -1,7 +1,7 @@
 """COCO 2017, resized to a short side of 480 to 800 pixels; half of the images are cropped first.
 
-docs/data/coco.md says how to get the data and how to check it. One GPU holds 2 images, 8 GPUs make the 16 of a step. Half of
-the images are resized to a short side of 400 to 600, cropped, and then resized like the others.
+docs/data/coco.md says how to get the data and how to check it. One GPU holds 2 images, 8 GPUs make the 16 of a step. Half
+of the images are resized to a short side of 400 to 600, cropped, and then resized like the others.
 """
 
 data_root = 'data/coco'

@@ -1,7 +1,7 @@
 """Kinetics-400 as mmaction2's TimeSformer uses it: short side 256 to 320, crops of 224, three crops in tests.
 
-A clip is 8 frames at intervals of 32 (8x32x1). docs/data/kinetics.md says how to get the data and how to check it. One GPU
-holds 8 clips, 8 GPUs make the 64 of a step.
+A clip is 8 frames at intervals of 32 (8x32x1). docs/data/kinetics.md says how to get the data and how to check it. One
+GPU holds 8 clips, 8 GPUs make the 64 of a step.
 
 A training pipeline is `[_base_.load, dict(_base_.copies, resolutions=resolutions), _base_.pack]`.
 """
