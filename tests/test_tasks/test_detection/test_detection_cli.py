@@ -189,8 +189,13 @@ def test_what_stops_a_run(trained: Path, data: Path, tmp_path: Path) -> None:
 
     words = error('optim_wrapper.optimizer.lr=1e30', 'optim_wrapper.clip_grad=None')
     assert re.search(
-        r"FloatingPointError: the loss of iteration [12] on rank 0 .*'loss_rpn_cls': .*images .*\.jpg", words
+        r'FloatingPointError: the loss is not finite at iteration [12] on rank 0: '
+        r".*'loss_rpn_cls': .*files .*\.jpg",
+        words,
     )
     assert not list((tmp_path / 'w').rglob('epoch_1.pth'))
-    assert 'matches the length of `classes`' in error('model.roi_head.bbox_head.num_classes=4')
+    words = error('model.roi_head.bbox_head.num_classes=4')
+    assert re.search(
+        r'model\.roi_head\.bbox_head\.num_classes is 4, but the data set of train_dataloader has 3', words
+    )
     assert 'there is no annotation file' in error('train_dataloader.dataset.ann_file=nowhere.json')
