@@ -11,7 +11,7 @@ from made_up import RESOLUTIONS, SAMPLES, made_up_record
 from PIL import Image
 
 from resformer_mm.cascade import apply_rule, load_outcomes
-from resformer_mm.sweep import Point, outcome_path, summarise
+from resformer_mm.sweep import Point, SweepRecord, outcome_path, summarise
 from resformer_mm.sweep.page import write_page
 from resformer_mm.sweep.picture import draw_picture
 from resformer_mm.sweep.tables import format_rows, write_tables
@@ -71,14 +71,19 @@ def test_choosing_the_metric(tmp_path) -> None:
         summarise(record, tmp_path, 'mIoU')
 
 
-def test_metrics_that_are_better_the_lower_they_are(tmp_path) -> None:
-    record = made_up_record(tmp_path)
+def with_errors(record: SweepRecord) -> SweepRecord:
+    """Put an error first, which falls where the accuracy rises."""
     for model in record.models:
         for point in model.points.values():
             point.metrics = {'rmse': 100 - point.metrics['accuracy/top1'], **point.metrics}
+    return record
+
+
+def test_metrics_that_are_better_the_lower_they_are(tmp_path) -> None:
+    record = with_errors(made_up_record(tmp_path))
     summary = summarise(record, tmp_path)
     assert summary.lower_is_better == ['rmse']
-    for cost in ('latency_ms', 'gflops'):  # an error falls where the accuracy rises
+    for cost in ('latency_ms', 'gflops'):
         assert summary.front('rmse', cost) == summary.front('accuracy/top1', cost)
     assert len(summary.front('accuracy/top1', 'gflops')) == len(RESOLUTIONS)
     summary = summarise(record, tmp_path, lower_is_better=['*/top5'])
@@ -173,3 +178,34 @@ def test_the_page_recommends_for_a_budget(swept, tmp_path) -> None:
 
         assert requested_urls(browser, foreign=True) == []
         assert [entry for entry in browser.get_log('browser') if entry['level'] == 'SEVERE'] == []
+
+
+@pytest.mark.slow
+def test_the_page_recommends_the_lowest_error(tmp_path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    summary = summarise(with_errors(made_up_record(tmp_path)), tmp_path)
+    write_page(summary, tmp_path / 'sweep.html', 'Errors')
+    rows = [row for row in summary.rows if row.model == 'plain']
+    with open_browser() as browser:
+
+        def advice(kind: str, value: float) -> str:
+            Select(browser.find_element(By.ID, 'model')).select_by_value('plain')
+            Select(browser.find_element(By.ID, 'kind')).select_by_value(kind)
+            field = browser.find_element(By.ID, 'value')
+            field.clear()
+            field.send_keys(str(value))
+            return browser.find_element(By.ID, 'recommendation').text
+
+        browser.get((tmp_path / 'sweep.html').as_uri())
+        assert Select(browser.find_element(By.ID, 'kind')).options[-1].text == 'metric, at most'
+        # Within the cost the lowest error; for an error the cheapest that is no higher.
+        assert advice('memory_mib', 5).startswith(
+            f'Deploy plain, at 64 pixels: rmse {rows[1].metrics["rmse"]:.4g}'
+        )
+        assert advice('metric', rows[1].metrics['rmse']).startswith('Deploy plain, at 64 pixels')
+        best = min(row.metrics['rmse'] for row in rows)
+        assert f'the best reaches {best:.4g}' in advice('metric', best / 2)
+        Select(browser.find_element(By.ID, 'metric')).select_by_value('accuracy/top1')
+        assert Select(browser.find_element(By.ID, 'kind')).options[-1].text == 'metric, at least'

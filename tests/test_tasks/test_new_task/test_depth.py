@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from runs import run_dist, run_tool, succeed, training_log
 
+from resformer_mm.sweep import SweepRecord, summarise
+
 pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).parent
@@ -163,6 +165,8 @@ def test_it_is_swept(folder: Path) -> None:
         rows = {row['resolution']: row for row in csv.DictReader(file)}
     assert set(rows) == {'32', '64'}
     assert float(rows['64']['d1']) > 0 and float(rows['64']['gflops']) > float(rows['32']['gflops']) > 0
+    summary = summarise(SweepRecord.load(folder / 'sweep' / 'sweep.json'), folder / 'sweep')
+    assert set(summary.metrics) - set(summary.lower_is_better) == {'d1', 'd2', 'd3'}
 
 
 def test_it_predicts_from_the_command_line(folder: Path) -> None:
