@@ -117,7 +117,7 @@ def test_attention_in_an_image(trained: Path, data: Path, tmp_path: Path) -> Non
         (dict(image='broken.jpg'), ['cannot read the image broken.jpg']),
         (dict(image='gone.jpg'), ['cannot read the image gone.jpg']),
         (dict(config='table.py'), ['run/epoch_2.pth does not fit']),
-        (dict(checkpoint='photo.jpg'), ['photo.jpg', 'no PyTorch checkpoint']),
+        (dict(checkpoint='photo.jpg'), ['photo.jpg', 'not a PyTorch checkpoint']),
         (dict(resolutions=['64', '15']), ['15 x 15 pixels is smaller than one patch of 16 x 16']),
         (dict(resolutions=['64', '64']), ['names a resolution twice']),
         (dict(more=['--head', '2']), ['no head 2', '0 to 1']),

@@ -137,6 +137,7 @@ def test_printed_config_is_a_config(config, data, tmp_path):
     for path in ('train', 'val', 'test'):
         expected[f'{path}_dataloader'].dataset.data_root = str(data)
     expected.data_root = str(data)
+    expected.folder.data_root = str(data)
     assert cfg.to_dict() == expected.to_dict()
     fail(run_tool(PRINT, CONFIG, '--save-path', 'c.txt', data=data, cwd=tmp_path), 'c.txt', '.yml')
     fail(run_tool(PRINT, 'none.py', data=data, cwd=tmp_path), 'there is no config none.py')
