@@ -1,6 +1,6 @@
-"""The tasks: one folder each, the only place that imports its upstream library.
+"""The tasks, one folder each.
 
-The ``__init__.py`` of a task is its manifest: it imports nothing, names the ``LIBRARY``, and lists what the
-task registers, for each registry a mapping from class name to module of the folder. It is read by
-``resformer_mm.registry``.
+A task's folder is the only place that imports its upstream library. The ``__init__.py`` of a task is its
+manifest. It imports nothing, names the ``LIBRARY``, and maps for each registry the names of the registered
+classes to the modules that define them. ``resformer_mm.registry`` reads it.
 """

@@ -1,4 +1,4 @@
-"""Image classification data sets on disk, with the mistakes of users named."""
+"""Image classification data sets on disk, with input validation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from resformer_mm.registry import DATASETS
 
 
 class CheckedFolders(KeepResolution):
-    """Checks that mmpretrain's folder data sets leave out; a mixin before one of them.
+    """Mixin that adds input validation to a folder data set of mmpretrain.
 
     Raises:
         FileNotFoundError: the folder or the annotation file does not exist.
-        RuntimeError: the folder holds no images.
-        ValueError: a line of the annotation file has no label, or one outside the classes.
+        RuntimeError: the folder contains no images.
+        ValueError: a line of the annotation file has no label, or a label outside the classes.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -33,8 +33,8 @@ class CheckedFolders(KeepResolution):
             data_list = super().load_data_list()
         except RuntimeError as error:
             raise RuntimeError(
-                f'{kind}: {self.img_prefix} holds no images in class folders ({error}): check data_root, '
-                'split and data_prefix, and that each class has a folder of its own'
+                f'{kind}: {self.img_prefix} contains no images in class folders ({error}): check data_root, '
+                'split and data_prefix, and that each class has its own folder'
             ) from error
         except AssertionError as error:
             raise ValueError(f'{kind}: {self.img_prefix}: {error}') from error
@@ -51,16 +51,16 @@ class CheckedFolders(KeepResolution):
             if int(label) < 0 or (classes is not None and int(label) >= len(classes)):
                 bound = '0 or more' if classes is None else f'0..{len(classes) - 1}'
                 raise ValueError(
-                    f'{self.ann_file}, line {number}: label {label} of {name} lies outside the classes '
+                    f'{self.ann_file}, line {number}: label {label} of {name} is outside the classes '
                     f'({bound}): correct the line, or metainfo.classes'
                 )
 
 
 @DATASETS.register_module()
 class ImageFolder(CheckedFolders, mmpretrain.datasets.CustomDataset):
-    """Images in one folder per class, or listed in an annotation file with lines ``PATH LABEL``."""
+    """Images in one folder per class, or listed as ``PATH LABEL`` lines in an annotation file."""
 
 
 @DATASETS.register_module()
 class ImageNet(CheckedFolders, mmpretrain.datasets.ImageNet):
-    """ImageNet-1k in folders per class, or with lists in ``meta/{train,val}.txt``."""
+    """ImageNet-1k in one folder per class, or listed in ``meta/{train,val}.txt``."""

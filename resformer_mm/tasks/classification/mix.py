@@ -1,4 +1,4 @@
-"""Mixup and CutMix over the copies of a batch at several resolutions (paper, Section 4.1)."""
+"""Mixup and CutMix for batches at several resolutions (paper, Section 4.1)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from torch import Tensor
 
 
 class MultiResolutionMix:
-    """Mixup or CutMix with the batch in reversed order, one draw for all resolutions or one for each.
+    """Mixup or CutMix of a batch with its reverse, with random values shared by the resolutions or not.
 
-    One draw decides which of the two is used, lambda, and for CutMix a box on the largest resolution, which
-    is scaled to the others. Lambda is that of the largest resolution; after CutMix it is the part of its
-    area outside the box.
+    One draw chooses the method, lambda and, for CutMix, a box in the image at the largest resolution. The box
+    is scaled to the other resolutions. Lambda is exact for the largest resolution: with CutMix it is the
+    fraction of its area outside the box.
 
     Args:
-        mixup_alpha: parameter of mixup's Beta distribution; 0 turns mixup off.
-        cutmix_alpha: parameter of CutMix's Beta distribution; 0 turns CutMix off.
+        mixup_alpha: parameter of mixup's Beta distribution; 0 disables mixup.
+        cutmix_alpha: parameter of CutMix's Beta distribution; 0 disables CutMix.
         prob: probability that a batch is mixed at all.
-        switch_prob: probability of CutMix where both are on.
-        shared: whether all resolutions share the draw; otherwise each is mixed on its own.
+        switch_prob: probability of CutMix if both are enabled.
+        shared: whether all resolutions share one draw; otherwise each is mixed separately.
 
     Raises:
-        ValueError: an argument is out of range, or both are off.
+        ValueError: an argument is out of range, or both are disabled.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class MultiResolutionMix:
         if min(mixup_alpha, cutmix_alpha) < 0 or max(mixup_alpha, cutmix_alpha) == 0:
             raise ValueError(
                 f'mix: mixup_alpha={mixup_alpha} and cutmix_alpha={cutmix_alpha} must not be negative, and '
-                'one of them positive; data_preprocessor.mix=None turns mixing off'
+                'at least one must be positive; data_preprocessor.mix=None disables mixing'
             )
         if not (0 <= prob <= 1 and 0 <= switch_prob <= 1):
-            raise ValueError(f'mix: prob={prob} and switch_prob={switch_prob} are probabilities')
+            raise ValueError(f'mix: prob={prob} and switch_prob={switch_prob} must be in [0, 1]')
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
         self.prob = prob
@@ -51,10 +51,10 @@ class MultiResolutionMix:
 
         Args:
             copies: batches ``(B, C, H_i, W_i)``, largest first.
-            scores: one-hot or soft labels ``(B, num_classes)``, shared by the copies.
+            scores: one-hot or soft labels ``(B, num_classes)``, common to all copies.
 
         Returns:
-            The mixed batches, and the mixed labels: one tensor if the draw is shared, else one per batch.
+            The mixed batches and the mixed labels: one tensor if the draw is shared, else one per batch.
         """
         if self.shared:
             return self._mix(copies, scores)

@@ -1,4 +1,4 @@
-"""The classifier that is trained on several resolutions of each image at once (paper, Section 3.2)."""
+"""Multi-resolution training of image classifiers (paper, Section 3.2)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from resformer_mm.registry import MODELS
 
 @MODELS.register_module()
 class MultiResolutionClassifier(MultiResolutionObjective, ImageClassifier):
-    """An image classifier whose training step takes a list of batches, one per resolution, high to low.
+    """An image classifier trained on a list of batches, one per resolution, high to low.
 
-    The loss is the paper's Equation 3, ``1/r sum_i [CE(y_i, t) + alpha SC(cls_i, cls_{i-1})]``: every
-    resolution learns the label, and from the second on also to agree with the next larger one. The logged
-    terms, e.g. ``loss_cls_224`` and ``loss_consistency_160``, contain the factor 1/r and add up to ``loss``.
-    Evaluation is that of :class:`mmpretrain.models.ImageClassifier`, at the resolution of the input.
+    The loss is the paper's Equation 3, ``1/r sum_i [CE(y_i, t) + alpha SC(cls_i, cls_{i-1})]``. Every
+    resolution learns the label, and every resolution but the largest learns to agree with the next larger
+    one. The logged terms, e.g. ``loss_cls_224`` and ``loss_consistency_160``, contain the factor 1/r and add
+    up to ``loss``. Evaluation is that of :class:`mmpretrain.models.ImageClassifier`, at the resolution of the
+    input.
 
     Args:
-        backbone: config of the backbone; a class-token or pooled target needs one with ``forward_tokens``.
-        consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None trains without.
+        backbone: config of the backbone; the targets 'cls' and 'gap' need one with ``forward_tokens``.
+        consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None disables it.
         consistency_target: what is compared: 'cls', 'gap' or 'logits', see
             :attr:`~resformer_mm.engine.objective.MultiResolutionObjective.consistency_targets`.
         **kwargs: arguments of :class:`mmpretrain.models.ImageClassifier`.
 
     Raises:
-        ValueError: the consistency target needs tokens that the backbone does not give, or the head and the
-            data preprocessor disagree in the number of classes.
+        ValueError: the consistency target needs tokens that the backbone does not provide, or the head and
+            the data preprocessor have different numbers of classes.
     """
 
     def __init__(
@@ -48,25 +49,25 @@ class MultiResolutionClassifier(MultiResolutionObjective, ImageClassifier):
     def supervise(
         self, inputs: Tensor, data_samples: list[DataSample], index: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the losses of the head at one resolution, and what is compared ``(B, C)``.
+        """Return the losses of the head at one resolution, and the consistency features ``(B, C)``.
 
         Args:
             inputs: the images at this resolution, ``(B, C, R, R)``.
             data_samples: the B samples.
-            index: place in the list of resolutions.
+            index: index of the resolution.
         """
         if self.compares_tokens:
             feats, compared = self.features_and_tokens(inputs)
             cls_score = self.head(self.neck(feats) if self.with_neck else feats)
         else:
             cls_score = compared = self.head(self.extract_feat(inputs))
-        # The head's own split of scoring and loss, so that every classification head and loss works.
+        # The head computes its loss from the scores itself, so that every head and loss works.
         terms = self.head._get_loss(cls_score, [_labels_at(sample, index) for sample in data_samples])
         return {name.replace('loss', 'loss_cls', 1): value for name, value in terms.items()}, compared
 
 
 def _labels_at(sample: DataSample, index: int) -> DataSample:
-    """Return the sample with the soft label of one resolution, if each was mixed separately."""
+    """Return the sample with the soft label of one resolution, if the resolutions were mixed separately."""
     if 'gt_scores' not in sample:
         return sample
     return DataSample().set_gt_label(sample.gt_label).set_gt_score(sample.gt_scores[index])

@@ -1,4 +1,4 @@
-"""From collated batches to model inputs, for one or several resolutions."""
+"""Data preprocessor for classification at one or several resolutions."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ REMEDY = 'resformer_mm.ResizeCenterCrop'
 
 @MODELS.register_module()
 class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
-    """Normalise, check labels and mix a batch that holds each image at one or several resolutions.
+    """Normalise images, check labels, and mix batches that hold each image at one or several resolutions.
 
-    Training batches come as a list of uint8 tensors ``(B, 3, R_i, R_i)``, one per resolution, high to low,
-    and leave as the same list in float32; evaluation batches are one tensor.
+    A training batch is a list of uint8 tensors ``(B, 3, R_i, R_i)``, one per resolution, high to low. It is
+    returned as a list of float32 tensors of the same shapes. An evaluation batch is one tensor.
 
     Args:
-        mix: arguments of :class:`MultiResolutionMix`, for training; None trains without mixup and cutmix.
+        mix: arguments of :class:`MultiResolutionMix`, for training; None disables mixup and CutMix.
             It needs ``num_classes``, which :class:`MultiResolutionClassifier` copies from its head.
-        **kwargs: arguments of :class:`mmpretrain.models.ClsDataPreprocessor` but ``batch_augments``, whose
-            place ``mix`` takes.
+        **kwargs: arguments of :class:`mmpretrain.models.ClsDataPreprocessor` except ``batch_augments``, which
+            ``mix`` replaces.
 
     Raises:
-        ValueError: ``mix`` without ``num_classes``, a label outside the classes, or a batch of images that
-            disagree in size.
+        ValueError: ``mix`` is given without ``num_classes``, a label is outside the classes, or the images of
+            a batch differ in size.
     """
 
     def __init__(self, *args, mix: dict | None = None, **kwargs) -> None:
         if kwargs.pop('batch_augments', None):
             raise ValueError(
-                'MultiResolutionDataPreprocessor mixes with `mix=dict(mixup_alpha=..., cutmix_alpha=...)`, '
-                'not with `batch_augments` or the `train_cfg` of the model'
+                'MultiResolutionDataPreprocessor does not support `batch_augments` or the `train_cfg` of the '
+                'model: use `mix=dict(mixup_alpha=..., cutmix_alpha=...)`'
             )
         super().__init__(*args, **kwargs)
         self.mix = MultiResolutionMix(**mix) if mix is not None else None
@@ -53,7 +53,7 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
             self._check_labels(data_samples)
         inputs = data['inputs']
         single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 3)
-        # Whatever the collate function left as a list of images is stacked here.
+        # Stack what the collate function left as a list of images.
         copies = [
             copy if isinstance(copy, Tensor) else stack_equal(copy, REMEDY)
             for copy in ([inputs] if single else inputs)
@@ -77,7 +77,7 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
                 sample.set_field(torch.stack([score[number] for score in mixed]), 'gt_scores')
 
     def _check_labels(self, data_samples: list[DataSample]) -> None:
-        # Labels are still on the CPU here: the check costs no synchronisation.
+        # Labels are still on the CPU here, so the check does not synchronise.
         if self.num_classes is None or 'gt_label' not in data_samples[0]:
             return
         for sample in data_samples:

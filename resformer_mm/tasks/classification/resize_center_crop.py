@@ -1,4 +1,4 @@
-"""The evaluation crop."""
+"""Centre crop for evaluation."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class ResizeCenterCrop(BaseTransform):
 
     Args:
         resolution: side of the output in pixels; evaluation at other resolutions replaces this field.
-        crop_pct: what part of the short side the crop keeps.
-        interpolation: interpolation of the resize.
+        crop_pct: fraction of the short side that the crop keeps.
+        interpolation: interpolation method of the resize.
 
     Raises:
-        ValueError: the resolution is not a positive integer, or ``crop_pct`` not in (0, 1].
+        ValueError: the resolution is not a positive integer, or ``crop_pct`` is not in (0, 1].
     """
 
     def __init__(self, resolution: int, crop_pct: float = 224 / 256, interpolation: str = 'bicubic') -> None:
         check_resolutions([resolution], 'ResizeCenterCrop.resolution')
         if not 0 < crop_pct <= 1:
-            raise ValueError(f'ResizeCenterCrop.crop_pct must lie in (0, 1], got {crop_pct}')
+            raise ValueError(f'ResizeCenterCrop.crop_pct must be in (0, 1], got {crop_pct}')
         self.resolution = resolution
         self.crop_pct = crop_pct
         self.interpolation = interpolation
@@ -44,11 +44,11 @@ class ResizeCenterCrop(BaseTransform):
         )
 
     def transform(self, results: dict) -> dict:
-        """Return the results with ``img`` of ``(resolution, resolution, 3)``."""
+        """Return the results with ``img`` of shape ``(resolution, resolution, 3)``."""
         return self.pipeline(results)
 
     def __repr__(self) -> str:
-        """Name the settings."""
+        """Return the settings."""
         return (
             f'{type(self).__name__}(resolution={self.resolution}, crop_pct={self.crop_pct}, '
             f'interpolation={self.interpolation!r})'

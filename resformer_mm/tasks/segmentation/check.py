@@ -1,4 +1,4 @@
-"""Validation of images and masks in two folders, before training."""
+"""Validation of image and mask folders before training."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ MOST_VALUES = 8
 NO_IMAGES = 'no images'
 MISSING_MASK = 'missing mask'
 LONE_MASK = 'mask without an image'
-SAME_NAME = 'two images of one name'
+SAME_NAME = 'two images with the same name'
 LEFT_OUT = 'image with another suffix'
 BAD_MASK = 'unreadable mask'
-NOT_LABELS = 'mask is no label image'
+NOT_LABELS = 'mask is not a label map'
 UNKNOWN_VALUES = 'label values out of range'
 AMBIGUOUS = 'orientation of the mask unknown'
 NO_LABEL = 'nothing labelled'
@@ -42,15 +42,15 @@ SMALL = 'smaller than the crop'
 
 @dataclass(frozen=True)
 class PairFolders:
-    """Where images and their masks lie, and what the values of the masks mean.
+    """A folder of images, a folder of masks, and the meaning of the mask values.
 
     Args:
-        img_dir: folder of the images, read with its subfolders.
+        img_dir: folder of the images, including its subfolders.
         ann_dir: folder of the masks.
-        labels: what the values mean.
-        img_suffix: end of the names of images.
-        seg_map_suffix: end of the names of masks, in place of that of the image.
-        names: names of the images without suffix, where a list chooses them; None takes all.
+        labels: the meaning of the mask values.
+        img_suffix: suffix of image files.
+        seg_map_suffix: suffix of mask files; it replaces the suffix of the image.
+        names: names of the images to use, without suffix; None uses all images.
     """
 
     img_dir: str | Path
@@ -70,21 +70,21 @@ class PairFolders:
 
     @classmethod
     def from_config(cls, config: Mapping, loader: str) -> PairFolders:
-        """Return what the data set of a config reads; the default scope must be that of the config.
+        """Return the folders that a data set reads. The default scope must be that of the config.
 
         Args:
             config: config of the data set.
             loader: name of its data loader, for messages.
 
         Raises:
-            ValueError: a data set has no folders of images and masks, or no classes.
+            ValueError: the data set does not read image and mask folders, or has no classes.
         """
         dataset = DATASETS.build({**config, 'lazy_init': True, 'pipeline': []})
         prefix = getattr(dataset, 'data_prefix', {})
         if not prefix.get('img_path') or not prefix.get('seg_map_path'):
             raise ValueError(
                 f'{loader}.dataset has no data_prefix with both img_path and seg_map_path: without masks '
-                f'there is nothing to check, leave it out with --cfg-options {loader}=None'
+                f'there is nothing to check. Skip it with --cfg-options {loader}=None'
             )
         classes = dataset.metainfo.get('classes')
         if not classes:
@@ -108,16 +108,16 @@ def check_pairs(
     workers: int = 1,
     show_progress: bool = False,
 ) -> CheckReport:
-    """Check every image, every mask, and that they fit.
+    """Check every image, every mask, and that the two match.
 
-    The files are read by the functions that training uses, to the last pixel. Sizes are told as height x
+    The files are decoded completely, by the functions that training uses. Sizes are reported as height x
     width.
 
     Args:
-        folders: what to check.
-        crop_size: ``(height, width)`` in pixels; images smaller than that are noted.
+        folders: the folders to check.
+        crop_size: ``(height, width)`` in pixels; smaller images are reported, but not as faults.
         workers: number of threads.
-        show_progress: show a bar on stderr.
+        show_progress: show a progress bar on stderr.
     """
     report = CheckReport()
     for folder in (folders.img_dir, folders.ann_dir):
@@ -142,16 +142,16 @@ def check_pairs(
 
 
 def match_names(folders: PairFolders) -> tuple[list[str], list[Finding]]:
-    """Return the names that have both an image and a mask, and what is wrong with the others."""
+    """Return the names that have both an image and a mask, and findings about the others."""
     files = sorted(_files(folders.img_dir))
     images = _stripped(files, folders.img_suffix)
     masks = _stripped(_files(folders.ann_dir), folders.seg_map_suffix)
     wanted = images if folders.names is None else set(folders.names)
     findings = []
     if not wanted:
-        detail = f'no file *{folders.img_suffix} in it' if folders.names is None else 'its list is empty'
+        detail = f'contains no *{folders.img_suffix} file' if folders.names is None else 'its list is empty'
         findings.append(Finding(str(folders.img_dir), NO_IMAGES, detail))
-    findings += [Finding(folders.image(name), MISSING_IMAGE, 'the list names it') for name in wanted - images]
+    findings += [Finding(folders.image(name), MISSING_IMAGE, 'named in the list') for name in wanted - images]
     findings += [
         Finding(folders.image(name), MISSING_MASK, f'there is no {folders.mask(name)}')
         for name in (wanted & images) - masks
@@ -168,13 +168,13 @@ def match_names(folders: PairFolders) -> tuple[list[str], list[Finding]]:
 def check_pair(
     folders: PairFolders, name: str, crop_size: tuple[int, int] | None = None
 ) -> tuple[list[Finding], np.ndarray]:
-    """Read one image and its mask; return what is wrong, and how many pixels have each label, ``(256,)``."""
+    """Read one image and its mask; return the findings and the pixel count of each label, ``(256,)``."""
     image, mask = folders.image(name), folders.mask(name)
     findings: list[Finding] = []
     pixels = np.zeros(256, np.int64)
     try:
         shape, orientation = read_size(image)
-    except Exception as error:  # whatever Pillow raises for bytes that are no image
+    except Exception as error:  # Pillow raises many types for bytes that are not an image
         findings.append(Finding(image, BAD_IMAGE, f'{type(error).__name__}: {error}'))
         shape = None
     try:
@@ -188,7 +188,7 @@ def check_pair(
 
     if shape is not None and crop_size is not None and np.less(shape, crop_size).any():
         sizes = f'{size_text(shape)}, crop {size_text(crop_size)}'
-        detail = f'{sizes}: padded with ignored pixels, unless enlarged before'
+        detail = f'{sizes}: padded with ignored pixels, unless enlarged before the crop'
         findings.append(Finding(image, SMALL, detail, is_fault=False))
     if shape is not None and values is not None:
         findings += _compare(image, shape, orientation, mask, values.shape)
@@ -203,7 +203,7 @@ def check_pair(
 def _compare(
     image: str, shape: tuple[int, int], orientation: int, mask: str, mask_shape: tuple[int, int]
 ) -> list[Finding]:
-    """Compare the sizes of an image, turned as its file says, and its mask."""
+    """Compare the sizes of a mask and of its image after EXIF rotation."""
     if mask_shape != shape:
         its_image = f'its image {image} {size_text(shape, orientation)}'
         return [Finding(mask, SIZES_DIFFER, f'{size_text(mask_shape)}, {its_image}')]
@@ -212,15 +212,15 @@ def _compare(
             Finding(
                 image,
                 AMBIGUOUS,
-                f'the image is turned by its EXIF orientation {orientation}, and no size tells whether the '
-                'mask is too: save the image turned, without the tag',
+                f'the image is rotated by its EXIF orientation {orientation}, and the sizes do not show '
+                'whether the mask is rotated too: save the image rotated, without the tag',
             )
         ]
     return []
 
 
 def _check_values(mask: str, counts: dict[int, int], labels: LabelValues) -> list[Finding]:
-    """Check the values of a mask, given how many pixels have each."""
+    """Check the values of a mask, given the number of pixels of each."""
     if unknown := labels.unknown(counts):
         shown = ', '.join(f'{value} ({counts[value]} pixels)' for value in unknown[:MOST_VALUES])
         more = f' and {len(unknown) - MOST_VALUES} more' if len(unknown) > MOST_VALUES else ''
@@ -231,7 +231,7 @@ def _check_values(mask: str, counts: dict[int, int], labels: LabelValues) -> lis
 
 
 def _files(folder: str | Path) -> list[str]:
-    """List the files that mmsegmentation's data sets see, relative to the folder."""
+    """List the files that mmsegmentation's data sets find, relative to the folder."""
     return list(fileio.list_dir_or_file(str(folder), list_dir=False, recursive=True))
 
 
@@ -240,7 +240,7 @@ def _stripped(files: Sequence[str], suffix: str) -> set[str]:
 
 
 def _other_images(folders: PairFolders, files: Sequence[str], images: set[str]) -> list[Finding]:
-    """Find images that a data set silently leaves out because of their suffix."""
+    """Find images that a data set silently ignores because of their suffix."""
     used = (folders.img_suffix,)
     if os.path.samefile(folders.img_dir, folders.ann_dir):
         used += (folders.seg_map_suffix,)
@@ -251,9 +251,9 @@ def _other_images(folders: PairFolders, files: Sequence[str], images: set[str]) 
             continue
         path = os.path.join(folders.img_dir, name)
         if stem in images:
-            findings.append(Finding(path, SAME_NAME, f'{folders.image(stem)} is used, this is not'))
+            findings.append(Finding(path, SAME_NAME, f'{folders.image(stem)} is used, this file is not'))
         else:
-            findings.append(Finding(path, LEFT_OUT, f'only files *{folders.img_suffix} are used'))
+            findings.append(Finding(path, LEFT_OUT, f'only *{folders.img_suffix} files are used'))
     return findings
 
 

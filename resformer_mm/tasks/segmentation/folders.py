@@ -1,4 +1,4 @@
-"""Segmentation data sets in ADE20K's layout: a folder of images, a folder of masks of the same names."""
+"""Segmentation data sets in ADE20K's layout, with input validation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from resformer_mm.text import shorten_list
 
 
 class CheckedPairs:
-    """Checks that mmsegmentation's data sets leave out; a mixin before one of them.
+    """Mixin that adds input validation to a data set of mmsegmentation.
 
-    Every sample also carries ``num_classes`` and ``ignore_index``, by which ``resformer_mm.LoadSegMap``
-    checks the labels. Masks without an image are named in a warning.
+    Every sample also carries ``num_classes`` and ``ignore_index``, which ``resformer_mm.LoadSegMap`` needs to
+    check the labels. A warning lists masks without an image.
 
     Raises:
         FileNotFoundError: a folder, the annotation file, an image or a mask does not exist.
-        RuntimeError: there are no images.
+        RuntimeError: no images were found.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -36,8 +36,10 @@ class CheckedPairs:
             )
         data_list = super().load_data_list()
         if not data_list:
-            where = self.ann_file or f'{img_dir} (files *{self.img_suffix})'
-            raise RuntimeError(f'{self._kind}: no images in {where}: {self._remedy("img_path")}, img_suffix')
+            where = self.ann_file or f'{img_dir} (*{self.img_suffix})'
+            raise RuntimeError(
+                f'{self._kind}: no images in {where}: {self._remedy("img_path")} and img_suffix'
+            )
         if self.ann_file:
             self._check_exist(data_list, 'img_path', img_dir)
         if ann_dir is not None:
@@ -55,23 +57,23 @@ class CheckedPairs:
         return f'check data_root, data_prefix.{key}'
 
     def _check_exist(self, data_list: list[dict], key: str, folder: str) -> None:
-        """Compare the files that the samples name with those of a folder, which is listed once."""
+        """Check that the files of all samples exist. The folder is listed only once."""
         suffix = self.img_suffix if key == 'img_path' else self.seg_map_suffix
         listed = fileio.list_dir_or_file(
             folder, list_dir=False, suffix=suffix, recursive=True, backend_args=self.backend_args
         )
-        there = {normpath(join(folder, name)) for name in listed}
-        wanted = {normpath(info[key]) for info in data_list}
+        existing = {normpath(join(folder, name)) for name in listed}
+        required = {normpath(info[key]) for info in data_list}
         what = 'image' if key == 'img_path' else 'mask'
-        if missing := sorted(wanted - there):
+        if missing := sorted(required - existing):
             raise FileNotFoundError(
-                f'{self._kind}: {len(missing)} of {len(wanted)} {what}s do not exist: '
-                f'{shorten_list(missing)}. Add them, or take the samples out; {self._remedy(key)} and the '
+                f'{self._kind}: {len(missing)} of {len(required)} {what}s do not exist: '
+                f'{shorten_list(missing)}. Add them, or remove the samples; {self._remedy(key)} and the '
                 f'suffix {suffix!r}'
             )
-        if key == 'seg_map_path' and not self.ann_file and (left_over := sorted(there - wanted)):
+        if key == 'seg_map_path' and not self.ann_file and (left_over := sorted(existing - required)):
             print_log(
-                f'{self._kind}: {len(left_over)} masks have no image and are not used: '
+                f'{self._kind}: {len(left_over)} masks have no image and are ignored: '
                 f'{shorten_list(left_over)}',
                 logger='current',
                 level=logging.WARNING,
@@ -80,24 +82,25 @@ class CheckedPairs:
 
 @DATASETS.register_module()
 class ADE20K(CheckedPairs, mmseg.datasets.ADE20KDataset):
-    """ADE20K with the 150 classes of the SceneParsing benchmark; value 0 of a mask is ignored."""
+    """ADE20K with the 150 classes of the SceneParsing benchmark. Mask value 0 is ignored."""
 
 
 @DATASETS.register_module()
 class SegmentationFolder(CheckedPairs, mmseg.datasets.BaseSegDataset):
-    """Images and masks of any classes.
+    """Images and masks with any set of classes.
 
-    The classes stand in ``metainfo.classes`` or, one a line, in a text file. Line by line the file names the
-    values 0, 1, 2, ... of a mask; with ``reduce_zero_label=True``, which ignores value 0, its first line
-    therefore names what is ignored, and the classes follow.
+    The classes are given in ``metainfo.classes`` or in a text file with one name per line. The lines of the
+    file name the mask values 0, 1, 2, ... in order. With ``reduce_zero_label=True``, which ignores value 0,
+    the first line therefore names the ignored label, and the classes follow.
 
     Args:
         classes_file: the text file, relative to ``data_root``.
         **kwargs: arguments of :class:`mmseg.datasets.BaseSegDataset`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the classes are given nowhere or twice, or the file names none or one of them twice.
+        FileNotFoundError: the text file does not exist.
+        ValueError: the classes are given neither way or both ways, or the names in the file are too few,
+            empty or repeated.
     """
 
     def __init__(
@@ -111,11 +114,11 @@ class SegmentationFolder(CheckedPairs, mmseg.datasets.BaseSegDataset):
         **kwargs,
     ) -> None:
         metainfo = dict(metainfo or {})
-        # MMEngine takes the name of a file that is missing for the classes, letter by letter.
+        # If the file does not exist, MMEngine treats its name as the classes, letter by letter.
         if (classes_file is None) == ('classes' not in metainfo) or isinstance(metainfo.get('classes'), str):
             raise ValueError(
-                'SegmentationFolder: give the names of the classes once, as a list in metainfo.classes or by '
-                'the name of their file in classes_file'
+                'SegmentationFolder: give the class names exactly once, as a list in metainfo.classes or as '
+                'a text file in classes_file'
             )
         if classes_file is not None:
             path = join(data_root or '', classes_file)
@@ -132,18 +135,18 @@ class SegmentationFolder(CheckedPairs, mmseg.datasets.BaseSegDataset):
 
 
 def read_classes(path: str, backend_args: dict | None = None) -> tuple[str, ...]:
-    """Read names from a text file, one a line; line ``i``, from 0, names value ``i`` of a mask.
+    """Read class names from a text file, one per line. Line ``i``, counted from 0, names mask value ``i``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it has fewer than two names, an empty line between them, or a name twice.
+        FileNotFoundError: the file does not exist.
+        ValueError: it has fewer than two names, an empty line between names, or a repeated name.
     """
     if not fileio.isfile(path, backend_args=backend_args):
-        raise FileNotFoundError(f'there is no file {path} with the names of the classes: check classes_file')
+        raise FileNotFoundError(f'there is no class names file {path}: check classes_file')
     names = fileio.get_text(path, backend_args=backend_args).strip().splitlines()
     names = tuple(name.strip() for name in names)
     faults = {name for name in names if not name or names.count(name) > 1}
     if len(names) < 2 or faults:
-        which = f'{sorted(faults)} empty or named twice' if faults else f'{len(names)} names'
-        raise ValueError(f'{path} must hold the name of every value of a mask, one a line: {which}')
+        which = f'{sorted(faults)} empty or repeated' if faults else f'found {len(names)} names'
+        raise ValueError(f'{path} must contain a name for every mask value, one per line: {which}')
     return names

@@ -1,4 +1,4 @@
-"""Masks of semantic segmentation: reading the files, and what their pixel values stand for."""
+"""Segmentation masks: decoding the files and mapping pixel values to labels."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from resformer_mm.datasets.loading import EXIF_ORIENTATION
 # One integer per pixel: grey levels of 8, 16 or 32 bit, palette indices, and two-level images.
 LABEL_MODES = ('L', 'P', '1', 'I', 'I;16', 'I;16L', 'I;16B', 'I;16N')
 MARK = 255
-"""What ``reduce_zero_label`` and left-out classes turn into in mmsegmentation."""
+"""Label that mmsegmentation gives to pixels of excluded classes and, with ``reduce_zero_label``, to zeros."""
 
 
 class NotALabelMapError(ValueError):
-    """A file that is an image, but no map of labels."""
+    """An image file that is not a label map."""
 
 
 @dataclass(frozen=True)
 class LabelValues:
-    """The values that the pixels of a mask may have, and the labels they become.
+    """The valid pixel values of a mask and their labels.
 
     Args:
         num_classes: labels are 0 to ``num_classes - 1``.
-        reduce_zero_label: value 0 is ignored, value 1 is label 0, and so on.
-        ignore_index: label of pixels that do not count.
-        label_map: label in the file -> label, or 255 for a class that is left out; applied last.
+        reduce_zero_label: whether value 0 is ignored, value 1 is label 0, and so on.
+        ignore_index: label of ignored pixels.
+        label_map: label in the file -> label, or 255 for an excluded class; applied last.
 
     Raises:
-        ValueError: the classes do not fit into 8 bits, or pixels to be ignored would get a label that is not.
+        ValueError: the classes do not fit into 8 bits, or ``ignore_index`` is not the label that
+            mmsegmentation gives to ignored pixels.
     """
 
     num_classes: int
@@ -45,12 +46,12 @@ class LabelValues:
     def __post_init__(self) -> None:
         most = MARK - self.reduce_zero_label
         if not 1 <= self.num_classes <= most:
-            raise ValueError(f'num_classes must lie in 1..{most} for masks of 8 bits, got {self.num_classes}')
+            raise ValueError(f'num_classes must be in 1..{most} for 8-bit masks, got {self.num_classes}')
         leaves_out = self.reduce_zero_label or MARK in (self.label_map or {}).values()
         if leaves_out and self.ignore_index != MARK:
             raise ValueError(
-                f'reduce_zero_label, or the choice of classes, labels what is to be ignored {MARK}, but '
-                f'ignore_index is {self.ignore_index}: they would count; use ignore_index={MARK}'
+                f'reduce_zero_label, or the choice of classes, gives ignored pixels the label {MARK}, but '
+                f'ignore_index is {self.ignore_index}, so they would not be ignored. Set ignore_index={MARK}'
             )
 
     @cached_property
@@ -65,26 +66,26 @@ class LabelValues:
 
     @cached_property
     def forbidden(self) -> np.ndarray:
-        """1 for every value that neither stands for a class nor is ignored, ``(256,)`` uint8."""
-        meant = (self.table < self.num_classes) | (self.table == self.ignore_index)
-        return (~meant).astype(np.uint8)
+        """1 for every value that is neither a class nor ignored, ``(256,)`` uint8."""
+        allowed = (self.table < self.num_classes) | (self.table == self.ignore_index)
+        return (~allowed).astype(np.uint8)
 
     def unknown(self, values: Iterable[int]) -> list[int]:
-        """Return those of the values that stand for nothing, sorted."""
+        """Return the values that are neither a class nor ignored, sorted."""
         return sorted(value for value in values if not 0 <= value <= 255 or self.forbidden[value])
 
     def unknown_in(self, label_map: np.ndarray) -> list[int]:
-        """Return those of the values in a mask that stand for nothing, sorted; fast where there is none."""
+        """Return the unknown values in a mask, sorted. It is fast if there are none."""
         if label_map.dtype == np.uint8 and not cv2.LUT(label_map, self.forbidden).any():
             return []
         return self.unknown(value_counts(label_map))
 
     def apply(self, label_map: np.ndarray) -> np.ndarray:
-        """Return the labels ``(H, W)`` uint8 of a mask whose values were found to be known."""
+        """Return the labels ``(H, W)`` uint8 of a mask without unknown values."""
         return cv2.LUT(label_map.astype(np.uint8, copy=False), self.table)
 
     def __str__(self) -> str:
-        """Say which values may occur."""
+        """Return a description of the valid values."""
         first = int(self.reduce_zero_label)
         num_classes = self.num_classes if self.label_map is None else len(self.label_map)
         zero = 'reduce_zero_label: 0 is ignored, ' if self.reduce_zero_label else ''
@@ -92,27 +93,29 @@ class LabelValues:
 
 
 def decode_label_map(content: bytes) -> np.ndarray:
-    """Decode a mask file to its pixel values, integers ``(H, W)``; a palette gives its indices.
+    """Decode a mask file to its pixel values, integers ``(H, W)``. A palette image gives its indices.
 
     Raises:
-        OSError: the content is not an image, or truncated.
-        NotALabelMapError: the image has several channels, fractions, or an orientation.
+        OSError: the content is not an image or is truncated.
+        NotALabelMapError: the image has several channels, fractional values, or an EXIF orientation.
     """
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         if image.mode not in LABEL_MODES:
             raise NotALabelMapError(
-                f'it is an image of mode {image.mode!r}, not one integer label per pixel; a mask is a '
-                'grayscale or palette PNG'
+                f'it is an image of mode {image.mode!r} and does not have one integer label per pixel: save '
+                'it as a grayscale or palette PNG'
             )
         if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
-            raise NotALabelMapError('it has an EXIF orientation, which masks must not have: save it turned')
+            raise NotALabelMapError(
+                'it has an EXIF orientation, which masks must not have: save it rotated, without the tag'
+            )
         values = np.array(image)
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
 def value_counts(label_map: np.ndarray) -> dict[int, int]:
-    """Return how many pixels have each value that occurs."""
+    """Return the number of pixels for each value that occurs."""
     if label_map.dtype == np.uint8:
         counts = np.bincount(label_map.ravel(), minlength=256)  # several times faster than np.unique
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}

@@ -1,4 +1,4 @@
-"""Reading segmentation masks so that a mask which does not fit its image or classes is named."""
+"""Strict loading of segmentation masks."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from resformer_mm.registry import TRANSFORMS
 
 from .label_maps import MARK, LabelValues, NotALabelMapError, decode_label_map
 
-CHECK = 'tools/dataset_converters/check_segmentation.py names all such files of a data set'
+CHECK = 'tools/dataset_converters/check_segmentation.py lists all such files of a data set'
 
 
 class SegMapError(RuntimeError):
-    """A mask that cannot be used; the message names it, its image and what to do."""
+    """A mask that cannot be used. The message names the mask, its image and a remedy."""
 
 
 @TRANSFORMS.register_module()
 class LoadSegMap(LoadAnnotations):
-    """Read a mask of labels as mmsegmentation does, and stop at one that would train something wrong.
+    """Read a label mask as mmsegmentation does, and raise if it does not match the image or the classes.
 
     Required keys: ``img_path`` and ``ori_shape`` of the loaded image (which may have been resized since),
-    ``seg_map_path``, ``reduce_zero_label``, ``label_map`` and ``seg_fields`` as mmsegmentation's data sets
-    give them. Sets ``gt_seg_map``, ``(H, W)`` uint8. A picture of no data set, as mmsegmentation's functions
-    for inference take it, has no ``seg_fields`` and passes without a mask.
+    ``seg_map_path``, ``reduce_zero_label``, ``label_map`` and ``seg_fields``, as set by mmsegmentation's data
+    sets. Sets ``gt_seg_map``, ``(H, W)`` uint8. An image that does not come from a data set, as in
+    mmsegmentation's inference functions, has no ``seg_fields``; it is passed on without a mask.
 
     Args:
-        num_classes: number of classes of the data set. The data sets of this package give it; those of
-            mmsegmentation do not.
-        ignore_index: label of pixels that do not count; by default that of the data set, or 255.
+        num_classes: number of classes of the data set. Needed with data sets of mmsegmentation; those of this
+            package provide it.
+        ignore_index: label of ignored pixels; by default that of the data set, or 255.
         backend_args: file backend of MMEngine, for storage other than local files.
 
     Raises:
-        SegMapError: the mask is missing, truncated, no label image, of another size than the image, or has a
-            value that stands for no class.
-        ValueError: the number of classes is not known, is not that of the data set, or does not fit into a
-            mask; the image was not loaded before; the data set has no masks.
+        SegMapError: the mask is missing, truncated, not a label map, differs in size from the image, or has a
+            value that is neither a class nor ignored.
+        ValueError: the number of classes is unknown, differs from that of the data set, or does not fit into
+            a mask; the image has not been loaded yet; or the data set has no masks.
     """
 
     def __init__(
@@ -55,25 +55,27 @@ class LoadSegMap(LoadAnnotations):
             return
         if mask is None:
             raise ValueError(
-                f'LoadSegMap: the data set names no mask for {image}: set its data_prefix.seg_map_path, or '
-                'take this transform out of the pipeline'
+                f'LoadSegMap: the data set has no mask for {image}: set its data_prefix.seg_map_path, or '
+                'remove this transform from the pipeline'
             )
         if 'ori_shape' not in results:
-            raise ValueError(f'LoadSegMap: {image} is not loaded yet: put resformer_mm.LoadImage before')
+            raise ValueError(
+                f'LoadSegMap: {image} has not been loaded yet: put resformer_mm.LoadImage before it'
+            )
         values = self._read(mask, image)
         height, width = results['ori_shape'][:2]
         if values.shape != (height, width):
             raise SegMapError(
-                f'the mask {mask} has {values.shape[0]} x {values.shape[1]} pixels (height x width), '
-                f'its image {image} {height} x {width}: they are no pair, or one was resized, or the image '
-                f'has an EXIF orientation that its mask does not follow; {CHECK}'
+                f'the mask {mask} has {values.shape[0]} x {values.shape[1]} pixels (height x width), but its '
+                f'image {image} has {height} x {width}: they do not belong together, one was resized, or the '
+                f'image has an EXIF orientation that the mask does not follow. {CHECK}'
             )
         meaning = self._meaning(results)
         if unknown := meaning.unknown_in(values):
             raise SegMapError(
                 f'the mask {mask} of the image {image} has the values {unknown[:8]}'
-                f'{" and more" if len(unknown) > 8 else ""}, which stand for no class ({meaning}): correct '
-                f'the mask, the classes or reduce_zero_label of the data set; {CHECK}'
+                f'{" and more" if len(unknown) > 8 else ""}, which are not classes ({meaning}): correct '
+                f'the mask, the classes or reduce_zero_label of the data set. {CHECK}'
             )
         results['gt_seg_map'] = meaning.apply(values)
         results['seg_fields'].append('gt_seg_map')
@@ -83,20 +85,20 @@ class LoadSegMap(LoadAnnotations):
             return decode_label_map(fileio.get(mask, backend_args=self.backend_args))
         except FileNotFoundError as error:
             raise SegMapError(
-                f'there is no mask {mask} for the image {image}: add it, or remove the image; {CHECK}'
+                f'there is no mask {mask} for the image {image}: add it, or remove the image. {CHECK}'
             ) from error
         except Exception as error:
             what = 'use' if isinstance(error, NotALabelMapError) else 'read'
             raise SegMapError(
                 f'cannot {what} the mask {mask} of the image {image} ({type(error).__name__}: {error}): '
-                f'repair it, or remove both; {CHECK}'
+                f'repair it, or remove both. {CHECK}'
             ) from error
 
     def _meaning(self, results: dict) -> LabelValues:
         given, num_classes = self.num_classes, results.get('num_classes')
         if given is None and num_classes is None:
             raise ValueError(
-                'LoadSegMap does not know the number of classes, which this data set does not give: set '
+                'LoadSegMap needs the number of classes, which this data set does not provide: set '
                 "dict(type='resformer_mm.LoadSegMap', num_classes=...), or use "
                 'resformer_mm.SegmentationFolder'
             )
@@ -113,7 +115,7 @@ class LoadSegMap(LoadAnnotations):
         )
 
     def __repr__(self) -> str:
-        """Name the settings."""
+        """Return the settings."""
         return (
             f'{type(self).__name__}(num_classes={self.num_classes}, ignore_index={self.ignore_index}, '
             f'backend_args={self.backend_args})'

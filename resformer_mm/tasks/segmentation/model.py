@@ -1,4 +1,4 @@
-"""The segmentor that is trained on several resolutions of each crop at once."""
+"""Multi-resolution training of segmentors."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ from resformer_mm.registry import MODELS
 
 @MODELS.register_module()
 class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
-    """An encoder-decoder whose training step takes a list of batches, one per resolution, high to low.
+    """An encoder-decoder trained on a list of batches, one per resolution, high to low.
 
-    All copies show the same crop, so that their predictions can be compared pixel by pixel: every resolution
-    learns the labels, and from the second on also to agree with the next larger one,
-    ``1/r sum_i [L(y_i, t_i) + alpha SC(y_i, y_{i-1})]``, as the paper's Equation 3 has it for images. The
-    student's logits are resized (bilinear) to the teacher's map, and no gradient reaches the teacher. What
-    the data preprocessor padded to the size of the crop is compared no more than it has labels. The logged
-    terms, e.g. ``decode.loss_ce_512`` and ``loss_consistency_384``, contain the factor 1/r and add up
-    to ``loss``. Inference is that of :class:`mmseg.models.EncoderDecoder`.
+    All copies show the same crop, so their predictions can be compared pixel by pixel. Every resolution
+    learns the labels, and every resolution but the largest learns to agree with the next larger one:
+    ``1/r sum_i [L(y_i, t_i) + alpha SC(y_i, y_{i-1})]``, the dense form of the paper's Equation 3. The
+    student's logits are resized (bilinear) to the teacher's map, and no gradient reaches the teacher. Pixels
+    that the data preprocessor added as padding are not compared. The logged terms, e.g.
+    ``decode.loss_ce_512`` and ``loss_consistency_384``, contain the factor 1/r and add up to ``loss``.
+    Inference is that of :class:`mmseg.models.EncoderDecoder`.
 
     Args:
-        consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None trains without.
-        consistency_target: what is compared, pixel by pixel: 'logits' of the decode head, or 'featmap', the
-            last feature map that the heads get.
+        consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None disables it.
+        consistency_target: what is compared at every pixel: 'logits' of the decode head, or 'featmap', the
+            last feature map passed to the heads.
         **kwargs: arguments of :class:`mmseg.models.EncoderDecoder`.
 
     Raises:
-        ValueError: the target is unknown, or probabilities are compared where the decode head has a single
-            output; or the head has a loss of its own, as those have that predict masks
-            instead of a map of logits.
+        ValueError: the target is unknown; probabilities are to be compared, but the decode head has a single
+            output; or the head overrides the loss, as heads that predict masks instead of a map of logits do.
     """
 
     consistency_targets = ('logits', 'featmap')
@@ -55,29 +54,29 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
         super().__init__(*args, **kwargs)
         if type(self.decode_head).loss is not BaseDecodeHead.loss:
             raise ValueError(
-                f'model.decode_head.type={type(self.decode_head).__name__!r} has a loss of its own: training '
-                "on several resolutions needs a head that predicts a map of logits, e.g. 'UPerHead'"
+                f'model.decode_head.type={type(self.decode_head).__name__!r} overrides the loss: training '
+                "at several resolutions needs a head that predicts a map of logits, e.g. 'UPerHead'"
             )
         self.set_consistency(consistency, consistency_target)
         if isinstance(self.consistency, KLConsistency) and self.decode_head.out_channels == 1:
             raise ValueError(
-                'model.consistency of type KLConsistency compares probabilities of classes, which are '
-                'all 1 where model.decode_head.out_channels is 1: give the head an output per class, or '
-                "take dict(type='L2Consistency')"
+                'model.consistency of type KLConsistency compares class probabilities, which are all 1 if '
+                'model.decode_head.out_channels is 1: give the head one output per class, or use '
+                "dict(type='L2Consistency')"
             )
 
     def supervise(
         self, inputs: Tensor, data_samples: list[SegDataSample], index: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the losses of the heads at one resolution, and the map that is compared ``(B, K, h, w)``.
+        """Return the losses of the heads at one resolution, and the map to compare ``(B, K, h, w)``.
 
         Args:
             inputs: the crops at this resolution, ``(B, C, H, W)``.
             data_samples: the B samples, with label maps of the size of the largest crop.
-            index: place in the list of resolutions.
+            index: index of the resolution.
 
         Raises:
-            TypeError: logits are compared, and the decode head gives several outputs.
+            TypeError: logits are to be compared, but the decode head returns several outputs.
         """
         samples = [labels_at(sample, tuple(inputs.shape[-2:])) for sample in data_samples]
         feats = self.extract_feat(inputs)
@@ -89,7 +88,7 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
         if self.consistency is not None and not isinstance(compared, Tensor):
             raise TypeError(
                 f'model.decode_head.type={type(self.decode_head).__name__!r} gives {len(logits)} outputs in '
-                'training, of which none is known to be the prediction: take another head, or set '
+                'training, and it is unknown which one is the prediction: use another head, or set '
                 "model.consistency=None or model.consistency_target='featmap'"
             )
         return terms, compared
@@ -97,7 +96,7 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
     def comparable(
         self, student: Tensor, teacher: Tensor, data_samples: list[SegDataSample]
     ) -> tuple[Tensor, Tensor]:
-        """Return both maps without padding, as rows of pixels of the teacher's map ``(sum(h * w), K)``."""
+        """Return the unpadded pixels of both maps, at the teacher's size, as rows ``(sum(h * w), K)``."""
         size = tuple(teacher.shape[-2:])
         student = F.interpolate(student.float(), size, mode='bilinear', align_corners=False)
         real = [_without_padding(sample, size) for sample in data_samples]
@@ -105,7 +104,7 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
 
 
 def labels_at(sample: SegDataSample, size: tuple[int, int]) -> SegDataSample:
-    """Return a sample whose label map has another size, by nearest neighbour."""
+    """Return a sample whose label map is resized by nearest neighbour."""
     labels = sample.gt_sem_seg.data
     if tuple(labels.shape[-2:]) == size:
         return sample
@@ -115,12 +114,12 @@ def labels_at(sample: SegDataSample, size: tuple[int, int]) -> SegDataSample:
 
 
 def _without_padding(sample: SegDataSample, size: tuple[int, int]) -> tuple[int, int]:
-    """Return how many rows and columns of a map of the padded crop show the image."""
+    """Return how many rows and columns of a map of the padded crop belong to the image."""
     _, right, _, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
     crop = sample.gt_sem_seg.shape[-2:]
     return tuple(math.ceil(side * (1 - pad / full)) for side, pad, full in zip(size, (bottom, right), crop))
 
 
 def _by_pixel(logits: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Return the ``(K, h, w)`` at the top left of every ``(K, H, W)`` of a batch as ``(sum(h * w), K)``."""
+    """Return the top-left ``(K, h, w)`` of every ``(K, H, W)`` in a batch, as ``(sum(h * w), K)``."""
     return torch.cat([one[:, :rows, :columns].flatten(1).T for one, (rows, columns) in zip(logits, sizes)])

@@ -1,4 +1,4 @@
-"""From a batch of crops to the same crops at several resolutions."""
+"""Data preprocessor for segmentation at several resolutions."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from resformer_mm.registry import MODELS
 
 @MODELS.register_module()
 class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
-    """Normalise a batch of crops, and shrink copies of it for multi-resolution training.
+    """Normalise a batch of crops and shrink copies of it for multi-resolution training.
 
-    Training batches leave as a list ``(B, 3, H_i, W_i)``, high to low: the first is the crop as the pipeline
-    made it, the others are shrunk in the proportion of the resolutions (bilinear, antialiased). The crop is
-    made and augmented once, so that predictions at all resolutions can be compared pixel by pixel. Batches
-    of evaluation are one tensor.
+    A training batch becomes a list of tensors ``(B, 3, H_i, W_i)``, high to low. The first is the crop from
+    the pipeline; the others are scaled down in proportion to the resolutions (bilinear, antialiased). The
+    crop is augmented only once, so predictions at all resolutions can be compared pixel by pixel. An
+    evaluation batch is one tensor.
 
     Args:
         resolutions: in pixels, high to low; the first is the short side of the crop.
         **kwargs: arguments of :class:`mmseg.models.SegDataPreProcessor`.
 
     Raises:
-        ValueError: bad resolutions, a training batch whose short side is not the first of them, or
-            whose label maps are missing or have another size than their images.
+        ValueError: the resolutions are invalid, the short side of a training batch differs from the first
+            resolution, or the label maps are missing or differ in size from their images.
     """
 
     map_name = 'gt_sem_seg'
-    """The map of labels in a data sample, which must have the size of the crop."""
+    """Name of the label map in a data sample. It must have the size of the crop."""
 
     def __init__(self, *args, resolutions: Sequence[int], **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -58,18 +58,17 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
         return {**data, 'inputs': copies}
 
     def _check_sizes(self, data: dict) -> None:
-        # Stacking would pad the smaller of the two, and the labels would no longer fit their image.
+        # Stacking would pad the smaller of the two, and the labels would no longer match their image.
         for image, sample in zip(data['inputs'], data['data_samples']):
             path = sample.get('img_path', 'an image')
             if self.map_name not in sample:
                 raise ValueError(
-                    f'{path} has no label map after the training pipeline ({self.map_name}): put '
-                    'resformer_mm.LoadSegMap, or what loads your labels, after the loading of the image'
+                    f'{path} has no label map after the training pipeline ({self.map_name}): add '
+                    'resformer_mm.LoadSegMap, or another transform that loads labels, after image loading'
                 )
             size, labels = tuple(image.shape[-2:]), tuple(sample.get(self.map_name).shape)
             if size != labels:
                 raise ValueError(
-                    f'{path} is {size[0]} x {size[1]} pixels after the '
-                    f'training pipeline, its label map {labels[0]} x {labels[1]}: load the label map '
-                    'before the transforms that resize or crop'
+                    f'{path} has {size[0]} x {size[1]} pixels after the training pipeline, but its label map '
+                    f'has {labels[0]} x {labels[1]}: load the label map before transforms that resize or crop'
                 )

@@ -94,10 +94,10 @@ def test_a_folder_without_images(root: Path) -> None:
     with pytest.raises((RuntimeError, ValueError, FileNotFoundError), match='train.*'):
         build(root)
     (root / 'train' / 'cat').mkdir()
-    with pytest.raises(RuntimeError, match='ImageFolder: .*train holds no images.*data_root.*class'):
+    with pytest.raises(RuntimeError, match='ImageFolder: .*train contains no images.*data_root.*class'):
         build(root)
     (root / 'train' / 'cat' / 'notes.txt').touch()
-    with pytest.raises(RuntimeError, match='holds no images'):
+    with pytest.raises(RuntimeError, match='contains no images'):
         build(root)
 
 
@@ -128,9 +128,9 @@ def test_another_number_of_classes(root: Path) -> None:
         ('dog/dog_0.png 1.5', 'is not `PATH LABEL`'),
         (
             'dog/dog_0.png -1',
-            r'label -1 of dog/dog_0.png lies outside the classes \(0\.\.2\).*metainfo.classes',
+            r'label -1 of dog/dog_0.png is outside the classes \(0\.\.2\).*metainfo.classes',
         ),
-        ('dog/dog_0.png 3', r'label 3 of dog/dog_0.png lies outside the classes \(0\.\.2\)'),
+        ('dog/dog_0.png 3', r'label 3 of dog/dog_0.png is outside the classes \(0\.\.2\)'),
         ('', "'' is not `PATH LABEL`"),
     ],
 )

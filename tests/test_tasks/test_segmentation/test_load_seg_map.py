@@ -191,7 +191,7 @@ def test_a_value_of_no_class_with_a_choice_of_classes(tmp_path: Path) -> None:
 def test_the_number_of_classes_comes_from_somewhere(tmp_path: Path) -> None:
     results = sample(tmp_path, random_values(3))
     del results['num_classes']
-    with pytest.raises(ValueError, match='does not know the number of classes.*num_classes=...'):
+    with pytest.raises(ValueError, match='needs the number of classes.*num_classes=...'):
         LoadSegMap()(results)
     assert LoadSegMap(num_classes=4)(results)['gt_seg_map'].shape == SHAPE
     assert_named({**results, 'seg_fields': []}, '[3]', num_classes=3)
@@ -204,7 +204,9 @@ def test_another_ignored_label(tmp_path: Path) -> None:
     for kwargs, info in ((dict(ignore_index=200), {}), ({}, dict(ignore_index=200))):
         assert (LoadSegMap(**kwargs)(sample(tmp_path, values, **info))['gt_seg_map'] == 200).all()
     assert_named(sample(tmp_path, np.full(SHAPE, 255, np.uint8), ignore_index=200), '[255]')
-    with pytest.raises(ValueError, match='ignore_index is 200: they would count; use ignore_index=255'):
+    with pytest.raises(
+        ValueError, match='ignore_index is 200, so they would not be ignored. Set ignore_index=255'
+    ):
         LoadSegMap()({**sample(tmp_path, values, ignore_index=200), 'reduce_zero_label': True})
 
 
@@ -212,16 +214,16 @@ def test_more_classes_than_a_mask_can_tell() -> None:
     assert LabelValues(254, reduce_zero_label=True).unknown(range(256)) == []
     assert LabelValues(255).unknown(range(256)) == []
     for num_classes, reduce_zero_label in ((255, True), (256, False), (0, False)):
-        with pytest.raises(ValueError, match=f'num_classes must lie in 1..25[45] .*got {num_classes}'):
+        with pytest.raises(ValueError, match=f'num_classes must be in 1..25[45] .*got {num_classes}'):
             LabelValues(num_classes, reduce_zero_label)
 
 
 def test_the_order_of_the_pipeline(tmp_path: Path) -> None:
     results = sample(tmp_path)
     del results['ori_shape']
-    with pytest.raises(ValueError, match='is not loaded yet: put resformer_mm.LoadImage before'):
+    with pytest.raises(ValueError, match='has not been loaded yet: put resformer_mm.LoadImage before'):
         LoadSegMap()(results)
     results = sample(tmp_path)
     del results['seg_map_path']
-    with pytest.raises(ValueError, match='names no mask for .*a.jpg.*data_prefix.seg_map_path'):
+    with pytest.raises(ValueError, match='has no mask for .*a.jpg.*data_prefix.seg_map_path'):
         LoadSegMap()(results)

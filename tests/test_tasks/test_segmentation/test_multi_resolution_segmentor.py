@@ -255,11 +255,11 @@ def test_bad_settings() -> None:
         model.data_preprocessor(data, training=True)
     binary = dict(type='FCNHead', in_channels=24, in_index=1, channels=16, num_classes=2, out_channels=1)
     binary |= dict(threshold=0.3, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True))
-    with pytest.raises(ValueError, match='which are all 1 where model.decode_head.out_channels is 1'):
+    with pytest.raises(ValueError, match='which are all 1 if model.decode_head.out_channels is 1'):
         build(decode_head=binary)
     build(decode_head=binary, consistency=dict(type='L2Consistency'))
     points = dict(type='PointHead', in_channels=[24], in_index=[1], channels=16, num_classes=CLASSES)
-    with pytest.raises(ValueError, match="decode_head.type='PointHead' has a loss of its own"):
+    with pytest.raises(ValueError, match="decode_head.type='PointHead' overrides the loss"):
         build(decode_head=points)
     model, data = build(), batch()
     model.decode_head.forward = lambda feats: (feats[0], feats[1])
@@ -271,5 +271,5 @@ def test_bad_settings() -> None:
         model.data_preprocessor(batch(), training=True)
     model, data = build(), batch()
     data['data_samples'][1].gt_sem_seg = PixelData(data=torch.zeros(1, 64, 60, dtype=torch.long))
-    with pytest.raises(ValueError, match=r'64 x 64 pixels after.*label map 64 x 60'):
+    with pytest.raises(ValueError, match=r'64 x 64 pixels after.*label map has 64 x 60'):
         model.data_preprocessor(data, training=True)

@@ -109,11 +109,11 @@ def test_a_file_names_the_values(root: Path, reduce_zero_label: bool) -> None:
 
 @pytest.mark.parametrize(
     ('text', 'message'),
-    [('sky\ntree\nsky\n', "'sky'"), ('sky\n\ntree\n', "''.* empty or named twice"), ('sky', '1 names')],
+    [('sky\ntree\nsky\n', "'sky'"), ('sky\n\ntree\n', "''.* empty or repeated"), ('sky', '1 names')],
 )
 def test_a_bad_file_of_names(root: Path, text: str, message: str) -> None:
     (root / 'names.txt').write_text(text)
-    with pytest.raises(ValueError, match=f'names.txt must hold the name of every value.*{message}'):
+    with pytest.raises(ValueError, match=f'names.txt must contain a name for every mask value.*{message}'):
         build(root, classes_file='names.txt')
 
 
@@ -125,7 +125,7 @@ def test_names_are_given_once(root: Path) -> None:
     ):
         with pytest.raises(ValueError, match='once, as a list in metainfo.classes or .* classes_file'):
             build(root, **kwargs)
-    with pytest.raises(FileNotFoundError, match='no file .*names.txt .*check classes_file'):
+    with pytest.raises(FileNotFoundError, match='no class names file .*names.txt.*check classes_file'):
         build(root, classes_file='names.txt')
 
 
@@ -146,7 +146,7 @@ def test_a_missing_folder(root: Path, kind: str) -> None:
 
 
 def test_no_images(root: Path) -> None:
-    with pytest.raises(RuntimeError, match=r'no images in .*training \(files \*.jpeg\).*img_suffix'):
+    with pytest.raises(RuntimeError, match=r'no images in .*training \(\*.jpeg\).*img_suffix'):
         build(root, img_suffix='.jpeg')
     (root / 'list.txt').touch()
     with pytest.raises(RuntimeError, match='no images in .*list.txt'):
