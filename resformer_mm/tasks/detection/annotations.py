@@ -1,4 +1,4 @@
-"""Annotation files in COCO's format: what is wrong with one, entry by entry."""
+"""Validation of annotation files in COCO format, entry by entry."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ UNKNOWN_CATEGORY = 'unknown category'
 UNKNOWN_IMAGE = 'unknown image'
 NO_AREA = 'no area'
 OUTSIDE = 'box outside the image'
-BEYOND = 'box reaches beyond the image'
-LEFT_OUT = 'marked to be left out'
+BEYOND = 'box extends beyond the image'
+LEFT_OUT = 'marked as ignored'
 
 FATAL = (NO_COCO, INCOMPLETE, SAME_ID, SAME_NAME, UNKNOWN_CATEGORY, NO_POLYGONS, BROKEN_RLE)
-"""Kinds with which mmdetection fails later, or trains on something else than what is meant."""
+"""Kinds of problems that make mmdetection fail later, or train on something else than intended."""
 
 UNUSED = (UNKNOWN_IMAGE, NO_AREA, OUTSIDE, LEFT_OUT)
-"""Kinds of annotations that mmdetection leaves out without a word."""
+"""Kinds of annotations that mmdetection silently ignores."""
 
-# Annotation tools round; so do those of COCO.
+# Annotation tools round coordinates, and so did those of COCO.
 _TOLERANCE = 1.0
-_LARGEST = 2**31  # what pycocotools and numpy hold as an integer everywhere
+_LARGEST = 2**31  # pycocotools and numpy store smaller values as integers on every platform
 
 _REQUIRED = {
     'images': ('id', 'file_name', 'height', 'width'),
@@ -41,12 +41,12 @@ _REQUIRED = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with an entry.
+    """A problem with one entry.
 
     Args:
         kind: one of the kinds above.
         where: the entry, such as ``annotation 7 (street.jpg)``.
-        detail: the particulars.
+        detail: details.
     """
 
     kind: str
@@ -54,21 +54,21 @@ class Problem:
     detail: str
 
     def __str__(self) -> str:
-        """Return where it is and the particulars."""
+        """Return the entry and the details."""
         return f'{self.where}: {self.detail}'
 
 
 def find_problems(content: Any) -> Iterator[Problem]:
-    """Yield everything that is wrong with the content of an annotation file.
+    """Yield every problem with the content of an annotation file.
 
-    A missing list ``annotations`` is an empty one: COCO's files about its test images have none. What
-    mmdetection leaves out is told by the same rules: boxes without a pixel in the image, narrower or lower
-    than a pixel, or with an area of 0.
+    A missing ``annotations`` list counts as empty, because COCO's files for its test images have none. The
+    rules for ignored annotations are those of mmdetection: boxes that do not overlap the image, that are less
+    than a pixel wide or high, or that have an area of 0.
 
     Args:
-        content: the file, as JSON gives it.
+        content: the decoded JSON.
     """
-    problem = _misshapen(content)
+    problem = _structure_problem(content)
     if problem is not None:
         yield Problem(NO_COCO, 'file', problem)
         return
@@ -92,51 +92,51 @@ def find_problems(content: Any) -> Iterator[Problem]:
         where = f'annotation {_show(annotation, "id")}'
         if image is not None:
             where += f' ({image["file_name"]})'
-        for kind, detail in _judge(annotation, image, known):
+        for kind, detail in _check_annotation(annotation, image, known):
             yield Problem(kind, where, detail)
 
 
 def complete_entries(content: Mapping, name: str) -> list[Mapping]:
-    """Return the entries of a list that have everything that training reads, of the kind that it reads.
+    """Return the entries of a list that have every field that training reads, with valid types.
 
     Args:
-        content: the file, of the right shape.
+        content: the file, with the right structure.
         name: 'images', 'categories' or 'annotations'.
     """
     return [entry for entry in content.get(name, []) if _incomplete(name, entry) is None]
 
 
 def class_problem(classes: Sequence[str], names: Sequence[str]) -> str | None:
-    """Return why the categories of a file do not fit the classes; None if they do.
+    """Return why the categories of a file do not match the classes; None if they do.
 
-    mmdetection numbers the classes, in data sets and metrics, in the order in which the file has them.
+    The data sets and metrics of mmdetection number the classes in the order of the file.
 
     Args:
-        classes: names that training and evaluation use.
-        names: names of the categories, in the order of the file.
+        classes: class names used for training and evaluation.
+        names: category names, in the order of the file.
     """
     if isinstance(classes, str):
         return f'metainfo.classes is the string {classes!r}: give a list of names'
     if absent := [name for name in classes if name not in names]:
         return (
-            f'it has no category {shorten_list(absent)}, but {shorten_list(names)}: check metainfo.classes, '
-            "or take them from a file, type='resformer_mm.DetectionFolder', classes_file=..."
+            f'it has no category {shorten_list(absent)}, only {shorten_list(names)}: check metainfo.classes, '
+            "or read the classes from a file with type='resformer_mm.DetectionFolder', classes_file='FILE'"
         )
     ordered = tuple(name for name in names if name in classes)
     if tuple(classes) != ordered:
-        return f'metainfo.classes must have the order of its categories: {ordered}'
+        return f'metainfo.classes must be in the order of its categories: {ordered}'
     return None
 
 
-def _misshapen(content: Any) -> str | None:
+def _structure_problem(content: Any) -> str | None:
     if not isinstance(content, Mapping):
         return f'it holds a {type(content).__name__}, not an object with images, annotations and categories'
     for name in ('images', 'categories', 'annotations'):
         entries = content.get(name, [] if name == 'annotations' else None)
         if not isinstance(entries, list):
-            return f'its `{name}` is missing' if entries is None else f'its `{name}` is no list'
+            return f'its `{name}` is missing' if entries is None else f'its `{name}` is not a list'
         if not all(isinstance(entry, Mapping) for entry in entries):
-            return f'its `{name}` holds something else than objects'
+            return f'its `{name}` contains entries that are not objects'
     if not content['images']:
         return 'it lists no images'
     return None if content['categories'] else 'it lists no categories'
@@ -147,7 +147,7 @@ def _repeated(what: str, key: str, entries: Sequence[Mapping], kind: str) -> Ite
     for entry in entries:
         value = entry.get(key)
         if value is None:
-            continue  # told as incomplete
+            continue  # reported as incomplete
         if str(value) in seen:
             yield Problem(kind, f'{what} {value}', f'another {what} has this {key}')
         seen.add(str(value))
@@ -164,8 +164,10 @@ def _incomplete(name: str, entry: Mapping) -> str | None:
     return None
 
 
-def _judge(annotation: Mapping, image: Mapping | None, categories: set) -> Iterator[tuple[str, str]]:
-    """Yield kind and particulars of what is wrong with an annotation, given its image and all ids."""
+def _check_annotation(
+    annotation: Mapping, image: Mapping | None, categories: set
+) -> Iterator[tuple[str, str]]:
+    """Yield kind and details of every problem with an annotation, given its image and all category ids."""
     if (problem := _incomplete('annotations', annotation)) is not None:
         yield INCOMPLETE, problem
         return
@@ -173,28 +175,28 @@ def _judge(annotation: Mapping, image: Mapping | None, categories: set) -> Itera
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, (*box, annotation['area']))):
         yield (
             INCOMPLETE,
-            f'bbox {box!r} and area {annotation["area"]!r} must be [x, y, width, height] and one number',
+            f'bbox {box!r} and area {annotation["area"]!r} must be [x, y, width, height] and a number',
         )
         return
     if annotation['category_id'] not in categories:
-        yield UNKNOWN_CATEGORY, f'category_id {annotation["category_id"]} is that of no category'
+        yield UNKNOWN_CATEGORY, f'category_id {annotation["category_id"]} does not exist'
     if annotation.get('ignore'):
         yield LEFT_OUT, 'its `ignore` is set'
     if image is None:
-        yield UNKNOWN_IMAGE, f'image_id {annotation["image_id"]} is that of no image'
+        yield UNKNOWN_IMAGE, f'image_id {annotation["image_id"]} does not exist'
         return
-    yield from _judge_box(box, annotation['area'], image['height'], image['width'])
+    yield from _check_box(box, annotation['area'], image['height'], image['width'])
     problem = mask_problem(annotation.get('segmentation'), image['height'], image['width'])
     if problem is not None:
         yield problem
 
 
-def _judge_box(box: Sequence[float], area: float, height: int, width: int) -> Iterator[tuple[str, str]]:
+def _check_box(box: Sequence[float], area: float, height: int, width: int) -> Iterator[tuple[str, str]]:
     left, top, box_width, box_height = box
     right, bottom = left + box_width, top + box_height
     shown = f'[x, y, width, height] = {list(box)}, image {height} x {width}'
     if box_width < 1 or box_height < 1:
-        yield NO_AREA, f'{shown}: narrower or lower than a pixel'
+        yield NO_AREA, f'{shown}: less than a pixel wide or high'
     elif area <= 0:
         yield NO_AREA, f'its area is {area}'
     elif min(right, width) <= max(left, 0) or min(bottom, height) <= max(top, 0):
@@ -205,7 +207,7 @@ def _judge_box(box: Sequence[float], area: float, height: int, width: int) -> It
 
 def _is_finite(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) < _LARGEST  # False also for what is not a number, nan
+    return is_number and abs(value) < _LARGEST  # also False for NaN
 
 
 def _is_id(value: Any) -> bool:
@@ -225,13 +227,13 @@ def _is_flag(value: Any) -> bool:
 
 
 _KINDS = {
-    **dict.fromkeys(('id', 'image_id', 'category_id'), (_is_id, 'a number or text')),
-    **dict.fromkeys(('file_name', 'name'), (_is_text, 'a text')),
+    **dict.fromkeys(('id', 'image_id', 'category_id'), (_is_id, 'a number or string')),
+    **dict.fromkeys(('file_name', 'name'), (_is_text, 'a non-empty string')),
     **dict.fromkeys(('height', 'width'), (_is_size, 'a number of pixels')),
     'iscrowd': (_is_flag, '0 or 1'),
 }
 
 
 def _show(entry: Mapping, *keys: str) -> str:
-    """Return the first of the fields that is there."""
+    """Return the first of the fields that the entry has."""
     return next((str(entry[key]) for key in keys if entry.get(key) is not None), 'without an id')

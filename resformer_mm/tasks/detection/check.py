@@ -1,4 +1,4 @@
-"""Validation of images and their annotations in COCO's format, before training."""
+"""Validation of images and their annotations in COCO format before training."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from .masks import NO_MASK
 
 MISSING_FILE = 'missing annotation file'
 EMPTY_FILE = 'empty annotation file'
-NO_JSON = 'annotation file is no JSON'
-OTHER_CLASSES = 'categories are not the classes'
+NO_JSON = 'annotation file is not JSON'
+OTHER_CLASSES = 'categories do not match the classes'
 AMBIGUOUS = 'orientation of the annotations unknown'
 NOT_LISTED = 'image without an entry'
 
-# Boxes are trained on without masks, and `ignore` is somebody's intention.
+# Boxes can be trained on without masks, and `ignore` is set on purpose.
 NOTES = (NO_MASK, LEFT_OUT)
 
 
 @dataclass(frozen=True)
 class AnnotatedImages:
-    """A folder of images and the file that annotates them.
+    """A folder of images and their annotation file.
 
     Args:
         img_dir: the folder.
-        ann_file: the file.
-        classes: names of the classes to learn; None takes all categories.
+        ann_file: the annotation file.
+        classes: names of the classes to learn; None uses all categories.
     """
 
     img_dir: str | Path
@@ -54,19 +54,19 @@ class AnnotatedImages:
 
     @classmethod
     def from_config(cls, config: Mapping, loader: str) -> AnnotatedImages:
-        """Return what the data set of a config reads; the default scope must be that of the config.
+        """Return the folder and file that a data set reads. The default scope must be that of the config.
 
         Args:
             config: config of the data set.
             loader: name of its data loader, for messages.
 
         Raises:
-            ValueError: a data set has no annotation file or no classes.
+            ValueError: the data set has no annotation file or no classes.
         """
         dataset = DATASETS.build({**config, 'lazy_init': True, 'pipeline': []})
         if not dataset.ann_file:
             raise ValueError(
-                f'{loader}.dataset has no ann_file: there is nothing to check, leave it out with '
+                f'{loader}.dataset has no ann_file: there is nothing to check. Skip it with '
                 f'--cfg-options {loader}=None'
             )
         classes = dataset.metainfo.get('classes')
@@ -79,13 +79,13 @@ class AnnotatedImages:
 def check_annotated(source: AnnotatedImages, workers: int = 1, show_progress: bool = False) -> CheckReport:
     """Check every entry of the annotation file, and every image.
 
-    Images are read to the last pixel by the function that training uses, annotations judged by those that the
-    data sets use. Sizes are told as height x width.
+    Images are decoded completely, by the function that training uses, and annotations are checked by the
+    rules of the data sets. Sizes are reported as height x width.
 
     Args:
-        source: what to check.
+        source: the images and annotations to check.
         workers: number of threads.
-        show_progress: show a bar on stderr.
+        show_progress: show a progress bar on stderr.
     """
     content, findings = read_annotations(str(source.ann_file))
     if not os.path.isdir(source.img_dir):
@@ -114,14 +114,14 @@ def check_annotated(source: AnnotatedImages, workers: int = 1, show_progress: bo
 
 
 def read_annotations(path: str) -> tuple[dict | None, list[Finding]]:
-    """Read an annotation file; return its content, None if it has no use, and what is wrong with it."""
+    """Read an annotation file; return its content, or None if it is unusable, and the findings."""
     if not os.path.isfile(path):
         return None, [Finding(path, MISSING_FILE)]
     raw = Path(path).read_bytes()
     if not raw.strip():
         return None, [Finding(path, EMPTY_FILE, 'it has no content')]
     try:
-        content = json.loads(raw.decode())  # UTF-8 alone and without a mark, as pycocotools reads it
+        content = json.loads(raw.decode())  # UTF-8 without a byte order mark, as pycocotools reads it
     except ValueError as error:
         return None, [Finding(path, NO_JSON, str(error))]
     findings = [
@@ -136,29 +136,29 @@ def read_annotations(path: str) -> tuple[dict | None, list[Finding]]:
 
 
 def check_image(folder: str, image: Mapping[str, Any]) -> list[Finding]:
-    """Read one image; return what is wrong, and how it differs from its entry."""
+    """Read one image and compare it with its entry; return the findings."""
     path = os.path.join(folder, image['file_name'])
     if not os.path.isfile(path):
         return [Finding(path, MISSING_IMAGE, f'image {image["id"]} of the annotation file')]
     try:
         shape, orientation = read_size(path)
-    except Exception as error:  # whatever Pillow raises for bytes that are no image
+    except Exception as error:  # Pillow raises many types for bytes that are not an image
         return [Finding(path, BAD_IMAGE, f'{type(error).__name__}: {error}')]
     expected = image['height'], image['width']
     if shape != expected:
-        detail = f'{size_text(shape, orientation)}, its annotations {size_text(expected)}'
+        detail = f'{size_text(shape, orientation)}, but its annotations are for {size_text(expected)}'
         return [Finding(path, SIZES_DIFFER, detail)]
     if is_ambiguous(shape, orientation):
         detail = (
-            f'the image is turned by its EXIF orientation {orientation}, and no size tells whether its '
-            'annotations are too: save the image turned, without the tag'
+            f'the image is rotated by its EXIF orientation {orientation}, and the sizes do not show whether '
+            'its annotations are rotated too: save the image rotated, without the tag'
         )
         return [Finding(path, AMBIGUOUS, detail)]
     return []
 
 
 def _not_listed(folder: str, images: Sequence[Mapping]) -> list[Finding]:
-    """Find images of the folder that no entry names."""
+    """Find images in the folder that have no entry."""
     listed = {os.path.normpath(image['file_name']) for image in images}
     return [
         Finding(os.path.join(folder, name), NOT_LISTED, 'it is not used', is_fault=False)
@@ -169,14 +169,14 @@ def _not_listed(folder: str, images: Sequence[Mapping]) -> list[Finding]:
 
 def _describe(source: AnnotatedImages, content: Mapping) -> str:
     names = {category['id']: category['name'] for category in complete_entries(content, 'categories')}
-    wanted = set(names.values()) if source.classes is None else set(source.classes)
+    learned = set(names.values()) if source.classes is None else set(source.classes)
     annotations = complete_entries(content, 'annotations')
-    objects = [entry for entry in annotations if names.get(entry['category_id']) in wanted]
+    objects = [entry for entry in annotations if names.get(entry['category_id']) in learned]
     present = {entry['category_id'] for entry in objects}
     num_crowds = sum(bool(entry['iscrowd']) for entry in objects)
     empty = len(content['images']) - len({str(entry['image_id']) for entry in objects})
     return (
         f'{source.ann_file}: {len(content["images"])} images, {empty} without an object; '
-        f'{len(objects) - num_crowds} objects of {len(present)} of {len(wanted)} categories, {num_crowds} '
+        f'{len(objects) - num_crowds} objects of {len(present)} of {len(learned)} categories, {num_crowds} '
         'crowd regions'
     )

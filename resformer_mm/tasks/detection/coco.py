@@ -1,4 +1,4 @@
-"""Detection data sets with annotations in COCO's format, with the mistakes of users named."""
+"""Detection data sets in COCO format, with input validation."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ REMEDY = 'tools/dataset_converters/check_detection.py lists all of them'
 
 
 class AnnotationError(ValueError):
-    """An annotation file that cannot be trained or evaluated on; the message names it and what to do."""
+    """An annotation file that cannot be used. The message names the file and a remedy."""
 
 
 class CheckedIndex(CocoIndex):
-    """An annotation file as pycocotools indexes it, looked at before.
+    """The pycocotools index of an annotation file, with a check before indexing.
 
     Args:
         path: the file.
-        check: gets its content.
+        check: called with the content of the file.
     """
 
     def __init__(self, path: str, check) -> None:
@@ -44,16 +44,17 @@ class CheckedIndex(CocoIndex):
 
 
 class CheckedAnnotations:
-    """Checks that mmdetection's COCO data sets leave out; a mixin before one of them.
+    """Mixin that adds input validation to a COCO data set of mmdetection.
 
-    Annotations and images that are not used are counted and named in a warning. Crowd regions, and objects
-    whose mask is missing or broken where masks are loaded, are ignored in training: neither learned nor
-    counted as background, as far as the detector's assigners are told to (``ignore_iof_thr``).
+    A warning counts and lists annotations and images that are not used. Crowd regions are ignored in
+    training, and so are objects with a missing or broken mask if masks are loaded. Ignored means that they
+    are neither learned nor counted as background, if the detector's assigners are configured for it
+    (``ignore_iof_thr``).
 
     Raises:
         FileNotFoundError: the annotation file, the folder or an image does not exist.
-        AnnotationError: the file is not sound, its categories are not those of ``metainfo.classes`` in this
-            order, or there is nothing to learn from.
+        AnnotationError: the file is invalid, its categories do not match ``metainfo.classes`` or their order,
+            or it has no object to learn from.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -61,11 +62,11 @@ class CheckedAnnotations:
         folder = self.data_prefix.get('img') or self.data_root
         if not self.ann_file or not fileio.isfile(self.ann_file, backend_args=self.backend_args):
             raise FileNotFoundError(
-                f'{self._kind}: there is no annotation file {self.ann_file!r}: check data_root, ann_file'
+                f'{self._kind}: there is no annotation file {self.ann_file!r}: check data_root and ann_file'
             )
         if not fileio.isdir(folder, backend_args=self.backend_args):
             raise FileNotFoundError(
-                f'{self._kind}: there is no folder {folder}: check data_root, data_prefix.img'
+                f'{self._kind}: there is no folder {folder}: check data_root and data_prefix.img'
             )
         data_list = super().load_data_list()
         self._check_images_exist(data_list, folder)
@@ -73,15 +74,15 @@ class CheckedAnnotations:
         if not self.test_mode and all(instance['ignore_flag'] for instance in instances):
             raise AnnotationError(
                 f'{self._kind}: {self.ann_file} has no object of the classes to learn from: check '
-                'ann_file, metainfo.classes'
+                'ann_file and metainfo.classes'
             )
         for instance in instances:
-            # Without this mmdetection's loading fails; an empty mask is one that it ignores.
+            # mmdetection fails to load objects without a mask, but ignores those with an empty one.
             instance.setdefault('mask', [])
         return data_list
 
     def COCOAPI(self, path: str) -> CheckedIndex:  # noqa: N802  mmdetection's name
-        """Read and check the annotation file, from a local copy where it is elsewhere."""
+        """Read and check the annotation file, from a local copy if it is on remote storage."""
         try:
             return CheckedIndex(path, self._check_content)
         except AnnotationError:
@@ -89,16 +90,16 @@ class CheckedAnnotations:
         except (ValueError, AssertionError) as error:
             reason = error if fileio.get(path).strip() else 'it is empty'
             raise AnnotationError(
-                f'{self._kind}: {self.ann_file} is no annotation file in JSON ({reason}): write it anew'
+                f'{self._kind}: {self.ann_file} is not valid JSON ({reason}): regenerate the file'
             ) from error
 
     def filter_data(self) -> list[dict]:
-        """Return the images that ``filter_cfg`` leaves, and tell how many it does not."""
+        """Return the images that pass ``filter_cfg``, and log how many do not."""
         kept = super().filter_data()
         if dropped := len(self.data_list) - len(kept):
             print_log(
                 f'{self._kind}: {dropped} of {len(self.data_list)} images of {self.ann_file} are not '
-                f'trained on, by filter_cfg={self.filter_cfg}',
+                f'used in training because of filter_cfg={self.filter_cfg}',
                 logger='current',
             )
         if not kept:
@@ -121,16 +122,16 @@ class CheckedAnnotations:
         for problem in find_problems(content):
             problems[problem.kind].append(str(problem))
         if fatal := [kind for kind in FATAL if kind in problems]:
-            told = '; '.join(
+            summary = '; '.join(
                 f'{kind} ({len(problems[kind])}): {shorten_list(problems[kind])}' for kind in fatal
             )
-            raise AnnotationError(f'{self._kind}: {self.ann_file}: {told}. {REMEDY}')
+            raise AnnotationError(f'{self._kind}: {self.ann_file}: {summary}. {REMEDY}')
         names = [category['name'] for category in content['categories']]
         if (problem := class_problem(self.metainfo['classes'], names)) is not None:
             raise AnnotationError(f'{self._kind}: {self.ann_file}: {problem}')
         self._warn(problems, UNUSED, 'annotations are not used')
         self._warn(problems, (SAME_FILE,), 'images are used twice')
-        self._warn(problems, (BEYOND,), 'boxes are cut at the border of the image')
+        self._warn(problems, (BEYOND,), 'boxes are clipped to the image')
         if self._loads_masks:
             self._check_masks(problems, len(content.get('annotations', [])))
 
@@ -139,26 +140,26 @@ class CheckedAnnotations:
         if unmasked and (self.test_mode or unmasked >= number):
             names = [name for kind in UNMASKED for name in problems.get(kind, [])]
             raise AnnotationError(
-                f'{self._kind}: {unmasked} of the {number} annotations of {self.ann_file} have no sound '
-                f'mask: {shorten_list(names)}. Mend them, or load, train and evaluate boxes alone '
+                f'{self._kind}: {unmasked} of the {number} annotations of {self.ann_file} have no valid '
+                f'mask: {shorten_list(names)}. Correct them, or load, train and evaluate boxes only '
                 '(LoadAnnotations.with_mask=False, no mask_head, metric="bbox")'
             )
         self._warn(problems, UNMASKED, 'objects are ignored in training')
-        self._warn(problems, (BROKEN_PART,), 'masks lack a part')
+        self._warn(problems, (BROKEN_PART,), 'masks are incomplete')
 
     def _check_images_exist(self, data_list: list[dict], folder: str) -> None:
-        """Compare the files that the images name with those of the folder, which is listed once."""
+        """Check that the files of all images exist. The folder is listed only once."""
         listed = fileio.list_dir_or_file(
             folder, list_dir=False, recursive=True, backend_args=self.backend_args
         )
-        there = {normpath(join(folder, name)) for name in listed}
-        missing = sorted({normpath(info['img_path']) for info in data_list} - there)
-        # A name may lead out of the folder.
+        existing = {normpath(join(folder, name)) for name in listed}
+        missing = sorted({normpath(info['img_path']) for info in data_list} - existing)
+        # A file name may point outside the folder.
         missing = [path for path in missing if not fileio.isfile(path, backend_args=self.backend_args)]
         if missing:
             raise FileNotFoundError(
                 f'{self._kind}: {len(missing)} of {len(data_list)} images of {self.ann_file} do not exist: '
-                f'{shorten_list(missing)}. Add them, or take them out of the file; check data_root, '
+                f'{shorten_list(missing)}. Add them, or remove them from the file; check data_root and '
                 'data_prefix.img'
             )
 
@@ -175,24 +176,24 @@ class CheckedAnnotations:
 
 @DATASETS.register_module()
 class COCO(CheckedAnnotations, mmdet.datasets.CocoDataset):
-    """COCO 2017 with its 80 classes, or a choice of them, ``metainfo=dict(classes=...)``."""
+    """COCO 2017 with its 80 classes, or a subset of them given by ``metainfo=dict(classes=...)``."""
 
 
 @DATASETS.register_module()
 class DetectionFolder(CheckedAnnotations, mmdet.datasets.CocoDataset):
-    """Images of any categories, annotated in COCO's format.
+    """Images with any set of categories, annotated in COCO format.
 
-    The classes are the categories of a file, in its order, or stand in ``metainfo.classes``. Training and
-    evaluation data name the same file, so that a label means the same in both.
+    The classes are the categories of ``classes_file``, in its order, or are given in ``metainfo.classes``.
+    Use the same ``classes_file`` for training and evaluation, so that a label means the same in both.
 
     Args:
         classes_file: the annotation file whose categories are the classes, relative to ``data_root``.
         **kwargs: arguments of :class:`mmdet.datasets.CocoDataset`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        AnnotationError: it names no categories.
-        ValueError: the classes are given nowhere or twice.
+        FileNotFoundError: ``classes_file`` does not exist.
+        AnnotationError: it has no valid categories.
+        ValueError: the classes are given neither way or both ways.
     """
 
     METAINFO: dict = {}
@@ -209,8 +210,8 @@ class DetectionFolder(CheckedAnnotations, mmdet.datasets.CocoDataset):
         metainfo = dict(metainfo or {})
         if (classes_file is None) == ('classes' not in metainfo):
             raise ValueError(
-                'DetectionFolder: give the names of the classes once, as a list in metainfo.classes or by '
-                'the annotation file that has them as categories in classes_file'
+                'DetectionFolder: give the class names exactly once, as a list in metainfo.classes or as an '
+                'annotation file with these categories in classes_file'
             )
         if classes_file is not None:
             metainfo['classes'] = read_categories(join(data_root or '', classes_file), backend_args)
@@ -218,22 +219,22 @@ class DetectionFolder(CheckedAnnotations, mmdet.datasets.CocoDataset):
 
 
 def read_categories(path: str, backend_args: dict | None = None) -> tuple[str, ...]:
-    """Read the names of the categories of an annotation file, in its order.
+    """Read the category names of an annotation file, in its order.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        AnnotationError: it is no such file, or has no categories.
+        FileNotFoundError: the file does not exist.
+        AnnotationError: the file is not an annotation file, or has no valid categories.
     """
     if not fileio.isfile(path, backend_args=backend_args):
-        raise FileNotFoundError(f'there is no file {path} with the categories: check classes_file')
+        raise FileNotFoundError(f'there is no annotation file {path}: check classes_file')
     try:
         names = tuple(
             category['name'] for category in json.loads(fileio.get(path, backend_args))['categories']
         )
     except (ValueError, KeyError, TypeError) as error:
         raise AnnotationError(
-            f'{path} names no categories in COCO format ({type(error).__name__}: {error}): check classes_file'
+            f'{path} has no categories in COCO format ({type(error).__name__}: {error}): check classes_file'
         ) from error
     if not names or not all(isinstance(name, str) for name in names):
-        raise AnnotationError(f'{path} lists no categories with names in text: check classes_file')
+        raise AnnotationError(f'{path} has no categories whose names are strings: check classes_file')
     return names

@@ -1,4 +1,4 @@
-"""The detectors of mmdet whose images do not depend on the padding of their batch."""
+"""Detectors of mmdet whose results do not depend on the padding of the batch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .padding_aware import PaddingAware
 
 
 class Float32Predictions:
-    """Mixin before a detector of mmdet: under autocast, heads give their predictions in float32.
+    """Mixin for a detector of mmdet: under autocast, heads return their predictions in float32.
 
-    mmdet makes the anchors of predictions in the type of the scores. In bfloat16 those beyond pixel 1024 are
-    off by up to four pixels, without an error, and mmcv's NMS takes no bfloat16.
+    mmdet creates anchors in the data type of the scores. In bfloat16, anchors beyond pixel 1024 are silently
+    off by up to four pixels, and mmcv's NMS does not support bfloat16.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -29,24 +29,24 @@ def _in_float32(head: nn.Module, args: tuple, outputs: object) -> object:
         return outputs.float()
     if isinstance(outputs, (list, tuple)):
         return type(outputs)(_in_float32(head, args, output) for output in outputs)
-    return outputs  # None, where a head has no such branch
+    return outputs  # None if the head does not have this branch
 
 
 @MODELS.register_module()
 class MaskRCNN(PaddingAware, Float32Predictions, models.MaskRCNN):
-    """:class:`mmdet.models.MaskRCNN` that tells the backbone the sizes of the images."""
+    """:class:`mmdet.models.MaskRCNN` that passes the image sizes to the backbone."""
 
 
 @MODELS.register_module()
 class CascadeRCNN(PaddingAware, Float32Predictions, models.CascadeRCNN):
-    """:class:`mmdet.models.CascadeRCNN`, also with a mask head, that tells the backbone the sizes."""
+    """:class:`mmdet.models.CascadeRCNN`, with or without mask head, that passes the sizes to the backbone."""
 
 
 @MODELS.register_module()
 class RetinaNet(PaddingAware, Float32Predictions, models.RetinaNet):
-    """:class:`mmdet.models.RetinaNet` that tells the backbone the sizes of the images."""
+    """:class:`mmdet.models.RetinaNet` that passes the image sizes to the backbone."""
 
 
 @MODELS.register_module()
 class FCOS(PaddingAware, Float32Predictions, models.FCOS):
-    """:class:`mmdet.models.FCOS` that tells the backbone the sizes of the images."""
+    """:class:`mmdet.models.FCOS` that passes the image sizes to the backbone."""

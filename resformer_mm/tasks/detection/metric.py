@@ -1,4 +1,4 @@
-"""Average precision where a detector may have found nothing at all."""
+"""COCO metric that also works if a detector finds nothing."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from .coco import AnnotationError
 
 
 class ResultIndex(CocoIndex):
-    """Annotations that results are compared with, also where there are none."""
+    """Index of annotations that accepts an empty list of results."""
 
     def loadRes(self, results: list[dict]) -> CocoIndex:  # noqa: N802  pycocotools' name
-        """Return the results as an index of their own."""
+        """Return a new index of the results."""
         if results:
             return super().loadRes(results)
-        nothing = CocoIndex()
-        nothing.dataset = {**self.dataset, 'annotations': []}
-        nothing.createIndex()
-        return nothing
+        empty = CocoIndex()
+        empty.dataset = {**self.dataset, 'annotations': []}
+        empty.createIndex()
+        return empty
 
 
 @METRICS.register_module()
 class CocoMetric(Metric):
-    """:class:`mmdet.evaluation.CocoMetric`, which is 0 for a detector that finds nothing.
+    """:class:`mmdet.evaluation.CocoMetric` that is 0 for a detector that finds nothing.
 
-    mmdetection's gives no metric at all then: a sweep over resolutions has a gap, and the best checkpoint is
-    not looked for. That the annotations are not those of the data set is told before training.
+    In that case mmdetection's metric returns no value, which leaves a gap in a sweep over resolutions and
+    prevents the best checkpoint from being saved. This class also checks the annotation file against the data
+    set, and reports different classes before training.
 
     Args:
-        ann_file: annotation file; None takes the annotations of the samples.
+        ann_file: annotation file; None uses the annotations of the samples.
         backend_args: file backend of MMEngine, for storage other than local files.
-        **kwargs: other arguments of mmdetection's.
+        **kwargs: other arguments of :class:`mmdet.evaluation.CocoMetric`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        AnnotationError: its categories or images are not those of the data set; when told of the data set, or
-            when evaluated.
+        FileNotFoundError: the annotation file does not exist.
+        AnnotationError: its categories or images differ from those of the data set. Raised when
+            ``dataset_meta`` is set, or during evaluation.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class CocoMetric(Metric):
     ) -> None:
         if ann_file is not None and not fileio.isfile(ann_file, backend_args=backend_args):
             raise FileNotFoundError(
-                f'CocoMetric: there is no annotation file {ann_file}: check ann_file of val_evaluator and '
-                'test_evaluator, which is that of their data sets'
+                f'CocoMetric: there is no annotation file {ann_file}: val_evaluator.ann_file and '
+                'test_evaluator.ann_file must be those of their data sets'
             )
         super().__init__(ann_file=ann_file, backend_args=backend_args, **kwargs)
         self._ann_file = ann_file
@@ -84,6 +85,6 @@ class CocoMetric(Metric):
 
     def _refuse(self, problem: str) -> None:
         raise AnnotationError(
-            f'CocoMetric: {self._ann_file}: {problem}. ann_file of val_evaluator and test_evaluator must be '
-            'that of their data sets'
+            f'CocoMetric: {self._ann_file}: {problem}. val_evaluator.ann_file and test_evaluator.ann_file '
+            'must be those of their data sets'
         )

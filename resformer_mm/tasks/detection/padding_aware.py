@@ -1,4 +1,4 @@
-"""Detectors that tell the backbone which part of a batch is padding."""
+"""Mixin that passes image sizes from a detector to its backbone and neck."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor
 
 from resformer_mm.models.layers import extend_edges, token_grids
 
-from .padding_blind_heads import PaddingBlindHeads
+from .padding_masked_heads import PaddingMaskedHeads
 
 
 class PaddingAware:
-    """Mixin before a detector of mmdet: the sizes of the images reach the backbone and the neck.
+    """Mixin for a detector of mmdet that passes the image sizes to the backbone and the neck.
 
-    mmdet pads the images of a batch to one size. With this mixin the maps of the backbone are those of each
-    image alone, whatever its batch mates are. With a
-    :class:`~resformer_mm.models.necks.SimpleFeaturePyramid` so is every level of the pyramid, and so are the
-    predictions: dense heads see zeros beyond an image and find nothing there
-    (:class:`~.padding_blind_heads.PaddingBlindHeads`), and regions are pooled from maps that go on beyond an
-    image as at its edge, which is what RoIAlign makes of the edge of one that is alone.
+    mmdet pads the images of a batch to one size. With this mixin, the feature maps of an image do not depend
+    on the other images in the batch. With a :class:`~resformer_mm.models.necks.SimpleFeaturePyramid`, the
+    same holds for every level of the pyramid and for the predictions. The inputs and scores of dense heads
+    are masked outside the image (:class:`~.padding_masked_heads.PaddingMaskedHeads`). For region pooling, the
+    values at the edges of an image are repeated outside it, which is how RoIAlign treats the edges of a
+    single image.
 
-    It also gives the depth of every parameter, for layer-wise decay of the learning rate.
+    The mixin also provides the depth of every parameter, for layer-wise learning rate decay.
 
     Raises:
-        TypeError: when built: the backbone does not take ``sizes``.
+        TypeError: the backbone does not accept ``sizes``; raised by the constructor.
     """
 
     _sizes: list[tuple[int, int]] | None = None
@@ -35,13 +35,13 @@ class PaddingAware:
         super().__init__(*args, **kwargs)
         if 'sizes' not in inspect.signature(self.backbone.forward).parameters:
             raise TypeError(
-                f'resformer_mm.{type(self).__name__} needs a backbone that takes the sizes of the images, '
-                f'such as resformer_mm.ResFormer; {type(self.backbone).__name__} does not. Use '
+                f'resformer_mm.{type(self).__name__} needs a backbone that accepts image sizes, such as '
+                f'resformer_mm.ResFormer; {type(self.backbone).__name__} does not. Use '
                 f'mmdet.{type(self).__name__} with it'
             )
         self._heads = None
         if self.with_neck and hasattr(self.neck, 'level_grids'):
-            self._heads = PaddingBlindHeads(self)
+            self._heads = PaddingMaskedHeads(self)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list) -> dict:
         """Return the losses of a batch ``(B, C, H, W)``, as the detector of mmdet does."""
@@ -58,7 +58,7 @@ class PaddingAware:
             return super()._forward(batch_inputs, batch_data_samples)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps of the neck; alone, without the samples of a batch, no part of it is padding."""
+        """Return the maps of the neck. If called directly, without samples, nothing counts as padding."""
         feats = self.backbone(batch_inputs, sizes=self._sizes)
         if not self.with_neck:
             return feats
@@ -75,7 +75,7 @@ class PaddingAware:
 
     @contextmanager
     def _sizes_of(self, data_samples: Sequence | None) -> Iterator[None]:
-        # mmdet hands the samples to loss and predict, but not on to extract_feat.
+        # mmdet passes the samples to loss and predict, but not to extract_feat.
         if data_samples:
             self._sizes = [tuple(sample.img_shape[:2]) for sample in data_samples]
         try:

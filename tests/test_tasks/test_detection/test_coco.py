@@ -150,7 +150,7 @@ def test_names_are_given_once(root: Path) -> None:
     for kwargs in (dict(metainfo=None), both):
         with pytest.raises(ValueError, match='once, as a list in metainfo.classes or .* classes_file'):
             build(root, 'DetectionFolder', **kwargs)
-    with pytest.raises(FileNotFoundError, match='no file .*names.json .*check classes_file'):
+    with pytest.raises(FileNotFoundError, match='no annotation file .*names.json.*check classes_file'):
         build(root, 'DetectionFolder', classes_file='names.json')
     for text in ('{}', 'cat', '[1]', '{"categories": []}', '{"categories": [{"name": 1}]}'):
         (root / 'names.json').write_text(text)
@@ -187,7 +187,7 @@ def test_nothing_found_has_an_ap_of_zero(root: Path) -> None:
 
 def test_an_evaluator_of_another_data_set(root: Path) -> None:
     dataset = build(root, test_mode=True)
-    with pytest.raises(AnnotationError, match='CocoMetric: .*no category wolf.*must be that of their data'):
+    with pytest.raises(AnnotationError, match='CocoMetric: .*no category wolf.*must be those of their data'):
         coco_metric(root, dataset).dataset_meta = dict(classes=('cat', 'wolf'))
     with pytest.raises(AnnotationError, match='no image with the id 7'):
         coco_metric(root, dataset).process({}, [dict(img_id=7)])
@@ -235,14 +235,14 @@ def test_files_that_are_missing(root: Path) -> None:
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('', 'in JSON .it is empty.: write it anew'),
-        ('{"images": [', 'in JSON'),
-        ('[]', 'in JSON'),
+        ('', 'is not valid JSON .it is empty.: regenerate the file'),
+        ('{"images": [', 'is not valid JSON'),
+        ('[]', 'is not valid JSON'),
         ('{}', 'its `images` is missing'),
         ('{"images": [], "categories": [{}]}', 'it lists no images'),
         ('{"images": [{}], "categories": []}', 'it lists no categories'),
-        ('{"images": {}, "categories": []}', '`images` is no list'),
-        ('{"images": [3], "categories": []}', '`images` holds something else'),
+        ('{"images": {}, "categories": []}', '`images` is not a list'),
+        ('{"images": [3], "categories": []}', '`images` contains entries that are not objects'),
     ],
 )
 def test_a_file_that_is_none(root: Path, text: str, message: str) -> None:
@@ -287,7 +287,7 @@ def fault(what: str):
 @pytest.mark.parametrize(
     ('what', 'message'),
     [
-        ('category', r'unknown category \(1\): annotation 1 \(1.jpg\): category_id 4 is that of no category'),
+        ('category', r'unknown category \(1\): annotation 1 \(1.jpg\): category_id 4 does not exist'),
         ('same id', r'id used twice \(1\): annotation 1: another annotation has this id'),
         ('same image', 'image 10: another image has this id'),
         ('same name', 'category named twice .1.: category cat'),
@@ -295,9 +295,9 @@ def fault(what: str):
         ('no size', 'image 1.jpg: height is 0, not a number of pixels'),
         ('box', r'annotation 1 .*: bbox \[1, 2, 3\]'),
         ('not finite', 'annotation 1 .*: bbox .*nan'),
-        ('code', 'annotation 3 .2.jpg.: its runs cover 601 pixels, the image has 600'),
-        ('size of a code', r'annotation 3 .2.jpg.: its size is \[30, 20\], the image is 20 x 30'),
-        ('letters', r"mask of another format .1.: annotation 1 .*'x'"),
+        ('code', 'annotation 3 .2.jpg.: its runs cover 601 pixels, but the image has 600'),
+        ('size of a code', r'annotation 3 .2.jpg.: its size is \[30, 20\], but the image is 20 x 30'),
+        ('letters', r"unsupported mask format .1.: annotation 1 .*'x'"),
         ('no objects', 'no object of the classes to learn from'),
     ],
 )
@@ -307,7 +307,7 @@ def test_entries_that_would_train_wrong(root: Path, what: str, message: str) -> 
 
 
 def test_classes_that_the_file_does_not_have(root: Path) -> None:
-    with pytest.raises(AnnotationError, match='it has no category wolf, but cat, dog, owl: check metainfo'):
+    with pytest.raises(AnnotationError, match='it has no category wolf, only cat, dog, owl: check metainfo'):
         build(root, metainfo=dict(classes=('cat', 'wolf')))
     with pytest.raises(AnnotationError, match=r"order of its categories: \('cat', 'owl'\)"):
         build(root, metainfo=dict(classes=('owl', 'cat')))
@@ -329,14 +329,20 @@ def test_an_image_of_another_size_than_its_annotations(root: Path) -> None:
 @pytest.mark.parametrize(
     ('entry', 'message'),
     [
-        (annotation(9, 10, box=(3, 4, 0, 6)), 'not used, no area: annotation 9 .1.jpg.: .*narrower'),
+        (
+            annotation(9, 10, box=(3, 4, 0, 6)),
+            'not used, no area: annotation 9 .1.jpg.: .*less than a pixel wide',
+        ),
         (annotation(9, 10, box=(3, 4, 5, -6)), 'not used, no area: annotation 9'),
-        (annotation(9, 10, box=(3, 4, 6, 0.5)), 'not used, no area: annotation 9 .*lower than a pixel'),
+        (
+            annotation(9, 10, box=(3, 4, 6, 0.5)),
+            'not used, no area: annotation 9 .*less than a pixel wide or high',
+        ),
         (annotation(9, 10, area=0), 'not used, no area: annotation 9 .*its area is 0'),
         (annotation(9, 10, box=(30, 4, 5, 6)), 'not used, box outside the image: annotation 9'),
         (annotation(9, 10, box=(-8, 4, 8, 6)), 'not used, box outside the image: annotation 9'),
         (annotation(9, 99), 'not used, unknown image: annotation 9: image_id 99'),
-        (annotation(9, 10, ignore=1), 'not used, marked to be left out: annotation 9'),
+        (annotation(9, 10, ignore=1), 'not used, marked as ignored: annotation 9'),
     ],
 )
 def test_what_is_not_used(root: Path, warnings, entry: dict, message: str) -> None:
@@ -358,7 +364,7 @@ def test_boxes_are_cut_and_files_repeated(root: Path, warnings) -> None:
     assert len(build(changed(root, change))[0]['data_samples'].gt_instances) == 4
     assert len(warnings) == 2
     assert 'COCO: ' in warnings[0] and '1 images are used twice' in warnings[0] and '1.jpg' in warnings[0]
-    assert '1 boxes are cut at the border of the image' in warnings[1] and 'annotation 9' in warnings[1]
+    assert '1 boxes are clipped to the image' in warnings[1] and 'annotation 9' in warnings[1]
 
 
 @pytest.mark.parametrize('segmentation', [None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]]])
@@ -370,7 +376,7 @@ def test_objects_without_a_sound_mask_are_ignored(root: Path, warnings, segmenta
     assert sample.gt_instances.labels.tolist() == [2] and sample.ignored_instances.labels.tolist() == [0]
     [told] = warnings
     assert '1 objects are ignored in training' in told and 'annotation 1 (1.jpg)' in told
-    with pytest.raises(AnnotationError, match='1 of the 4 annotations .* no sound mask: annotation 1'):
+    with pytest.raises(AnnotationError, match='1 of the 4 annotations .* no valid mask: annotation 1'):
         build(root, test_mode=True)
     warnings.clear()
     assert build(root, with_mask=False)[0]['data_samples'].gt_instances.labels.tolist() == [0, 2]
@@ -382,7 +388,7 @@ def test_a_mask_that_lacks_a_part(root: Path, warnings) -> None:
         entries['annotations'][0]['segmentation'].append([1, 2, 3, 4])
 
     assert len(build(changed(root, change))[0]['data_samples'].gt_instances) == 2
-    assert '1 masks lack a part, broken polygon among others: annotation 1' in warnings[0]
+    assert '1 masks are incomplete, broken polygon among others: annotation 1' in warnings[0]
 
 
 def test_data_without_masks_do_not_train_masks(root: Path) -> None:
@@ -391,7 +397,7 @@ def test_data_without_masks_do_not_train_masks(root: Path) -> None:
             del entry['segmentation']
 
     changed(root, change)
-    with pytest.raises(AnnotationError, match='4 of the 4 annotations .*boxes alone'):
+    with pytest.raises(AnnotationError, match='4 of the 4 annotations .*boxes only'):
         build(root)
     assert len(build(root, with_mask=False)[0]['data_samples'].gt_instances) == 2
 
@@ -419,7 +425,7 @@ def test_compressed_codes_are_read_as_pycocotools_reads_them() -> None:
         assert np.array_equal(coco_mask.decode(code), mask) and sum(runs) == mask.size
 
 
-@pytest.mark.parametrize(('text', 'message'), [('P1 3', "a character ' '"), ('P', 'cut off')])
+@pytest.mark.parametrize(('text', 'message'), [('P1 3', "the invalid character ' '"), ('P', 'truncated')])
 def test_codes_that_are_none(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run_lengths_of(text)

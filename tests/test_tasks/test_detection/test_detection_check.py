@@ -43,27 +43,27 @@ def test_sound_data(root: Path) -> None:
 @pytest.mark.parametrize(
     ('entry', 'kind', 'line'),
     [
-        (annotation(9, 10, 5), 'unknown category', '(1.jpg): category_id 5 is that of no category'),
-        (annotation(9, 11), 'unknown image', 'annotation 9: image_id 11 is that of no image'),
+        (annotation(9, 10, 5), 'unknown category', '(1.jpg): category_id 5 does not exist'),
+        (annotation(9, 11), 'unknown image', 'annotation 9: image_id 11 does not exist'),
         (annotation(4, 10), 'id used twice', 'annotation 4: another annotation has this id'),
         (annotation(9, 10, box=(3, 4, 0, 5)), 'no area', '(1.jpg): [x, y, width, height] = [3, 4, 0, 5]'),
         (annotation(9, 10, area=0), 'no area', 'annotation 9 (1.jpg): its area is 0'),
         (annotation(9, 10, box=(31, 4, 5, 5)), 'box outside the image', 'annotation 9 (1.jpg): [x, y'),
-        (annotation(9, 10, box=(-3, 4, 9, 5)), 'box reaches beyond the image', 'annotation 9 (1.jpg): [x, y'),
+        (annotation(9, 10, box=(-3, 4, 9, 5)), 'box extends beyond the image', 'annotation 9 (1.jpg): [x, y'),
         (annotation(9, 10, segmentation=[[1, 2, 3, 4]]), 'broken polygons', '1 of 1 polygons, such as [1, 2'),
-        (annotation(9, 10, segmentation=[[1, 2, 3, 4, 5, 6, 7]]), 'broken polygons', '3 points are needed'),
+        (annotation(9, 10, segmentation=[[1, 2, 3, 4, 5, 6, 7]]), 'broken polygons', 'at least 3 points'),
         (
             annotation(9, 10, segmentation=dict(size=[20, 30], counts=[600, 1])),
             'broken run-length code',
-            'its runs cover 601 pixels, the image has 600',
+            'its runs cover 601 pixels, but the image has 600',
         ),
         (
             annotation(9, 10, segmentation=dict(size=[20, 30], counts='P')),
             'broken run-length code',
-            'its counts are cut off',
+            'its counts are truncated',
         ),
         (dict(id=9, image_id=10), 'incomplete entry', 'it has no category_id, bbox, area, iscrowd'),
-        (annotation(9, [10]), 'incomplete entry', "image_id is [10], not a number or text"),
+        (annotation(9, [10]), 'incomplete entry', "image_id is [10], not a number or string"),
         (annotation(9, 10, iscrowd='no'), 'incomplete entry', "iscrowd is 'no', not 0 or 1"),
         (annotation(9, 10, box=(1, 2, 10**20, 3)), 'incomplete entry', 'must be [x, y, width, height]'),
     ],
@@ -85,7 +85,7 @@ def test_notes(root: Path) -> None:
     (root / 'train2017' / 'readme.txt').touch()
     assert found(root) == [
         ('no mask', f'{path}: annotation 9 (1.jpg): it has no segmentation', False),
-        ('marked to be left out', f'{path}: annotation 11 (1.jpg): its `ignore` is set', False),
+        ('marked as ignored', f'{path}: annotation 11 (1.jpg): its `ignore` is set', False),
         ('image without an entry', f'{extra}: it is not used', False),
     ]
     assert check_annotated(source(root)).is_sound
@@ -100,7 +100,7 @@ def test_faults_of_images(root: Path) -> None:
     assert list(kinds) == ['missing image', 'unreadable image', 'sizes differ']
     assert kinds['missing image'] == f'{folder}/1.jpg: image 10 of the annotation file'
     assert f'{folder}/2.jpg' in kinds['unreadable image'] and 'truncated' in kinds['unreadable image']
-    assert kinds['sizes differ'] == f'{folder}/3.jpg: 20 x 31, its annotations 20 x 30'
+    assert kinds['sizes differ'] == f'{folder}/3.jpg: 20 x 31, but its annotations are for 20 x 30'
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_images_that_a_camera_turned(root: Path, orientation: int, kind: str) ->
     ('text', 'kind', 'detail'),
     [
         ('', 'empty annotation file', 'it has no content'),
-        ('{"images": [}', 'annotation file is no JSON', 'line 1 column 13'),
-        ('\ufeff{}', 'annotation file is no JSON', 'Unexpected UTF-8 BOM'),
+        ('{"images": [}', 'annotation file is not JSON', 'line 1 column 13'),
+        ('\ufeff{}', 'annotation file is not JSON', 'Unexpected UTF-8 BOM'),
         ('[3]', 'no annotations in COCO format', 'it holds a list'),
         ('{"images": [{}]}', 'no annotations in COCO format', '`categories` is missing'),
         (json.dumps({**content(), 'annotations': []}), 'empty annotation file', 'it has no annotations'),
@@ -154,9 +154,9 @@ def test_entries_of_images_and_categories(root: Path) -> None:
 @pytest.mark.parametrize(
     ('name', 'key', 'value', 'line'),
     [
-        ('categories', 'name', 7, 'category 7: name is 7, not a text'),
-        ('categories', 'id', {}, 'category cat: id is {}, not a number or text'),
-        ('images', 'file_name', ['1.jpg'], "file_name is ['1.jpg'], not a text"),
+        ('categories', 'name', 7, 'category 7: name is 7, not a non-empty string'),
+        ('categories', 'id', {}, 'category cat: id is {}, not a number or string'),
+        ('images', 'file_name', ['1.jpg'], "file_name is ['1.jpg'], not a non-empty string"),
         ('images', 'width', 30.0, 'image 1.jpg: width is 30.0, not a number of pixels'),
     ],
 )
@@ -171,7 +171,7 @@ def test_entries_of_another_kind(root: Path, name: str, key: str, value: object,
 def test_classes_against_categories(root: Path) -> None:
     for classes, detail in ((('cat', 'elk'), 'no category elk'), (('dog', 'cat'), "('cat', 'dog')")):
         [(kind, line, is_fault)] = found(root, classes=classes)
-        assert kind == 'categories are not the classes' and is_fault and detail in line
+        assert kind == 'categories do not match the classes' and is_fault and detail in line
 
 
 # Configs

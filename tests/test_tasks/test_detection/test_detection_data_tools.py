@@ -66,8 +66,8 @@ def test_faults_are_named_and_end_non_zero(root: Path, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stdout.splitlines()[:6] == [
         'fault: unknown category (3)',
-        f'  {path}: annotation 11 (1.jpg): category_id 5 is that of no category',
-        f'  {path}: annotation 12 (1.jpg): category_id 5 is that of no category',
+        f'  {path}: annotation 11 (1.jpg): category_id 5 does not exist',
+        f'  {path}: annotation 12 (1.jpg): category_id 5 does not exist',
         '  ... and 1 more',
         'fault: missing image (1)',
         f'  {root}/train2017/2.jpg: image 20 of the annotation file',
