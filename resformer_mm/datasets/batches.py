@@ -1,4 +1,4 @@
-"""What every data preprocessor makes sure of, with errors that say what to do."""
+"""Checks shared by the data preprocessors."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from torch import Tensor, nn
 
 
 def check_label(label: Tensor, num_classes: int, source: str, head: str) -> None:
-    """Make sure that a label lies within the classes.
+    """Check that a label is one of the classes.
 
     Args:
-        label: class indices, on the CPU: reading them there costs no synchronisation.
+        label: class indices, on the CPU so that reading them does not synchronise.
         num_classes: number of classes.
         source: the file, for the message.
         head: config field of the head, for the message.
 
     Raises:
-        ValueError: it does not.
+        ValueError: a class index is out of range.
     """
     if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
         raise ValueError(
-            f'label {label.tolist()} of {source} lies outside the {num_classes} classes '
+            f'label {label.tolist()} of {source} is outside the {num_classes} classes '
             f'0..{num_classes - 1}: correct the annotation, or {head}.num_classes'
         )
 
 
 def share_num_classes(preprocessor: nn.Module, head: nn.Module, field: str) -> None:
-    """Give a data preprocessor that checks labels the number of classes of the head.
+    """Copy the number of classes of the head to a data preprocessor that checks labels.
 
     Args:
-        preprocessor: the data preprocessor; one without ``num_classes`` stays as it is.
-        head: the head; one without ``num_classes`` changes nothing.
+        preprocessor: the data preprocessor; left unchanged if it has no ``num_classes``.
+        head: the head; if it has no ``num_classes``, nothing changes.
         field: config field of the head, for the message.
 
     Raises:
@@ -44,26 +44,26 @@ def share_num_classes(preprocessor: nn.Module, head: nn.Module, field: str) -> N
     checked = preprocessor.num_classes
     if checked not in (None, scored):
         raise ValueError(
-            f'{field}.num_classes is {scored}, but that of the data preprocessor {checked}: '
-            'leave the latter out, or set both to the number of classes of the data'
+            f'{field}.num_classes is {scored}, but the data preprocessor has {checked}: '
+            'remove the latter, or set both to the number of classes of the data'
         )
     preprocessor.num_classes = scored
 
 
 def stack_equal(samples: Sequence[Tensor], remedy: str) -> Tensor:
-    """Stack images or clips to a batch.
+    """Stack images or clips into a batch.
 
     Args:
-        samples: what is stacked.
-        remedy: the transform to end the pipeline with, for the message.
+        samples: the images or clips.
+        remedy: the transform that the pipeline should end with, for the message.
 
     Raises:
-        ValueError: they disagree in size.
+        ValueError: the samples differ in size.
     """
     sizes = {tuple(sample.shape) for sample in samples}
     if len(sizes) > 1:
         raise ValueError(
-            f'samples of one batch disagree in size {sorted(sizes)}: end the pipeline with a crop to one '
+            f'samples of one batch differ in size {sorted(sizes)}: end the pipeline with a crop to one '
             f'size, e.g. {remedy}'
         )
     return torch.stack(list(samples))

@@ -1,4 +1,4 @@
-"""Collate functions."""
+"""Collate function for batches at several resolutions."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from resformer_mm.registry import FUNCTIONS
 
 @FUNCTIONS.register_module()
 def multi_resolution_collate(batch: list[dict]) -> dict:
-    """Stack samples to a batch: ``inputs`` becomes a tensor, or a list of tensors, one per resolution.
+    """Stack samples into a batch: ``inputs`` becomes a tensor, or a list of tensors, one per resolution.
 
     Args:
-        batch: samples with ``data_samples`` and ``inputs``, a tensor ``(C, H, W)``, of clips
-            ``(num_clips, C, T, H, W)``, or a list of them.
+        batch: samples with ``data_samples`` and ``inputs``: an image ``(C, H, W)``, a clip
+            ``(num_clips, C, T, H, W)``, or a list of either.
 
     Raises:
-        ValueError: the samples disagree in number or size; the message names the first that differs.
+        ValueError: the samples differ in the number or size of their inputs. The message names the first
+            sample that differs.
     """
     first = _shapes(batch[0])
     for sample in batch[1:]:
         shapes = _shapes(sample)
         if shapes != first:
             raise ValueError(
-                f'samples of one batch disagree in size: {_name(batch[0])} gives {first}, {_name(sample)} '
-                f'gives {shapes}. End the pipeline with a crop to one size: RandomResizedCrop in training, '
+                f'samples of one batch differ in size: {_name(batch[0])} has {first}, {_name(sample)} '
+                f'has {shapes}. End the pipeline with a crop to one size: RandomResizedCrop in training, '
                 'resformer_mm.ResizeCenterCrop in evaluation'
             )
     return default_collate(batch)

@@ -1,4 +1,4 @@
-"""Reading images so that every file is read right or named."""
+"""Strict image loading."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ EXIF_ORIENTATION = 0x0112
 
 
 class ImageReadError(RuntimeError):
-    """An image file that cannot be read; the message names it and what to do."""
+    """An image file that cannot be read. The message names the file and a remedy."""
 
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
     """Read an image file of any colour mode as a BGR uint8 array ``(H, W, 3)``.
 
-    Grayscale, palette, CMYK and 16-bit images are converted, transparency is dropped, and the rotation that
-    a camera noted (EXIF) is applied. A truncated file is an error, not a half-grey image.
+    Grayscale, palette, CMYK and 16-bit images are converted, transparency is dropped, and the EXIF rotation
+    is applied. A truncated file is an error, not a half-grey image.
 
-    A data set may say by ``height`` and ``width`` for what size of the image its annotations are, as
-    mmdetection's do; another size is an error.
+    If a sample has ``height`` and ``width``, as in mmdetection's data sets, they are the image size that its
+    annotations are for. A different size is an error.
 
     Required key: ``img_path``. Sets ``img``, ``img_shape`` and ``ori_shape``.
 
     Args:
-        on_error: 'raise' stops at a file that cannot be read; 'skip' (training only) warns, counts it in
-            :attr:`num_skipped` and lets the dataset take another image.
+        on_error: 'raise' stops at an unreadable file; 'skip' (training only) logs a warning, counts the file
+            in :attr:`num_skipped` and makes the data set choose another image.
         backend_args: file backend of MMEngine, for storage other than local files.
 
     Raises:
-        ImageReadError: a file is missing, corrupt or truncated, or its size is not that of its annotations.
+        ImageReadError: a file is missing, corrupt or truncated, or its size differs from that of its
+            annotations.
         ValueError: ``on_error`` is unknown.
     """
 
@@ -48,30 +49,30 @@ class LoadImage(LoadImageFromFile):
 
     @property
     def num_skipped(self) -> int:
-        """Number of reads that were skipped so far, in all worker processes."""
+        """Number of reads skipped so far, in all worker processes."""
         return self.unreadable.num_skipped
 
     def transform(self, results: dict) -> dict | None:
-        """Read ``results['img_path']``; None stands for a skipped image."""
+        """Read ``results['img_path']``; None means that the image is skipped."""
         path = results['img_path']
         try:
             image = decode_image(fileio.get(path, backend_args=self.backend_args))
         except Exception as error:
             reason = f'cannot read the image {path} ({type(error).__name__}: {error})'
-            return self.unreadable.give_up(reason, ImageReadError, error)
+            return self.unreadable.skip_or_raise(reason, ImageReadError, error)
         expected = tuple(results.get(key) or side for key, side in zip(('height', 'width'), image.shape))
         if expected != image.shape[:2]:
             raise ImageReadError(
-                f'the image {path} has {image.shape[0]} x {image.shape[1]} pixels (height x width, turned by '
-                f'its EXIF orientation if it has one), but its annotations are for {expected[0]} x '
-                f'{expected[1]}: correct height and width there, or take the image that was annotated'
+                f'the image {path} has {image.shape[0]} x {image.shape[1]} pixels (height x width, after any '
+                f'EXIF rotation), but its annotations are for {expected[0]} x {expected[1]}: correct height '
+                'and width in the annotations, or use the image that was annotated'
             )
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
     def __repr__(self) -> str:
-        """Name the settings."""
+        """Return the settings."""
         return (
             f'{type(self).__name__}(on_error={self.unreadable.on_error!r}, backend_args={self.backend_args})'
         )
@@ -81,8 +82,8 @@ def decode_image(content: bytes) -> np.ndarray:
     """Decode an image file to a contiguous BGR uint8 array ``(H, W, 3)``.
 
     Raises:
-        OSError: the content is not an image, or truncated.
-        ValueError: its pixels are floating-point numbers or wider than 16 bits, whose range is unknown.
+        OSError: the content is not an image or is truncated.
+        ValueError: its pixels are floating-point numbers or wider than 16 bits, so their range is unknown.
     """
     with Image.open(io.BytesIO(content)) as image:
         image.load()

@@ -1,4 +1,4 @@
-"""What a loading transform does about a file that it cannot read."""
+"""Handling of unreadable files by loading transforms."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ MAX_WORKERS = 1024
 
 
 class UnreadableFiles:
-    """Stops at a file that cannot be read, or skips and counts it.
+    """Raises an error for an unreadable file, or skips and counts it.
 
     Args:
         owner: name of the transform, for messages.
-        on_error: 'raise' stops; 'skip' (training only) warns, counts and lets the data set take another
-            sample.
+        on_error: 'raise' raises an error; 'skip' (training only) logs a warning, counts the file and makes
+            the data set choose another sample.
 
     Raises:
         ValueError: ``on_error`` is unknown.
@@ -27,25 +27,25 @@ class UnreadableFiles:
             raise ValueError(f"{owner}: on_error={on_error!r}, choose 'raise' or 'skip'")
         self.owner = owner
         self.on_error = on_error
-        # Shared with the worker processes, one slot each (slot 0: the main process), so that none is lost.
+        # Shared between processes. Each has its own slot (0: the main process), so that no count is lost.
         self._skipped = torch.zeros(MAX_WORKERS + 1, dtype=torch.int64).share_memory_()
 
     @property
     def num_skipped(self) -> int:
-        """Number of reads that were skipped so far, in all worker processes."""
+        """Number of reads skipped so far, in all worker processes."""
         return int(self._skipped.sum())
 
-    def give_up(self, reason: str, kind: type[Exception], cause: Exception) -> None:
-        """Note the file as skipped, or raise.
+    def skip_or_raise(self, reason: str, kind: type[Exception], cause: Exception) -> None:
+        """Count a file as skipped, or raise an error of type ``kind``.
 
         Args:
-            reason: names the file and what is the matter with it.
-            kind: type of the error.
-            cause: what was raised by the reading.
+            reason: message that names the file and the problem.
+            kind: type of the error to raise.
+            cause: the error that occurred while reading.
         """
         if self.on_error == 'raise':
             raise kind(
-                f'{reason}. Repair or remove the file; training data may also be skipped and counted with '
+                f'{reason}. Repair or remove the file. To skip and count such files in training, use '
                 f"dict(type='resformer_mm.{self.owner}', on_error='skip')"
             ) from cause
         worker = torch.utils.data.get_worker_info()

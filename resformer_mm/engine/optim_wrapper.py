@@ -1,4 +1,4 @@
-"""Optimiser wrappers."""
+"""Optimiser wrapper for bfloat16 autocast."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from resformer_mm.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Forward in bfloat16 autocast, on a CPU too, where MMEngine's ``AmpOptimWrapper`` refuses to work.
+    """Run the forward pass in bfloat16 autocast, also on a CPU, which MMEngine's ``AmpOptimWrapper`` rejects.
 
-    bfloat16 has the range of float32, so that there is no loss scaling.
+    bfloat16 has the range of float32, so no loss scaling is needed.
 
     Args:
         **kwargs: arguments of :class:`mmengine.optim.OptimWrapper`.
@@ -25,7 +25,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast the forward pass, and leave out gradient synchronisation while accumulating."""
+        """Autocast the forward pass, and skip gradient synchronisation during accumulation."""
         device = get_device().split(':')[0]
         with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
             yield

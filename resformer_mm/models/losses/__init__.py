@@ -1,4 +1,4 @@
-"""Losses."""
+"""Consistency losses."""
 
 from .scale_consistency import (
     CosineConsistency,

@@ -1,7 +1,7 @@
-"""Scale consistency between the copies of an image at two resolutions (paper, Section 3.2).
+"""Scale consistency losses between two resolutions of an image (paper, Section 3.2).
 
-The student is the copy at the lower resolution, the teacher the one at the next higher. No gradient reaches
-the teacher. All losses are computed in float32, whatever precision the model runs in.
+The student is the copy at the lower resolution, the teacher the copy at the next higher resolution. No
+gradient reaches the teacher. All losses are computed in float32, regardless of the model's precision.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from resformer_mm.registry import MODELS
 
 
 class ScaleConsistency(nn.Module):
-    """Base of the consistency losses.
+    """Base class of the consistency losses.
 
     Args:
         loss_weight: the paper's alpha.
-        whiten: whether the teacher passes through a layer norm without parameters (eps 1e-6) first.
+        whiten: whether to apply a layer norm without parameters (eps 1e-6) to the teacher first.
     """
 
     compares_probabilities = False
-    """Whether the loss takes class scores and no other features."""
+    """Whether the loss accepts class scores only, not features."""
 
     def __init__(self, loss_weight: float = 1.0, whiten: bool = False) -> None:
         super().__init__()
@@ -29,24 +29,24 @@ class ScaleConsistency(nn.Module):
         self.whiten = whiten
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the weighted loss, a scalar, of two ``(B, C)`` tensors."""
+        """Return the weighted loss between two ``(B, C)`` tensors, a scalar."""
         student, teacher = student.float(), teacher.detach().float()
         if self.whiten:
             teacher = F.layer_norm(teacher, teacher.shape[-1:], eps=1e-6)
         return self.loss_weight * self.distance(student, teacher)
 
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the unweighted loss of two float32 tensors ``(B, C)``."""
+        """Return the unweighted loss between two float32 tensors ``(B, C)``."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """Name the settings."""
+        """Return the settings."""
         return f'loss_weight={self.loss_weight}, whiten={self.whiten}'
 
 
 @MODELS.register_module()
 class SmoothL1Consistency(ScaleConsistency):
-    """Mean smooth L1 to the whitened teacher: the paper's choice."""
+    """Mean smooth L1 distance to the whitened teacher, the loss used in the paper."""
 
     def __init__(self, loss_weight: float = 1.0, whiten: bool = True, beta: float = 1.0) -> None:
         super().__init__(loss_weight, whiten)
@@ -79,7 +79,7 @@ class CosineConsistency(ScaleConsistency):
 class KLConsistency(ScaleConsistency):
     """Kullback-Leibler divergence from the teacher's class probabilities to the student's.
 
-    Both logits are divided by the temperature, and the loss is multiplied by its square, so that the size
+    Both logits are divided by the temperature, and the loss is multiplied by its square, so that the scale
     of the gradient does not depend on it.
 
     Args:

@@ -49,7 +49,7 @@ class MultiResolutionClassifier(MultiResolutionObjective, ImageClassifier):
     def supervise(
         self, inputs: Tensor, data_samples: list[DataSample], index: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the losses of the head at one resolution, and the consistency features ``(B, C)``.
+        """Return the losses of the head at one resolution, and the features to compare, ``(B, C)``.
 
         Args:
             inputs: the images at this resolution, ``(B, C, R, R)``.

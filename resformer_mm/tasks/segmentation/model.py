@@ -68,7 +68,7 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
     def supervise(
         self, inputs: Tensor, data_samples: list[SegDataSample], index: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the losses of the heads at one resolution, and the map to compare ``(B, K, h, w)``.
+        """Return the losses of the heads at one resolution, and the map to compare, ``(B, K, h, w)``.
 
         Args:
             inputs: the crops at this resolution, ``(B, C, H, W)``.

@@ -1,4 +1,4 @@
-"""Validation of lists of video files, before training."""
+"""Validation of video lists before training."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from .clip_lists import ClipListError, ListedClip, read_clip_list
 from .files import DEFAULT_TIMEOUT, TRUNCATED, ClipReader, VideoFileError
 
 SAMPLERS = ('SampleFrames', 'MultiResolutionClips')
-CHUNK = 8  # frames that are held at once
-UNEVEN = 1.5  # frames whose lengths differ by more than this factor are told
-ENDLESS = 1e6  # seconds
+CHUNK = 8  # frames in memory at the same time
+UNEVEN = 1.5  # frame durations that differ by more than this factor are reported
+MAX_FRAME_SECONDS = 1e6  # longer durations are invalid
 
 MISSING_LIST = 'missing list'
-NO_LIST = 'list that is no text'
+NO_LIST = 'list is not a text file'
 EMPTY_LIST = 'no clips'
-TWICE = 'listed twice'
+DUPLICATE = 'listed twice'
 TWO_LABELS = 'listed with two labels'
 IN_TWO_LISTS = 'in two lists'
 SHORT = 'shorter than the window'
-HIDDEN = 'frames cut by an edit list'
+EDIT_LIST = 'frames cut by an edit list'
 VARIABLE_RATE = 'variable frame rate'
 
 
 @dataclass(frozen=True)
 class ClipList:
-    """A list of clips, and what its lines mean.
+    """A list of clips and how to read its lines.
 
     Args:
         path: the list file.
-        folder: what its paths are relative to.
-        num_classes: number of classes; None lets every label pass that is not negative.
-        delimiter: what stands between path and label; None stands for white space.
-        window: frames of a video that one training sample stretches over; shorter clips are noted.
+        folder: the folder that its paths are relative to.
+        num_classes: number of classes; None accepts every label of at least 0.
+        delimiter: separator between path and label; None means white space.
+        window: number of video frames that a training sample spans; shorter clips are reported as notes.
     """
 
     path: str
@@ -57,21 +57,21 @@ class ClipList:
 
     @classmethod
     def from_config(cls, config: Mapping, loader: str) -> ClipList:
-        """Return what the data set of a config reads; the default scope must be that of the config.
+        """Return the list that a data set reads. The default scope must be that of the config.
 
         Args:
             config: config of the data set.
             loader: name of its data loader, for messages.
 
         Raises:
-            ValueError: a data set reads no list of video files.
+            ValueError: the data set does not read a list of video files.
         """
         dataset = DATASETS.build({**config, 'lazy_init': True, 'pipeline': []})
         prefix = getattr(dataset, 'data_prefix', {}).get('video')
         if not dataset.ann_file or prefix is None:
             raise ValueError(
-                f'{loader}.dataset reads no list of video files (ann_file and data_prefix.video): there is '
-                f'nothing to check, leave it out with --cfg-options {loader}=None'
+                f'{loader}.dataset does not read a list of video files (ann_file and data_prefix.video): '
+                f'there is nothing to check. Skip it with --cfg-options {loader}=None'
             )
         # mmaction's own data set splits at single spaces.
         delimiter = getattr(dataset, 'delimiter', None)
@@ -86,7 +86,7 @@ class ClipList:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What reading a clip to its end told."""
+    """Properties of a clip that was read to its end."""
 
     num_frames: int
     fps: float
@@ -98,13 +98,13 @@ def check_clip_lists(
     workers: int = 1,
     show_progress: bool = False,
 ) -> CheckReport:
-    """Check every line of every list, and read every clip to its end with the decoder of training.
+    """Check every line of every list, and read every clip to its end with the decoder used in training.
 
     Args:
-        lists: what to check; clips that stand in two of them are noted.
-        timeout: seconds that one clip may take.
+        lists: the lists to check; clips that are in two of them are reported as notes.
+        timeout: time limit per clip in seconds.
         workers: number of threads.
-        show_progress: show a bar on stderr.
+        show_progress: show a progress bar on stderr.
     """
     report = CheckReport()
     seen: dict[str, str] = {}
@@ -131,7 +131,7 @@ def check_clip_lists(
                     Finding(file, IN_TWO_LISTS, f'{before} and {clip_list.path}', is_fault=False)
                 )
         results = check_each(
-            lambda file: check_clip(file, clip_list.window, timeout),  # noqa: B023  used up within this turn
+            lambda file: check_clip(file, clip_list.window, timeout),  # noqa: B023  called before the next iteration
             files,
             workers,
             clip_list.path if show_progress else None,
@@ -147,12 +147,12 @@ def check_clip_lists(
 def check_clip(
     path: str, window: int | None = None, timeout: float = DEFAULT_TIMEOUT
 ) -> tuple[list[Finding], ClipFacts | None]:
-    """Read one clip to its end; return what is wrong, and what it is, or None if it cannot be read.
+    """Read one clip to its end; return the findings and its properties, or None if it cannot be read.
 
     Args:
         path: the file.
-        window: number of frames; a clip with fewer is noted.
-        timeout: seconds that this may take.
+        window: number of frames; a clip with fewer frames gets a note.
+        timeout: time limit in seconds.
     """
     end = time.monotonic() + timeout
     try:
@@ -166,21 +166,25 @@ def check_clip(
     findings = []
     number = len(reader)
     announced = mmcv.VideoReader(path).frame_cnt
-    # Containers without an index give an estimate, off by a frame or so.
+    # Containers without an index only estimate the number, and may be off by a frame or so.
     if number < announced - max(1, announced // 50):
-        # The index of an MP4 file is whole, or the file does not open: what is missing is cut by its edits.
+        # An MP4 file with an incomplete index does not open, so missing frames are cut by an edit list.
         is_cut = _is_mp4(path)
-        detail = f'it announces {announced} frames and gives {number}, which training sees'
-        findings.append(Finding(path, HIDDEN if is_cut else TRUNCATED, detail, is_fault=not is_cut))
+        detail = f'its header announces {announced} frames, but training sees {number}'
+        findings.append(Finding(path, EDIT_LIST if is_cut else TRUNCATED, detail, is_fault=not is_cut))
     if window is not None and number < window:
-        detail = f'{number} frames, window {window}: looped or padded as the pipeline says'
+        detail = f'{number} frames, window {window}: looped or padded, depending on the pipeline'
         findings.append(Finding(path, SHORT, detail, is_fault=False))
-    lengths = np.diff(times)
-    # AVI files do not give every frame its time; decord then has a number out of all bounds.
-    if len(lengths) > 1 and (times >= 0).all() and UNEVEN * lengths.min() < lengths.max() < ENDLESS:
-        detail = (
-            f'frames of {1000 * lengths.min():.0f} to {1000 * lengths.max():.0f} ms; intervals count frames'
-        )
+    durations = np.diff(times)
+    # AVI files may lack times for some frames; decord then returns huge numbers.
+    is_uneven = (
+        len(durations) > 1
+        and (times >= 0).all()
+        and UNEVEN * durations.min() < durations.max() < MAX_FRAME_SECONDS
+    )
+    if is_uneven:
+        shortest, longest = 1000 * durations.min(), 1000 * durations.max()
+        detail = f'frames of {shortest:.0f} to {longest:.0f} ms; sampling intervals count frames'
         findings.append(Finding(path, VARIABLE_RATE, detail, is_fault=False))
     return findings, ClipFacts(number, reader.get_avg_fps())
 
@@ -191,7 +195,7 @@ def _is_mp4(path: str) -> bool:
 
 
 def _repeated(clip_list: ClipList, clips: Sequence[ListedClip]) -> list[Finding]:
-    """Find the clips that stand in a list more than once."""
+    """Find the clips that are listed more than once."""
     lines: dict[str, list[ListedClip]] = {}
     for clip in clips:
         lines.setdefault(os.path.realpath(clip_list.file(clip)), []).append(clip)
@@ -200,7 +204,9 @@ def _repeated(clip_list: ClipList, clips: Sequence[ListedClip]) -> list[Finding]
         if len(same) > 1:
             labels = {clip.label for clip in same}
             where = f'{clip_list.path}, lines {", ".join(str(clip.line) for clip in same)}'
-            kind, detail = (TWICE, where) if len(labels) == 1 else (TWO_LABELS, f'{where}: {sorted(labels)}')
+            kind, detail = DUPLICATE, where
+            if len(labels) > 1:
+                kind, detail = TWO_LABELS, f'{where}: {sorted(labels)}'
             findings.append(Finding(clip_list.file(same[0]), kind, detail, is_fault=len(labels) > 1))
     return findings
 
@@ -218,12 +224,12 @@ def _describe(clip_list: ClipList, clips: Sequence[ListedClip], facts: Sequence[
 
 
 def sampling_window(pipeline: Sequence[Mapping]) -> int | None:
-    """Return how many frames of a video one sample stretches over; None if the pipeline does not say."""
+    """Return how many video frames a sample spans; None if the pipeline does not sample frames."""
     widths = []
     for step in pipeline:
         if transform_name(step) in SAMPLERS:
             sampler = TRANSFORMS.build(step)
-            # That of all copies, where there are several.
+            # MultiResolutionClips samples one window for all copies.
             sampler = getattr(sampler, 'window', sampler)
             widths.append(int(sampler._get_ori_clip_len(1.0)))
     return max(widths, default=None)

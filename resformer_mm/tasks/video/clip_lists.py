@@ -1,4 +1,4 @@
-"""Lists of video files and their labels, one ``PATH LABEL`` a line, as Kinetics has them."""
+"""Parser for Kinetics-style lists of video files, with one ``PATH LABEL`` per line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from mmengine import fileio
 
 NO_LABEL = 'line without a label'
-BAD_LABEL = 'label that is no number'
+BAD_LABEL = 'label is not a number'
 OUT_OF_RANGE = 'label out of range'
 
 
 class ClipListError(ValueError):
-    """A file that is no list of clips; the message names it and what to do."""
+    """A file that is not a list of clips. The message names the file and a remedy."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class ListedClip:
 
     Attributes:
         line: its number, from 1.
-        path: the file, as the line has it.
-        label: the label, 0 or more.
+        path: the path as written in the line.
+        label: the label, at least 0.
     """
 
     line: int
@@ -37,8 +37,8 @@ class BadLine:
 
     Attributes:
         line: its number, from 1.
-        kind: what is the matter.
-        detail: the particulars.
+        kind: the kind of problem.
+        detail: details.
     """
 
     line: int
@@ -49,24 +49,24 @@ class BadLine:
 def read_clip_list(
     path: str, num_classes: int | None = None, delimiter: str | None = None, backend_args: dict | None = None
 ) -> tuple[list[ListedClip], list[BadLine]]:
-    """Read a list; return the lines that can be used and those that cannot. Empty lines do not count.
+    """Read a list; return the valid lines and the invalid ones. Empty lines are ignored.
 
-    The label stands behind the last delimiter, so that paths may have spaces.
+    The label follows the last delimiter, so paths may contain spaces.
 
     Args:
         path: the list file.
-        num_classes: number of classes; None lets every label pass that is not negative.
-        delimiter: what stands between path and label; None stands for white space.
+        num_classes: number of classes; None accepts every label of at least 0.
+        delimiter: separator between path and label; None means white space.
         backend_args: file backend of MMEngine.
 
     Raises:
-        ClipListError: the file is no text.
+        ClipListError: the file is not a text file.
     """
     try:
-        # Some editors put a mark before the first line, which belongs to no path.
+        # Some editors write a byte order mark, which is not part of the first path.
         lines = fileio.list_from_file(path, encoding='utf-8-sig', backend_args=backend_args)
     except UnicodeDecodeError as error:
-        raise ClipListError(f'{path} is no text in UTF-8 ({error}): save it as such') from error
+        raise ClipListError(f'{path} is not UTF-8 text ({error}): save it in this encoding') from error
     clips, bad = [], []
     for number, text in enumerate(lines, 1):
         if not text.strip():
@@ -77,11 +77,11 @@ def read_clip_list(
             continue
         name, label = parts
         if not re.fullmatch(r'-?\d+', label):
-            # A path without a label that has spaces itself, or a label in words.
-            bad.append(BadLine(number, BAD_LABEL, f'{label!r} of {name!r} is no integer'))
+            # Either a path with spaces and no label, or a label in words.
+            bad.append(BadLine(number, BAD_LABEL, f'{label!r} of {name!r} is not an integer'))
         elif int(label) < 0 or (num_classes is not None and int(label) >= num_classes):
-            bound = 'or more' if num_classes is None else f'to {num_classes - 1}'
-            bad.append(BadLine(number, OUT_OF_RANGE, f'{label} of {name!r} does not lie in 0 {bound}'))
+            valid = '0 or more' if num_classes is None else f'in 0 to {num_classes - 1}'
+            bad.append(BadLine(number, OUT_OF_RANGE, f'{label} of {name!r} is not {valid}'))
         else:
             clips.append(ListedClip(number, name, int(label)))
     return clips, bad

@@ -1,4 +1,4 @@
-"""Reading clips so that every file is read right or named."""
+"""Strict video loading."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from resformer_mm.registry import TRANSFORMS
 
 from .files import DEFAULT_TIMEOUT, ClipReader, VideoFileError
 
-CHECK = 'tools/dataset_converters/check_video.py names all such files of a data set'
+CHECK = 'tools/dataset_converters/check_video.py lists all such files of a data set'
 
 
 class ClipReadError(RuntimeError):
-    """A video file that cannot be read; the message names it and what to do."""
+    """A video file that cannot be read. The message names the file and a remedy."""
 
 
 class WatchedReader(ClipReader):
-    """A video file with what is to be done about it where it cannot be read.
+    """A reader that also carries the rule for unreadable files.
 
     Args:
         path: the file.
-        unreadable: stops at it, or skips it.
+        unreadable: the rule: raise an error, or skip the file.
         **kwargs: arguments of :class:`~resformer_mm.tasks.video.files.ClipReader`.
     """
 
@@ -33,35 +33,36 @@ class WatchedReader(ClipReader):
         super().__init__(path, **kwargs)
 
 
-def give_up(unreadable: UnreadableFiles, error: VideoFileError) -> None:
-    """Skip the file that an error is about, or raise.
+def skip_or_raise(unreadable: UnreadableFiles, error: VideoFileError) -> None:
+    """Count the unreadable file as skipped, or raise.
 
     Raises:
-        ClipReadError: the file is not to be skipped.
+        ClipReadError: unreadable files are not skipped.
     """
-    unreadable.give_up(f'cannot read the video {error.path} ({error}); {CHECK}', ClipReadError, error)
+    unreadable.skip_or_raise(f'cannot read the video {error.path} ({error}); {CHECK}', ClipReadError, error)
 
 
 @TRANSFORMS.register_module()
 class ClipInit(DecordInit):
-    """Open a video file as mmaction's ``DecordInit`` does, within a time limit.
+    """Open a video file as mmaction's ``DecordInit`` does, but within a time limit.
 
-    Required key: ``filename``. Sets ``video_reader``, ``total_frames`` (those that are there, which a
-    truncated file has fewer of than it announces) and ``avg_fps``. :class:`ClipDecode` or
-    :class:`MultiResolutionClips` decode it, under the same limit and rule for bad files.
+    Required key: ``filename``. Sets ``video_reader``, ``total_frames`` and ``avg_fps``. ``total_frames``
+    counts the frames that exist; in a truncated file this can be less than its header announces. Use
+    :class:`ClipDecode` or :class:`MultiResolutionClips` to decode the frames; they follow the same time limit
+    and ``on_error``.
 
     Args:
-        on_error: 'raise' stops at a file that cannot be read; 'skip' (training only) warns, counts it in
-            :attr:`num_skipped` and lets the data set take another clip.
-        timeout: seconds that opening, and decoding, may take each; a file that takes longer counts as one
-            that cannot be read.
-        num_threads: number of threads of the decoder; with 0 it chooses.
+        on_error: 'raise' stops at an unreadable file; 'skip' (training only) logs a warning, counts the file
+            in :attr:`num_skipped` and makes the data set choose another clip.
+        timeout: time limit in seconds, for opening and for decoding separately. A file that takes longer
+            counts as unreadable.
+        num_threads: number of threads of the decoder; 0 lets the decoder choose.
         backend_args: file backend of MMEngine, for storage other than local files.
 
     Raises:
-        ClipReadError: a file is missing, empty, truncated or no video, or the time is up.
-        ValueError: ``on_error`` or the backend is unknown, the timeout not positive, or the number of threads
-            negative.
+        ClipReadError: a file is missing, empty, truncated or not a video, or exceeds the time limit.
+        ValueError: ``on_error`` or the backend is unknown, the timeout is not positive, or the number of
+            threads is negative.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class ClipInit(DecordInit):
         if not isinstance(timeout, (int, float)) or timeout <= 0:
             raise ValueError(f'ClipInit: timeout={timeout!r} must be a positive number of seconds')
         if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 0:
-            raise ValueError(f'ClipInit: num_threads={num_threads!r} must be an integer of 0 (all) or more')
+            raise ValueError(f'ClipInit: num_threads={num_threads!r} must be an integer of at least 0')
         if backend_args is not None:
             try:
                 fileio.get_file_backend(backend_args=backend_args)
             except (KeyError, ValueError) as error:
                 raise ValueError(
-                    f'ClipInit: backend_args={backend_args} names no file backend of MMEngine'
+                    f'ClipInit: backend_args={backend_args} does not specify a file backend of MMEngine'
                 ) from error
         self.unreadable = UnreadableFiles('ClipInit', on_error)
         self.timeout = timeout
@@ -89,15 +90,15 @@ class ClipInit(DecordInit):
 
     @property
     def num_skipped(self) -> int:
-        """Number of clips that were skipped so far, in all worker processes."""
+        """Number of clips skipped so far, in all worker processes."""
         return self.unreadable.num_skipped
 
     def transform(self, results: dict) -> dict | None:
-        """Open ``results['filename']``; None stands for a skipped clip."""
+        """Open ``results['filename']``; None means that the clip is skipped."""
         try:
             return super().transform(results)
         except VideoFileError as error:
-            return give_up(self.unreadable, error)
+            return skip_or_raise(self.unreadable, error)
 
     def _get_video_reader(self, filename: str) -> WatchedReader:
         return WatchedReader(
@@ -109,7 +110,7 @@ class ClipInit(DecordInit):
         )
 
     def __repr__(self) -> str:
-        """Name the settings."""
+        """Return the settings."""
         return (
             f'{type(self).__name__}(on_error={self.unreadable.on_error!r}, timeout={self.timeout}, '
             f'num_threads={self.num_threads}, backend_args={self.backend_args})'
@@ -118,16 +119,16 @@ class ClipInit(DecordInit):
 
 @TRANSFORMS.register_module()
 class ClipDecode(DecordDecode):
-    """Decode the sampled frames of what :class:`ClipInit` opened; each frame once.
+    """Decode the sampled frames of a file opened by :class:`ClipInit`.
 
-    That holds however often a frame is sampled, as where a short clip is looped.
+    Each frame is decoded once, even if it is sampled several times because a short clip is looped.
 
     Required keys: ``video_reader`` and ``frame_inds``. Sets ``imgs``, RGB uint8 ``(H, W, 3)`` each,
-    ``original_shape`` and ``img_shape``. ``ClipInit.on_error`` says what becomes of a clip that cannot be
-    decoded.
+    ``original_shape`` and ``img_shape``. ``ClipInit.on_error`` decides how a clip that cannot be decoded is
+    handled.
 
     Raises:
-        ClipReadError: a frame cannot be decoded, or the time is up.
+        ClipReadError: a frame cannot be decoded, or the time limit is exceeded.
         TypeError: the file was not opened by :class:`ClipInit`.
     """
 
@@ -135,12 +136,12 @@ class ClipDecode(DecordDecode):
         super().__init__(mode='accurate')
 
     def transform(self, results: dict) -> dict | None:
-        """Decode; None stands for a skipped clip."""
+        """Decode the frames; None means that the clip is skipped."""
         reader = opened_reader(results, type(self).__name__)
         try:
             return super().transform(results)
         except VideoFileError as error:
-            return give_up(reader.unreadable, error)
+            return skip_or_raise(reader.unreadable, error)
 
     def _decord_load_frames(self, container: ClipReader, frame_inds: np.ndarray) -> list[np.ndarray]:
         return list(container.frames(frame_inds))
@@ -148,16 +149,16 @@ class ClipDecode(DecordDecode):
 
 @TRANSFORMS.register_module()
 class PackClips(PackActionInputs):
-    """Pack a clip, or its copies of :class:`MultiResolutionClips` as a list, with the name of its file.
+    """Pack a clip, or the copies made by :class:`MultiResolutionClips`, together with its file name.
 
-    ``inputs`` becomes a uint8 tensor ``(num_clips, C, T, H, W)``, or a list of them.
+    ``inputs`` becomes a uint8 tensor ``(num_clips, C, T, H, W)``, or a list of such tensors.
 
     Args:
-        meta_keys: what of the results the data sample carries as meta information.
+        meta_keys: keys of the results to store in the data sample as meta information.
         **kwargs: arguments of :class:`mmaction.datasets.transforms.PackActionInputs`.
 
     Raises:
-        ValueError: the frames are not yet put together to clips.
+        ValueError: the frames have not been formatted as clips.
     """
 
     def __init__(self, meta_keys=('filename', 'frame_dir', 'img_shape', 'total_frames'), **kwargs) -> None:
@@ -170,8 +171,8 @@ class PackClips(PackActionInputs):
             return super().transform(results)
         if any(np.ndim(clip) != 5 for clip in copies):
             raise ValueError(
-                "PackClips takes clips, but got frames: put dict(type='FormatShape', input_format='NCTHW') "
-                'before it, at the end of MultiResolutionClips.transforms where there are several copies'
+                "PackClips needs clips, but got frames: put dict(type='FormatShape', input_format='NCTHW') "
+                'before it, or at the end of MultiResolutionClips.transforms if there are several copies'
             )
         packed = [super(PackClips, self).transform({**results, 'imgs': clip}) for clip in copies]
         inputs: list[Tensor] = [one['inputs'] for one in packed]
@@ -182,12 +183,12 @@ def opened_reader(results: dict, asker: str) -> WatchedReader:
     """Return the reader of the clip.
 
     Raises:
-        TypeError: it is not that of :class:`ClipInit`.
+        TypeError: the file was not opened by :class:`ClipInit`.
     """
     reader = results.get('video_reader')
     if not isinstance(reader, WatchedReader):
         raise TypeError(
-            f'{asker} decodes what resformer_mm.ClipInit opened: put dict(type="resformer_mm.ClipInit") '
+            f'{asker} needs a file opened by resformer_mm.ClipInit: put dict(type="resformer_mm.ClipInit") '
             f'before it in the pipeline, in place of DecordInit'
         )
     return reader

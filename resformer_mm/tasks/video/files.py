@@ -1,4 +1,4 @@
-"""Video files, read by decord so that every bad one is named and none is waited for endlessly."""
+"""Reads videos with decord under a time limit and reports broken files."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from mmengine import fileio
 Result = TypeVar('Result')
 
 DEFAULT_TIMEOUT = 60.0
-"""Seconds that reading one clip may take."""
+"""Time limit for reading one clip, in seconds."""
 
 MISSING = 'missing file'
-EMPTY = 'file of zero bytes'
-NOT_VIDEO = 'not a video, or without its end'
+EMPTY = 'empty file'
+NOT_VIDEO = 'not a video, or missing its end'
 NO_VIDEO_STREAM = 'no video stream'
 TRUNCATED = 'truncated'
 DAMAGED = 'damaged frames'
 NOT_FETCHED = 'not fetched from storage'
 TOO_SLOW = 'not read in time'
 
-# What decord 0.6.0 says of frames 8, 16, 24, 48 or 72 pixels wide, the ends of whose rows are padded.
+# Message of decord 0.6.0 for frames 8, 16, 24, 48 or 72 pixels wide, whose rows are padded at the end.
 PADDED_ROWS = 'from_size == to_size'
-# What decord says -> what it means.
+# Message of decord -> its meaning.
 _MEANINGS = {
     'cannot find video stream': NO_VIDEO_STREAM,
     'av_read_frame failed': TRUNCATED,
-    'avfilter_graph_create_filter': TRUNCATED,  # not one frame tells the size of the picture
+    'avfilter_graph_create_filter': TRUNCATED,  # the frame size is unknown because no frame is complete
     'Error reading': NOT_VIDEO,
-    'Failed to measure duration': NOT_VIDEO,  # a picture, for example
+    'Failed to measure duration': NOT_VIDEO,  # for example, an image
 }
 
 
@@ -42,8 +42,8 @@ class VideoFileError(RuntimeError):
 
     Args:
         path: the file.
-        kind: what is the matter, one of the names in this module.
-        detail: the particulars; empty where there are none.
+        kind: the kind of problem, one of the constants of this module.
+        detail: details; may be empty.
     """
 
     def __init__(self, path: str, kind: str, detail: str = '') -> None:
@@ -55,22 +55,23 @@ class VideoFileError(RuntimeError):
         return f'{self.kind}: {self.detail}' if self.detail else self.kind
 
 
-def within(seconds: float, function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
-    """Return what a function returns, unless it takes too long.
+def run_with_timeout(
+    seconds: float, function: Callable[..., Result], *args: object, **kwargs: object
+) -> Result:
+    """Call a function in a separate thread and return its result, unless it takes too long.
 
-    It runs in a thread of its own, which is left to itself when the time is up: native code cannot be
-    interrupted.
+    After a timeout the thread keeps running, because native code cannot be interrupted.
 
     Raises:
-        TimeoutError: the time is up.
-        BaseException: whatever the function raises.
+        TimeoutError: the time limit is exceeded.
+        BaseException: any error that the function raises.
     """
     outcomes: queue.SimpleQueue = queue.SimpleQueue()
 
     def run() -> None:
         try:
             outcomes.put((function(*args, **kwargs), None))
-        except BaseException as error:  # handed on to whoever waits
+        except BaseException as error:  # passed on to the waiting thread
             outcomes.put((None, error))
 
     threading.Thread(target=run, daemon=True, name='clip').start()
@@ -86,18 +87,18 @@ def within(seconds: float, function: Callable[..., Result], *args: object, **kwa
 class ClipReader:
     """The frames of one video file.
 
-    Frames count from 0 in the order in which they are shown, also where they are not equally long (variable
-    frame rate). The file is opened by its path: decord 0.6.0 reads beyond the end of bytes that it is handed
-    where a truncated AVI file says so, and takes the process with it.
+    Frames are numbered from 0 in display order, even if they differ in duration (variable frame rate). The
+    file is opened by its path, not from memory: with a truncated AVI file, decord 0.6.0 reads past the end of
+    a buffer and crashes the process.
 
     Args:
         path: the file.
-        timeout: seconds that opening, and every call for frames, may take.
+        timeout: time limit in seconds, for opening and for every call that reads frames.
         num_threads: number of threads of the decoder.
-        backend_args: file backend of MMEngine; what is not on a local disk is copied there first.
+        backend_args: file backend of MMEngine; a file on remote storage is copied to the local disk first.
 
     Raises:
-        VideoFileError: the file is missing, empty, no video or without frames, or the time is up.
+        VideoFileError: the file is missing, empty, not a video or without frames, or exceeds the time limit.
     """
 
     def __init__(
@@ -116,24 +117,24 @@ class ClipReader:
             raise VideoFileError(path, TRUNCATED, 'it has no frames')
 
     def __len__(self) -> int:
-        """Return the number of frames that are there."""
+        """Return the number of frames that exist."""
         return len(self._reader)
 
     def get_avg_fps(self) -> float:
-        """Return the mean number of frames a second."""
+        """Return the mean number of frames per second."""
         return self._reader.get_avg_fps()
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return frames as RGB uint8 ``(T, H, W, 3)``; a frame that is asked for twice is decoded once.
+        """Return frames as RGB uint8 ``(T, H, W, 3)``. Repeated indices are decoded once.
 
         Raises:
-            VideoFileError: a frame cannot be decoded, or the time is up.
+            VideoFileError: a frame cannot be decoded, or the time limit is exceeded.
         """
-        wanted, places = np.unique(np.asarray(indices), return_inverse=True)
-        return self._guarded(lambda: self._decode(wanted.tolist()))[places]
+        unique, inverse = np.unique(np.asarray(indices), return_inverse=True)
+        return self._guarded(lambda: self._decode(unique.tolist()))[inverse]
 
     def frame_times(self) -> np.ndarray:
-        """Return when every frame begins, in seconds, ``(N,)``."""
+        """Return the start time of every frame in seconds, ``(N,)``."""
         return self._guarded(lambda: self._reader.get_frame_timestamp(list(range(len(self))))[:, 0])
 
     def _decode(self, indices: list[int]) -> np.ndarray:
@@ -154,14 +155,14 @@ class ClipReader:
             return decord.VideoReader(str(local), num_threads=self._num_threads)
 
     def _guarded(self, function: Callable[[], Result]) -> Result:
-        """Call within the time limit, and turn what goes wrong into an error that says what it means."""
+        """Call a function within the time limit, and translate its errors into :class:`VideoFileError`."""
         try:
-            return within(self.timeout, function)
+            return run_with_timeout(self.timeout, function)
         except VideoFileError:
             raise
         except TimeoutError as error:
             raise VideoFileError(self.path, TOO_SLOW, str(error)) from error
-        except Exception as error:  # decord's own, of numbers of frames, or whatever storage raises
+        except Exception as error:  # errors of decord, of frame indices, or of the storage backend
             text = str(error)
             if not isinstance(error, (decord.DECORDError, RuntimeError, IndexError)):
                 raise VideoFileError(self.path, NOT_FETCHED, f'{type(error).__name__}: {text}') from error
@@ -171,6 +172,6 @@ class ClipReader:
 
 
 def _without_padding(frame: np.ndarray) -> np.ndarray:
-    """Return ``(H, W, 3)`` of a frame ``(H, W, C)`` whose padding decord took for further channels."""
+    """Return ``(H, W, 3)`` of a frame ``(H, W, C)`` whose row padding decord treats as extra channels."""
     height, width, _ = frame.shape
     return frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)

@@ -1,4 +1,4 @@
-"""Lists of labelled video files, with the mistakes of users named."""
+"""Video data sets from list files, with input validation."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ MOST_LINES = 5
 
 @DATASETS.register_module()
 class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
-    """Video files with one label each, listed in a text file with lines ``PATH LABEL``, as for Kinetics.
+    """Video files with one label each, listed as ``PATH LABEL`` lines in a text file, as for Kinetics.
 
-    Paths are relative to ``data_prefix['video']`` and may have spaces.
+    Paths are relative to ``data_prefix['video']`` and may contain spaces.
 
     Args:
         ann_file: the list.
-        num_classes: number of classes; by default that of ``metainfo.classes``, if they are given. None of
-            both lets every label pass that is not negative.
-        metainfo: ``classes`` are their names, or a file with one a line.
-        delimiter: what stands between path and label; None stands for white space.
-        backend_args: file backend of MMEngine, for lists and files on storage other than local.
+        num_classes: number of classes; by default that of ``metainfo.classes``. If neither is given, every
+            label of at least 0 is accepted.
+        metainfo: ``classes`` are the class names, or a file with one name per line.
+        delimiter: separator between path and label; None means white space.
+        backend_args: file backend of MMEngine, for lists and videos on remote storage.
         **kwargs: arguments of :class:`mmaction.datasets.VideoDataset`.
 
     Raises:
-        FileNotFoundError: the list, or a file that it names, does not exist.
-        ValueError: a line has no label or one outside the classes, the list is empty or no text, the numbers
-            of classes disagree, or an argument makes no sense.
+        FileNotFoundError: the list, or a file in it, does not exist.
+        ValueError: a line has no label or a label outside the classes, the list is empty or not a text file,
+            the numbers of classes disagree, or an argument is invalid.
     """
 
     def __init__(
@@ -50,12 +50,14 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
         **kwargs,
     ) -> None:
         if kwargs.get('multi_class'):
-            raise ValueError('VideoList has one label for every clip: for several use mmaction.VideoDataset')
+            raise ValueError(
+                'VideoList supports one label per clip: for several labels, use mmaction.VideoDataset'
+            )
         prefix = kwargs.get('data_prefix', dict(video=''))
         if 'video' not in (prefix or ()):
             raise ValueError(
                 f"VideoList: data_prefix={prefix!r} has no 'video', the folder that the paths are relative "
-                "to: write data_prefix=dict(video='FOLDER')"
+                "to: set data_prefix=dict(video='FOLDER')"
             )
         num_classes = _number_of_classes(self._load_metainfo(metainfo).get('classes'), num_classes)
         self.backend_args = backend_args
@@ -80,7 +82,7 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
             more = f'; and {len(bad) - MOST_LINES} more' if len(bad) > MOST_LINES else ''
             raise ValueError(
                 f'{self.ann_file}, {shown}{more}: correct the lines (`PATH LABEL`), or num_classes of '
-                f'the data set; {CHECK}'
+                f'the data set. {CHECK}'
             )
         if not clips:
             raise ValueError(f'VideoList: {self.ann_file} lists no clips: check data_root and ann_file')
@@ -89,17 +91,17 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
         if missing := missing_files([info['filename'] for info in data_list], self.backend_args):
             raise FileNotFoundError(
                 f'VideoList: {len(missing)} of the {len(data_list)} clips in {self.ann_file} do not exist: '
-                f'{shorten_list(missing)}. Add them, or take their lines out; check data_root and '
-                f'data_prefix.video; {CHECK}'
+                f'{shorten_list(missing)}. Add them, or remove their lines; check data_root and '
+                f'data_prefix.video. {CHECK}'
             )
         return data_list
 
 
 def _number_of_classes(classes: Sequence[str] | str | None, stated: int | None) -> int | None:
-    """Return how many classes there are by their names and the number that the user stated."""
+    """Return the number of classes, given their names and the number that the user stated."""
     if isinstance(classes, str):
         raise ValueError(
-            f'VideoList: metainfo.classes={classes!r} is neither the names of the classes nor a file of them'
+            f'VideoList: metainfo.classes={classes!r} is neither a list of class names nor a file of them'
         )
     if stated is not None and (not isinstance(stated, int) or stated < 1):
         raise ValueError(f'VideoList: num_classes={stated!r} must be an integer of at least 1')
@@ -113,11 +115,11 @@ def _number_of_classes(classes: Sequence[str] | str | None, stated: int | None) 
 
 
 def missing_files(paths: list[str], backend_args: dict | None = None) -> list[str]:
-    """Return the files that do not exist; every folder is listed once, which asking for each would not be."""
-    there: dict[str, set[str]] = {}
+    """Return the files that do not exist. Listing each folder once is faster than checking every file."""
+    existing: dict[str, set[str]] = {}
     for folder in {dirname(path) for path in paths}:
-        there[folder] = set()
+        existing[folder] = set()
         if fileio.isdir(folder or '.', backend_args=backend_args):
             listed = fileio.list_dir_or_file(folder or '.', list_dir=False, backend_args=backend_args)
-            there[folder].update(listed)
-    return [path for path in paths if basename(path) not in there[dirname(path)]]
+            existing[folder].update(listed)
+    return [path for path in paths if basename(path) not in existing[dirname(path)]]

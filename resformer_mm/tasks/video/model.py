@@ -1,4 +1,4 @@
-"""The recognizer that is trained on several copies of each clip at once (paper, Section 3.2, on clips)."""
+"""Multi-resolution training of video recognizers (paper, Section 3.2, applied to clips)."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from resformer_mm.registry import MODELS
 
 @MODELS.register_module()
 class MultiResolutionRecognizer(MultiResolutionObjective, Recognizer3D):
-    """A recognizer whose training step takes a list of batches, one per copy of the clips.
+    """A recognizer trained on a list of batches, one per copy of the clips.
 
-    The copies may differ in resolution, in number of frames and in sampling interval. The loss is that of
-    :class:`MultiResolutionClassifier`: every copy learns the label, and from the second on also to agree with
-    the one before, so the config lists first what sees most. The logged terms, e.g. ``loss_cls_224`` and
-    ``loss_consistency_160``, or ``loss_cls_8x224`` where the numbers of frames differ, contain the factor 1/r
-    and add up to ``loss``. Evaluation is that of :class:`mmaction.models.Recognizer3D`, the mean over clips
-    and crops.
+    The copies may differ in resolution, number of frames and sampling interval. The loss is that of
+    :class:`MultiResolutionClassifier`: every copy learns the label, and every copy but the first learns to
+    agree with the previous one. The config should therefore list the copy with the most information first.
+    The logged terms, e.g. ``loss_cls_224`` and ``loss_consistency_160``, or ``loss_cls_8x224`` if the numbers
+    of frames differ, contain the factor 1/r and add up to ``loss``. Evaluation is that of
+    :class:`mmaction.models.Recognizer3D`, the mean over clips and crops.
 
     Args:
-        consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None trains without.
-        consistency_target: what is compared: 'cls', 'gap' or 'logits', of which the first two need a backbone
-            with ``forward_tokens``; see
+        consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None disables it.
+        consistency_target: what is compared: 'cls', 'gap' or 'logits'. The first two need a backbone with
+            ``forward_tokens``; see
             :attr:`~resformer_mm.engine.objective.MultiResolutionObjective.consistency_targets`.
         **kwargs: arguments of :class:`mmaction.models.Recognizer3D`.
 
     Raises:
-        ValueError: the consistency target needs tokens that the backbone does not give, or the head and the
-            data preprocessor disagree in the number of classes.
+        ValueError: the consistency target needs tokens that the backbone does not provide, or the head and
+            the data preprocessor have different numbers of classes.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class MultiResolutionRecognizer(MultiResolutionObjective, Recognizer3D):
     def supervise(
         self, inputs: Tensor, data_samples: list[ActionDataSample], index: int
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the losses of neck and head for one copy, and what is compared ``(B * num_clips, C)``.
+        """Return the losses for one copy, and the features to compare, ``(B * num_clips, C)``.
 
         Args:
             inputs: the clips of this copy, ``(B, num_clips, C, T, H, W)``.
             data_samples: the B samples.
-            index: place in the list of copies.
+            index: index of the copy.
 
         Raises:
-            ValueError: the inputs have another number of dimensions.
+            ValueError: the inputs do not have six dimensions.
         """
         if inputs.ndim != 6:
             raise ValueError(
-                f'training takes copies of clips (B, num_clips, C, T, H, W), got {tuple(inputs.shape)}: use '
+                f'training needs clips (B, num_clips, C, T, H, W), got {tuple(inputs.shape)}: use '
                 'model.data_preprocessor=dict(type="resformer_mm.MultiResolutionActionDataPreprocessor")'
             )
         samples = [sample for sample in data_samples for _ in range(inputs.shape[1])]
@@ -75,12 +75,12 @@ class MultiResolutionRecognizer(MultiResolutionObjective, Recognizer3D):
         if self.with_neck:
             feats, terms = self.neck(feats, data_samples=samples)
         cls_score = self.cls_head(feats)
-        # The head takes its accuracy with numpy, which has no bfloat16.
+        # The head computes the accuracy with numpy, which does not support bfloat16.
         terms = {**terms, **self.cls_head.loss_by_feat(cls_score.float(), samples)}
         return terms, cls_score if tokens is None else tokens
 
     def predict(self, *args, **kwargs) -> list[ActionDataSample]:
-        """Return the samples with scores in float32 ``(num_classes,)``, which metrics turn into numpy arrays.
+        """Return the samples with float32 scores ``(num_classes,)``, which metrics convert to numpy arrays.
 
         Raises:
             ValueError: the head does not average the scores of the clips and crops of a video.
@@ -89,7 +89,7 @@ class MultiResolutionRecognizer(MultiResolutionObjective, Recognizer3D):
         for sample in samples:
             if sample.pred_score.ndim != 1:
                 raise ValueError(
-                    f'the scores of a video are {tuple(sample.pred_score.shape)}, a row for each of its '
+                    f'the scores of a video are {tuple(sample.pred_score.shape)}, one row for each of its '
                     "clips and crops: set model.cls_head.average_clips to 'prob' or 'score'"
                 )
             sample.set_pred_score(sample.pred_score.float())

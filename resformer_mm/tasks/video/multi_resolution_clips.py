@@ -1,4 +1,4 @@
-"""One decoded clip, several copies that may differ in resolution, number of frames and sampling interval."""
+"""Copies of a clip that differ in resolution, number of frames or sampling interval."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from resformer_mm.datasets.multi_resolution import check_uses_resolution
 from resformer_mm.datasets.samplers import ResolutionIndex
 from resformer_mm.registry import TRANSFORMS
 
-from .clips import give_up, opened_reader
+from .clips import opened_reader, skip_or_raise
 from .files import VideoFileError
 
 FIELD = 'MultiResolutionClips.resolutions'
 
 
 class FramesFrom(SampleFrames):
-    """mmaction's sampler of one clip, whose first frame is given and not drawn."""
+    """A frame sampler of mmaction whose first frame is given instead of random."""
 
     def indices(self, first: int, total_frames: int) -> np.ndarray:
-        """Return the frames of the clip, ``(clip_len,)``, looped or repeated where the video ends."""
+        """Return the frame indices of the clip, ``(clip_len,)``, looped or repeated after the video's end."""
         self._first = first
         return self.transform(dict(total_frames=total_frames, start_index=0))['frame_inds']
 
@@ -34,12 +34,12 @@ class FramesFrom(SampleFrames):
 
 @dataclass(frozen=True)
 class ClipCopy:
-    """One of the copies.
+    """One copy of a clip.
 
     Attributes:
         resolution: in pixels.
-        sampler: chooses its frames.
-        pipeline: its crop and augmentation.
+        sampler: selects the frames.
+        pipeline: crops and augments the frames.
     """
 
     resolution: int
@@ -48,40 +48,43 @@ class ClipCopy:
 
     @property
     def span(self) -> int:
-        """Frames of the video that it stretches over."""
+        """Number of video frames that the copy spans."""
         return self.sampler.clip_len * self.sampler.frame_interval
 
 
 @TRANSFORMS.register_module()
 class MultiResolutionClips(BaseTransform):
-    """Decode a clip once, and give every copy its own frames, crop and augmentation.
+    """Decode a clip once and make copies with different frames, crops and augmentations.
 
-    A window as long as the widest copy is drawn from the video, uniformly, as mmaction's ``SampleFrames``
-    draws it. Every copy takes its frames around the middle of the window, so that all show the same action.
-    The frames of all copies are decoded together, each once. A video shorter than a copy is looped or its
-    last sampled frame repeated. With one number of frames and one interval for all, the copies have the same
-    frames.
+    A window as long as the widest copy is drawn uniformly from the video, as in mmaction's ``SampleFrames``.
+    Every copy takes its frames around the middle of the window, so that all copies show the same action. The
+    frames of all copies are decoded together, each only once. If a video is shorter than a copy, it is looped
+    or the last sampled frame is repeated. If ``num_frames`` and ``frame_interval`` are single numbers, all
+    copies have the same frames.
 
     Required keys: ``video_reader`` of :class:`ClipInit`, ``total_frames``. Sets ``imgs`` to the list of
     copies ``(1, C, T_i, R_i, R_i)``, high to low, if the transforms end with
-    ``FormatShape(input_format='NCTHW')``. Where a :class:`ResolutionBatchSampler` drew one resolution for the
-    batch, the list has the copies of this one.
+    ``FormatShape(input_format='NCTHW')``. If a :class:`ResolutionBatchSampler` chose a resolution for the
+    batch, the list contains only the copies with this resolution.
 
     Args:
-        resolutions: resolutions of the copies in pixels, high to low; one may stand twice if the numbers of
-            frames or the intervals differ.
+        resolutions: resolutions of the copies in pixels, high to low; a resolution may occur twice if the
+            numbers of frames or the intervals differ.
         transforms: configs of the transforms of every copy; the value ``'{resolution}'`` anywhere in them
-            is the resolution of the copy, e.g. ``scale=('{resolution}', '{resolution}')`` of a ``Resize``.
+            is replaced by the resolution of the copy, e.g. in ``scale=('{resolution}', '{resolution}')`` of a
+            ``Resize``.
         num_frames: number of frames, one for all copies or one for each.
-        frame_interval: distance from one frame to the next in frames of the video, as well.
+        frame_interval: distance between successive frames, in frames of the video; one for all copies or one
+            for each.
         out_of_bound_opt: 'loop' or 'repeat_last', for frames after the end of the video.
 
     Raises:
         ClipReadError: a frame cannot be decoded, and ``ClipInit.on_error`` is 'raise'.
         RuntimeError: a transform fails; the message names the file and the size of its frames.
         TypeError: the file was not opened by :class:`ClipInit`.
-        ValueError: resolutions, numbers or intervals are not positive, out of order, of different number or
-            name two equal copies; the transforms never use the resolution; ``out_of_bound_opt`` is unknown.
+        ValueError: the resolutions, numbers of frames or intervals are not positive, differ in length or
+            specify two equal copies; the resolutions are not listed high to low; the transforms never use the
+            resolution; or ``out_of_bound_opt`` is unknown.
     """
 
     def __init__(
@@ -123,14 +126,14 @@ class MultiResolutionClips(BaseTransform):
         return [copy.resolution for copy in self.copies]
 
     def transform(self, results: dict) -> dict | None:
-        """Return the results with ``imgs`` as a list; None if the clip is skipped or a transform gave up."""
+        """Return the results with ``imgs`` as a list; None if the clip is skipped, here or by a transform."""
         reader = opened_reader(results, type(self).__name__)
-        copies = self._wanted(results.get('sample_idx'))
+        copies = self._selected_copies(results.get('sample_idx'))
         indices = self.sample(copies, results['total_frames'])
         try:
             frames = reader.frames(np.concatenate(indices))
         except VideoFileError as error:
-            return give_up(reader.unreadable, error)
+            return skip_or_raise(reader.unreadable, error)
         results = {**results, 'video_reader': None}
         out = []
         parts = np.split(frames, np.cumsum([len(part) for part in indices])[:-1])
@@ -147,11 +150,11 @@ class MultiResolutionClips(BaseTransform):
                         'img_shape': part.shape[1:3],
                     }
                 )
-            except Exception as error:  # most of mmaction's say nothing
+            except Exception as error:  # most messages of mmaction name neither file nor size
                 height, width = part.shape[1:3]
                 raise RuntimeError(
-                    f'MultiResolutionClips.transforms fail for resolution {copy.resolution} on '
-                    f'{results.get("filename")} of {height} x {width} pixels (height x width): '
+                    f'MultiResolutionClips.transforms failed at resolution {copy.resolution} for '
+                    f'{results.get("filename")} with {height} x {width} pixels (height x width): '
                     f'{type(error).__name__} {error}'
                 ) from error
             if done is None:
@@ -160,27 +163,26 @@ class MultiResolutionClips(BaseTransform):
         return {**out[0], 'imgs': [done['imgs'] for done in out]}
 
     def sample(self, copies: Sequence[ClipCopy], total_frames: int) -> list[np.ndarray]:
-        """Draw a window and return the frames of every copy, ``(T_i,)``."""
+        """Draw a window and return the frame indices of every copy, ``(T_i,)``."""
         width = self.window.clip_len
         start = int(self.window.transform(dict(total_frames=total_frames, start_index=0))['frame_inds'][0])
-        there = min(width, total_frames)
-        firsts = [start + max((there - copy.span) // 2, 0) for copy in copies]
+        available = min(width, total_frames)
+        firsts = [start + max((available - copy.span) // 2, 0) for copy in copies]
         return [copy.sampler.indices(first, total_frames) for copy, first in zip(copies, firsts)]
 
-    def _wanted(self, index: object) -> list[ClipCopy]:
+    def _selected_copies(self, index: object) -> list[ClipCopy]:
         if not isinstance(index, ResolutionIndex):
             return self.copies
-        wanted = [copy for copy in self.copies if copy.resolution == index.resolution]
-        if not wanted:
+        selected = [copy for copy in self.copies if copy.resolution == index.resolution]
+        if not selected:
             raise ValueError(
-                f'the batch sampler drew resolution {index.resolution}, which is not among the '
-                f'{self.resolutions} of MultiResolutionClips: give both the '
-                'same list'
+                f'the batch sampler drew resolution {index.resolution}, which is not in '
+                f'MultiResolutionClips.resolutions={self.resolutions}: give both the same list'
             )
-        return wanted
+        return selected
 
     def __repr__(self) -> str:
-        """Name the copies and the transforms of the first."""
+        """Return the copies and the transforms of the first one."""
         copies = ', '.join(
             f'{copy.sampler.clip_len}x{copy.sampler.frame_interval} at {copy.resolution}'
             for copy in self.copies
@@ -193,8 +195,8 @@ def _per_copy(value: int | Sequence[int], resolutions: Sequence[int], field: str
     values = list(value) if isinstance(value, (list, tuple)) else [value] * len(resolutions)
     if len(values) != len(resolutions):
         raise ValueError(
-            f'MultiResolutionClips.{field} has {len(values)} entries, resolutions has {len(resolutions)}: '
-            'give one number for all copies, or one for each'
+            f'MultiResolutionClips.{field} has {len(values)} entries, but resolutions has '
+            f'{len(resolutions)}: give one number for all copies, or one for each'
         )
     for entry in values:
         if isinstance(entry, bool) or not isinstance(entry, int) or entry < 1:
@@ -207,8 +209,9 @@ def _check_copies(resolutions: Sequence[int], lengths: Sequence[int], intervals:
     if list(resolutions) != sorted(resolutions, reverse=True):
         raise ValueError(f'{FIELD} = {list(resolutions)} must be listed high to low')
     copies = list(zip(lengths, intervals, resolutions))
-    if twice := next((copy for copy in copies if copies.count(copy) > 1), None):
+    if duplicate := next((copy for copy in copies if copies.count(copy) > 1), None):
+        num_frames, interval, resolution = duplicate
         raise ValueError(
-            f'{FIELD}: two copies have {twice[0]} frames at intervals of {twice[1]} and resolution '
-            f'{twice[2]}: change num_frames, frame_interval or resolution of one, or leave it out'
+            f'{FIELD}: two copies have {num_frames} frames at intervals of {interval} and resolution '
+            f'{resolution}: change num_frames, frame_interval or resolution of one, or remove it'
         )

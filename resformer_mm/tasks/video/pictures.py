@@ -1,4 +1,4 @@
-"""Pictures of clips with what was predicted for them."""
+"""Training hook that draws clips with their predictions."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from resformer_mm.registry import HOOKS
 class ClipVisualizationHook(Hook):
     """Draw the frames of clips in validation and tests, with label and prediction.
 
-    Takes the place of mmaction2's ``VisualizationHook``, which cannot draw clips with a dimension of views
-    (``NCTHW``) and looks for names of labels that mmaction2 1.2.0 gave up.
+    Replaces mmaction2's ``VisualizationHook``, which cannot draw clips with a dimension of views (``NCTHW``)
+    and uses label names that no longer exist in mmaction2 1.2.0.
 
     Args:
         enable: whether to draw.
-        interval: draw every so many clips of a process.
-        show: open a window for each.
-        wait_time: seconds that a window is shown.
-        out_dir: folder of the pictures, one per clip, named by its path below the data set's ``data_prefix``
-            (``FOLDER_NAME.png``); None hands them to the visualizer.
+        interval: number of clips of a process between two drawn clips.
+        show: whether to open a window for each.
+        wait_time: seconds for which a window is shown.
+        out_dir: folder for the images, one per clip, named by its path below the data set's ``data_prefix``
+            (``FOLDER_NAME.png``); None passes them to the visualizer.
     """
 
     def __init__(
@@ -50,19 +50,19 @@ class ClipVisualizationHook(Hook):
         self._seen = 0
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Count from the first clip again."""
+        """Reset the clip counter."""
         self._seen = 0
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Count from the first clip again."""
+        """Reset the clip counter."""
         self._seen = 0
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
-        """Draw those of a batch whose turn it is."""
+        """Draw every ``interval``-th clip."""
         self._draw_samples(runner, runner.val_dataloader.dataset, data_batch, outputs, runner.epoch)
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
-        """Draw those of a batch whose turn it is."""
+        """Draw every ``interval``-th clip."""
         self._draw_samples(runner, runner.test_dataloader.dataset, data_batch, outputs, 0)
 
     def _draw_samples(
@@ -87,7 +87,7 @@ class ClipVisualizationHook(Hook):
         if self.show:
             visualizer.show(picture, win_name=name, wait_time=self.wait_time)
         if self.out_dir is None:
-            # As a picture: mmaction2's visualizer would take it for the frames of a video.
+            # mmaction2's own method would treat the image as the frames of a video.
             Visualizer.add_image(visualizer, name, picture, step)
             return
         path = Path(self.out_dir, f'{name}.png')
@@ -96,11 +96,11 @@ class ClipVisualizationHook(Hook):
 
 
 def clip_name(sample: BaseDataElement, prefixes: Sequence[str] = ()) -> str:
-    """Return a name for a clip: its path, without what clips have in common.
+    """Return a name for a clip: the parts of its path below a prefix, joined by underscores.
 
     Args:
         sample: its data sample, with ``filename``, or ``frame_dir`` for a folder of frames.
-        prefixes: folders below which the path counts; of a path elsewhere the last two parts do.
+        prefixes: folders to remove from the path. If none applies, the last two parts are used.
     """
     path = Path(sample.get('filename') or sample.get('frame_dir') or 'clip')
     path = path.with_suffix('') if 'filename' in sample else path
@@ -113,18 +113,18 @@ def clip_name(sample: BaseDataElement, prefixes: Sequence[str] = ()) -> str:
 def draw_prediction(
     frames: np.ndarray, sample: BaseDataElement, classes: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Draw the frames of a clip with its label and the best class.
+    """Draw the frames of a clip with its label and the predicted class.
 
     Args:
         frames: RGB uint8 ``(T, h, w, 3)``.
-        sample: its data sample, with ``pred_score`` and, where it is known, ``gt_label``.
-        classes: names of the classes; None names them by number.
+        sample: its data sample, with ``pred_score`` and, if known, ``gt_label``.
+        classes: class names; None shows class numbers.
 
     Returns:
         RGB uint8 ``(H, W, 3)``.
     """
     best = int(sample.pred_score.argmax())
-    label = ' + '.join(label_texts(sample, classes)) or 'not known'
+    label = ' + '.join(label_texts(sample, classes)) or 'unknown'
     name = str(best if classes is None else classes[best])
     text = f'label {label}, predicted {name} ({float(sample.pred_score[best]):.2f})'
     size = f'{len(frames)} × {frames.shape[2]} × {frames.shape[1]} px'

@@ -1,4 +1,4 @@
-"""From collated clips to model inputs, for one or several copies of each clip."""
+"""Data preprocessor for one or several copies of each clip."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from resformer_mm.registry import MODELS
 
 @MODELS.register_module()
 class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
-    """Normalise and check a batch that holds each clip in one or several copies.
+    """Normalise and check a batch that holds one or several copies of each clip.
 
-    Training batches come as a list of uint8 tensors ``(B, num_clips, C, T_i, H_i, W_i)``, one per copy, in
-    the order in which they teach each other, and leave as the same list in float32; evaluation batches are
-    one tensor, or a list of B clips.
+    A training batch is a list of uint8 tensors ``(B, num_clips, C, T_i, H_i, W_i)``, one per copy, each the
+    teacher of the next one. It is returned as a list of float32 tensors of the same shapes. An evaluation
+    batch is one tensor, or a list of B clips.
 
     Args:
-        num_classes: number of classes, for the check of the labels. None takes that of the head of a
-            :class:`MultiResolutionRecognizer`; in other models it checks nothing.
-        format_shape: 'NCTHW', what clips are.
-        **kwargs: arguments of :class:`mmaction.models.ActionDataPreprocessor` but ``blending``, which would
-            mix the copies of a clip with different partners.
+        num_classes: number of classes, for checking the labels. None uses that of the head in a
+            :class:`MultiResolutionRecognizer`, and disables the check in other models.
+        format_shape: must be 'NCTHW', the format of clips.
+        **kwargs: arguments of :class:`mmaction.models.ActionDataPreprocessor` except ``blending``, which
+            would mix each copy of a clip with a different clip.
 
     Raises:
-        ValueError: ``blending`` or another ``format_shape`` is given, a label lies outside the classes, or a
-            batch holds no clips, or clips that disagree in size.
+        ValueError: ``blending`` or another ``format_shape`` is given, a label is outside the classes, or a
+            batch does not contain clips or contains clips that differ in size.
     """
 
     def __init__(self, *args, num_classes: int | None = None, format_shape: str = 'NCTHW', **kwargs) -> None:
         if kwargs.get('blending') is not None:
             raise ValueError(
-                'MultiResolutionActionDataPreprocessor does not mix clips: `blending` would draw other '
-                'partners for every copy of a clip; leave it out, or train on one copy with '
+                'MultiResolutionActionDataPreprocessor does not mix clips: `blending` would mix each copy of '
+                'a clip with a different clip. Remove it, or train on one copy with '
                 'mmaction.ActionDataPreprocessor'
             )
         if format_shape != 'NCTHW':
@@ -71,5 +71,5 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
             return
         for sample in data_samples:
             if not training and (sample.gt_label == -1).all():
-                continue  # mmaction's own inference gives this label to every clip
+                continue  # mmaction's inference functions give every clip this label
             check_label(sample.gt_label, self.num_classes, sample.get('filename', 'a clip'), 'model.cls_head')

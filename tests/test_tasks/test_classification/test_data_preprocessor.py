@@ -102,9 +102,7 @@ def test_labels_are_not_checked_without_a_number_of_classes() -> None:
 
 def test_images_that_disagree_in_size_are_refused() -> None:
     data = dict(inputs=[*images(16, 2), *images(20, 2)], data_samples=samples())
-    with pytest.raises(
-        ValueError, match=r'disagree in size .*\(3, 16, 16\), \(3, 20, 20\).*ResizeCenterCrop'
-    ):
+    with pytest.raises(ValueError, match=r'differ in size .*\(3, 16, 16\), \(3, 20, 20\).*ResizeCenterCrop'):
         preprocessor()(data)
 
 

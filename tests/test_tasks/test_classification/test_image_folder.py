@@ -200,5 +200,5 @@ def test_collate_keeps_one_tensor_one_tensor() -> None:
 )
 def test_collate_names_the_files_that_disagree(inputs) -> None:
     batch = [sample(f'{name}.png', image) for name, image in zip('abc', inputs)]
-    with pytest.raises(ValueError, match=r'disagree in size: a.png gives .*c.png gives .*ResizeCenterCrop'):
+    with pytest.raises(ValueError, match=r'differ in size: a.png has .*c.png has .*ResizeCenterCrop'):
         multi_resolution_collate(batch)

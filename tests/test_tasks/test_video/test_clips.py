@@ -87,12 +87,12 @@ def test_sampled_frames_are_those_of_mmaction(tmp_path: Path) -> None:
     ('broken', 'kind'),
     [
         (lambda path: path, 'missing file'),
-        (lambda path: path.touch() or path, 'zero bytes'),
+        (lambda path: path.touch() or path, 'empty file'),
         (lambda path: path.write_text('no video' * 99) and path, 'not a video'),
         (write_picture, 'not a video'),
         (write_sound, 'no video stream'),
         (write_truncated, 'truncated'),
-        (lambda path: write_truncated(path, index_first=False), 'without its end'),
+        (lambda path: write_truncated(path, index_first=False), 'missing its end'),
         (write_damaged, 'damaged frames'),
     ],
 )
@@ -259,7 +259,7 @@ def test_packed_and_collated(tmp_path: Path) -> None:
         (dict(resolutions=[32, 64]), 'must be listed high to low'),
         (dict(resolutions=[]), 'is empty'),
         (dict(resolutions=32), 'must be a list'),
-        (dict(resolutions=[32, 16], num_frames=[8]), 'num_frames has 1 entries, resolutions has 2'),
+        (dict(resolutions=[32, 16], num_frames=[8]), 'num_frames has 1 entries, but resolutions has 2'),
         (dict(resolutions=[32], frame_interval=0), 'frame_interval contains 0'),
         (dict(resolutions=[32, 32]), 'two copies have 8 frames at intervals of 32 and resolution 32'),
         (dict(resolutions=[32], num_frames=8.0), 'num_frames contains 8.0'),
@@ -285,7 +285,9 @@ def test_who_opens_the_file(tmp_path: Path) -> None:
     for setting in (dict(timeout=0), dict(timeout='60'), dict(num_threads=-1), dict(num_threads='2')):
         with pytest.raises(ValueError, match=f'ClipInit: {next(iter(setting))}='):
             ClipInit(**setting)
-    with pytest.raises(ValueError, match="backend_args=.'backend': 'nowhere'. names no file backend"):
+    with pytest.raises(
+        ValueError, match="backend_args=.'backend': 'nowhere'. does not specify a file backend"
+    ):
         ClipInit(backend_args=dict(backend='nowhere'))
 
 
@@ -295,7 +297,9 @@ def test_pipelines_that_make_no_clip(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"got frames: put dict\(type='FormatShape', input_format='NCTHW'"):
         PackClips()(frames)
     crop = dict(type='RandomCrop', size=50)
-    with pytest.raises(RuntimeError, match=r'resolution 32 on .*clip\.mp4 of 48 x 64 pixels.*AssertionError'):
+    with pytest.raises(
+        RuntimeError, match=r'resolution 32 for .*clip\.mp4 with 48 x 64 pixels.*AssertionError'
+    ):
         copies_of(path, resolutions=[32], crops=[crop])
 
 

@@ -245,7 +245,9 @@ def test_bad_settings_and_batches() -> None:
         )
     with pytest.raises(ValueError, match="format_shape='NCHW', but clips are 'NCTHW'"):
         MODELS.build(dict(type='resformer_mm.MultiResolutionActionDataPreprocessor', format_shape='NCHW'))
-    with pytest.raises(ValueError, match='cls_head.num_classes is 5, .* preprocessor 4: leave the latter'):
+    with pytest.raises(
+        ValueError, match='cls_head.num_classes is 5, .* preprocessor has 4: remove the latter'
+    ):
         build(
             data_preprocessor=dict(type='resformer_mm.MultiResolutionActionDataPreprocessor', num_classes=4),
             cls_head=dict(type='TimeSformerHead', num_classes=5, in_channels=24),
@@ -263,10 +265,10 @@ def test_bad_settings_and_batches() -> None:
         model.test_step(data)
     model, data = build(), batch()
     data['data_samples'][1].set_gt_label(CLASSES)
-    with pytest.raises(ValueError, match=r'label \[4\] of 1.mp4 lies outside the 4 classes.*cls_head'):
+    with pytest.raises(ValueError, match=r'label \[4\] of 1.mp4 is outside the 4 classes.*cls_head'):
         losses_of(model, data)
     data = dict(batch(), inputs=[torch.zeros(1, 3, 4, 16, 16), torch.zeros(1, 3, 4, 16, 24)])
-    with pytest.raises(ValueError, match='disagree in size'):
+    with pytest.raises(ValueError, match='differ in size'):
         losses_of(model, data)
     # What mmaction's own data preprocessor makes of a list of copies.
     with pytest.raises(

@@ -51,13 +51,13 @@ def test_a_sound_list(tmp_path: Path) -> None:
 def test_every_bad_file_is_named(tmp_path: Path) -> None:
     faults = {
         'missing file': tmp_path / 'gone.mp4',
-        'file of zero bytes': tmp_path / 'zero.mp4',
+        'empty file': tmp_path / 'zero.mp4',
         'no video stream': write_sound(tmp_path / 'sound.mp4'),
         'truncated': write_truncated(tmp_path / 'cut.mp4'),
-        'not a video, or without its end': write_truncated(tmp_path / 'end.mp4', index_first=False),
+        'not a video, or missing its end': write_truncated(tmp_path / 'end.mp4', index_first=False),
         'damaged frames': write_damaged(tmp_path / 'damaged.mp4'),
     }
-    faults['file of zero bytes'].touch()
+    faults['empty file'].touch()
     write_short_avi(tmp_path / 'cut.avi')
     write_uneven(tmp_path / 'uneven.mp4')
     write_clip(tmp_path / 'short.mp4', 5)
@@ -71,7 +71,7 @@ def test_every_bad_file_is_named(tmp_path: Path) -> None:
         kind for kind, _ in notes
     }
     details = {Path(finding.path).name: finding.detail for finding in report.findings}
-    assert details['cut.avi'].startswith('it announces 12 frames and gives ')
+    assert details['cut.avi'].startswith('its header announces 12 frames, but training sees ')
     assert details['uneven.mp4'].startswith('frames of 50 to 150 ms')
 
 
@@ -83,9 +83,9 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
     said = {(finding.kind, finding.detail) for finding in report.findings if finding.path.endswith('.txt')}
     assert said == {
         ('line without a label', "line 2: 'a.mp4' is not `PATH LABEL`"),
-        ('label that is no number', "line 3: 'two' of 'b.mp4' is no integer"),
-        ('label out of range', "line 4: 2 of 'b.mp4' does not lie in 0 to 1"),
-        ('label out of range', "line 5: -1 of 'b.mp4' does not lie in 0 to 1"),
+        ('label is not a number', "line 3: 'two' of 'b.mp4' is not an integer"),
+        ('label out of range', "line 4: 2 of 'b.mp4' is not in 0 to 1"),
+        ('label out of range', "line 5: -1 of 'b.mp4' is not in 0 to 1"),
     }
     [twice] = [finding for finding in report.findings if finding.kind == 'listed twice']
     assert not twice.is_fault and twice.detail.endswith('list.txt, lines 1, 6')
@@ -94,7 +94,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
     assert found(check(tmp_path, [])) == {('no clips', 'list.txt'): 1}
     (tmp_path / 'list.txt').write_bytes(b'\xff\xfe\x00a')
     picture = check_clip_lists([ClipList(str(tmp_path / 'list.txt'), str(tmp_path))])
-    assert found(picture) == {('list that is no text', 'list.txt'): 1} and not picture.is_sound
+    assert found(picture) == {('list is not a text file', 'list.txt'): 1} and not picture.is_sound
     nowhere = check_clip_lists([ClipList(str(tmp_path / 'nowhere.txt'), str(tmp_path))])
     assert found(nowhere) == {('missing list', 'nowhere.txt'): 1}
 
@@ -162,5 +162,5 @@ def test_lists_of_a_config(tmp_path: Path) -> None:
     cfg.val_dataloader = dict(
         dataset=dict(type='RawframeDataset', ann_file='v.txt', data_prefix=dict(img='x'))
     )
-    with pytest.raises(ValueError, match='val_dataloader.dataset reads no list of video files'):
+    with pytest.raises(ValueError, match='val_dataloader.dataset does not read a list of video files'):
         configured_sources(cfg, ClipList.from_config)

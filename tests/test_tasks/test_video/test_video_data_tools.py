@@ -63,10 +63,10 @@ def test_faults_are_named_and_end_non_zero(root: Path, tmp_path: Path) -> None:
     for words in (
         'fault: truncated (2)',
         f'  {root}/run.mp4',
-        f"  {root}/val_list.txt: line 1: 2 of 'late.mp4' does not lie in 0 to 1",
+        f"  {root}/val_list.txt: line 1: 2 of 'late.mp4' is not in 0 to 1",
         f'  {root}/not there.mp4',
         f'  {root}/run.mp4: {root}/train_list.txt and {root}/val_list.txt',
-        f'  {root}/walk 1.mp4: 12 frames, window 13: looped or padded as the pipeline says',
+        f'  {root}/walk 1.mp4: 12 frames, window 13: looped or padded, depending on the pipeline',
         'NOT sound: 2 truncated, 1 label out of range, 1 missing file',
     ):
         assert words in said, result.stdout

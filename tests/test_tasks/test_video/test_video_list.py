@@ -67,13 +67,16 @@ def test_paths_with_spaces_tabs_and_empty_lines(root: Path) -> None:
     ('text', 'message'),
     [
         ('a.mp4 0\na.mp4\n', r"list\.txt, line 2: line without a label, 'a.mp4' is not `PATH LABEL`"),
-        ('two words/b  c.mp4\n', r"line 1: label that is no number, 'c.mp4' of 'two words/b' is no integer"),
-        ('a.mp4 0.5', r"line 1: label that is no number, '0.5'"),
-        ('a.mp4 --1', r"line 1: label that is no number, '--1'"),
-        ('a.mp4 1\na.mp4 -1\n', r"line 2: label out of range, -1 of 'a.mp4' does not lie in 0 to 1"),
+        (
+            'two words/b  c.mp4\n',
+            r"line 1: label is not a number, 'c.mp4' of 'two words/b' is not an integer",
+        ),
+        ('a.mp4 0.5', r"line 1: label is not a number, '0.5'"),
+        ('a.mp4 --1', r"line 1: label is not a number, '--1'"),
+        ('a.mp4 1\na.mp4 -1\n', r"line 2: label out of range, -1 of 'a.mp4' is not in 0 to 1"),
         (
             '\na.mp4 2\n',
-            r"line 2: label out of range, 2 of 'a.mp4' does not lie in 0 to 1: correct the lines",
+            r"line 2: label out of range, 2 of 'a.mp4' is not in 0 to 1: correct the lines",
         ),
         ('x\n' * 9, r'line 5: .*; and 4 more: correct the lines .*check_video.py'),
         ('\n \n', r'list\.txt lists no clips: check data_root and ann_file'),
@@ -86,7 +89,9 @@ def test_bad_lines_are_named(root: Path, text: str, message: str) -> None:
 
 def test_files_that_do_not_exist_are_named(root: Path) -> None:
     lines = ''.join(f'gone/{number}.mp4 0\n' for number in range(9))
-    with pytest.raises(FileNotFoundError, match='10 of the 11 clips.*do not exist.*videos/b.mp4.*take their'):
+    with pytest.raises(
+        FileNotFoundError, match='10 of the 11 clips.*do not exist.*videos/b.mp4.*remove their'
+    ):
         build(root, f'a.mp4 0\nb.mp4 1\n{lines}')
     with pytest.raises(FileNotFoundError, match='there is no list.*nowhere.txt.*check data_root'):
         build(root, '', ann_file='nowhere.txt')
@@ -95,9 +100,9 @@ def test_files_that_do_not_exist_are_named(root: Path) -> None:
 def test_classes_that_disagree(root: Path) -> None:
     with pytest.raises(ValueError, match='num_classes is 3, but metainfo.classes names 2'):
         build(root, 'a.mp4 1', num_classes=3, metainfo=dict(classes=['walk', 'run']))
-    with pytest.raises(ValueError, match='one label for every clip.*mmaction.VideoDataset'):
+    with pytest.raises(ValueError, match='one label per clip.*mmaction.VideoDataset'):
         build(root, 'a.mp4 1', num_classes=3, multi_class=True)
-    with pytest.raises(ValueError, match="classes='walk' is neither the names of the classes nor a file"):
+    with pytest.raises(ValueError, match="classes='walk' is neither a list of class names nor a file"):
         build(root, 'a.mp4 1', metainfo=dict(classes='walk'))
     for number in ('2', 0, 2.0):
         with pytest.raises(ValueError, match=f'num_classes={number!r} must be an integer'):
@@ -120,7 +125,7 @@ def test_a_head_for_other_classes_stops_the_run(root: Path, settings: dict) -> N
 
 def test_a_list_that_is_none(root: Path) -> None:
     (root / 'picture.txt').write_bytes(b'\xff\xd8\xff\xe0')
-    with pytest.raises(ValueError, match=r'picture\.txt is no text in UTF-8'):
+    with pytest.raises(ValueError, match=r'picture\.txt is not UTF-8 text'):
         build(root, '', ann_file='picture.txt')
     with pytest.raises(ValueError, match="data_prefix=.'clips': ''. has no 'video', the folder"):
         build(root, 'a.mp4 1', data_prefix=dict(clips=''))
