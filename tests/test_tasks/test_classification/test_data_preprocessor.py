@@ -140,7 +140,7 @@ def test_the_number_of_classes_is_that_of_the_head(num_classes: int | None) -> N
 
 
 def test_two_numbers_of_classes_that_differ_are_refused() -> None:
-    with pytest.raises(ValueError, match='model.head.num_classes is 5, but .* data preprocessor 4'):
+    with pytest.raises(ValueError, match='model.head.num_classes is 5, but .* data preprocessor has 4'):
         classifier(4)
 
 
