@@ -41,7 +41,7 @@ def plot_image_maps(
         axes.set(xlim=(0, token_columns * column.patch_size), ylim=(token_rows * column.patch_size, 0))
         axes.set_title(f'{height} × {width} px\n{token_rows} × {token_columns} tokens', fontsize=9)
     highest = max(column.attention.max() for column in columns)
-    scale = LogNorm(0.1, max(10, highest), clip=True)
+    scale: Normalize = LogNorm(0.1, max(10, highest), clip=True)
     for column, axes in zip(columns, panels[1]):
         drawn = _draw_over(axes, column, column.attention, cmap='inferno', norm=scale)
     label = f'attention of the {attention_of}\n(1: the same to every token)'

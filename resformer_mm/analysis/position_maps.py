@@ -43,7 +43,7 @@ def position_embedding(model: nn.Module, size: Size) -> Tensor:
     """
     backbone = getattr(model, 'backbone', None)
     module = getattr(backbone, 'global_position', None)
-    if module is None:
+    if backbone is None or module is None:
         kind = f'its backbone {type(backbone).__name__}' if backbone is not None else type(model).__name__
         raise ValueError(f'{kind} has no `global_position`: give a model with a ResFormer backbone')
     patch = backbone.patch_size

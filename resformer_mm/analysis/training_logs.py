@@ -163,8 +163,8 @@ class TrainTime:
     def __str__(self) -> str:
         lines = []
         if self.by_epoch:
-            slowest = max(self.by_epoch, key=self.by_epoch.get)
-            fastest = min(self.by_epoch, key=self.by_epoch.get)
+            slowest = max(self.by_epoch, key=self.by_epoch.__getitem__)
+            fastest = min(self.by_epoch, key=self.by_epoch.__getitem__)
             lines += [
                 f'slowest epoch: {slowest}, {self.by_epoch[slowest]:.4f} s/iter',
                 f'fastest epoch: {fastest}, {self.by_epoch[fastest]:.4f} s/iter',

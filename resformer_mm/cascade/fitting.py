@@ -151,19 +151,19 @@ def choose(
     Raises:
         ValueError: not exactly one target is given, or none of the cascades meets it.
     """
-    if (target_accuracy is None) == (target_cost is None):
-        raise ValueError('cascade: give either a target accuracy or a target cost')
-    if target_cost is not None:
+    if target_cost is not None and target_accuracy is None:
         good = [fit for fit in front if fit.operation.cost <= target_cost]
         if not good:
             raise ValueError(f'target cost {target_cost:g}: the cheapest costs {front[0].operation.cost:g}')
         return good[-1]
-    good = [fit for fit in front if fit.operation.accuracy >= target_accuracy]
-    if not good:
-        raise ValueError(
-            f'target accuracy {target_accuracy:.4f}: the best reaches {front[-1].operation.accuracy:.4f}'
-        )
-    return good[0]
+    if target_accuracy is not None and target_cost is None:
+        good = [fit for fit in front if fit.operation.accuracy >= target_accuracy]
+        if not good:
+            raise ValueError(
+                f'target accuracy {target_accuracy:.4f}: the best reaches {front[-1].operation.accuracy:.4f}'
+            )
+        return good[0]
+    raise ValueError('cascade: give either a target accuracy or a target cost')
 
 
 def cross_fit(

@@ -47,7 +47,7 @@ class Architecture:
 
     def backbone_config(self) -> dict:
         """Return the config of the backbone that the checkpoint fits."""
-        config = dict(type='resformer_mm.ResFormer', arch=self.arch, patch_size=self.patch_size)
+        config: dict = dict(type='resformer_mm.ResFormer', arch=self.arch, patch_size=self.patch_size)
         if self.in_channels != 3:
             config['in_channels'] = self.in_channels
         if not self.with_cls_token:

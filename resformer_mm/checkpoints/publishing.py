@@ -69,8 +69,8 @@ def publish_checkpoint(
     if missing:
         raise CheckpointError(
             f'{source} has no entry {", ".join(map(repr, missing))}, it has: '
-            f'{shorten_list(map(str, content))}. Give a checkpoint of a training run, or name what is to be '
-            'kept with --save-keys'
+            f'{shorten_list([str(key) for key in content])}. Give a checkpoint of a training run, or name '
+            'what is to be kept with --save-keys'
         )
     publication = Publication(target)
     published: dict[str, object] = {}

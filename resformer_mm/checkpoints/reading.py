@@ -164,8 +164,8 @@ def _restricted_unpickling(source: str | Path) -> Iterator[None]:
                 'isolated environment with torch.load(..., weights_only=False) and save the weights '
                 "alone: torch.save({'model': state_dict}, ...)"
             ) from error
-        detail = re.search(r'WeightsUnpickler error: (.*)', str(error))
-        detail = detail[1] if detail else str(error).strip().split('\n')[0][:200]
+        found = re.search(r'WeightsUnpickler error: (.*)', str(error))
+        detail = found[1] if found else str(error).strip().split('\n')[0][:200]
         raise CheckpointError(
             f'{source} is corrupt, incomplete or not a PyTorch checkpoint: download or copy it again '
             f'({type(error).__name__}{": " if detail else ""}{detail})'
@@ -206,7 +206,7 @@ class _History:
 # How NumPy builds arrays and scalars again.
 _RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
 # What the runner's log histories are made of, by the names that files use.
-_RUNNER_GLOBALS = [
+_RUNNER_GLOBALS: list = [
     (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
     (_Attribute, 'builtins.getattr'),
     (_Attribute, '__builtin__.getattr'),
@@ -223,7 +223,7 @@ def _runner_globals() -> contextlib.AbstractContextManager:
 
     PyTorch before 2.6 takes no replacements, and refuses such files.
     """
-    if torch.__version__ < (2, 6):
+    if torch.__version__ < '2.6':
         return contextlib.nullcontext()
     return torch.serialization.safe_globals(_RUNNER_GLOBALS)
 

@@ -89,8 +89,8 @@ def _stand_in_for_drn(package: Path) -> bool:
 
     outer = module_from_spec(ModuleSpec(_DRN_PACKAGE, None, is_package=True))
     inner = module_from_spec(ModuleSpec(f'{_DRN_PACKAGE}.drn', None))
-    inner.DRN = DRN
-    outer.drn = inner
+    vars(inner)['DRN'] = DRN
+    vars(outer)['drn'] = inner
     sys.modules[outer.__name__] = outer
     sys.modules[inner.__name__] = inner
     return True

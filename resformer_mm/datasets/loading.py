@@ -59,7 +59,8 @@ class LoadImage(LoadImageFromFile):
             image = decode_image(fileio.get(path, backend_args=self.backend_args))
         except Exception as error:
             reason = f'cannot read the image {path} ({type(error).__name__}: {error})'
-            return self.unreadable.skip_or_raise(reason, ImageReadError, error)
+            self.unreadable.skip_or_raise(reason, ImageReadError, error)
+            return None
         expected = tuple(results.get(key) or side for key, side in zip(('height', 'width'), image.shape))
         if expected != image.shape[:2]:
             raise ImageReadError(

@@ -8,7 +8,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.fx.experimental._config as symbolic_shapes_config
@@ -118,7 +118,7 @@ class OnnxFormat:
             raise ExportError(f'the number of outputs is {number}: give as many different names, not {names}')
         try:
             with _quiet():
-                result = torch.onnx.export(
+                exported = torch.onnx.export(
                     program,
                     dynamo=True,
                     opset_version=self.opset,
@@ -131,6 +131,7 @@ class OnnxFormat:
             raise ExportError(
                 f'{type(model.model).__name__} has no ONNX counterpart: {_summarize_error(error)}'
             ) from error
+        result = cast(torch.onnx.ONNXProgram, exported)  # None is for the exporter without dynamo
         result.model.metadata_props.update(model.metadata())
         result.save(path, external_data=False)
 
@@ -166,7 +167,7 @@ def _size_one_as_any_other() -> contextlib.AbstractContextManager:
     By default PyTorch takes sizes of one for special and excludes them. `torch.onnx.export` of a module sets
     the same switch; the comparison of the written file covers these sizes.
     """
-    return symbolic_shapes_config.patch(backed_size_oblivious=True)
+    return symbolic_shapes_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

@@ -30,6 +30,9 @@ class Normalization(nn.Module):
         loads_rgb: whether the training pipeline hands RGB to the data preprocessor, not BGR as usual.
     """
 
+    mean: Tensor | None
+    std: Tensor | None
+
     def __init__(
         self,
         mean: Sequence[float] | Tensor | None = None,
@@ -82,7 +85,7 @@ class Normalization(nn.Module):
         """Return the model's input ``(B, C, H, W)`` of a batch ``(B, C, H, W)``, RGB, 0 to 255."""
         if self.channels == 'BGR' and image.shape[1] == 3:
             image = image.flip(1)
-        return image if self.mean is None else (image - self.mean) / self.std
+        return image if self.mean is None or self.std is None else (image - self.mean) / self.std
 
     def as_loaded(self, image: Tensor) -> Tensor:
         """Return RGB images in the order in which the training pipeline loads them."""

@@ -43,7 +43,12 @@ _QUALITY = 90
 
 
 def motion_path(
-    motion: str, num_frames: int, start: Sequence[float], speed: float, radius: float, phase: float
+    motion: str,
+    num_frames: int,
+    start: Sequence[float] | np.ndarray,
+    speed: float,
+    radius: float,
+    phase: float,
 ) -> np.ndarray:
     """Where the object is in each frame: ``(T, 2)``, x and y in scene units, not wrapped around.
 

@@ -126,9 +126,9 @@ def detection_annotations(picture: DetectionScene, image_id: int) -> tuple[dict,
     masks = render_masks(picture.scene, picture.short_side) >= 0.5
     height, width = masks.shape[1:]
     image = {'id': image_id, 'file_name': f'{image_id:012d}.jpg', 'height': height, 'width': width}
-    found = []
+    found: list[tuple[int, np.ndarray, dict | list]] = []
     if len(picture.crowd):
-        together = masks[list(picture.crowd)].any(axis=0)
+        together = np.any(masks[list(picture.crowd)], axis=0)
         if together.any():
             label = picture.scene.instances[picture.crowd.start].label
             found.append((label, together, {'size': [height, width], 'counts': run_lengths(together)}))
@@ -166,7 +166,7 @@ def outline_parts(mask: np.ndarray) -> tuple[list[list[float]], np.ndarray]:
         part = cv2.drawContours(np.zeros_like(filled), [contour], -1, 1, cv2.FILLED)
         if part.sum() >= _SPECK:
             filled |= part
-    fine = np.kron(filled, np.ones((_FINER, _FINER), np.uint8))
+    fine: np.ndarray = np.kron(filled, np.ones((_FINER, _FINER), np.uint8))
     contours = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
     return [((points + 0.5) / _FINER).ravel().tolist() for points in contours], filled.astype(bool)
 

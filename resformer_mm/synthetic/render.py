@@ -159,7 +159,7 @@ def _draw_surface(instance: Instance, scale: float, window: Window) -> np.ndarra
     inverse = np.linalg.inv(instance.frame()).astype(np.float32)
     x = ((np.arange(left, right) + 0.5) / scale - instance.centre[0]).astype(np.float32)
     y = ((np.arange(top, bottom) + 0.5) / scale - instance.centre[1]).astype(np.float32)[:, None]
-    across, along = (row[0] * x + row[1] * y for row in inverse)
+    across, along = (inverse[row, 0] * x + inverse[row, 1] * y for row in range(2))
     figure = texture_pattern(instance.texture, across, along)
     ground, mark = instance.texture.colours.astype(np.float32)
     return ground + figure[..., None] * (mark - ground)
@@ -168,12 +168,12 @@ def _draw_surface(instance: Instance, scale: float, window: Window) -> np.ndarra
 def _draw_background(background: Background, scene: Scene, shape: tuple[int, int]) -> np.ndarray:
     """(h, w, 3) colours of the ground."""
     rng = np.random.default_rng(background.seed)
-    total = np.zeros((1, 1), np.float32)
+    total: np.ndarray = np.zeros((1, 1), np.float32)
     for octave, cells in enumerate(_OCTAVES):
         rows, columns = (math.ceil(length * cells) for length in scene.extent[::-1])
         weight = 1.0 if octave == 0 else background.detail * 0.8**octave
         total = cv2.resize(total, (columns, rows), interpolation=cv2.INTER_CUBIC)
-        total += weight * rng.standard_normal((rows, columns), dtype=np.float32)
+        total = total + weight * rng.standard_normal((rows, columns), dtype=np.float32)
     total = cv2.resize(total, shape[::-1], interpolation=cv2.INTER_CUBIC)
     first, second = background.colours.astype(np.float32)
     return first + (0.5 + 0.4 * total)[..., None] * (second - first)
