@@ -56,13 +56,13 @@ def test_every_page_is_in_the_navigation_once() -> None:
 def test_roles_of_docstrings_become_cross_references() -> None:
     griffe = pytest.importorskip('griffe')
     namespace: dict = {}
-    code = (DOCS / 'api' / 'docstring_roles.py').read_text(encoding='utf-8')
-    exec(compile(code, 'docstring_roles.py', 'exec'), namespace)
+    code = (DOCS / 'api' / 'griffe_extension.py').read_text(encoding='utf-8')
+    exec(compile(code, 'griffe_extension.py', 'exec'), namespace)
     docstring = (
         ':class:`~resformer_mm.models.ResFormer`, :func:`resformer_mm.text.table`, :class:`torch.Tensor`'
     )
     module = griffe.Module('example', docstring=griffe.Docstring(docstring))
-    namespace['DocstringRoles']().on_instance(obj=module)
+    namespace['ApiReference']().on_instance(obj=module)
     assert module.docstring.value == (
         '[`ResFormer`][resformer_mm.models.ResFormer], '
         '[`resformer_mm.text.table`][resformer_mm.text.table], `torch.Tensor`'
