@@ -1,9 +1,9 @@
 """Extension of griffe, which reads the package for the API reference.
 
 It turns the Sphinx roles of docstrings into the cross-references of mkdocstrings:
-``:class:`~resformer_mm.models.ResFormer` `` becomes ``[`ResFormer`][resformer_mm.models.ResFormer]``. Names of
-other packages, which have no page here, stay as code. What a package offers of its modules is documented once,
-in the module.
+``:class:`~resformer_mm.models.ResFormer` `` becomes ``[`ResFormer`][resformer_mm.models.ResFormer]``. Names
+of other packages, which have no page here, stay as code. What a package offers of its modules is documented
+once, in the module.
 """
 
 from __future__ import annotations
