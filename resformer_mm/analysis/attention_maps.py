@@ -1,8 +1,7 @@
-"""What a ResFormer looks at in an image, at several resolutions: attention and feature similarity."""
+"""Attention and feature similarity maps of an image, at several resolutions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 
 from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
 from resformer_mm.models import ResFormer, VideoResFormer
-from resformer_mm.models.layers import Attention, WindowAttention
+from resformer_mm.models.layers import Attention, Grid, JointAttention, WindowAttention
 
 from .position_maps import token_at
 
-Grid = tuple[int, int]
+WEIGHTS_AT_ONCE = 256  # keys; all of a large map at once would fill the memory
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,13 @@ def attention_weights(
 ) -> Tensor:
     """Return the weights that an attention gives to the tokens, which its fused kernel never shows.
 
-    They are ``softmax(Q K^T / sqrt(d) + bias)``, and 0 for tokens outside the window of a
+    They are ``softmax(rotate(Q) rotate(K)^T / sqrt(d) + bias)``, and 0 for tokens outside the window of a
     :class:`WindowAttention`.
 
     Args:
         attn: the attention.
         tokens: its input, ``(B, N, C)``.
-        grid: token grid (H, W).
+        grid: token grid (H, W); of a :class:`JointAttention` (T, H, W).
         queries: the tokens that look; by default all N.
 
     Returns:
@@ -80,24 +79,18 @@ def attention_weights(
     Raises:
         ValueError: the attention is of a class of its own.
     """
-    if type(attn) not in (Attention, WindowAttention):
+    if type(attn) not in (Attention, WindowAttention, JointAttention):
         raise ValueError(f'the weights of {type(attn).__name__} are not known here, only those of Attention')
     batch, length, _ = tokens.shape
     queries = list(range(length) if queries is None else queries)
-    qkv = attn.qkv(tokens).view(batch, length, 3, attn.num_heads, -1)
-    query, key, _ = qkv.permute(2, 0, 3, 1, 4).unbind()
-    scores = query[:, :, queries] @ key.transpose(2, 3) / math.sqrt(key.shape[3])
-    if attn.local_position is not None:
-        bias = attn.local_position.attention_bias(grid, attn.with_cls_token)
-        if bias is not None:
-            scores = scores + bias.expand(*bias.shape[:-2], length, length)[..., queries, :]
-    if isinstance(attn, WindowAttention):
-        rows, columns = torch.meshgrid(
-            *(torch.arange(side) // attn.window_size for side in grid), indexing='ij'
-        )
-        window = (rows * grid[1] + columns).flatten().to(scores.device)
-        scores = scores.masked_fill(window[queries, None] != window, -math.inf)
-    return scores.softmax(dim=-1)
+    query, key, _ = (attn.split_heads(x) for x in attn.qkv(tokens).chunk(3, dim=2))
+    # The output for values that are unit vectors is the weights: those that the model itself works with.
+    parts = []
+    for indices in torch.arange(length, device=tokens.device).split(WEIGHTS_AT_ONCE):
+        unit = nn.functional.one_hot(indices, length).t().to(query.dtype)
+        out = attn.attend(query, key, unit.expand(batch, attn.num_heads, -1, -1), grid)
+        parts.append(out[:, :, queries])
+    return torch.cat(parts, dim=3)
 
 
 def run_to_block(backbone: ResFormer, image: Tensor, block: int = -1) -> BlockPass:

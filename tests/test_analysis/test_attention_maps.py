@@ -12,7 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 from torch import Tensor, nn
 
-from resformer_mm.analysis import attention_pictures
+from resformer_mm.analysis import attention_maps, attention_pictures
 from resformer_mm.analysis.attention_maps import (
     ImageMaps,
     attention_weights,
@@ -54,7 +54,26 @@ def relative_bias() -> dict:
     MODELS.module_dict.pop('DistanceBias')
 
 
-def literal_weights(attn: Attention, tokens: Tensor, grid: tuple[int, int], bias: Tensor | None) -> Tensor:
+@pytest.fixture(scope='module')
+def reversal() -> dict:
+    """Config of a rotation by 180 degrees of the keys in odd columns, and of no query: a change of sign."""
+
+    class Reversal(LocalPosition):
+        def __init__(self, embed_dims: int, num_heads: int) -> None:
+            super().__init__()
+
+        def rotate(self, query: Tensor, key: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+            column = torch.arange(grid[0] * grid[1]) % grid[1]
+            return query, key * (-1.0) ** column[:, None]
+
+    MODELS.register_module(name='Reversal', module=Reversal)
+    yield dict(type='Reversal')
+    MODELS.module_dict.pop('Reversal')
+
+
+def literal_weights(
+    attn: Attention, tokens: Tensor, grid: tuple[int, int], bias: Tensor | None, reverses: bool = False
+) -> Tensor:
     """Softmax of every query over the keys it sees, one number after the other, ``(B, heads, N, N)``."""
     batch, length, channels = tokens.shape
     dim = channels // attn.num_heads
@@ -70,7 +89,10 @@ def literal_weights(attn: Attention, tokens: Tensor, grid: tuple[int, int], bias
                 for j in range(length):
                     cells = [(n // grid[1] // size, n % grid[1] // size) for n in (i, j)] if size else [0, 0]
                     if cells[0] == cells[1]:
-                        scores[j] = float(query[i] @ key[j]) / math.sqrt(dim)
+                        place = j - attn.with_cls_token
+                        column = place % grid[1] % size if size else place % grid[1]
+                        sign = -1 if reverses and place >= 0 and column % 2 else 1
+                        scores[j] = sign * float(query[i] @ key[j]) / math.sqrt(dim)
                         scores[j] += 0 if bias is None else float(bias[head, i, j])
                 total = sum(math.exp(score) for score in scores.values())
                 for j, score in scores.items():
@@ -81,36 +103,56 @@ def literal_weights(attn: Attention, tokens: Tensor, grid: tuple[int, int], bias
 GRID = (3, 5)
 
 
-def make_attention(kind: str, bias: dict) -> tuple[Attention, Tensor]:
+def make_attention(kind: str, bias: dict, rotation: dict) -> tuple[Attention, Tensor]:
     torch.manual_seed(0)
-    if kind == 'window':  # neither side is a multiple of 2
-        attn = WindowAttention(DIM, HEADS, with_cls_token=False, window_size=2)
+    local = {'lpe': dict(type='LocalPositionEmbedding'), 'bias': bias, 'rotation': rotation}
+    local = local.get(kind.removeprefix('window, '))
+    if kind.startswith('window'):  # neither side is a multiple of 2
+        attn = WindowAttention(DIM, HEADS, with_cls_token=False, local_position=local, window_size=2)
     else:
-        local = {'bias': bias, 'lpe': dict(type='LocalPositionEmbedding')}.get(kind)
         attn = Attention(DIM, HEADS, with_cls_token=kind != 'no cls', local_position=local)
     nn.init.normal_(attn.qkv.weight, std=0.5)
     nn.init.normal_(attn.qkv.bias)
     return attn.eval(), torch.randn(2, GRID[0] * GRID[1] + attn.with_cls_token, DIM)
 
 
-KINDS = pytest.mark.parametrize('kind', ['plain', 'no cls', 'lpe', 'bias', 'window'])
+KINDS = pytest.mark.parametrize(
+    'kind',
+    [
+        'plain',
+        'no cls',
+        'lpe',
+        'bias',
+        'rotation',
+        'window',
+        'window, lpe',
+        'window, bias',
+        'window, rotation',
+    ],
+)
 
 
 @KINDS
 @torch.no_grad()
-def test_weights_are_the_literal_ones(kind: str, relative_bias: dict) -> None:
-    attn, tokens = make_attention(kind, relative_bias)
-    bias = attn.local_position.attention_bias(GRID, True) if kind == 'bias' else None
+def test_weights_are_the_literal_ones(kind: str, relative_bias: dict, reversal: dict) -> None:
+    attn, tokens = make_attention(kind, relative_bias, reversal)
+    bias = None
+    if 'bias' in kind:  # by rows and columns that tokens are apart: inside a window as in the whole map
+        bias = attn.local_position.attention_bias(GRID, attn.with_cls_token)
     weights = attention_weights(attn, tokens, GRID)
-    torch.testing.assert_close(weights, literal_weights(attn, tokens, GRID, bias), rtol=0, atol=1e-5)
+    expected = literal_weights(attn, tokens, GRID, bias, 'rotation' in kind)
+    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(attention_weights(attn, tokens, GRID, [7, 0]), weights[:, :, [7, 0]])
 
 
 @KINDS
 @torch.no_grad()
-def test_weights_times_values_are_the_output(kind: str, relative_bias: dict) -> None:
+def test_weights_times_values_are_the_output(
+    kind: str, relative_bias: dict, reversal: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the fused kernel computes, with nothing added and projected after it (a fresh LPE adds zeros)."""
-    attn, tokens = make_attention(kind, relative_bias)
+    monkeypatch.setattr(attention_maps, 'WEIGHTS_AT_ONCE', 7)  # in several parts
+    attn, tokens = make_attention(kind, relative_bias, reversal)
     attn.proj = nn.Identity()
     weights = attention_weights(attn, tokens, GRID)
     value = attn.qkv(tokens)[..., 2 * DIM :].unflatten(2, (HEADS, -1))

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from resformer_mm.models import ResFormer, SimpleFeaturePyramid
-from resformer_mm.models.layers import BatchPadding, LocalPosition, token_grids
-from resformer_mm.registry import MODELS
+from resformer_mm.models.layers import BatchPadding, token_grids
 
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=24)
 PATCH = 8
@@ -180,7 +179,7 @@ def test_grids_of_evaluation_are_kept() -> None:
     model = build(out_type='featmap').eval()
     with torch.no_grad():
         model(draw()[1], sizes=SIZES)
-    assert set(model.global_position._cache) == set(token_grids(SIZES, PATCH))
+    assert {grid for grid, *_ in model.global_position._maps} == set(token_grids(SIZES, PATCH))
 
 
 def test_compiles_without_graph_breaks() -> None:
@@ -195,23 +194,6 @@ def test_compiles_without_graph_breaks() -> None:
 def test_sizes_that_do_not_fit_the_batch(sizes: list) -> None:
     with pytest.raises(ValueError, match=r'height and a width for each of the 5 images.*56 x 72.*img_shape'):
         build(out_type='raw')(draw()[1], sizes=sizes)
-
-
-def test_an_attention_bias_does_not_go_with_sizes() -> None:
-    @MODELS.register_module(force=True)
-    class OneBiasForAll(LocalPosition):
-        def __init__(self, embed_dims: int, num_heads: int) -> None:
-            super().__init__()
-
-        def attention_bias(self, grid: tuple[int, int], with_cls_token: bool) -> Tensor:
-            return torch.zeros(1, 1, 1, 1)
-
-    for out_type in ('raw', 'cls_token'):
-        model = build(out_type=out_type, out_indices=-1, local_position=dict(type='OneBiasForAll'))
-        model(torch.zeros(1, 3, 16, 16))
-        with pytest.raises(ValueError, match='OneBiasForAll gives one attention bias.*without `sizes`'):
-            model(draw()[1], sizes=SIZES)
-    MODELS.module_dict.pop('OneBiasForAll')
 
 
 # ------------------------------------------------------------------------------------- the pyramid

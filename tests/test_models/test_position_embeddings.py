@@ -1,4 +1,4 @@
-"""Position embeddings by themselves: when GPE is computed and kept, and how a table is resized."""
+"""Position embeddings by themselves: when the map of GPE is computed and kept, how a table is resized."""
 
 from __future__ import annotations
 
@@ -42,14 +42,17 @@ def gpe() -> GlobalPositionEmbedding:
 
 
 def fresh(gpe: GlobalPositionEmbedding, grid: tuple[int, int] = GRID) -> Tensor:
-    """The embedding without the cache."""
-    with torch.enable_grad():
-        return gpe(grid).detach()
+    """The embedding without what is kept."""
+    embedding = F.conv2d(
+        global_position.sinusoid_map(16, grid), gpe.conv.weight, gpe.conv.bias, 1, 1, groups=16
+    )
+    return embedding.detach().flatten(2).transpose(1, 2)
 
 
-@pytest.mark.parametrize('context', [torch.no_grad, torch.inference_mode])
-def test_computed_once_per_grid_in_evaluation(context: type, computed: list) -> None:
-    model = ResFormer(ARCH, patch_size=8).eval()
+@pytest.mark.parametrize('context', [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize('training', [True, False])
+def test_computed_once_per_grid(context: type, training: bool, computed: list) -> None:
+    model = ResFormer(ARCH, patch_size=8).train(training)
     with context():
         for _ in range(3):
             for size in ((24, 40), (40, 24), (23, 33)):  # the last one has the grid of the first
@@ -57,15 +60,15 @@ def test_computed_once_per_grid_in_evaluation(context: type, computed: list) -> 
     assert computed == [(3, 5), (5, 3)]
 
 
-def test_not_kept_in_training_nor_with_gradients(gpe: GlobalPositionEmbedding, computed: list) -> None:
-    gpe.train()
+def test_gradients_of_every_call_are_its_own(gpe: GlobalPositionEmbedding) -> None:
     with torch.no_grad():
-        gpe(GRID), gpe(GRID)
-    gpe.eval()
-    assert gpe(GRID).requires_grad and gpe(GRID).requires_grad
-    assert len(computed) == 4
-    gpe(GRID).sum().backward()  # no graph of an earlier call is used twice
-    gpe(GRID).sum().backward()
+        gpe(GRID)
+    for mode in (True, False):
+        gpe.train(mode)
+        assert gpe(GRID).requires_grad
+        for _ in range(2):  # no graph of an earlier call is used twice
+            (gradient,) = torch.autograd.grad(gpe(GRID).sum(), gpe.conv.bias)
+            torch.testing.assert_close(gradient, torch.full((16,), 15.0))
 
 
 def test_no_gradient_free_value_reaches_training(gpe: GlobalPositionEmbedding) -> None:
@@ -73,9 +76,10 @@ def test_no_gradient_free_value_reaches_training(gpe: GlobalPositionEmbedding) -
         kept = gpe(GRID)
     assert not kept.requires_grad
     with torch.inference_mode():
-        gpe(GRID)
+        gpe((2, 2))
     with torch.no_grad():
-        assert not gpe(GRID).is_inference()  # could not be used beside gradients
+        assert not gpe((2, 2)).is_inference()  # could not be used beside gradients
+    gpe((2, 2)).sum().backward()
 
 
 def in_place(gpe: GlobalPositionEmbedding) -> None:
@@ -108,7 +112,7 @@ def replace_parameter(gpe: GlobalPositionEmbedding) -> None:
     'change',
     [in_place, optimizer_step, load, swap_data_as_weight_averaging_does, replace_parameter],
 )
-def test_forgotten_when_weights_change(gpe: GlobalPositionEmbedding, change) -> None:
+def test_follows_its_weights(gpe: GlobalPositionEmbedding, change) -> None:
     with torch.no_grad():
         before = gpe(GRID)
         change(gpe)
@@ -117,7 +121,7 @@ def test_forgotten_when_weights_change(gpe: GlobalPositionEmbedding, change) -> 
     torch.testing.assert_close(after, fresh(gpe))
 
 
-def test_forgotten_in_functional_calls(gpe: GlobalPositionEmbedding) -> None:
+def test_follows_functional_calls(gpe: GlobalPositionEmbedding) -> None:
     with torch.no_grad():
         for scale in (0.0, 1.0, 2.0):
             weights = {name: p * scale for name, p in gpe.named_parameters()}
@@ -134,7 +138,7 @@ def test_follows_the_dtype(gpe: GlobalPositionEmbedding, dtype: torch.dtype) -> 
     torch.testing.assert_close(converted.float(), exact, rtol=0.02, atol=0.02)
 
 
-def test_forgotten_when_weights_are_rounded(gpe: GlobalPositionEmbedding) -> None:
+def test_follows_rounded_weights(gpe: GlobalPositionEmbedding) -> None:
     with torch.no_grad():
         before = gpe(GRID)
         after = gpe.bfloat16().float()(GRID)
@@ -154,18 +158,18 @@ def test_copies_are_independent(gpe: GlobalPositionEmbedding, duplicate) -> None
     with torch.no_grad():
         original = gpe(GRID)
         twin = duplicate(gpe)
-        assert not twin._cache  # what is kept is told apart by identities, which do not travel
+        assert not twin._maps
         twin.conv.weight.data.mul_(3)
         assert not torch.equal(twin(GRID), original)
         torch.testing.assert_close(twin(GRID), fresh(twin))
         torch.testing.assert_close(gpe(GRID), original, rtol=0, atol=0)
 
 
-def test_cache_is_bounded_and_no_part_of_a_checkpoint(gpe: GlobalPositionEmbedding) -> None:
+def test_kept_maps_are_few_and_not_in_a_checkpoint(gpe: GlobalPositionEmbedding) -> None:
     with torch.no_grad():
-        for width in range(1, 3 * gpe.max_cached_grids):
+        for width in range(1, 3 * gpe.max_kept_maps):
             gpe((2, width))
-    assert len(gpe._cache) == gpe.max_cached_grids
+    assert len(gpe._maps) == gpe.max_kept_maps
     assert set(gpe.state_dict()) == {'conv.weight', 'conv.bias'}
 
 
@@ -197,6 +201,23 @@ def test_table_of_another_grid_is_resized_on_loading(prefix: str) -> None:
     torch.testing.assert_close(target.table, source((7, 7)))
     assert torch.equal(target.cls_token_table, source.cls_token_table)
     assert all(state[name] is value for name, value in kept.items())  # the caller's dict is left alone
+
+
+@pytest.mark.parametrize('with_cls_token', [True, False])
+def test_the_backbone_says_whether_there_is_a_class_token(with_cls_token: bool) -> None:
+    learned = dict(type='LearnedPositionEmbedding', grid_size=4)
+    settings = dict(with_cls_token=with_cls_token, out_type='raw', patch_size=8)
+    model = ResFormer(ARCH, global_position=learned, **settings)
+    assert (model.global_position.cls_token_table is not None) == with_cls_token
+    model(torch.zeros(1, 3, 16, 16))[0].sum().backward()
+    assert model.global_position.table.grad is not None  # in distributed training none may be unused
+    assert not with_cls_token or model.global_position.cls_token_table.grad is not None
+    # A model may have a class token without a row in the table, not the other way round.
+    model = ResFormer(ARCH, global_position=dict(learned, with_cls_token=False), **settings)
+    assert model.global_position.cls_token_table is None
+    if not with_cls_token:
+        with pytest.raises(ValueError, match='global_position.with_cls_token=True needs a class token'):
+            ResFormer(ARCH, global_position=dict(learned, with_cls_token=True), **settings)
 
 
 def test_table_that_is_not_square_is_refused() -> None:

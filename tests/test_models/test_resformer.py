@@ -371,7 +371,7 @@ def test_compiles_to_machine_code() -> None:
     [
         (dict(arch='huge'), r"arch='huge' is unknown.*tiny.*small.*base"),
         (dict(arch=dict(embed_dims=8)), 'arch must have exactly the keys'),
-        (dict(arch={**ARCH, 'num_heads': 5}), 'no multiple of num_heads'),
+        (dict(arch={**ARCH, 'num_heads': 5}), 'not a multiple of num_heads'),
         (dict(arch={**ARCH, 'embed_dims': 30, 'num_heads': 2}), 'multiple of 4'),
         (dict(out_indices=3), 'out_indices contains 3, but there are 3 blocks'),
         (dict(out_indices=(-4,)), 'out_indices contains -4'),

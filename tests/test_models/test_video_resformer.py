@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from resformer_mm.models import ResFormer, VideoResFormer
 from resformer_mm.models.layers import (
     MLP,
+    CheckpointedMLP,
     LocalPosition,
-    RecomputingMLP,
     TemporalAttention,
     TemporalPositionEmbedding,
 )
@@ -177,7 +177,7 @@ def test_checkpointed_blocks_give_the_same_gradients(attention_type: str) -> Non
 def test_the_mlp_that_keeps_less_gives_the_same_gradients() -> None:
     x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     kept, grads = [], []
-    for kind in (MLP, RecomputingMLP):
+    for kind in (MLP, CheckpointedMLP):
         mlp, sizes = randomise(kind(8, 32, drop_rate=0.3)).train(), []
         torch.manual_seed(5)  # the same dropout, also when it is drawn again
         with torch.autograd.graph.saved_tensors_hooks(
@@ -252,7 +252,7 @@ def test_initial_weights() -> None:
 
 @MODELS.register_module()
 class NearnessForTest(LocalPosition):
-    """A bias of the scores: tokens of one row of a frame see each other alone."""
+    """A bias of the scores: tokens see those in the same row alone."""
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
@@ -263,16 +263,18 @@ class NearnessForTest(LocalPosition):
         return torch.nn.functional.pad(bias, (1, 0, 1, 0)) if with_cls_token else bias
 
 
-def test_a_bias_of_the_scores_is_that_of_each_frame() -> None:
+@pytest.mark.parametrize('attention_type', TYPES)
+def test_a_bias_of_the_scores_is_that_of_each_frame(attention_type: str) -> None:
     local = dict(local_position=dict(type='NearnessForTest'), with_cls_token=False)
-    model, clips = build(out_indices=0, out_type='featmap', **local), draw(2, 16, 24)
+    model, clips = build(attention_type, out_indices=0, out_type='featmap', **local), draw(2, 16, 24)
     changed = clips.clone()
     changed[:, :, :, 8:] += 1  # the second row of patches
     first, second = (model(x) for x in (clips, changed))
     torch.testing.assert_close(first[:, :, :, 0], second[:, :, :, 0])
     assert (first[:, :, :, 1] - second[:, :, :, 1]).abs().max() > 0.1
-    with pytest.raises(ValueError, match='does not go with local_position NearnessForTest'):
-        build('joint_space_time', **local)
+    changed = clips.clone()
+    changed[:, :, 1] += 1  # the second frame: seen from the first one in joint attention, and over time
+    assert ((model(changed) - first)[:, :, 0].abs().max() > 0.01) == (attention_type != 'space_only')
 
 
 def test_bad_arguments_and_inputs() -> None:

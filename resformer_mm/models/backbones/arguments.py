@@ -1,4 +1,4 @@
-"""What the arguments of a backbone mean, and what is wrong with them."""
+"""Parsing and validation of backbone arguments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def block_indices(name: str, indices: int | Sequence[int], num_layers: int) -> t
         num_layers: how many blocks there are.
 
     Raises:
-        ValueError: they are no numbers, there is no such block, or they repeat or are out of order.
+        ValueError: they are not whole numbers, there is no such block, or they repeat or are out of order.
     """
     indices = (indices,) if isinstance(indices, int) else tuple(indices)
     for index in indices:

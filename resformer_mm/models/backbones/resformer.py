@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -14,15 +13,19 @@ from resformer_mm.models.layers import (
     Attention,
     BatchPadding,
     Block,
+    ClipGrid,
+    GlobalPosition,
+    Grid,
+    LocalPosition,
     PatchEmbed,
     WindowAttention,
+    pad_cls_token,
     separate_padding,
 )
 from resformer_mm.registry import MODELS
 
 from .arguments import block_indices, check_rates, initial_weights, read_arch
 
-Grid = tuple[int, int]
 OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
 
 
@@ -104,13 +107,7 @@ class ResFormer(BaseModule):
 
         self.patch_embed = PatchEmbed(in_channels, self.embed_dims, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
-        self.global_position = MODELS.build(
-            {
-                '_scope_': 'resformer_mm',
-                **(global_position or dict(type='NoGlobalPosition')),
-                'embed_dims': self.embed_dims,
-            }
-        )
+        self.global_position = self._build_global_position(global_position or dict(type='NoGlobalPosition'))
         self.drop = nn.Dropout(drop_rate)
 
         windowed = block_indices('window_block_indices', window_block_indices, self.num_layers)
@@ -149,9 +146,21 @@ class ResFormer(BaseModule):
             raise ValueError("out_type='cls_token' needs with_cls_token=True")
         return out_type
 
+    def _build_global_position(self, config: dict) -> GlobalPosition:
+        config = {'_scope_': 'resformer_mm', 'with_cls_token': self.with_cls_token, **config}
+        if config['with_cls_token'] and not self.with_cls_token:
+            raise ValueError(
+                'global_position.with_cls_token=True needs a class token: leave it out of the config, or set '
+                'backbone.with_cls_token=True'
+            )
+        return MODELS.build({**config, 'embed_dims': self.embed_dims})
+
     def _reset_parameters(self) -> None:
+        # Position modules start as they are built: a bias of the scores may have to start at zero.
+        positions = [m for m in self.modules() if isinstance(m, (GlobalPosition, LocalPosition))]
+        own = {module for position in positions for module in position.modules()}
         for module in self.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and module not in own:
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         if self.cls_token is not None:
@@ -211,25 +220,24 @@ class ResFormer(BaseModule):
         """
         tokens, grid = self.patch_embed(image)
         if padding is None:
-            valid, position = None, self.global_position(grid)
+            position = self.global_position(grid)
         else:
-            valid, position = padding.valid, self.global_position.of_batch(padding.grids, grid)
+            position = self.global_position.of_batch(padding.grids, grid)
         if position is not None:
             tokens = tokens + position
         tokens = self.drop(self._prepend_cls_token(tokens))
-        if self.with_cls_token and valid is not None:
-            valid = F.pad(valid, (1, 0), value=True)
         outputs = []
         for index in range(self.out_indices[-1] + 1):
             is_last = index == self.out_indices[-1]
-            tokens = self._run_block(index, tokens, grid, cls_only and is_last, valid=valid)
+            tokens = self._run_block(index, tokens, grid, cls_only and is_last, padding=padding)
             if index == self.num_layers - 1 and self.norm is not None:
                 tokens = self.norm(tokens)
             if index in self.out_indices:
-                if valid is None or (cls_only and is_last):
-                    outputs.append(tokens)
+                if padding is not None and not (cls_only and is_last):
+                    outside = pad_cls_token(~padding.valid.unsqueeze(2), self.with_cls_token)
+                    outputs.append(tokens.masked_fill(outside, 0))
                 else:
-                    outputs.append(tokens.masked_fill(~valid.unsqueeze(2), 0))
+                    outputs.append(tokens)
         return outputs, grid
 
     def _prepend_cls_token(self, tokens: Tensor) -> Tensor:
@@ -243,7 +251,7 @@ class ResFormer(BaseModule):
         return torch.cat((cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
 
     def _run_block(
-        self, index: int, tokens: Tensor, grid: tuple[int, ...], cls_only: bool, **kwargs
+        self, index: int, tokens: Tensor, grid: Grid | ClipGrid, cls_only: bool, **kwargs
     ) -> Tensor:
         """Return what a block makes of tokens, checkpointed or not; with ``cls_only`` of the class token."""
         block = self.blocks[index]

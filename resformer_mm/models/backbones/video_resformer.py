@@ -10,6 +10,7 @@ from resformer_mm.models.layers import (
     Attention,
     Block,
     ClipBlock,
+    ClipGrid,
     DividedBlock,
     JointAttention,
     TemporalPositionEmbedding,
@@ -18,8 +19,6 @@ from resformer_mm.models.layers import (
 from resformer_mm.registry import MODELS
 
 from .resformer import ResFormer
-
-ClipGrid = tuple[int, int, int]
 
 
 @MODELS.register_module()
@@ -32,7 +31,8 @@ class VideoResFormer(ResFormer):
 
     - 'divided_space_time': attention over time, attention over space with local position embedding, MLP; the
       equations stand at :class:`~resformer_mm.models.layers.DividedBlock`.
-    - 'joint_space_time': attention among all tokens of the clip, local position embedding in each frame.
+    - 'joint_space_time': attention among all tokens of the clip, local position embedding in each frame; see
+      :class:`~resformer_mm.models.layers.JointAttention` for other local positions.
     - 'space_only': every frame is an image, without a temporal embedding; the class tokens of the frames are
       averaged before the final norm.
 

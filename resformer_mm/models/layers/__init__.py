@@ -3,6 +3,7 @@
 from .attention import Attention
 from .batch_padding import BatchPadding, extend_edges, inside, separate_padding, token_grids
 from .block import MLP, Block, DropPath
+from .checkpointed_mlp import CheckpointedMLP
 from .global_position import (
     GlobalPosition,
     GlobalPositionEmbedding,
@@ -10,10 +11,10 @@ from .global_position import (
     NoGlobalPosition,
     sinusoid_map,
 )
+from .grids import ClipGrid, Grid
 from .layer_norm_2d import LayerNorm2d
-from .local_position import LocalPosition, LocalPositionEmbedding
+from .local_position import LocalPosition, LocalPositionEmbedding, pad_cls_token
 from .patch_embed import PatchEmbed
-from .recomputing_mlp import RecomputingMLP
 from .space_time import ClipBlock, DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
 from .temporal_position import TemporalPositionEmbedding
 from .window_attention import WindowAttention
@@ -23,11 +24,14 @@ __all__ = [
     'Attention',
     'BatchPadding',
     'Block',
+    'CheckpointedMLP',
     'ClipBlock',
+    'ClipGrid',
     'DividedBlock',
     'DropPath',
     'GlobalPosition',
     'GlobalPositionEmbedding',
+    'Grid',
     'JointAttention',
     'LayerNorm2d',
     'LearnedPositionEmbedding',
@@ -35,7 +39,6 @@ __all__ = [
     'LocalPositionEmbedding',
     'NoGlobalPosition',
     'PatchEmbed',
-    'RecomputingMLP',
     'TemporalAttention',
     'TemporalPositionEmbedding',
     'WindowAttention',
@@ -43,6 +46,7 @@ __all__ = [
     'inside',
     'separate_padding',
     'merge_frames',
+    'pad_cls_token',
     'sinusoid_map',
     'token_grids',
     'split_frames',

@@ -1,22 +1,26 @@
-"""Multi-head self-attention with room for a position module."""
+"""Multi-head self-attention with a position module."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from resformer_mm.registry import MODELS
 
+from .batch_padding import BatchPadding
 from .exporting import is_exporting
+from .grids import Grid
 from .local_position import LocalPosition, pad_cls_token
 
-Grid = tuple[int, int]
 
+class Attention(nn.Module):
+    """Self-attention over all tokens, with what a position module adds to it, then a projection::
 
-class Attention(BaseModule):
-    """Self-attention over all tokens, ``softmax(Q K^T / sqrt(d) + bias) V + position(V)``, then a projection.
+        softmax(rotate(Q) rotate(K)^T / sqrt(d) + bias) V + term(V)
 
     Args:
         embed_dims: width C.
@@ -26,7 +30,7 @@ class Attention(BaseModule):
         drop_rate: dropout after the projection.
 
     Raises:
-        ValueError: ``embed_dims`` is no multiple of ``num_heads``.
+        ValueError: ``embed_dims`` is not a multiple of ``num_heads``.
     """
 
     def __init__(
@@ -36,11 +40,10 @@ class Attention(BaseModule):
         with_cls_token: bool = True,
         local_position: dict | None = None,
         drop_rate: float = 0.0,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         if embed_dims % num_heads:
-            raise ValueError(f'arch: embed_dims {embed_dims} is no multiple of num_heads {num_heads}')
+            raise ValueError(f'arch: embed_dims {embed_dims} is not a multiple of num_heads {num_heads}')
         self.num_heads = num_heads
         self.with_cls_token = with_cls_token
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
@@ -58,43 +61,41 @@ class Attention(BaseModule):
                 }
             )
 
-    def forward(self, tokens: Tensor, grid: Grid, valid: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
         """Return the attended tokens ``(B, N, C)``; N = H * W, plus one with a class token.
 
         Args:
             tokens: ``(B, N, C)``.
             grid: ``(H, W)``.
-            valid: ``(B, N)``, False for tokens of batch padding, which no other token then sees; their own
-                output means nothing. None: all are real.
+            padding: which tokens belong to the images of a padded batch. Others are not seen by any token,
+                and their own output means nothing. None: all are real.
         """
         batch, length, channels = tokens.shape
         query, key, value = self.qkv(tokens).chunk(3, dim=2)
-        bias = self._scores_bias(grid, valid)
-        out = self._attend(self._heads(query), self._heads(key), self._heads(value), bias, grid, valid)
+        heads = (self.split_heads(x) for x in (query, key, value))
+        out = self.attend(*heads, grid, self._valid(padding), _grids(padding))
         out = out.transpose(1, 2).reshape(batch, length, channels)
         if self.local_position is not None:
-            if valid is not None:
-                # As beyond the border of an image alone, where the convolution is padded with zeros.
-                value = value.masked_fill(~valid.unsqueeze(2), 0)
-            out = self._add_local_position(out, value, grid)
+            out = self._add_term(out, value, grid, padding)
         return self.drop(self.proj(out))
 
-    def forward_cls(self, tokens: Tensor, grid: Grid, valid: Tensor | None = None) -> Tensor:
+    def forward_cls(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
         """Return the attended class token alone, ``(B, 1, C)``, at a fraction of the cost.
 
-        Equal to the first token of :meth:`forward`: one query, and no local position term, which the class
-        token does not receive.
+        Equal to the first token of :meth:`forward`: one query, which is not rotated, and no term of the
+        local position, which the class token does not receive.
         """
         batch, _, channels = tokens.shape
         weight, bias = self.qkv.weight, self.qkv.bias
         query = F.linear(tokens[:, 0], weight[:channels], bias[:channels])
         key, value = F.linear(tokens, weight[channels:], bias[channels:]).chunk(2, dim=2)
-        mask = self._scores_bias(grid, valid)
-        if mask is not None:
-            mask = mask[..., :1, :]
-        elif valid is not None:
-            mask = valid[:, None, None]
-        query, key, value = self._heads(query.unsqueeze(1)), self._heads(key), self._heads(value)
+        query, key, value = (self.split_heads(x) for x in (query.unsqueeze(1), key, value))
+        grids = _grids(padding)
+        _, key = self._rotate(key, key, grid, grids)
+        scores_bias = self._scores_bias(grid, grids)
+        if scores_bias is not None:
+            scores_bias = scores_bias[..., :1, :]
+        mask = _as_mask(scores_bias, self._valid(padding), query.dtype)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         out = self.proj(out.transpose(1, 2).reshape(batch, 1, channels))
         if self.local_position is not None and torch.is_grad_enabled():
@@ -102,38 +103,71 @@ class Attention(BaseModule):
             out = out + 0 * sum(parameter.sum() for parameter in self.local_position.parameters())
         return self.drop(out)
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def split_heads(self, x: Tensor) -> Tensor:
         """Split the channels, ``(B, N, C) -> (B, num_heads, N, d)``."""
         batch, length, _ = x.shape
         return x.view(batch, length, self.num_heads, -1).transpose(1, 2)
 
-    def _scores_bias(self, grid: Grid, valid: Tensor | None) -> Tensor | None:
-        if self.local_position is None:
-            return None
-        bias = self.local_position.attention_bias(grid, self.with_cls_token)
-        if bias is not None and valid is not None:
-            raise ValueError(
-                f'{type(self.local_position).__name__} gives one attention bias for the whole batch, but the '
-                'images have sizes of their own: call the backbone without `sizes` (with a detector of mmdet '
-                'itself), or choose a local_position without a bias'
-            )
-        return bias
-
-    def _attend(
+    def attend(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        bias: Tensor | None,
         grid: Grid,
         valid: Tensor | None = None,
+        grids: Sequence[Grid] | None = None,
     ) -> Tensor:
-        """Attention of ``(B, num_heads, N, d)`` tensors, among the ``valid`` ones ``(B, N)``."""
-        mask = bias if valid is None else valid[:, None, None]
+        """Return the weighted values, ``(B, num_heads, N, d)``: attention with rotation and bias, no term.
+
+        Args:
+            query: ``(B, num_heads, N, d)``, before rotation; so is ``key``.
+            key: see ``query``.
+            value: ``(B, num_heads, N, e)`` with any e.
+            grid: ``(H, W)``.
+            valid: ``(B, N)``, False for tokens that no token sees. None: all are seen.
+            grids: the token grid of each image of a padded batch. None: all have ``grid``.
+        """
+        query, key = self._rotate(query, key, grid, grids)
+        mask = _as_mask(self._scores_bias(grid, grids), valid, query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
-    def _add_local_position(self, out: Tensor, value: Tensor, grid: Grid) -> Tensor:
-        term = self.local_position(value[:, 1:] if self.with_cls_token else value, grid)
+    def _rotate(
+        self, query: Tensor, key: Tensor, grid: Grid, grids: Sequence[Grid] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Rotate the patch tokens of ``(B, num_heads, N, d)`` tensors, with no token for a class token."""
+        if self.local_position is None or not self.local_position.rotates:
+            return query, key
+        first = int(self.with_cls_token)
+        patches = self._rotate_patches(query[:, :, first:], key[:, :, first:], grid, grids)
+        # A module may compute in float32 under autocast; the fused kernel takes one type.
+        rotated = [new.to(old.dtype) for new, old in zip(patches, (query, key))]
+        if first:
+            rotated = [torch.cat((old[:, :, :1], new), dim=2) for new, old in zip(rotated, (query, key))]
+        return rotated[0], rotated[1]
+
+    def _rotate_patches(
+        self, query: Tensor, key: Tensor, grid: Grid, grids: Sequence[Grid] | None
+    ) -> tuple[Tensor, Tensor]:
+        if grids is None:
+            return self.local_position.rotate(query, key, grid)
+        return self.local_position.rotate_batch(query, key, grid, grids)
+
+    def _scores_bias(self, grid: Grid, grids: Sequence[Grid] | None) -> Tensor | None:
+        """Return the bias of the scores, broadcastable to ``(B, num_heads, N, N)``."""
+        if self.local_position is None:
+            return None
+        if grids is None:
+            return self.local_position.attention_bias(grid, self.with_cls_token)
+        return self.local_position.bias_of_batch(grid, grids, self.with_cls_token)
+
+    def _term(self, value: Tensor, grid: Grid, padding: BatchPadding | None) -> Tensor | None:
+        """Return the term of patch tokens ``(B, H * W, C)``."""
+        if padding is None:
+            return self.local_position(value, grid)
+        return self.local_position.term_of_batch(value, grid, padding)
+
+    def _add_term(self, out: Tensor, value: Tensor, grid: Grid, padding: BatchPadding | None) -> Tensor:
+        term = self._term(value[:, 1:] if self.with_cls_token else value, grid, padding)
         if term is None:
             return out
         # `out` may be what attention saved for its backward: leave it as it is; in place is dear in ONNX.
@@ -142,3 +176,22 @@ class Attention(BaseModule):
         patches = out[:, 1:] if self.with_cls_token else out
         patches += term
         return out
+
+    def _valid(self, padding: BatchPadding | None) -> Tensor | None:
+        """Return which tokens are real, ``(B, N)``; the class token always is."""
+        if padding is None:
+            return None
+        return F.pad(padding.valid, (1, 0), value=True) if self.with_cls_token else padding.valid
+
+
+def _grids(padding: BatchPadding | None) -> Sequence[Grid] | None:
+    return None if padding is None else padding.grids
+
+
+def _as_mask(bias: Tensor | None, valid: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Return the mask of the fused kernel: the bias of the scores, minus infinity for keys to ignore."""
+    seen = None if valid is None else valid[:, None, None]
+    if bias is None:
+        return seen
+    bias = bias.to(dtype)
+    return bias if seen is None else bias.masked_fill(~seen, -math.inf)

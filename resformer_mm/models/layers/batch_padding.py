@@ -1,15 +1,15 @@
-"""What lies inside the images of a batch, and what is padding that their batch mates force on them."""
+"""Padding of batches whose images have different sizes: masks, and work on each image alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Grid = tuple[int, int]
+from .grids import Grid
 
 
 class BatchPadding(NamedTuple):
@@ -91,3 +91,63 @@ def separate_padding(
     if all(own == grid for own in grids):
         return image, None
     return image, BatchPadding(grids, inside(grids, grid, image.device).flatten(1))
+
+
+def image_by_image(
+    function: Callable[..., tuple[Tensor | None, ...]],
+    tensors: Sequence[Tensor],
+    grid: Grid,
+    grids: Sequence[Grid],
+) -> tuple[Tensor, ...] | None:
+    """Return what a function of patch tokens gives for each image alone, zero in the padding.
+
+    Args:
+        function: takes patch tokens ``(1, ..., H_i * W_i, C)`` of one image, as many tensors as there are,
+            and its grid, and returns tensors of the same shapes; or Nones, and then so do all its calls.
+        tensors: ``(B, ..., H * W, C)`` each.
+        grid: ``(H, W)`` of the batch.
+        grids: the token grid ``(H_i, W_i)`` of each of the B images.
+
+    Returns:
+        Tensors of the shapes of ``tensors``; None where the function gives None.
+    """
+    images = []
+    for index, own in enumerate(grids):
+        alone = [_crop(x[index : index + 1], grid, own) for x in tensors]
+        results = function(*alone, own)
+        if results[0] is None:
+            return None
+        images.append([_extend(x, own, grid) for x in results])
+    return tuple(torch.cat(batch) for batch in zip(*images))
+
+
+def _crop(tokens: Tensor, grid: Grid, own: Grid) -> Tensor:
+    return tokens.unflatten(-2, grid)[..., : own[0], : own[1], :].flatten(-3, -2)
+
+
+def _extend(tokens: Tensor, own: Grid, grid: Grid) -> Tensor:
+    bottom, right = grid[0] - own[0], grid[1] - own[1]
+    return F.pad(tokens.unflatten(-2, own), (0, 0, 0, right, 0, bottom)).flatten(-3, -2)
+
+
+def place_pairs(pairs: Tensor, own: Grid, grid: Grid, with_cls_token: bool) -> Tensor:
+    """Return numbers of pairs of tokens of one image, zero for pairs with a token that it does not have.
+
+    Args:
+        pairs: broadcastable to ``(1, D, n, n)`` with n = H_i * W_i, plus one with a class token, which comes
+            first.
+        own: ``(H_i, W_i)``, the grid of the image.
+        grid: ``(H, W)``, that of its batch.
+        with_cls_token: whether there is a class token.
+
+    Returns:
+        The same numbers, ``(1, D, N, N)`` with N = H * W, plus one with a class token.
+    """
+    tokens = torch.arange(grid[0] * grid[1], device=pairs.device).view(grid)[: own[0], : own[1]].flatten()
+    if with_cls_token:
+        tokens = F.pad(tokens + 1, (1, 0))
+    pairs = pairs[(None,) * (4 - pairs.ndim)]
+    length = grid[0] * grid[1] + with_cls_token
+    placed = pairs.new_zeros(*pairs.shape[:2], length, length)
+    placed[..., tokens[:, None], tokens] = pairs.expand(-1, -1, len(tokens), len(tokens))
+    return placed

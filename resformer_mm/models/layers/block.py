@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from .attention import Attention
-
-Grid = tuple[int, int]
+from .batch_padding import BatchPadding
+from .grids import Grid
 
 
 class DropPath(nn.Module):
@@ -29,7 +28,7 @@ class DropPath(nn.Module):
         return x * x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
 
 
-class MLP(BaseModule):
+class MLP(nn.Module):
     """Two linear layers with an exact GELU between, ``(B, N, C) -> (B, N, C)``."""
 
     def __init__(
@@ -37,9 +36,8 @@ class MLP(BaseModule):
         embed_dims: int,
         feedforward_channels: int,
         drop_rate: float = 0.0,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         self.fc1 = nn.Linear(embed_dims, feedforward_channels)
         self.fc2 = nn.Linear(feedforward_channels, embed_dims)
         self.drop = nn.Dropout(drop_rate)
@@ -49,7 +47,7 @@ class MLP(BaseModule):
         return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
 
 
-class Block(BaseModule):
+class Block(nn.Module):
     """Pre-norm transformer block: ``x + attention(norm(x))``, then ``x + mlp(norm(x))``.
 
     Args:
@@ -67,23 +65,22 @@ class Block(BaseModule):
         feedforward_channels: int,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = attn
         self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.mlp = MLP(embed_dims, feedforward_channels, drop_rate)
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, tokens: Tensor, grid: Grid, valid: Tensor | None = None) -> Tensor:
-        """Return tokens of the same shape ``(B, N, C)``; ``valid`` as in :class:`Attention`."""
-        return self._feed(tokens + self.drop_path(self.attn(self.norm1(tokens), grid, valid=valid)))
+    def forward(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
+        """Return tokens of the same shape ``(B, N, C)``; ``padding`` as in :class:`Attention`."""
+        return self._mlp(tokens + self.drop_path(self.attn(self.norm1(tokens), grid, padding=padding)))
 
-    def forward_cls(self, tokens: Tensor, grid: Grid, valid: Tensor | None = None) -> Tensor:
+    def forward_cls(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
         """Return the class token alone, ``(B, 1, C)``, equal to the first token of :meth:`forward`."""
-        attended = self.attn.forward_cls(self.norm1(tokens), grid, valid=valid)
-        return self._feed(tokens[:, :1] + self.drop_path(attended))
+        attended = self.attn.forward_cls(self.norm1(tokens), grid, padding=padding)
+        return self._mlp(tokens[:, :1] + self.drop_path(attended))
 
-    def _feed(self, tokens: Tensor) -> Tensor:
+    def _mlp(self, tokens: Tensor) -> Tensor:
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))

@@ -1,4 +1,4 @@
-"""Whether ``torch.export`` is capturing the model: one program must then serve every size of the image.
+"""Detection of ``torch.export``, whose one program must serve every size of the image.
 
 A program holds one path, the one that the sizes of its example took. Where eager mode takes a shorter path
 for some sizes, or asks for a memory layout, which PyTorch answers differently for maps one token high or

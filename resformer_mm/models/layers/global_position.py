@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from resformer_mm.registry import MODELS
 
 from .exporting import is_exporting
-
-Grid = tuple[int, int]
+from .grids import Grid
 
 
 def sinusoid_map(
@@ -42,7 +41,10 @@ def sinusoid_map(
 
 
 class GlobalPosition(BaseModule):
-    """Interface of what :class:`ResFormer` adds to its tokens: built with the width as ``embed_dims``."""
+    """Interface of what :class:`ResFormer` adds to its tokens.
+
+    It is built with ``embed_dims``, the width, and ``with_cls_token``, whether there is a class token.
+    """
 
     def forward(self, grid: Grid) -> Tensor | None:
         """Return the embedding of the patch tokens ``(1, H * W, C)``, row by row, or None for none."""
@@ -73,7 +75,7 @@ class GlobalPosition(BaseModule):
 class NoGlobalPosition(GlobalPosition):
     """No position information at the input."""
 
-    def __init__(self, embed_dims: int, init_cfg: dict | None = None) -> None:
+    def __init__(self, embed_dims: int, with_cls_token: bool = True, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
 
     def forward(self, grid: Grid) -> None:
@@ -85,8 +87,8 @@ class NoGlobalPosition(GlobalPosition):
 class GlobalPositionEmbedding(GlobalPosition):
     """GPE: a sine-cosine map of the grid, smoothed by one depthwise convolution (paper, Equation 4).
 
-    It depends on the grid alone, never on the batch: it is computed once per forward, and in evaluation
-    without gradients once per grid, then kept until the weights may have changed.
+    It depends on the grid alone, never on the batch. The sine-cosine map, which has no weights, is computed
+    once per grid and kept; the convolution runs once per forward. The class token receives nothing.
 
     Args:
         embed_dims: width C, a multiple of 4 (sine and cosine for rows and for columns).
@@ -98,13 +100,14 @@ class GlobalPositionEmbedding(GlobalPosition):
     """
 
     # Images of many shapes (detection) must not fill the memory: 64 x 64 tokens of width 768 are 12 MiB.
-    max_cached_grids = 16
+    max_kept_maps = 16
 
     def __init__(
         self,
         embed_dims: int,
         conv: bool = True,
         temperature: float = 10000.0,
+        with_cls_token: bool = True,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -115,53 +118,33 @@ class GlobalPositionEmbedding(GlobalPosition):
         self.conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims) if conv else None
         # Lives only on the device, follows `.to()`, and is no part of a checkpoint.
         self.register_buffer('anchor', torch.zeros(()), persistent=False)
-        # grid -> (stamp, the parameters that it is about, embedding)
-        self._cache: dict[Grid, tuple[tuple, list[Tensor], Tensor]] = {}
+        self._maps: dict[tuple[Grid, torch.device, torch.dtype], Tensor] = {}
 
     def forward(self, grid: Grid) -> Tensor:
         """Return the embedding ``(1, H * W, C)`` of a grid."""
-        if torch.is_grad_enabled() or self.training or torch.compiler.is_compiling():
-            return self._embed(grid)
-        stamp = self._stamp()
-        cached = self._cache.get(grid)
-        if cached is None or cached[0] != stamp:
-            self._cache.pop(grid, None)
-            if len(self._cache) >= self.max_cached_grids:
-                self._cache.pop(next(iter(self._cache)))
-            # Holding on to the parameters keeps their identities, part of the stamp, from being reused.
-            cached = self._cache[grid] = (stamp, list(self.parameters()), self._embed(grid))
-        return cached[2]
-
-    def _embed(self, grid: Grid) -> Tensor:
-        # Autocast stays out: this runs once per grid, and float32 here keeps the token stream in float32.
-        with torch.autocast(self.anchor.device.type, enabled=False):
-            embedding = sinusoid_map(self.embed_dims, grid, self.temperature, self.anchor.device)
-            embedding = embedding.to(self.anchor.dtype)
-            if self.conv is not None:
+        # Compiled code holds no cache: it must not depend on what was computed before.
+        embedding = self._compute_map(grid) if torch.compiler.is_compiling() else self._map(grid)
+        if self.conv is not None:
+            # Autocast stays out: float32 here keeps the token stream in float32.
+            with torch.autocast(self.anchor.device.type, enabled=False):
                 embedding = self.conv(embedding)
-            # Unlike `contiguous()`, this copies without asking for the layout, which depends on the grid.
-            return embedding.flatten(2).transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        # Unlike `contiguous()`, this copies without asking for the layout, which depends on the grid.
+        return embedding.flatten(2).transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
-    def _stamp(self) -> tuple:
-        # Identities differ where a functional call puts other tensors in the place of the parameters.
-        weights = ((id(p), None if p.is_inference() else p._version) for p in self.parameters())
-        return (self.anchor.device, self.anchor.dtype, torch.is_inference_mode_enabled(), *weights)
+    def _map(self, grid: Grid) -> Tensor:
+        key = (grid, self.anchor.device, self.anchor.dtype)
+        if key not in self._maps:
+            if len(self._maps) >= self.max_kept_maps:
+                self._maps.pop(next(iter(self._maps)))
+            with torch.inference_mode(False):  # a tensor of inference could not take part in training
+                self._maps[key] = self._compute_map(grid)
+        return self._maps[key]
 
-    def train(self, mode: bool = True) -> GlobalPositionEmbedding:
-        """Set the mode and forget cached maps: weight averaging swaps weights without a trace in between."""
-        self._cache.clear()
-        return super().train(mode)
-
-    def _apply(self, *args, **kwargs) -> GlobalPositionEmbedding:
-        self._cache.clear()  # `.to(dtype)` replaces the data of the parameters
-        return super()._apply(*args, **kwargs)
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        self._cache.clear()
-        super()._load_from_state_dict(*args, **kwargs)
+    def _compute_map(self, grid: Grid) -> Tensor:
+        return sinusoid_map(self.embed_dims, grid, self.temperature, self.anchor.device).to(self.anchor.dtype)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, '_cache': {}}
+        return {**self.__dict__, '_maps': {}}  # a copy or a file does without
 
 
 @MODELS.register_module()
@@ -172,7 +155,8 @@ class LearnedPositionEmbedding(GlobalPosition):
         embed_dims: width C.
         grid_size: side of the training grid in tokens, e.g. 14 for 224 pixels and patch 16.
         interpolation: mode of :func:`torch.nn.functional.interpolate` for other grids.
-        with_cls_token: whether the class token has a row of its own, as in DeiT and ViT.
+        with_cls_token: whether the class token has a row of its own, as in DeiT and ViT: by default where
+            there is a class token. False with a class token is the table of models such as DeiT III.
 
     A checkpoint with a table of another grid is resized on loading.
     """

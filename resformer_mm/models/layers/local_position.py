@@ -2,38 +2,112 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from resformer_mm.registry import MODELS
 
+from .batch_padding import BatchPadding, image_by_image, place_pairs
 from .exporting import is_exporting
+from .grids import Grid
 
-Grid = tuple[int, int]
 
-
-class LocalPosition(BaseModule):
+class LocalPosition(nn.Module):
     """Interface of a block's own position module: built with ``embed_dims`` and ``num_heads``.
 
-    A module may add a term to the attention output (:meth:`forward`, as LPE does), a bias to the attention
-    scores (:meth:`attention_bias`, as relative position biases do), or both.
+    A module overrides what it needs of three methods: a term of the attention output (:meth:`forward`, as in
+    LPE), a bias of the attention scores (:meth:`attention_bias`, as in relative position biases), a rotation
+    of queries and keys (:meth:`rotate`, as in rotary embeddings). Each sees one grid ``(H, W)``:
+
+    - the token grid of an image, also where a batch was padded to one size;
+    - of a clip, that of a frame. In joint attention over space and time, the bias between two patches is the
+      same whichever frames they belong to;
+    - inside windows, that of a window, ``(size, size)``, for bias and rotation, also at the border of the
+      map, where a part of the window is padding. The term is that of the whole map, across windows.
+
+    The class token is not part of any grid: a module gives it no term and no rotation.
+
+    The methods for padded batches, :meth:`term_of_batch`, :meth:`bias_of_batch` and :meth:`rotate_batch`,
+    follow from these three. A module overrides them only where it has a faster way.
     """
 
     def forward(self, value: Tensor, grid: Grid) -> Tensor | None:
-        """Return what is added to the attention output of the patch tokens.
+        """Return what is added to the attention output of the patch tokens, or None to add nothing.
 
-        ``value`` is ``(B, H * W, C)``, heads side by side in C; so is the result. None adds nothing.
+        Args:
+            value: values of the patch tokens, ``(B, H * W, C)``, heads side by side in C; so is the result.
+            grid: ``(H, W)``.
         """
         return None
 
     def attention_bias(self, grid: Grid, with_cls_token: bool) -> Tensor | None:
-        """Return a bias of the scores, broadcastable to ``(B, num_heads, N, N)``, or None.
+        """Return a bias of the scores, broadcastable to ``(1, num_heads, N, N)``, queries first, or None.
 
-        N counts the class token, which comes first, if ``with_cls_token``.
+        Args:
+            grid: ``(H, W)``.
+            with_cls_token: whether N counts a class token, which comes first: N = 1 + H * W.
         """
         return None
+
+    def rotate(self, query: Tensor, key: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Return queries and keys as functions of their positions, by default unchanged.
+
+        Neither may depend on the other: where only the class token is read, there are no patch queries.
+
+        Args:
+            query: queries of the patch tokens, ``(B, num_heads, H * W, d)``; so is the result.
+            key: keys of the patch tokens, of the same shape.
+            grid: ``(H, W)``.
+        """
+        return query, key
+
+    @property
+    def rotates(self) -> bool:
+        """Whether the class has a rotation of its own."""
+        return type(self).rotate is not LocalPosition.rotate
+
+    def term_of_batch(self, value: Tensor, grid: Grid, padding: BatchPadding) -> Tensor | None:
+        """Return what :meth:`forward` gives for each image alone, ``(B, H * W, C)``, zero in the padding.
+
+        Args:
+            value: ``(B, H * W, C)``.
+            grid: ``(H, W)`` of the batch.
+            padding: the part of it that belongs to the images.
+        """
+        terms = image_by_image(lambda one, own: (self(one, own),), (value,), grid, padding.grids)
+        return None if terms is None else terms[0]
+
+    def bias_of_batch(self, grid: Grid, grids: Sequence[Grid], with_cls_token: bool) -> Tensor | None:
+        """Return what :meth:`attention_bias` gives for the grid of each image, ``(B, num_heads or 1, N, N)``.
+
+        Args:
+            grid: ``(H, W)`` of the batch; zeros fill the pairs of tokens that an image does not have.
+            grids: the token grid of each of the B images.
+            with_cls_token: as in :meth:`attention_bias`.
+        """
+        biases = {}
+        for own in dict.fromkeys(grids):
+            bias = self.attention_bias(own, with_cls_token)
+            if bias is None:
+                return None
+            biases[own] = place_pairs(bias, own, grid, with_cls_token)
+        return torch.cat([biases[own] for own in grids])
+
+    def rotate_batch(
+        self, query: Tensor, key: Tensor, grid: Grid, grids: Sequence[Grid]
+    ) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`rotate` gives for each image alone, zero in the padding.
+
+        Args:
+            query: ``(B, num_heads, H * W, d)``.
+            key: of the same shape.
+            grid: ``(H, W)`` of the batch.
+            grids: the token grid of each of the B images.
+        """
+        return image_by_image(self.rotate, (query, key), grid, grids)
 
 
 @MODELS.register_module()
@@ -47,8 +121,8 @@ class LocalPositionEmbedding(LocalPosition):
         num_heads: number of heads; each has C / num_heads filters to share.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, embed_dims: int, num_heads: int) -> None:
+        super().__init__()
         head_dim = embed_dims // num_heads
         self.num_heads = num_heads
         self.conv = nn.Conv2d(head_dim, head_dim, 3, padding=1, groups=head_dim)
@@ -66,7 +140,15 @@ class LocalPositionEmbedding(LocalPosition):
         out = F.conv2d(value_map, weight, bias, padding=1, groups=weight.shape[0])
         return out.flatten(2).transpose(1, 2)
 
+    def term_of_batch(self, value: Tensor, grid: Grid, padding: BatchPadding) -> Tensor:
+        """Return the convolved values of each image alone; those of the padding mean nothing.
+
+        One convolution does for all images: the padding holds zeros, as does what lies beyond the border of
+        an image alone.
+        """
+        return self(value.masked_fill(~padding.valid.unsqueeze(2), 0), grid)
+
 
 def pad_cls_token(patch_term: Tensor, with_cls_token: bool) -> Tensor:
-    """Prepend a zero row for the class token to ``(B, N, C)``, if there is one."""
+    """Prepend a row of zeros (or False) for the class token to ``(B, N, C)``, if there is one."""
     return F.pad(patch_term, (0, 0, 1, 0)) if with_cls_token else patch_term

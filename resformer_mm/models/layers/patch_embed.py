@@ -1,15 +1,15 @@
-"""Pixels to tokens."""
+"""Projection of patches of pixels to tokens."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from .exporting import is_exporting
+from .grids import Grid
 
 
-class PatchEmbed(BaseModule):
+class PatchEmbed(nn.Module):
     """Cut an image into patches and project each to a token: one convolution with kernel = stride = patch.
 
     Args:
@@ -18,17 +18,15 @@ class PatchEmbed(BaseModule):
         patch_size: side of a patch in pixels.
     """
 
-    def __init__(
-        self, in_channels: int, embed_dims: int, patch_size: int, init_cfg: dict | None = None
-    ) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, in_channels: int, embed_dims: int, patch_size: int) -> None:
+        super().__init__()
         self.patch_size = patch_size
         self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Grid]:
         """Return the tokens ``(B, H * W, C)`` of an image ``(B, C_in, h, w)`` and their grid ``(H, W)``.
 
-        An image whose sides are no multiple of the patch is padded with zeros at the bottom and the right,
+        An image whose sides are not multiples of the patch is padded with zeros at the bottom and the right,
         so that no pixel is lost: H = ceil(h / patch), W = ceil(w / patch).
 
         Raises:

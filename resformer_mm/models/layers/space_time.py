@@ -1,4 +1,4 @@
-"""Attention over the frames of a clip as well as over the patches of a frame (TimeSformer, Section 3).
+"""Attention over the frames of a clip and the patches of each frame (TimeSformer, Section 3).
 
 The tokens of a clip are ``(B, 1 + T * N, C)``: the class token, if there is one, then the N = H * W patches
 of the first frame, of the second, and so on. The grid is ``(T, H, W)``.
@@ -6,16 +6,18 @@ of the first frame, of the second, and so on. The grid is ``(T, H, W)``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Attention
+from .batch_padding import BatchPadding
 from .block import Block
-from .local_position import LocalPosition, pad_cls_token
-from .recomputing_mlp import RecomputingMLP
-
-ClipGrid = tuple[int, int, int]
+from .checkpointed_mlp import CheckpointedMLP
+from .grids import ClipGrid, Grid
+from .local_position import pad_cls_token
 
 
 def split_frames(tokens: Tensor, num_frames: int, with_cls_token: bool) -> Tensor:
@@ -64,24 +66,41 @@ class TemporalAttention(Attention):
 
 
 class JointAttention(Attention):
-    """Self-attention among all tokens of a clip; the local position term is that of each frame.
+    """Self-attention among all tokens of a clip, of any number of frames.
 
-    Raises:
-        ValueError: the ``local_position`` is a bias of attention scores, which knows a single frame only.
+    The local position is that of a frame: its term and its rotation are computed in each frame by itself, and
+    its bias between two patches, or a patch and the class token, is the same for all frames that they are in.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        kind = type(self.local_position)
-        if self.local_position is not None and kind.attention_bias is not LocalPosition.attention_bias:
-            raise ValueError(
-                f"attention_type='joint_space_time' does not go with local_position {kind.__name__}, whose "
-                "bias is that of one frame: choose 'divided_space_time' or another local_position"
-            )
+    def _rotate_patches(
+        self, query: Tensor, key: Tensor, grid: ClipGrid, grids: Sequence[Grid] | None
+    ) -> tuple[Tensor, Tensor]:
+        frames = (
+            x.unflatten(2, (grid[0], -1)).transpose(1, 2).flatten(0, 1)  # (B * T, num_heads, H * W, d)
+            for x in (query, key)
+        )
+        query, key = (
+            x.unflatten(0, (-1, grid[0])).transpose(1, 2).flatten(2, 3)
+            for x in super()._rotate_patches(*frames, grid[1:], grids)
+        )
+        return query, key
 
-    def _add_local_position(self, out: Tensor, value: Tensor, grid: ClipGrid) -> Tensor:
-        frames = (split_frames(x, grid[0], self.with_cls_token) for x in (out, value))
-        return merge_frames(super()._add_local_position(*frames, grid[1:]), grid[0], self.with_cls_token)
+    def _scores_bias(self, grid: ClipGrid, grids: Sequence[Grid] | None) -> Tensor | None:
+        bias = super()._scores_bias(grid[1:], grids)
+        if bias is None:
+            return None
+        first = int(self.with_cls_token)
+        length = grid[1] * grid[2] + first
+        bias = bias.expand(*bias.shape[:-2], length, length)
+        for dim in (-2, -1):
+            cls_part, patches = bias.split((first, length - first), dim=dim)
+            bias = torch.cat((cls_part, *[patches] * grid[0]), dim=dim)
+        return bias
+
+    def _term(self, value: Tensor, grid: ClipGrid, padding: BatchPadding | None) -> Tensor | None:
+        frames = value.unflatten(1, (grid[0], -1)).flatten(0, 1)
+        term = super()._term(frames, grid[1:], padding)
+        return None if term is None else term.unflatten(0, (-1, grid[0])).flatten(1, 2)
 
 
 class ClipBlock(Block):
@@ -94,7 +113,7 @@ class ClipBlock(Block):
         self, embed_dims: int, attn: Attention, feedforward_channels: int, drop_rate: float = 0.0, **kwargs
     ) -> None:
         super().__init__(embed_dims, attn, feedforward_channels, drop_rate, **kwargs)
-        self.mlp = RecomputingMLP(embed_dims, feedforward_channels, drop_rate)
+        self.mlp = CheckpointedMLP(embed_dims, feedforward_channels, drop_rate)
 
 
 class DividedBlock(ClipBlock):
@@ -124,13 +143,13 @@ class DividedBlock(ClipBlock):
         tokens = self._attend_time(tokens, grid)
         attended = self.attn(self._frames(tokens, grid), grid[1:])
         attended = merge_frames(attended, grid[0], self.attn.with_cls_token)
-        return self._feed(tokens + self.drop_path(attended))
+        return self._mlp(tokens + self.drop_path(attended))
 
     def forward_cls(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
         """Return the class token alone, ``(B, 1, C)``, equal to the first token of :meth:`forward`."""
         tokens = self._attend_time(tokens, grid)
         attended = merge_frames(self.attn.forward_cls(self._frames(tokens, grid), grid[1:]), grid[0], True)
-        return self._feed(tokens[:, :1] + self.drop_path(attended))
+        return self._mlp(tokens[:, :1] + self.drop_path(attended))
 
     def _attend_time(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
         with_cls_token = self.attn.with_cls_token

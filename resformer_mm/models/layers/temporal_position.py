@@ -1,4 +1,4 @@
-"""Position of a frame in its clip."""
+"""Position embedding of the frames of a clip."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 
-class TemporalPositionEmbedding(BaseModule):
+class TemporalPositionEmbedding(nn.Module):
     """A learned vector for each frame of a clip, interpolated linearly for another number of frames.
 
     The vectors lie at the middle of equal shares of the clip's time, so that 16 frames of the same time see
@@ -23,13 +22,12 @@ class TemporalPositionEmbedding(BaseModule):
         init_std: standard deviation of the normal distribution that they are drawn from.
 
     Raises:
-        ValueError: ``num_frames`` is no integer from 1 on, or ``init_std`` no number from 0 on.
+        ValueError: ``num_frames`` is not an integer of at least 1, or ``init_std`` is not a number
+            of at least 0.
     """
 
-    def __init__(
-        self, embed_dims: int, num_frames: int, init_std: float = 0.0, init_cfg: dict | None = None
-    ) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, embed_dims: int, num_frames: int, init_std: float = 0.0) -> None:
+        super().__init__()
         if isinstance(num_frames, bool) or not isinstance(num_frames, int) or num_frames < 1:
             raise ValueError(f'num_frames must be an integer of at least 1, got {num_frames!r}')
         if not isinstance(init_std, (int, float)) or not 0 <= init_std < math.inf:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import Attention
 from .exporting import is_exporting
-
-Grid = tuple[int, int]
+from .grids import Grid
 
 
 class WindowAttention(Attention):
     """Self-attention within windows of ``window_size`` x ``window_size`` tokens that do not shift or overlap.
 
     A map that the window does not divide is padded at the bottom and the right; padded keys are masked, so
-    every token sees exactly the real tokens of its window. The local position term is computed over the
-    whole map, across window borders.
+    every token sees exactly the real tokens of its window. To the local position a window is a grid
+    ``(window_size, window_size)``: it gives every window, also a padded one, the same bias and rotation. Its
+    term is that of the whole map, across window borders.
 
     Args:
         window_size: side of a window in tokens.
         **kwargs: arguments of :class:`Attention`.
 
     Raises:
-        ValueError: with a class token, which belongs to no window, or ``window_size`` is no whole number.
+        ValueError: with a class token, which belongs to no window, or ``window_size`` is not a whole number.
     """
 
     def __init__(self, *args, window_size: int, **kwargs) -> None:
@@ -35,38 +37,37 @@ class WindowAttention(Attention):
             raise ValueError(f'window_size must be a whole number of tokens, got {window_size!r}')
         self.window_size = window_size
 
-    def _attend(
+    def attend(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        bias: Tensor | None,
         grid: Grid,
         valid: Tensor | None = None,
+        grids: Sequence[Grid] | None = None,
     ) -> Tensor:
-        if bias is not None:
-            raise ValueError('a local_position with an attention bias does not go with windows')
+        """Return the values ``(B, num_heads, H * W, e)``, weighted per window; ``grids`` do not matter."""
         (height, width), size = grid, self.window_size
-        batch, heads, length, dim = query.shape
+        batch, heads, length, dim = value.shape
         rows, columns = (height + size - 1) // size, (width + size - 1) // size
         bottom, right = rows * size - height, columns * size - width
 
-        def split(x: Tensor) -> Tensor:  # (B, heads, N, d) -> (B * windows, heads, size * size, d)
+        def split(x: Tensor) -> Tensor:  # (B, heads, N, e) -> (B * windows, heads, size * size, e)
             x = F.pad(x.unflatten(2, grid), (0, 0, 0, right, 0, bottom))
-            x = x.view(batch, heads, rows, size, columns, size, dim).permute(0, 2, 4, 1, 3, 5, 6)
-            return _copy(x).view(batch * rows * columns, heads, size * size, dim)
+            x = x.view(batch, heads, rows, size, columns, size, x.shape[-1]).permute(0, 2, 4, 1, 3, 5, 6)
+            return _copy(x).view(batch * rows * columns, heads, size * size, x.shape[-1])
 
-        mask = None
+        seen = None  # (B * windows, size * size)
         if valid is not None:
-            mask = F.pad(valid.unflatten(1, grid), (0, right, 0, bottom))
-            mask = mask.view(batch, rows, size, columns, size).transpose(2, 3).reshape(-1, 1, 1, size * size)
+            seen = F.pad(valid.unflatten(1, grid), (0, right, 0, bottom))
+            seen = seen.view(batch, rows, size, columns, size).transpose(2, 3).reshape(-1, size * size)
             # A window of padding alone sees itself: nobody reads it, but some kernels give NaN for no key.
-            mask = mask | ~mask.any(dim=3, keepdim=True)
+            seen = seen | ~seen.any(dim=1, keepdim=True)
         elif is_exporting() or height % size or width % size:
             real_rows = torch.arange(rows * size, device=query.device).view(rows, 1, size, 1) < height
             real_columns = torch.arange(columns * size, device=query.device).view(columns, 1, size) < width
-            mask = (real_rows & real_columns).view(-1, 1, 1, size * size).repeat(batch, 1, 1, 1)
-        out = F.scaled_dot_product_attention(split(query), split(key), split(value), attn_mask=mask)
+            seen = (real_rows & real_columns).view(-1, size * size).repeat(batch, 1)
+        out = super().attend(split(query), split(key), split(value), (size, size), seen)
         out = out.view(batch, rows, columns, heads, size, size, dim).permute(0, 1, 4, 2, 5, 3, 6)
         out = _copy(out).view(batch, rows * size, columns * size, heads, dim)
         out = F.pad(out, (0, 0, 0, 0, 0, -right, 0, -bottom))  # cut off what was padded

@@ -1,4 +1,4 @@
-"""A pyramid from one map, for detectors on a plain backbone."""
+"""Feature pyramid from one map, for detectors on a plain backbone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from resformer_mm.models.layers import LayerNorm2d, inside
+from resformer_mm.models.layers import Grid, LayerNorm2d, inside
 from resformer_mm.registry import MODELS
 
-Grid = tuple[int, int]
 
-
-class PyramidLevel(BaseModule):
+class PyramidLevel(nn.Module):
     """One level: the map at another scale, then a 1x1 and a 3x3 convolution, each with a layer norm.
 
     Args:
@@ -80,7 +78,7 @@ class SimpleFeaturePyramid(BaseModule):
             before, which is max pooling with a 1x1 kernel.
 
     Raises:
-        ValueError: a scale factor is no power of two, or there are more of them than levels.
+        ValueError: a scale factor is not a power of two, or there are more of them than levels.
     """
 
     def __init__(
@@ -114,7 +112,7 @@ class SimpleFeaturePyramid(BaseModule):
                 map. Levels are then those of each image alone, and zero in the padding.
 
         Raises:
-            ValueError: the last of the inputs is no map of ``in_channels`` channels.
+            ValueError: the last of the inputs is not a map of ``in_channels`` channels.
         """
         x = inputs[-1]
         if x.ndim != 4 or x.shape[1] != self.in_channels:

@@ -9,9 +9,8 @@ from mmdet.models.dense_heads import AnchorFreeHead, AnchorHead, RPNHead
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from resformer_mm.models.layers import inside
+from resformer_mm.models.layers import Grid, inside
 
-Grid = tuple[int, int]
 _IMPOSSIBLE = -1e4  # a logit with a probability of exactly 0, even in half precision
 
 

@@ -1,4 +1,4 @@
-"""An MLP that keeps less for the backward pass."""
+"""MLP with activation checkpointing of its hidden layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from .block import MLP
 
 
-class RecomputingMLP(MLP):
+class CheckpointedMLP(MLP):
     """An :class:`MLP` that keeps its hidden layer once, ``(B, N, D)``: backward computes the GELU again.
 
     A plain one keeps the hidden layer before and after the GELU, at 4 times the width the most of all that a
