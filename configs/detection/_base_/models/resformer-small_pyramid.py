@@ -6,9 +6,7 @@ map. A config that inherits this one names the initial weights, `model.backbone.
 
 # Of a plain ViT, in place of GPE and LPE: a learned table, resized to every image.
 learned_position = dict(
-    global_position=dict(
-        type='resformer_mm.LearnedPositionEmbedding', grid_size=224 // 16, with_cls_token=False
-    ),
+    global_position=dict(type='resformer_mm.LearnedPositionEmbedding', grid_size=224 // 16),
     local_position=None,
 )
 
