@@ -33,6 +33,7 @@ def execute(page: Path) -> dict:
     return namespace
 
 
+@pytest.mark.slow
 def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(tmp_path)
     namespace = execute(README)
@@ -43,6 +44,7 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert [tuple(out.shape) for out in dense(torch.zeros(1, 3, 64, 32))] == [(1, 384, 4, 2)] * 4
 
 
+@pytest.mark.slow
 def test_the_story_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace = execute(DOCS / 'index.md')
@@ -137,6 +139,26 @@ def test_a_term_and_a_bias_are_what_they_say(extension: ModuleType) -> None:
     torch.testing.assert_close(scores[0, 1, 1, 12], -torch.tensor(13.0).sqrt())  # two rows, three columns
 
 
+def test_a_rotation_makes_scores_depend_on_differences_of_places(extension: ModuleType) -> None:
+    rotation = extension.AxialRotation(32, 2)
+    query, key = (torch.randn(1, 2, 1, 16).expand(1, 2, 12, 16) for _ in range(2))
+    query, key = rotation.rotate(query, key, (3, 4))
+    scores = (query @ key.transpose(2, 3)).view(2, 3, 4, 3, 4)
+    torch.testing.assert_close(scores[:, 0, 0, 1, 2], scores[:, 1, 1, 2, 3])
+    torch.testing.assert_close(scores[:, 2, 0, 0, 1], scores[:, 2, 2, 0, 3])
+    assert (scores[:, 0, 0, 1, 2] - scores[:, 0, 0, 2, 1]).abs().min() > 1e-4
+
+
+@pytest.mark.parametrize('kind', ['NeighbourMean', 'DistanceBias', 'AxialRotation'])
+def test_local_positions_work_in_windows_and_padded_batches(extension: ModuleType, kind: str) -> None:
+    windows = dict(window_size=3, window_block_indices=(0,))
+    model = backbone(local_position=dict(type=kind), out_type='featmap', with_cls_token=False, **windows)
+    small, large = torch.randn(1, 3, 24, 40), torch.randn(1, 3, 48, 40)
+    batch = torch.cat((torch.nn.functional.pad(small, (0, 0, 0, 24)), large))
+    (together,), (alone,) = model(batch, [(24, 40), (48, 40)]), model(small)
+    torch.testing.assert_close(together[:1, :, :3], alone, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize('grid', GRIDS)
 def test_the_global_position_is_linear(extension: ModuleType, grid: tuple[int, int]) -> None:
     model = backbone(global_position=dict(type='LinearPosition'))
@@ -222,6 +244,7 @@ def test_the_task_trains_on_copies_and_is_recognised(extension: ModuleType) -> N
     DefaultScope._instance_dict.clear()
 
 
+@pytest.mark.slow
 def test_the_data_set_gives_copies(extension: ModuleType, configs: Config, tmp_path: Path) -> None:
     from mmpretrain.utils import register_all_modules
 
