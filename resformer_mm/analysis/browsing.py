@@ -1,4 +1,4 @@
-"""Samples of a config's data set as its model gets them, after pipeline, collation and data preprocessor."""
+"""Samples of a data set as the model receives them, after pipeline, collation and data preprocessor."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ FRAMES_IN_A_ROW = 4
 
 @dataclass(frozen=True)
 class BrowsedSample:
-    """What a model gets of one sample.
+    """A sample as the model receives it.
 
     Attributes:
         name: name of the file without its suffix.
-        copies: the image at each resolution, RGB uint8 ``(h, w, 3)``, with the normalisation undone; of a
-            clip the frames, row by row.
-        labels: the label in words, for all copies, or one for each; empty if there is none.
+        copies: the image at each resolution, RGB uint8 ``(h, w, 3)``, with the normalisation undone; for a
+            clip, its frames in rows.
+        labels: label texts, one for all copies or one for each; empty if there is no label.
         data_sample: the data sample, with the annotations of dense tasks.
-        sizes: what is said of each copy; its height and width if empty.
+        sizes: caption of each copy; if empty, captions show height and width.
     """
 
     name: str
@@ -44,25 +44,25 @@ class BrowsedSample:
 
 
 class SampleBrowser:
-    """Samples of one of the data loaders of a model's config, as the model gets them.
+    """Samples of one data loader of a model's config, as the model receives them.
 
-    Training batches are mixed as in training. They hold no more samples than are asked for, so that an image
-    and what it is mixed with are both among them. Where evaluation runs at several resolutions, the copies
-    are those of the evaluation.
+    Training batches are mixed as in training. A batch has at most ``number`` samples, so that an image and
+    the image it is mixed with are both among the samples. If evaluation runs at several resolutions, the
+    copies are those of the evaluation.
 
     Args:
-        model: what :func:`~resformer_mm.apis.load_model` returned; its weights are not used.
+        model: a model returned by :func:`~resformer_mm.apis.load_model`; its weights are not used.
         phase: 'train', 'val' or 'test'.
-        number: how many samples, at most all of an epoch.
-        seed: seed of their order, of random transforms and of mixing.
+        number: number of samples, at most one epoch.
+        seed: seed of the sample order, random transforms and mixing.
 
     Raises:
-        ValueError: the config has no such data loader, or its annotations do not go with its images.
+        ValueError: the config does not have this data loader, or its annotations do not match its images.
     """
 
     def __init__(self, model: nn.Module, phase: str, number: int, seed: int = 0) -> None:
         if number < 1:
-            raise ValueError(f'{number} samples cannot be shown: ask for at least one')
+            raise ValueError(f'cannot show {number} samples: request at least one')
         self.model = model
         self.phase = phase
         self.number = number
@@ -74,7 +74,7 @@ class SampleBrowser:
         """Set the global random state and yield the samples.
 
         Raises:
-            ValueError: the model gets no images, or the resolutions show different ones.
+            ValueError: the model's inputs are not images, or the resolutions show different images.
         """
         set_random_seed(self.seed)
         done = 0
@@ -94,7 +94,7 @@ class SampleBrowser:
         copies, sizes = [], []
         for data in prepared:
             if [_file_name(data_sample) for data_sample in data['data_samples']] != names:
-                raise ValueError('the resolutions of the data loader do not show the same images')
+                raise ValueError('the data loaders of the resolutions do not show the same images')
             inputs = data['inputs']
             for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
                 copies.append(to_pictures(batch, self.model))
@@ -111,13 +111,13 @@ def _file_name(data_sample: BaseDataElement) -> str:
 
 
 def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader]:
-    """Return the data loader of a phase; one per resolution, where the loop of the phase names several."""
+    """Return the data loader of a phase, or one per resolution if the loop of the phase has several."""
     if phase not in PHASES:
         raise ValueError(f'phase={phase!r} is unknown: choose from {PHASES}')
     if phase != 'train' and task_of(cfg).is_dense:
         raise ValueError(
-            f'phase={phase!r}: annotations of evaluation keep the size of the file, the images do not: they '
-            "cannot be drawn together; use phase='train'"
+            f'phase={phase!r}: annotations of evaluation have the size of the file, but the images are '
+            "resized, so they cannot be drawn together. Use phase='train'"
         )
     config = cfg.get(f'{phase}_dataloader')
     if config is None:
@@ -128,7 +128,7 @@ def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader
     if 'batch_size' in config:
         config['batch_size'] = min(config['batch_size'], number)
     for key, value in LIBRARIES.get(cfg.get('default_scope'), Library()).loader.items():
-        config.setdefault(key, value)  # as its own tools do
+        config.setdefault(key, value)  # as the library's own tools do
     resolutions = None if phase == 'train' else (cfg.get(f'{phase}_cfg') or {}).get('resolutions')
     configs = [config]
     if resolutions:
@@ -143,13 +143,13 @@ def to_pictures(images: Tensor, model: nn.Module) -> np.ndarray:
     """Undo the normalisation of a model's data preprocessor.
 
     Args:
-        images: what the data preprocessor made of images, ``(B, 3, h, w)``, of gray ones ``(B, 1, h, w)``, or
-            of clips ``(B, num_clips, 3, T, h, w)``, of which the first clip of each is shown.
+        images: output of the data preprocessor for images ``(B, 3, h, w)``, gray images ``(B, 1, h, w)`` or
+            clips ``(B, num_clips, 3, T, h, w)``. Only the first clip of each sample is shown.
         model: the model, with its config as ``cfg``.
 
     Returns:
-        RGB pictures, uint8 ``(B, h, w, 3)``; values outside 0..255 are cut off. The frames of a clip
-        stand side by side, see :func:`film_strip`.
+        RGB images, uint8 ``(B, h, w, 3)``; values are clipped to 0..255. The frames of a clip are arranged by
+        :func:`film_strip`.
 
     Raises:
         ValueError: the images have another shape.
@@ -157,14 +157,14 @@ def to_pictures(images: Tensor, model: nn.Module) -> np.ndarray:
     is_clip = images.ndim == 6 and images.shape[2] == 3
     if not is_clip and (images.ndim != 4 or images.shape[1] not in (1, 3)):
         raise ValueError(
-            f'the model gets inputs of shape {tuple(images.shape)}: only images (B, 3, h, w) and '
-            'clips (B, num_clips, 3, T, h, w) can be shown'
+            f'cannot show inputs of shape {tuple(images.shape)}: only images (B, 3, h, w) and '
+            'clips (B, num_clips, 3, T, h, w) are supported'
         )
     preprocessor = model.data_preprocessor
     images = images[:, 0] if is_clip else images
     if hasattr(preprocessor, 'mean'):
         images = images * preprocessor.std + preprocessor.mean
-    # Images are loaded as BGR and clips as RGB; what of it is left depends on the data preprocessor.
+    # Images are loaded as BGR and clips as RGB; the data preprocessor may swap the channels.
     cfg = model.cfg
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     if bool(settings.get('to_rgb') or settings.get('bgr_to_rgb')) == is_clip:
@@ -176,7 +176,7 @@ def to_pictures(images: Tensor, model: nn.Module) -> np.ndarray:
 
 
 def film_strip(frames: np.ndarray) -> np.ndarray:
-    """Put the frames of a clip ``(T, h, w, 3)`` side by side, four in a row; return ``(H, W, 3)``."""
+    """Arrange the frames of a clip ``(T, h, w, 3)`` in rows of four; return one image ``(H, W, 3)``."""
     blank = np.full((-len(frames) % min(len(frames), FRAMES_IN_A_ROW), *frames.shape[1:]), 255, frames.dtype)
     filled = np.concatenate([frames, blank])
     rows = np.split(filled, len(filled) // min(len(frames), FRAMES_IN_A_ROW))
@@ -184,20 +184,20 @@ def film_strip(frames: np.ndarray) -> np.ndarray:
 
 
 def clip_size(clips: Tensor) -> str:
-    """Say how many frames of what size clips ``(B, num_clips, 3, T, h, w)`` have."""
+    """Return number and size of the frames of clips ``(B, num_clips, 3, T, h, w)`` as text."""
     length, height, width = clips.shape[3:]
     return f'{length} × {width} × {height} px'
 
 
 def label_texts(data_sample: Any, classes: Sequence[str] | None) -> list[str]:
-    """Return the label of a classification sample in words, e.g. 'tench 0.70 + church 0.30' of a mixed one.
+    """Return the label of a classification sample as text, e.g. 'tench 0.70 + church 0.30' if it is mixed.
 
     Args:
         data_sample: the sample.
-        classes: names of the classes; None names them by number.
+        classes: class names; None shows class numbers.
 
     Returns:
-        One text for all resolutions; one for each, where each was mixed on its own; none without a label.
+        One text for all resolutions, or one for each if they were mixed separately; empty without a label.
     """
 
     def name(label: int) -> str:

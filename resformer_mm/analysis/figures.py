@@ -1,4 +1,4 @@
-"""What the pictures of this package share."""
+"""Helpers shared by the figures of this package."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ PICTURE_SUFFIXES = ('.png', '.pdf', '.svg')
 
 
 def check_picture_path(path: str | Path) -> Path:
-    """Return the path of a picture that is to be written, before the work of drawing it.
+    """Check the path of an image file that is to be written, and return it.
 
     Raises:
-        ValueError: the suffix is that of no picture, or the path is a folder.
+        ValueError: the image format is not supported, or the path is a folder.
     """
     path = Path(path)
     if path.suffix.lower() not in PICTURE_SUFFIXES:
-        raise ValueError(f'{path} is no picture: give a file that ends in {", ".join(PICTURE_SUFFIXES)}')
+        raise ValueError(f'unsupported image format {path}: expected {", ".join(PICTURE_SUFFIXES)}')
     if path.is_dir():
-        raise ValueError(f'{path} is a folder: give the file of the picture')
+        raise ValueError(f'{path} is a folder: give the name of an image file')
     return path
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of a size in inches that draws without a display."""
+    """Return a figure with a size in inches, which can be drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -41,26 +41,26 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def new_map_figure(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray, list[Axes]]:
-    """Return a figure for heat maps, its panels (rows, columns), and the place of each row's colour bar."""
+    """Return a figure for heat maps, its panels (rows, columns), and the axes of each row's colour bar."""
     figure = new_figure(1.4 + 2.4 * columns, 0.5 + 2.8 * rows)
     widths = [1] * columns + [0.05]
     panels = figure.subplots(rows, columns + 1, squeeze=False, gridspec_kw=dict(width_ratios=widths))
     for axes in panels[:, :-1].flat:
         axes.tick_params(labelsize=7)
-    if title:  # about 13 letters of this size fit an inch
+    if title:  # about 13 characters of this size fit into an inch
         figure.suptitle(fill(title, int(13 * figure.get_figwidth())), fontsize=10)
     return figure, panels[:, :-1], list(panels[:, -1])
 
 
-def add_colour_bar(drawn: AxesImage, place: Axes, label: str, **style) -> None:
+def add_colour_bar(drawn: AxesImage, axes: Axes, label: str, **style) -> None:
     """Draw the colour bar of a row of maps."""
-    bar = place.figure.colorbar(drawn, cax=place, **style)
+    bar = axes.figure.colorbar(drawn, cax=axes, **style)
     bar.set_label(label, fontsize=8)
-    place.tick_params(labelsize=7)
+    axes.tick_params(labelsize=7)
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure, as what the suffix says; missing folders are made."""
+    """Write a figure in the format given by the suffix. Missing folders are created."""
     path = check_picture_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

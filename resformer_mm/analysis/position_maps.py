@@ -20,11 +20,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class PositionMaps:
-    """The heat maps of one model, a row of the picture.
+    """The heat maps of one model, drawn as a row of the figure.
 
     Attributes:
         name: name of the model.
-        maps: (height, width) of the input in pixels -> map of its token grid, ``(H, W)``.
+        maps: (height, width) of the input in pixels -> map over its token grid, ``(H, W)``.
     """
 
     name: str
@@ -32,7 +32,7 @@ class PositionMaps:
 
 
 def position_embedding(model: nn.Module, size: Size) -> Tensor:
-    """Return what the backbone of a model adds to the patch tokens of an input, ``(H, W, C)``.
+    """Return the position embedding that a backbone adds to the patch tokens of an input, ``(H, W, C)``.
 
     Args:
         model: model whose ``backbone`` has a ``global_position``, such as :class:`ResFormer`.
@@ -49,22 +49,22 @@ def position_embedding(model: nn.Module, size: Size) -> Tensor:
     patch = backbone.patch_size
     if min(size) < patch:
         raise ValueError(
-            f'the resolution {size_text(size)} is below one patch of {patch} x {patch} pixels: '
-            f'give at least {patch}'
+            f'the resolution {size_text(size)} is smaller than one patch of {patch} x {patch} pixels: '
+            f'use at least {patch}'
         )
     height, width = (-(-side // patch) for side in size)
     with torch.no_grad():
         embedding = module((height, width))
     if embedding is None:
         raise ValueError(
-            f'its global_position is {type(module).__name__}, which adds nothing to the tokens: '
-            'there is no map to draw'
+            f'the global_position of the backbone is {type(module).__name__}, which adds nothing to the '
+            'tokens: there is no map to draw'
         )
     return embedding[0].detach().unflatten(0, (height, width)).float().cpu()
 
 
 def mean_map(embedding: Tensor) -> np.ndarray:
-    """Return the mean over the channels of every token, ``(H, W, C) -> (H, W)``, what Figure 6 shows."""
+    """Return the mean over the channels of every token, ``(H, W, C) -> (H, W)``, as in Figure 6."""
     return embedding.mean(dim=-1).numpy()
 
 
@@ -81,14 +81,14 @@ def channel_map(embedding: Tensor, channel: int) -> np.ndarray:
 
 
 def similarity_map(embedding: Tensor, point: tuple[float, float]) -> np.ndarray:
-    """Return the cosine similarity of every token's embedding to that of one, ``(H, W, C) -> (H, W)``.
+    """Return the cosine similarity of all tokens' embeddings to that of one token, ``(H, W, C) -> (H, W)``.
 
     Args:
         embedding: the embedding of a token grid.
-        point: where the one token lies, (x, y) from (0, 0), top left, to (1, 1), bottom right.
+        point: position of the reference token, (x, y) from (0, 0), top left, to (1, 1), bottom right.
 
     Raises:
-        ValueError: the point lies outside.
+        ValueError: the point is outside this range.
     """
     height, width = embedding.shape[:2]
     column, row = token_at(point, (height, width))
@@ -97,14 +97,14 @@ def similarity_map(embedding: Tensor, point: tuple[float, float]) -> np.ndarray:
 
 
 def token_at(point: tuple[float, float], grid: Size) -> tuple[int, int]:
-    """Return (column, row) of the token at a point, (0, 0) being the top left and (1, 1) the bottom right.
+    """Return (column, row) of the token at a point, from (0, 0), top left, to (1, 1), bottom right.
 
     Raises:
-        ValueError: the point lies outside.
+        ValueError: the point is outside this range.
     """
     x, y = point
     if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise ValueError(f'the point ({x:g}, {y:g}) lies outside: x and y go from 0 to 1')
+        raise ValueError(f'the point ({x:g}, {y:g}) is outside the image: x and y must be in [0, 1]')
     height, width = grid
     return min(int(x * width), width - 1), min(int(y * height), height - 1)
 
@@ -116,14 +116,14 @@ def plot_position_maps(
     title: str = '',
     point: tuple[float, float] | None = None,
 ) -> None:
-    """Draw the maps, a row per model and a column per resolution, with one colour scale per row.
+    """Draw the maps with one row per model, one column per resolution, and one colour scale per row.
 
     Args:
         rows: the models, with maps of the same resolutions.
-        path: the picture.
-        label: what the colours stand for.
-        title: title of the picture.
-        point: the reference token of a similarity, which is marked, see :func:`similarity_map`.
+        path: the image file.
+        label: label of the colour bar.
+        title: title of the figure.
+        point: position of the reference token to mark, see :func:`similarity_map`.
     """
     sizes = list(rows[0].maps)
     figure, panels, bars = new_map_figure(len(rows), len(sizes), title)

@@ -1,4 +1,4 @@
-"""Pictures of samples as a model gets them."""
+"""Images that show samples as a model receives them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .figures import new_figure
 
 DPI = 100
 MARGIN = 20  # pixels around and between the copies
-LINE = 22  # pixels of a line of text
-CHARACTER = 8  # pixels of a character, at most but for the widest
-SMALLEST = 256  # pixels of the largest copy, from which on nothing is enlarged
+LINE = 22  # height of a line of text in pixels
+CHARACTER = 8  # width of all but the widest characters in pixels
+SMALLEST = 256  # side in pixels up to which the largest copy is enlarged
 
 
 def draw_copies(sample: BrowsedSample) -> np.ndarray:
-    """Draw all copies of a sample side by side, its label above, their sizes below.
+    """Draw all copies of a sample side by side, with the label above and their sizes below.
 
-    All copies are enlarged by the same whole number, and by repeating pixels: what differs in the picture
-    differs in what the model gets.
+    All copies are enlarged by the same integer factor, by repeating pixels. Any visible difference is
+    therefore a difference in the model's input.
 
     Returns:
         RGB uint8 ``(H, W, 3)``.
@@ -48,13 +48,13 @@ def draw_copies(sample: BrowsedSample) -> np.ndarray:
     width = max(sum(columns) + MARGIN * (len(columns) + 1), 480)
     title = [sample.name, *([] if label_each else sample.labels)]
     title = [part for line in title for part in textwrap.wrap(line, (width - 2 * MARGIN) // CHARACTER)]
-    floor = MARGIN + LINE * max(map(len, captions))  # of the copies, counted from below
+    floor = MARGIN + LINE * max(map(len, captions))  # lower edge of the copies, from the bottom
     tallest = max(image.shape[0] for image in sample.copies) * zoom
     height = floor + tallest + MARGIN + LINE * len(title)
 
     figure = new_figure(width / DPI, height / DPI)
     figure.set_dpi(DPI)
-    figure.set_layout_engine('none')  # every place is given in pixels
+    figure.set_layout_engine('none')  # all positions are given in pixels
     text = dict(fontsize=9, ha='center', va='top', linespacing=1.2)
     figure.text(0.5, 1 - MARGIN / 4 / height, '\n'.join(title), **text)
     left = MARGIN
@@ -71,10 +71,10 @@ def draw_copies(sample: BrowsedSample) -> np.ndarray:
 
 
 def sample_drawer(browser: SampleBrowser) -> Callable[[BrowsedSample], np.ndarray]:
-    """Return what draws the samples of a browser: :func:`draw_copies`, with annotations for dense tasks.
+    """Return a function that draws the samples of a browser, with annotations for dense tasks.
 
     Raises:
-        ValueError: annotations are to be drawn, and the config has no ``visualizer``.
+        ValueError: annotations must be drawn, but the config has no ``visualizer``.
     """
     if not task_of(browser.model.cfg).is_dense:
         return draw_copies
@@ -88,18 +88,20 @@ def sample_drawer(browser: SampleBrowser) -> Callable[[BrowsedSample], np.ndarra
 
 
 def build_visualizer(browser: SampleBrowser) -> Visualizer:
-    """Return the visualizer of a browser's config, which knows the classes of its data set.
+    """Return the visualizer of a browser's config, set up for the classes of its data set.
 
     Raises:
-        ValueError: the config has none.
+        ValueError: the config has no ``visualizer``.
     """
     cfg = browser.model.cfg
     if cfg.get('visualizer') is None:
-        raise ValueError(f'{cfg.filename or "the config"} has no `visualizer`, which draws annotations')
+        raise ValueError(
+            f'{cfg.filename or "the config"} has no `visualizer`, which is needed to draw annotations'
+        )
     settings = dict(cfg.visualizer, vis_backends=None)
     with VISUALIZERS.switch_scope_and_registry(None) as registry:
         kind = registry.get(settings.pop('type'))
-    visualizer = kind(**settings)  # one of its own: `build` would share that of a runner
+    visualizer = kind(**settings)  # a new instance: `build` would share that of a runner
     visualizer.dataset_meta = browser.dataset_meta
     return visualizer
 
@@ -113,13 +115,13 @@ def annotate(image: np.ndarray, sample: BrowsedSample, visualizer: Visualizer) -
         visualizer: visualizer of the library, with the ``dataset_meta`` of the data set.
 
     Raises:
-        ValueError: the copy is not of the size that the annotations are for.
+        ValueError: the annotations are for another size than that of the copy.
     """
     data_sample = sample.data_sample.cpu()
     size, annotated = image.shape[:2], sample.copies[0].shape[:2]
     if size != annotated:
         if 'gt_instances' in data_sample or 'gt_sem_seg' not in data_sample:
-            raise ValueError(f'annotations for {annotated} pixels cannot be drawn on a copy of {size}')
+            raise ValueError(f'annotations for {annotated} pixels cannot be drawn on a copy of {size} pixels')
         from resformer_mm.tasks.segmentation.model import labels_at  # needs mmseg
 
         data_sample = labels_at(data_sample, size)
@@ -127,7 +129,7 @@ def annotate(image: np.ndarray, sample: BrowsedSample, visualizer: Visualizer) -
         from mmdet.models.utils import mask2ndarray
 
         data_sample.gt_instances.masks = mask2ndarray(data_sample.gt_instances.masks).astype(bool)
-    with tempfile.TemporaryDirectory() as folder:  # a file is the only way out that all visualizers share
+    with tempfile.TemporaryDirectory() as folder:  # all visualizers support only files as output
         path = Path(folder, 'picture.png')
         visualizer.add_datasample(sample.name, image, data_sample, draw_pred=False, out_file=str(path))
         with Image.open(path) as picture:

@@ -1,7 +1,7 @@
-"""Workarounds for single versions of the dependencies.
+"""Workarounds for specific versions of dependencies.
 
-Each one stands in a module of its own, names the version that needs it, checks for the defect
-itself and does nothing where the defect is absent.
+Each workaround is a separate module that names the affected version, checks for the defect itself, and does
+nothing if the defect is absent.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ __all__ = ['apply', 'check_requirements', 'declare_missing_ops', 'prepare_mmacti
 
 
 def apply() -> None:
-    """Check what the package cannot live without and apply the workarounds that must come first.
+    """Check the required dependencies and apply the workarounds that must run before other imports.
 
-    Calling it again costs next to nothing. It imports PyTorch, but neither torchvision nor any
-    library of OpenMMLab; :func:`prepare_mmaction` therefore is not part of it and is called by
-    whoever is about to import mmaction.
+    Repeated calls cost almost nothing. The function imports PyTorch, but not torchvision or any library of
+    OpenMMLab. It therefore does not include :func:`prepare_mmaction`, which must be called before importing
+    mmaction.
 
     Raises:
         ImportError: PyTorch or MMEngine is not installed.
@@ -29,19 +29,19 @@ def apply() -> None:
 
 
 def check_requirements() -> None:
-    """Raise if PyTorch or MMEngine, which no installation of this package brings along, is missing.
+    """Check that PyTorch and MMEngine, which are not installed with this package, are available.
 
     Raises:
-        ImportError: one of them is not installed; the message says how to get it.
+        ImportError: one of them is not installed; the message explains how to install it.
     """
     if find_spec('torch') is None:
         raise ImportError(
-            'resformer_mm needs PyTorch, which it never installs by itself, so that it cannot '
-            'replace a build made for your machine. Install it, for example by `pip install torch`.'
+            'resformer_mm needs PyTorch. It is not installed automatically, because that could replace a '
+            'build made for your machine. Install it, for example with `pip install torch`.'
         )
     if find_spec('mmengine') is None:
         raise ImportError(
-            'resformer_mm needs MMEngine, which exists as `onedl-mmengine` (maintained fork) and '
-            'as `mmengine` (upstream). Install one of them, for example by '
+            'resformer_mm needs MMEngine, which is available as `onedl-mmengine` (maintained fork) and '
+            'as `mmengine` (upstream). Install one of them, for example with '
             "`pip install 'resformer-mm[onedl]'` or `pip install 'resformer-mm[openmmlab]'`."
         )

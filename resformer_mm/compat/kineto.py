@@ -1,9 +1,9 @@
-"""Keeps the announcements of PyTorch's profiler out of the terminal.
+"""Suppresses the messages of PyTorch's profiler.
 
 The profiler library of PyTorch 2.13 writes two lines beginning with ``USDT:`` to the standard error stream
-whenever a profile starts and stops. Its log level is read from the environment when PyTorch is loaded, too
-early to be set here; so the stream is held back for the time of the profile, and everything else that was
-written to it follows afterwards.
+whenever a profile starts and stops. Its log level is read from the environment when PyTorch is loaded, which
+is too early to be set here. Instead, the stream is buffered during the profile, and all other output is
+written afterwards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ANNOUNCEMENT = b'USDT:'
 
 @contextmanager
 def without_profiler_announcements() -> Iterator[None]:
-    """Hold the standard error stream back within the context, and drop the profiler's own lines from it."""
+    """Buffer the standard error stream within the context, and remove the profiler's lines from it."""
     if tuple(map(int, version('torch').split('.')[:2])) < (2, 13):
         yield
         return

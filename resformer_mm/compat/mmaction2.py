@@ -1,12 +1,11 @@
-"""Makes mmaction2 1.2.0 importable beside a current mmcv.
+"""Makes mmaction2 1.2.0 importable with a current mmcv.
 
 mmaction2 1.2.0, the last release, has two defects:
 
-1. ``mmaction/__init__.py`` asserts ``mmcv < 2.2.0``. What it uses of mmcv is there in the later
-   versions as well, but the assertion stops the import. :func:`prepare_mmaction` lets that one
-   import see an mmcv version that passes.
-2. Its wheel lacks the folder ``mmaction/models/localizers/drn``, which the ``__init__.py`` beside
-   it imports. :func:`prepare_mmaction` puts a module in its place whose ``DRN`` raises when built.
+1. ``mmaction/__init__.py`` asserts ``mmcv < 2.2.0``. Later versions still have everything that mmaction uses,
+   but the assertion stops the import. :func:`prepare_mmaction` shows this import an accepted mmcv version.
+2. Its wheel lacks the folder ``mmaction/models/localizers/drn``, which ``mmaction.models.localizers``
+   imports. :func:`prepare_mmaction` provides a placeholder module whose ``DRN`` raises when built.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ _DRN_PACKAGE = 'mmaction.models.localizers.drn'
 def prepare_mmaction() -> list[str]:
     """Make ``import mmaction`` and ``import mmaction.models`` work with mmaction2 1.2.0.
 
-    Call it before the first ``import mmaction``, also when that import is left to MMEngine (a
-    config with ``default_scope = 'mmaction'``). It is idempotent, and does nothing if mmaction2 is
-    not installed, is of another version or has not the defect. Where mmcv is refused it imports
-    ``mmaction`` (not ``mmaction.models``), because the check runs only then; afterwards
-    ``mmcv.__version__`` is what it was.
+    Call it before the first ``import mmaction``, even if MMEngine performs that import (for a config with
+    ``default_scope = 'mmaction'``). It is idempotent, and does nothing if mmaction2 is not installed, has
+    another version or does not have the defects. If mmcv would be rejected, it imports ``mmaction`` (not
+    ``mmaction.models``), because the check only runs during this import, and then restores
+    ``mmcv.__version__``.
 
     Returns:
         The workarounds applied by this call: any of 'mmcv-version' and 'drn'.
 
     Raises:
-        ImportError: mmcv, which mmaction2 is built on, is not installed.
+        ImportError: mmcv, which mmaction2 requires, is not installed.
     """
     spec = find_spec('mmaction')
     if spec is None or not spec.submodule_search_locations or _installed_version() != _VERSION:
         return []
     applied = []
-    if _stand_in_for_drn(Path(spec.submodule_search_locations[0])):
+    if _add_drn_placeholder(Path(spec.submodule_search_locations[0])):
         applied.append('drn')
     if 'mmaction' not in sys.modules and _import_past_the_mmcv_check():
         applied.append('mmcv-version')
@@ -60,7 +59,7 @@ def _installed_version() -> str | None:
 
 
 def _import_past_the_mmcv_check() -> bool:
-    """Import mmaction with an accepted mmcv version in sight; False if the real one is accepted."""
+    """Import mmaction while mmcv reports an accepted version; False if the real version is accepted."""
     import mmcv
 
     true_version = mmcv.__version__
@@ -74,13 +73,13 @@ def _import_past_the_mmcv_check() -> bool:
     return True
 
 
-def _stand_in_for_drn(package: Path) -> bool:
-    """Put an empty DRN where the wheel lacks the real one; False if there is one already."""
+def _add_drn_placeholder(package: Path) -> bool:
+    """Add a placeholder for the DRN module that the wheel lacks; False if the module already exists."""
     if (package / 'models' / 'localizers' / 'drn').is_dir() or _DRN_PACKAGE in sys.modules:
         return False
 
     class DRN:
-        """Stands where the wheel of mmaction2 1.2.0 lacks the real class."""
+        """Placeholder for the class that is missing from the wheel of mmaction2 1.2.0."""
 
         def __init__(self, *args, **kwargs) -> None:
             raise NotImplementedError(

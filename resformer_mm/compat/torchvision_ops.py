@@ -1,13 +1,13 @@
-"""Makes torchvision importable where its compiled operators do not load.
+"""Makes torchvision importable if its compiled operators cannot be loaded.
 
-Needed by torchvision 0.28.0 on a CPU-only PyTorch 2.13.0 when its wheel was built for CUDA: the
-operator library ``_C`` cannot be loaded, torchvision tolerates that, and then its own
-``_meta_registrations`` fail with ``RuntimeError: operator torchvision::nms does not exist`` (and,
-that one declared, the same for ``qnms``).
+This is needed for torchvision 0.28.0 with a CPU-only PyTorch 2.13.0, if the torchvision wheel was built for
+CUDA. The operator library ``_C`` cannot be loaded. torchvision tolerates that, but then its
+``_meta_registrations`` fail with ``RuntimeError: operator torchvision::nms does not exist``, and if that
+operator is declared, with the same error for ``qnms``.
 
-Declaring the schemas of both is enough for the import and for everything that needs no compiled
-operator: transforms, datasets, models. The operators themselves stay unavailable;
-``torchvision.ops.nms`` still raises torchvision's own explanation.
+Declaring the schemas of both is enough for the import and for everything that does not use compiled
+operators: transforms, datasets, models. The operators themselves remain unavailable; ``torchvision.ops.nms``
+still raises torchvision's own error.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _SCHEMAS = {
     'nms': '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
     'qnms': '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
 }
-# torch.library removes a declaration together with the object that made it.
+# torch.library removes a declaration when the object that made it is deleted.
 _library = None
 
 
 def declare_missing_ops() -> bool:
-    """Declare the operators torchvision looks up on import, if it could not be imported otherwise.
+    """Declare the operators that torchvision looks up on import, if the import would fail otherwise.
 
-    It acts only if torchvision is installed and not imported yet, PyTorch is a CPU-only build, and
+    This has an effect only if torchvision is installed and not yet imported, PyTorch is a CPU-only build, and
     the operator library cannot be loaded. torchvision itself is not imported.
 
     Returns:
-        True if the declarations are in place, by this call or an earlier one; False if not needed.
+        True if this call or an earlier one made the declarations; False if they are not needed.
     """
     global _library
     if _library is not None:
@@ -67,7 +67,7 @@ def _operators_load(package: Path) -> bool:
         if not file.is_file():
             continue
         try:
-            # The very call that torchvision makes on import; loading twice does no harm.
+            # torchvision makes the same call on import; loading twice is harmless.
             torch.ops.load_library(file)
         except (ImportError, OSError):
             return False

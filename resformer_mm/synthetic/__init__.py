@@ -1,4 +1,4 @@
-"""The embedded data: a synthetic world of textured objects, deterministic from a seed."""
+"""Generator of synthetic data sets: textured objects, reproducible from a seed."""
 
 from .clips import FRAME_RATE, MOTIONS, clip_scenes, encode_clip, motion_path, write_clips
 from .detection import (

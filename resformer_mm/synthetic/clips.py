@@ -1,10 +1,10 @@
-"""Writes clips of one moving object each, with lists as Kinetics has them: ``ROOT/{train,val}_list.txt``.
+"""Synthetic video data set: clips of one moving object, with Kinetics-style lists.
 
-The class is the motion alone. The world is a torus: what leaves the picture on one side comes back on the
-other, so that in every class the object is as likely at one place as at any other, at every time. What it
-looks like, where it starts and how fast it is are drawn without regard to the class. A frame for itself
-therefore says nothing about the class, nor does a set of frames without their order: a clip to the left
-played backwards is one to the right, and a clockwise one an anticlockwise one.
+The class is the motion alone. The scene is a torus: an object that leaves the image on one side returns on
+the other. In every class and at every time, all positions are therefore equally likely. Appearance, start
+position and speed are drawn independently of the class. A single frame thus contains no information about
+the class, and neither does an unordered set of frames: a motion to the left played backwards is a motion to
+the right, and a clockwise motion becomes anticlockwise.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .scene import CLASSES, Instance, Scene, sample_object, sample_scene
 from .writing import check_at_least, write_once
 
 MOTIONS = ('left', 'right', 'up', 'down', 'clockwise', 'anticlockwise')
-"""Class names; a label is an index into this tuple. Neighbours are each other's reversal."""
+"""Class names; a label is an index into this tuple. Each pair contains opposite motions."""
 
 CLIP_SIZE_RANGE = (0.28, 0.46)
 """Smallest and largest object; see :attr:`Instance.size`."""
 
 FRAME_RATE = 8
 
-_DISTANCE = (0.8, 1.4)  # scene units in a clip, along a line
-_TURNS = (0.8, 1.2)  # in a clip, along a circle of
-_RADIUS = (0.24, 0.36)  # scene units
-_DIM = 0.5  # brightness of what stays
-_BRIGHT = 0.55  # least brightness of what moves
+_DISTANCE = (0.8, 1.4)  # length of a straight path in scene units
+_TURNS = (0.8, 1.2)  # number of turns of a circular path
+_RADIUS = (0.24, 0.36)  # radius of a circular path in scene units
+_DIM = 0.5  # relative brightness of everything static
+_BRIGHT = 0.55  # minimum brightness of the moving object
 _DIRECTIONS = {'left': (-1, 0), 'right': (1, 0), 'up': (0, -1), 'down': (0, 1)}
 _QUALITY = 90
 
@@ -50,53 +50,53 @@ def motion_path(
     radius: float,
     phase: float,
 ) -> np.ndarray:
-    """Where the object is in each frame: ``(T, 2)``, x and y in scene units, not wrapped around.
+    """Return the position of the object in each frame: ``(T, 2)``, x and y in scene units, not wrapped.
 
     Args:
         motion: A name in ``MOTIONS``.
         num_frames: T.
-        start: Place in the first frame; on a circle, the middle of the circle.
+        start: Position in the first frame; for a circle, its centre.
         speed: From 0 to 1, slowest to fastest.
-        radius: From 0 to 1, smallest to largest circle; lines do not look at it, nor at the phase.
-        phase: Place on the circle in the first frame, in turns.
+        radius: From 0 to 1, smallest to largest circle; unused for straight motions.
+        phase: Position on the circle in the first frame, in turns; unused for straight motions.
     """
     time = np.linspace(0, 1, num_frames)[:, None]
     if motion in _DIRECTIONS:
         low, high = _DISTANCE
         return np.asarray(start) + time * (low + speed * (high - low)) * np.array(_DIRECTIONS[motion])
     turns = _TURNS[0] + speed * (_TURNS[1] - _TURNS[0])
-    # y points down: growing angles turn clockwise.
+    # y points down, so increasing angles turn clockwise.
     angle = 2 * math.pi * (phase + turns * time * (1 if motion == 'clockwise' else -1))
     distance = _RADIUS[0] + radius * (_RADIUS[1] - _RADIUS[0])
     return np.asarray(start) + distance * np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def clip_scenes(seed: int, split: str, index: int, num_frames: int = 32) -> tuple[list[Scene], int]:
-    """The scenes of the frames of one clip, and its label; they depend on nothing but the arguments.
+    """Return the scenes of all frames of a clip, and its label. They depend only on the arguments.
 
-    Ground, clutter and light stay, and are dim; the object moves, over the clutter, and is bright, so that
-    few clips suffice to learn which of the things it is.
+    The background, the clutter and the lighting are static and dim. The object moves in front of the clutter
+    and is bright, so that few clips suffice to learn which of the objects moves.
 
     Args:
         seed: Seed of the data set, not negative.
         split: ``'train'`` or ``'val'``.
-        index: Number of the clip; labels take turns.
+        index: Index of the clip; labels repeat cyclically.
         num_frames: Length of the clip in frames.
     """
     label = index % len(MOTIONS)
     rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
-    still = _dimmed(sample_scene(rng, []))
+    static = _dimmed(sample_scene(rng, []))
     moving = sample_object(rng, int(rng.integers(len(CLASSES))), size_range=CLIP_SIZE_RANGE)
     moving = _recoloured(moving, _BRIGHT + (1 - _BRIGHT) * moving.texture.colours)
-    # The same numbers are drawn for every motion.
+    # Every motion draws the same numbers.
     start, (speed, radius, phase) = rng.uniform(size=2), rng.uniform(size=3)
     noise = rng.integers(2**31, size=num_frames).tolist()
     path = motion_path(MOTIONS[label], num_frames, start, speed, radius, phase)
     scenes = [
         replace(
-            still,
-            instances=(*still.instances, *_wrapped(moving, place)),
-            lighting=replace(still.lighting, seed=frame_noise),
+            static,
+            instances=(*static.instances, *_wrapped(moving, place)),
+            lighting=replace(static.lighting, seed=frame_noise),
         )
         for place, frame_noise in zip(path, noise, strict=True)
     ]
@@ -114,7 +114,7 @@ def _dimmed(scene: Scene) -> Scene:
 
 
 def _wrapped(instance: Instance, place: np.ndarray) -> list[Instance]:
-    """Put an instance at a place on the torus: every copy of it that reaches into the picture."""
+    """Return the copies of an instance at a position on the torus that overlap the image."""
     copies = []
     for shift in np.ndindex(3, 3):
         x, y = (place % 1 + np.array(shift) - 1).tolist()
@@ -128,19 +128,19 @@ def _wrapped(instance: Instance, place: np.ndarray) -> list[Instance]:
 def encode_clip(frames: Sequence[np.ndarray]) -> bytes:
     """Encode RGB uint8 frames ``(H, W, 3)`` as AVI with Motion JPEG.
 
-    Every frame is compressed for itself: what a codec that predicts frames from others leaves around a
-    moving object would give its motion away in a single frame.
+    Every frame is compressed separately. A codec that predicts frames from others would leave artefacts
+    around a moving object, which would reveal its motion in a single frame.
 
     Raises:
-        RuntimeError: this OpenCV cannot.
+        RuntimeError: this OpenCV build cannot write AVI files.
     """
     height, width = frames[0].shape[:2]
-    with tempfile.TemporaryDirectory() as folder:  # OpenCV writes videos to files alone
+    with tempfile.TemporaryDirectory() as folder:  # OpenCV can only write videos to files
         path = Path(folder, 'clip.avi')
         code = cv2.VideoWriter.fourcc(*'MJPG')
         writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, code, FRAME_RATE, (width, height))
         if not writer.isOpened():
-            raise RuntimeError('this OpenCV cannot write *.avi files; install a build that can')
+            raise RuntimeError('this OpenCV build cannot write *.avi files: install one that can')
         writer.set(cv2.VIDEOWRITER_PROP_QUALITY, _QUALITY)
         for frame in frames:
             writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
@@ -168,12 +168,12 @@ def write_clips(
     workers: int = 1,
     num_frames: int = 32,
 ) -> bool:
-    """Writes the video data set, unless it is there already.
+    """Write the video data set, unless it already exists.
 
-    Makes ``ROOT/{train,val}/MOTION/*.avi`` and the lists ``ROOT/{train,val}_list.txt`` with a line ``PATH
-    LABEL`` for every clip, paths relative to ``ROOT``. The objects are those of :func:`write_image_folder`.
-    As there, the files depend on the settings alone, an unfinished run is completed by calling again, and
-    nothing is ever deleted.
+    Creates ``ROOT/{train,val}/MOTION/*.avi`` and the lists ``ROOT/{train,val}_list.txt`` with a line ``PATH
+    LABEL`` for every clip; paths are relative to ``ROOT``. The objects are those of
+    :func:`write_image_folder`. As there, the files depend only on the settings, calling again completes an
+    unfinished run, and nothing is ever deleted.
 
     Args:
         root: Folder to write; absent, empty, or written by this function with the same settings.
@@ -181,16 +181,16 @@ def write_clips(
         num_val: Number of validation clips.
         seed: Seed of all randomness.
         size: Height and width in pixels.
-        workers: Number of processes. More than one needs a calling script whose own work stands
-            under ``if __name__ == '__main__':``.
+        workers: Number of processes. With more than one, the code of the calling script must be guarded by
+            ``if __name__ == '__main__':``.
         num_frames: Length of every clip in frames.
 
     Returns:
-        True if the clips were written, False if they were there.
+        True if the clips were written, False if they already existed.
 
     Raises:
         ValueError: If a number is out of range.
-        FolderConflictError: If ``root`` is a file, or holds anything else or other settings.
+        FolderConflictError: If ``root`` is a file, or contains other files or other settings.
     """
     check_at_least(
         num_train=(num_train, 1),
@@ -219,7 +219,7 @@ def write_clips(
 
 
 def _list(root: Path, split: str, count: int) -> str:
-    """The lines of a list file."""
+    """Return the content of a list file."""
     lines = []
     for index in range(count):
         [path] = _clip_paths(root, (split, index))

@@ -1,4 +1,4 @@
-"""Writes pictures of several objects with boxes, polygons and crowd regions, in COCO's layout."""
+"""Synthetic detection data set in COCO's layout, with boxes, polygons and crowd regions."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from .writing import check_at_least, encode_jpeg, write_once
 DETECTION_SPLITS = ('train2017', 'val2017')
 
 DETECTION_CATEGORIES = {'disc': 1, 'triangle': 3, 'star': 4, 'square': 8, 'cross': 9}
-"""Name of a category, which is the shape of an object -> its id in the annotation files. As in COCO, ids are
-missing in between."""
+"""Category name, which is the shape of an object -> category id in the annotation files. As in COCO, the ids
+have gaps."""
 
 DETECTION_SIZE_RANGE = (0.25, 0.6)
 """Smallest and largest object; see :attr:`Instance.size`."""
 
 MOST_OBJECTS = 3
 LONGEST = 1.6
-_EMPTY, _CROWDED = 0.06, 0.1  # share of the pictures without an object, and of those with a crowd
+_EMPTY, _CROWDED = 0.06, 0.1  # fraction of the images without an object, and of those with a crowd
 _CROWD_COUNT = (5, 9)
 _CROWD_SIZE = (0.06, 0.1)
-_IN_SIGHT = 0.7  # share of every object's area that is seen, unless chance refuses it so often:
-_TRIES = 20
-_SPECK = 4  # parts of fewer pixels are left out
-_FINER = 4  # outlines are followed on a grid so much finer: along the edges of the pixels, not their centres
+_IN_SIGHT = 0.7  # required visible fraction of every object's area
+_TRIES = 20  # after so many attempts, the last scene is used anyway
+_SPECK = 4  # parts with fewer pixels are removed
+_FINER = 4  # outlines are traced on a grid finer by this factor, along the edges of pixels, not their centres
 _FIRST_ID = {'train2017': 1, 'val2017': 1_000_001}
-_MOST_ANNOTATIONS = 100  # per picture; spaces the ids
+_MOST_ANNOTATIONS = 100  # per image; distance between the first ids of successive images
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionScene:
-    """A picture to be drawn.
+    """A scene to render, with its crowd.
 
     Args:
-        scene: what is in it.
-        short_side: its shorter side in pixels.
-        crowd: where in ``scene.instances`` the members of the crowd stand.
+        scene: the scene.
+        short_side: the shorter side of the image in pixels.
+        crowd: indices of the members of the crowd in ``scene.instances``.
     """
 
     scene: Scene
@@ -54,16 +54,17 @@ class DetectionScene:
 
 
 def detection_scene(seed: int, split: str, index: int, size: int = 128) -> DetectionScene:
-    """The scene of one picture; it depends on nothing but the arguments.
+    """Return the scene of one image. It depends only on the arguments.
 
-    One to three objects before a ground with clutter, upright or lying rectangles. Some pictures also have a
-    crowd, many small objects of one class close together; some have nothing but clutter.
+    The scene has one to three objects in front of a cluttered background, in portrait or landscape format.
+    Some images also have a crowd, which is many small objects of one class close together, and some contain
+    only clutter.
 
     Args:
         seed: Seed of the data set, not negative.
         split: ``'train2017'`` or ``'val2017'``.
-        index: Number of the picture; categories take turns in those that have objects.
-        size: Shorter side in pixels around which the sizes spread, from 3/4 to 5/4 of it.
+        index: Index of the image; the category of one object repeats cyclically.
+        size: Mean shorter side in pixels; the sizes vary from 3/4 to 5/4 of it.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, DETECTION_SPLITS.index(split), index]))
     short_side = int(rng.integers(round(0.75 * size), round(1.25 * size), endpoint=True))
@@ -83,7 +84,7 @@ def detection_scene(seed: int, split: str, index: int, size: int = 128) -> Detec
         objects = [
             place
             for place, item in enumerate(scene.instances)
-            if item.label >= 0 and place not in crowd  # members of a crowd may hide one another
+            if item.label >= 0 and place not in crowd  # members of a crowd may occlude each other
         ]
         if not objects or shares_in_sight(scene)[objects].min() >= _IN_SIGHT:
             break
@@ -99,7 +100,7 @@ def _shape_of(label: int) -> str:
 
 
 def _add_crowd(rng: np.random.Generator, scene: Scene) -> tuple[Scene, range]:
-    """Put small objects of one class between the clutter and the objects; return also where they stand."""
+    """Insert small objects of one class between clutter and objects; return the scene and their indices."""
     label = int(rng.integers(len(CLASSES)))
     spread = 0.15
     middle = [rng.uniform(spread, length - spread) for length in scene.extent]
@@ -114,13 +115,14 @@ def _add_crowd(rng: np.random.Generator, scene: Scene) -> tuple[Scene, range]:
 
 
 def detection_annotations(picture: DetectionScene, image_id: int) -> tuple[dict, list[dict]]:
-    """The entry of a picture in ``images`` and those of its objects in ``annotations`` of a COCO file.
+    """Return the ``images`` entry of an image and the ``annotations`` entries of its objects, as in COCO.
 
-    An object is what is seen of it: one polygon per part, without holes, along the edges of its pixels; box
-    and area are those of these pixels. A crowd is one region, run-length encoded, with ``iscrowd`` 1.
+    An object is annotated by its visible pixels. There is one polygon per part, without holes, along the
+    edges of the pixels; box and area are those of these pixels. A crowd is one region, run-length encoded,
+    with ``iscrowd`` 1.
 
     Args:
-        picture: The picture.
+        picture: The scene of the image.
         image_id: Its id.
     """
     masks = render_masks(picture.scene, picture.short_side) >= 0.5
@@ -154,9 +156,9 @@ def detection_annotations(picture: DetectionScene, image_id: int) -> tuple[dict,
 
 
 def outline_parts(mask: np.ndarray) -> tuple[list[list[float]], np.ndarray]:
-    """Polygons ``[x1, y1, x2, y2, ...]`` around the parts of a mask, and the mask that they enclose.
+    """Return polygons ``[x1, y1, x2, y2, ...]`` around the parts of a mask, and the mask that they enclose.
 
-    Holes are filled, specks are left out.
+    Holes are filled, and specks are removed.
 
     Args:
         mask: ``(H, W)`` bool.
@@ -172,7 +174,7 @@ def outline_parts(mask: np.ndarray) -> tuple[list[list[float]], np.ndarray]:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's run-length code of a mask: lengths of the runs of zeros, ones, zeros, ..., column by column.
+    """Return COCO's run-length code of a mask: lengths of runs of zeros, ones, zeros, ..., by column.
 
     Args:
         mask: ``(H, W)`` bool.
@@ -184,7 +186,7 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 
 
 def _box(mask: np.ndarray) -> list[int]:
-    """``[x, y, width, height]`` of the pixels of a mask."""
+    """Return ``[x, y, width, height]`` of the pixels of a mask."""
     (top, bottom), (left, right) = (np.flatnonzero(mask.any(axis=axis))[[0, -1]].tolist() for axis in (1, 0))
     return [left, top, right - left + 1, bottom - top + 1]
 
@@ -197,7 +199,7 @@ def _paths(root: Path, item: tuple[str, int | None]) -> list[Path]:
 
 
 def _write(root: Path, seed: int, size: int, counts: dict[str, int], item: tuple[str, int | None]) -> None:
-    """Write one picture, or the annotation file of a split."""
+    """Write one image, or the annotation file of a split."""
     split, index = item
     [path] = _paths(root, item)
     if index is not None:
@@ -222,13 +224,12 @@ def write_detection(
     size: int = 128,
     workers: int = 1,
 ) -> bool:
-    """Writes the detection data set, unless it is there already.
+    """Write the detection data set, unless it already exists.
 
-    Makes ``ROOT/{train2017,val2017}/*.jpg`` and ``ROOT/annotations/instances_{train2017,val2017}.json``.
-    The objects are those of :func:`write_image_folder`; their category is their shape alone, whatever their
-    texture. Arguments, result and errors are those of :func:`write_segmentation`, and so is that the files
-    depend on the settings alone, that an unfinished run is completed by calling again, and that nothing is
-    ever deleted.
+    Creates ``ROOT/{train2017,val2017}/*.jpg`` and ``ROOT/annotations/instances_{train2017,val2017}.json``.
+    The objects are those of :func:`write_image_folder`; their category is their shape alone, regardless of
+    their texture. Arguments, result and errors are those of :func:`write_segmentation`. As there, the files
+    depend only on the settings, calling again completes an unfinished run, and nothing is ever deleted.
     """
     check_at_least(
         num_train=(num_train, 1), num_val=(num_val, 1), seed=(seed, 0), size=(size, 32), workers=(workers, 1)
@@ -243,7 +244,7 @@ def write_detection(
         'size': size,
         'classes': list(DETECTION_CATEGORIES),
     }
-    # The annotation files take longest: they come first.
+    # The annotation files take longest, so they come first.
     items: list[tuple[str, int | None]] = [(split, None) for split in DETECTION_SPLITS]
     items += [(split, index) for split, count in counts.items() for index in range(count)]
     write = functools.partial(_write, root, seed, size, counts)

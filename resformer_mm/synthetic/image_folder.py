@@ -1,4 +1,4 @@
-"""Writes pictures of single objects as an image folder: ``ROOT/{train,val}/CLASS/*.jpg``."""
+"""Synthetic classification data set: images of single objects in one folder per class."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SPLITS = ('train', 'val')
 
 
 def classification_scene(seed: int, split: str, index: int) -> tuple[Scene, int]:
-    """The scene and the label of one picture; it depends on nothing but the arguments.
+    """Return the scene and the label of one image. They depend only on the arguments.
 
     Args:
         seed: Seed of the data set, not negative.
         split: ``'train'`` or ``'val'``.
-        index: Number of the picture; labels take turns, so that every ten pictures have all.
+        index: Index of the image; labels repeat cyclically, so any ten successive images show all classes.
     """
     label = index % len(CLASSES)
     rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
@@ -48,27 +48,26 @@ def write_image_folder(
     size: int = 128,
     workers: int = 1,
 ) -> bool:
-    """Writes the classification data set, unless it is there already.
+    """Write the classification data set ``ROOT/{train,val}/CLASS/*.jpg``, unless it already exists.
 
-    The files depend on the settings alone, not on ``workers`` nor on an interruption:
-    an unfinished run is completed by calling again. ``manifest.json``, written last, records the
-    settings. Nothing is ever deleted.
+    The files depend only on the settings, not on ``workers`` or on interruptions. Calling again completes an
+    unfinished run. ``manifest.json``, written last, records the settings. Nothing is ever deleted.
 
     Args:
         root: Folder to write; absent, empty, or written by this function with the same settings.
-        num_train: Number of training pictures; labels are balanced.
-        num_val: Number of validation pictures.
+        num_train: Number of training images; labels are balanced.
+        num_val: Number of validation images.
         seed: Seed of all randomness.
         size: Height and width in pixels.
-        workers: Number of processes. More than one needs a calling script whose own work stands
-            under ``if __name__ == '__main__':``.
+        workers: Number of processes. With more than one, the code of the calling script must be guarded by
+            ``if __name__ == '__main__':``.
 
     Returns:
-        True if the pictures were written, False if they were there.
+        True if the images were written, False if they already existed.
 
     Raises:
         ValueError: If a number is out of range.
-        FolderConflictError: If ``root`` is a file, or holds anything else or other settings.
+        FolderConflictError: If ``root`` is a file, or contains other files or other settings.
     """
     check_at_least(
         num_train=(num_train, 1), num_val=(num_val, 1), seed=(seed, 0), size=(size, 16), workers=(workers, 1)

@@ -1,7 +1,7 @@
-"""Pixels of a scene: its picture, and the mask of each of its instances, at any size.
+"""Renderer for images and instance masks of a scene, at any size.
 
-Everything is drawn at ``SUPERSAMPLING`` times the wanted size and averaged, so that edges and
-fine textures fade into their mean when they get too small to be seen, as in a camera.
+Everything is drawn at ``SUPERSAMPLING`` times the output size and then averaged. As in a camera, edges and
+textures that are too fine to be resolved fade into their mean.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .scene import Background, Instance, Lighting, Scene, Texture
 
 SUPERSAMPLING = 2
 
-_FINER = 4  # outlines are drawn finer than the canvas: OpenCV's own antialiasing fattens them
+_FINER = 4  # outlines are drawn on a finer grid than the canvas; OpenCV's antialiasing would thicken them
 _SHIFT = 6  # fractional bits of the vertices given to OpenCV
 _OCTAVES = (3, 6, 12, 24, 48)  # cells of noise per scene unit
 
@@ -25,12 +25,12 @@ Window = tuple[int, int, int, int]
 
 
 def _soft_step(value: np.ndarray, width: float) -> np.ndarray:
-    """0 below zero and 1 above, linear over ``width``, so that pattern edges do not alias."""
+    """Return 0 below zero and 1 above, linear over ``width`` to avoid aliasing at pattern edges."""
     return np.clip(value * (1 / width) + 0.5, 0, 1)
 
 
 def _triangle_wave(x: np.ndarray) -> np.ndarray:
-    """Period 1, from -0.25 to 0.25, slope 1 in magnitude."""
+    """Return a triangle wave with period 1, range -0.25 to 0.25 and slopes of 1 and -1."""
     return np.abs(x - np.floor(x) - 0.5) - 0.25
 
 
@@ -78,7 +78,7 @@ def _plain(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _mottle(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
-    """Irregular patches: a few waves in all directions."""
+    """Return irregular patches, the sum of a few waves in random directions."""
     rng = np.random.default_rng(seed)
     total = np.zeros_like(u)
     for _ in range(6):
@@ -103,18 +103,18 @@ _PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
 
 
 def texture_pattern(texture: Texture, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Figure (1) or ground (0) of a texture at points of the outline's frame.
+    """Return figure (1) or ground (0) of a texture at points in the coordinates of the outline.
 
     Args:
-        texture: The texture; its colours are not looked at.
-        x: Any shape.
-        y: The same shape.
+        texture: The texture; its colours are not used.
+        x: Coordinates in an array of any shape.
+        y: Coordinates in an array of the same shape.
 
     Returns:
-        Values in [0, 1] of that shape.
+        Values in [0, 1] of the same shape.
 
     Raises:
-        KeyError: If there is no such kind of texture.
+        KeyError: If the kind of texture is unknown.
     """
     cos = texture.frequency * math.cos(texture.angle)
     sin = texture.frequency * math.sin(texture.angle)
@@ -138,7 +138,7 @@ def _shrink(canvas: np.ndarray) -> np.ndarray:
 def _draw_coverage(
     instance: Instance, scale: float, shape: tuple[int, int]
 ) -> tuple[Window, np.ndarray] | None:
-    """The instance's part of the canvas and, there, its coverage in [0, 1]; None if outside."""
+    """Return the window of the canvas around an instance and its coverage in [0, 1]; None if outside."""
     points = instance.polygon() * scale
     left, top = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
     right, bottom = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 1, shape[::-1])
@@ -146,7 +146,7 @@ def _draw_coverage(
         return None
     height, width = bottom - top, right - left
     fine = np.zeros((height * _FINER, width * _FINER), np.uint8)
-    # OpenCV counts from pixel centres.
+    # OpenCV's coordinates refer to pixel centres.
     vertices = (points - (left, top)) * _FINER - 0.5
     cv2.fillPoly(fine, [np.rint(vertices * (1 << _SHIFT)).astype(np.int32)], 255, shift=_SHIFT)
     coverage = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
@@ -154,7 +154,7 @@ def _draw_coverage(
 
 
 def _draw_surface(instance: Instance, scale: float, window: Window) -> np.ndarray:
-    """(h, w, 3) colours of the instance in a window of the canvas, as if it had no outline."""
+    """Return the (h, w, 3) colours of an instance in a window of the canvas, ignoring its outline."""
     top, bottom, left, right = window
     inverse = np.linalg.inv(instance.frame()).astype(np.float32)
     x = ((np.arange(left, right) + 0.5) / scale - instance.centre[0]).astype(np.float32)
@@ -166,7 +166,7 @@ def _draw_surface(instance: Instance, scale: float, window: Window) -> np.ndarra
 
 
 def _draw_background(background: Background, scene: Scene, shape: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) colours of the ground."""
+    """Return the (h, w, 3) colours of the background."""
     rng = np.random.default_rng(background.seed)
     total: np.ndarray = np.zeros((1, 1), np.float32)
     for octave, cells in enumerate(_OCTAVES):
@@ -180,7 +180,7 @@ def _draw_background(background: Background, scene: Scene, shape: tuple[int, int
 
 
 def _expose(image: np.ndarray, lighting: Lighting, scene: Scene) -> np.ndarray:
-    """Light, camera and noise, on the picture at its final size; returns uint8."""
+    """Apply lighting, gamma and noise to an image of the final size; return uint8."""
     height, width = image.shape[:2]
     x = (np.arange(width, dtype=np.float32) + 0.5) / width * scene.extent[0] - scene.extent[0] / 2
     y = (np.arange(height, dtype=np.float32) + 0.5) / height * scene.extent[1] - scene.extent[1] / 2
@@ -193,10 +193,10 @@ def _expose(image: np.ndarray, lighting: Lighting, scene: Scene) -> np.ndarray:
 
 
 def render_image(scene: Scene, size: int) -> np.ndarray:
-    """The picture of a scene.
+    """Render the image of a scene.
 
     Args:
-        scene: What to draw.
+        scene: The scene.
         size: Shorter side in pixels.
 
     Returns:
@@ -219,16 +219,15 @@ def render_image(scene: Scene, size: int) -> np.ndarray:
 
 
 def render_masks(scene: Scene, size: int) -> np.ndarray:
-    """What is seen of each instance.
+    """Render the visible part of each instance.
 
     Args:
-        scene: What to draw.
+        scene: The scene.
         size: Shorter side in pixels.
 
     Returns:
-        (N, H, W) float32, in the order of ``scene.instances``: the share of every pixel in which
-        the instance is in sight, 0 to 1. The sum over the instances is at most 1; what is missing
-        to 1 is background.
+        (N, H, W) float32, in the order of ``scene.instances``: the fraction of every pixel, 0 to 1, in which
+        the instance is visible. The sum over the instances is at most 1; the rest is background.
 
     Raises:
         ValueError: If the size is not positive.
@@ -250,14 +249,14 @@ def render_masks(scene: Scene, size: int) -> np.ndarray:
 
 
 def shares_in_sight(scene: Scene, size: int = 32) -> np.ndarray:
-    """How much of each instance is seen, judged on a small picture.
+    """Return the visible fraction of each instance, estimated from a small image.
 
     Args:
-        scene: What to look at.
-        size: Shorter side of the picture in pixels.
+        scene: The scene.
+        size: Shorter side of the image in pixels.
 
     Returns:
-        (N,) shares of the instances' areas, in the order of ``scene.instances``.
+        (N,) fractions of the instances' areas, in the order of ``scene.instances``.
     """
     areas = [math.pi / 4 * (item.size * size) ** 2 for item in scene.instances]
     return np.array([mask.sum() / area for mask, area in zip(render_masks(scene, size), areas, strict=True)])

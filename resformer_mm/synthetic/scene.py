@@ -1,12 +1,12 @@
-"""What is in a picture of the synthetic world: objects of ten classes before a cluttered ground.
+"""Description of synthetic scenes: objects of ten classes in front of a cluttered background.
 
-A class is a shape *and* a surface texture. Every one of the five shapes carries two of the eight
-textures and two of the textures cover two shapes, so neither tells the class alone; some textures
-differ in fine detail only. Colours are drawn without regard to the class.
+A class is a shape *and* a surface texture. Each of the five shapes occurs with two of the eight textures, and
+two of the textures occur with two shapes, so neither shape nor texture alone determines the class. Some
+textures differ only in fine detail. Colours are drawn independently of the class.
 
-A :class:`Scene` is pure description. It knows no pixels: lengths are in units of the shorter
-side of the picture, so that one scene renders at any size (:mod:`.render`). Motion is a scene
-whose values depend on time: ``dataclasses.replace(instance, centre=...)``.
+A :class:`Scene` does not depend on an image size. Lengths are in units of the shorter side of the image, so
+one scene can be rendered at any size (:mod:`.render`). For motion, make a scene for every frame:
+``dataclasses.replace(instance, centre=...)``.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ CLASSES = tuple(f'{shape}_{texture}' for shape, texture in _PAIRS)
 """Class names, ``shape_texture``; a label is an index into this tuple."""
 
 CLUTTER = -1
-"""Label of what belongs to no class."""
+"""Label of instances that do not belong to a class."""
 
 SIZE_RANGE = (0.24, 0.96)
 """Smallest and largest object; see :attr:`Instance.size`."""
 
 CYCLES = 4.0
-"""Texture periods across an object of any size: texture gets finer as the object gets smaller."""
+"""Texture periods across an object of any size, so the texture of a smaller object is finer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """Surface of an instance, in the frame of its outline.
+    """Surface of an instance, in the coordinates of its outline.
 
-    ``frequency`` is in periods per unit of the outline's frame (whose disc has diameter 2),
-    ``angle`` in radians, ``phase`` (2,) in periods, ``colours`` (2, 3) are linear RGB in [0, 1]:
-    the ground and the brighter figure of the pattern. ``seed`` fixes irregular patterns.
+    ``frequency`` is in periods per unit of these coordinates (in which the disc has diameter 2), ``angle`` in
+    radians, ``phase`` (2,) in periods. ``colours`` (2, 3) are linear RGB in [0, 1]: the ground and the
+    brighter figure of the pattern. ``seed`` determines irregular patterns.
     """
 
     kind: str
@@ -66,10 +66,10 @@ class Texture:
 class Instance:
     """One object.
 
-    ``label`` indexes ``CLASSES`` or is ``CLUTTER``. ``outline`` is the (K, 2) polygon in the own
-    frame, of area pi. ``centre`` is (x, y) and ``size`` the diameter of the disc of equal area,
-    both in units of the picture's shorter side. The outline is squeezed by ``stretch`` (height
-    over width, area kept), then turned by ``angle`` radians.
+    ``label`` is an index into ``CLASSES``, or ``CLUTTER``. ``outline`` is a (K, 2) polygon of area pi in its
+    own coordinates. ``centre`` is (x, y) and ``size`` the diameter of the disc of equal area, both in units
+    of the image's shorter side. The outline is scaled by ``stretch`` (height over width, area preserved) and
+    then rotated by ``angle`` radians.
     """
 
     label: int
@@ -81,19 +81,19 @@ class Instance:
     texture: Texture
 
     def frame(self) -> np.ndarray:
-        """(2, 2) matrix from the outline's frame to scene units."""
+        """Return the (2, 2) matrix from the outline's coordinates to scene units."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         squeeze = np.array([1 / math.sqrt(self.stretch), math.sqrt(self.stretch)])
         return np.array([[cos, -sin], [sin, cos]]) * squeeze * (self.size / 2)
 
     def polygon(self) -> np.ndarray:
-        """(K, 2) vertices (x, y) in scene units, occlusion and picture border not regarded."""
+        """Return (K, 2) vertices (x, y) in scene units, not clipped by other instances or the image."""
         return self.outline @ self.frame().T + np.asarray(self.centre)
 
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """Cloudy ground: ``colours`` (2, 3) mixed by noise of several octaves fixed by ``seed``.
+    """Cloudy background: ``colours`` (2, 3) mixed by noise of several octaves, determined by ``seed``.
 
     ``detail`` in [0, 1] is the strength of the fine octaves.
     """
@@ -105,9 +105,12 @@ class Background:
 
 @dataclass(frozen=True, eq=False)
 class Lighting:
-    """Light and camera: ``tint`` (3,) gains, ``gradient`` (x, y) in relative brightness per unit
-    of length, exponent ``gamma``, ``noise`` as standard deviation of the pixel values in [0, 1],
-    drawn from ``seed``."""
+    """Lighting and camera settings.
+
+    ``tint`` (3,) are gains, ``gradient`` (x, y) is the change of relative brightness per unit of length,
+    ``gamma`` is an exponent, and ``noise`` is the standard deviation of the pixel values in [0, 1], drawn
+    from ``seed``.
+    """
 
     tint: np.ndarray
     gradient: tuple[float, float]
@@ -118,8 +121,11 @@ class Lighting:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything a renderer needs. ``instances`` go from back to front; ``extent`` is the
-    (width, height) of the picture in scene units, the shorter one being 1."""
+    """Everything a renderer needs.
+
+    ``instances`` are ordered from back to front. ``extent`` is the (width, height) of the image in scene
+    units; the shorter side is 1.
+    """
 
     instances: tuple[Instance, ...]
     background: Background
@@ -132,11 +138,11 @@ def _seed(rng: np.random.Generator) -> int:
 
 
 def _two_colours(rng: np.random.Generator, contrast: tuple[float, float]) -> np.ndarray:
-    """Two random colours, the second brighter by a value from the range ``contrast``."""
+    """Return two random colours; the second is brighter by a value from the range ``contrast``."""
     difference = rng.uniform(*contrast)
     middle = rng.uniform(0.15 + difference / 2, 0.85 - difference / 2)
     levels = middle + difference / 2 * np.array([-1.0, 1.0])
-    # Chroma has no brightness, so that the difference above is what is seen.
+    # Chroma does not change the brightness, so the contrast is the difference above.
     chroma = rng.normal(0, 0.07, (2, 3))
     chroma -= chroma.mean(axis=1, keepdims=True)
     return np.clip(levels[:, None] + chroma, 0, 1)
@@ -161,19 +167,19 @@ def sample_object(
     extent: tuple[float, float] = (1.0, 1.0),
     size_range: tuple[float, float] = SIZE_RANGE,
 ) -> Instance:
-    """Draws an object of a class: log-uniform size, tilted, more often central than not.
+    """Draw a random object of a class: log-uniform size, tilted, usually near the centre.
 
     Args:
-        rng: Source of every random value.
+        rng: Source of all random values.
         label: Index into ``CLASSES``.
-        extent: (width, height) of the picture in scene units.
+        extent: (width, height) of the image in scene units.
         size_range: Smallest and largest size in scene units.
     """
     shape, texture = _PAIRS[label]
     size = math.exp(rng.uniform(*np.log(size_range)))
     centre = []
     for length in extent:
-        # Mostly inside: at most about a tenth of a disc's diameter may leave the picture.
+        # At most about a tenth of a disc's diameter may be outside the image.
         room = max(length / 2 - 0.4 * size, 0)
         centre.append(length / 2 + room * rng.triangular(-1, 0, 1))
     return Instance(
@@ -181,7 +187,7 @@ def sample_object(
         outline=make_outline(shape, rng),
         centre=(centre[0], centre[1]),
         size=size,
-        # Things have an upper side: tilted by up to 26 degrees, never upside down.
+        # Objects are roughly upright: tilted by at most 26 degrees.
         angle=rng.uniform(-0.45, 0.45),
         stretch=rng.uniform(0.75, 1.0),
         texture=_sample_texture(rng, texture, CYCLES, (0.3, 0.65)),
@@ -189,9 +195,9 @@ def sample_object(
 
 
 def sample_clutter(rng: np.random.Generator, centre: tuple[float, float], size: float) -> Instance:
-    """Draws something of no class, plain or mottled, at ``centre`` and of ``size`` scene units.
+    """Draw a random instance without a class, plain or mottled, at ``centre`` and of ``size`` scene units.
 
-    It may have the shape of a class, but never its texture.
+    It may have the shape of a class, but never the texture of one.
     """
     shape = 'blob' if rng.uniform() < 0.6 else str(rng.choice(list(OUTLINES)))
     return Instance(
@@ -211,16 +217,16 @@ def sample_scene(
     extent: tuple[float, float] = (1.0, 1.0),
     size_range: tuple[float, float] = SIZE_RANGE,
 ) -> Scene:
-    """Draws a scene with one object for each label, clutter behind and sometimes some in front.
+    """Draw a random scene with one object per label, clutter behind them and sometimes in front.
 
     Args:
-        rng: Source of every random value: the same state gives the same scene.
+        rng: Source of all random values; the same state gives the same scene.
         labels: Indices into ``CLASSES``, from back to front; may be empty.
-        extent: (width, height) of the picture in scene units.
+        extent: (width, height) of the image in scene units.
         size_range: Smallest and largest object in scene units.
     """
     objects = [sample_object(rng, label, extent, size_range) for label in labels]
-    # Nothing that is of no class is as large as an object.
+    # Clutter is always smaller than the objects.
     limit = min([0.35 * item.size for item in objects] + [0.25])
     behind = []
     for _ in range(rng.integers(3, 9)):
@@ -229,7 +235,7 @@ def sample_scene(
     front = []
     for item in objects:
         if rng.uniform() < 0.3:
-            # Off the centre, so that the better part of the object stays in sight.
+            # Away from the centre, so that most of the object remains visible.
             direction = rng.uniform(0, 2 * math.pi)
             reach = item.size / 2 * rng.uniform(0.5, 1.0)
             centre = (

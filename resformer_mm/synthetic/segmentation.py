@@ -1,4 +1,4 @@
-"""Writes pictures of several objects with label masks, in ADE20K's layout."""
+"""Synthetic segmentation data set in ADE20K's layout."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ from .writing import check_at_least, encode_jpeg, encode_png, write_once
 SEGMENTATION_SPLITS = ('training', 'validation')
 
 SEGMENTATION_CLASSES = ('background', *CLASSES)
-"""Class names; a label is an index into this tuple, and the value in a mask is one more."""
+"""Class names; a label is an index into this tuple, and the mask value is the label plus one."""
 
 UNLABELLED = 0
-"""Value of the pixels that no label fills: the borders."""
+"""Mask value of border pixels, which no label fills."""
 
 SEGMENTATION_SIZE_RANGE = (0.24, 0.64)
-"""Smallest and largest object, smaller than where it is alone; see :attr:`Instance.size`."""
+"""Smallest and largest object, smaller than in images of single objects; see :attr:`Instance.size`."""
 
 MOST_OBJECTS = 4
 LONGEST = 1.6
-_PURE = 0.9  # a pixel has a label if that fills this share of it
-_IN_SIGHT = 0.35  # share of every object's area that is seen, unless chance refuses it so often:
-_TRIES = 20
+_PURE = 0.9  # fraction of a pixel that a label must fill
+_IN_SIGHT = 0.35  # required visible fraction of every object's area
+_TRIES = 20  # after so many attempts, the last scene is used anyway
 
 
 def segmentation_scene(seed: int, split: str, index: int, size: int = 128) -> tuple[Scene, int]:
-    """The scene of one picture and its shorter side in pixels; they depend on nothing but the arguments.
+    """Return the scene of one image and its shorter side in pixels. They depend only on the arguments.
 
-    One to four objects of different classes before a ground with clutter, upright or lying rectangles.
+    The scene has one to four objects of different classes in front of a cluttered background, in portrait or
+    landscape format.
 
     Args:
         seed: Seed of the data set, not negative.
         split: ``'training'`` or ``'validation'``.
-        index: Number of the picture; classes take turns, so that any ten pictures have all.
-        size: Shorter side in pixels around which the sizes spread, from 3/4 to 5/4 of it.
+        index: Index of the image; the class of one object repeats cyclically, so any ten successive images
+            show all classes.
+        size: Mean shorter side in pixels; the sizes vary from 3/4 to 5/4 of it.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, SEGMENTATION_SPLITS.index(split), index]))
     short_side = int(rng.integers(round(0.75 * size), round(1.25 * size), endpoint=True))
@@ -58,21 +60,21 @@ def segmentation_scene(seed: int, split: str, index: int, size: int = 128) -> tu
 
 
 def _in_sight(scene: Scene) -> float:
-    """The smallest share of an object's area that is seen."""
+    """Return the smallest visible fraction of an object's area."""
     shares = shares_in_sight(scene)
     return min(share for share, item in zip(shares, scene.instances, strict=True) if item.label >= 0)
 
 
 def render_labels(scene: Scene, size: int) -> np.ndarray:
-    """The mask of a scene.
+    """Render the mask of a scene.
 
     Args:
-        scene: What to draw.
+        scene: The scene.
         size: Shorter side in pixels.
 
     Returns:
-        (H, W) uint8: 1 for the background, to which clutter belongs, 2 to 11 for the classes in the order
-        of ``CLASSES``, and 0 where a border runs through a pixel.
+        (H, W) uint8: 1 for the background, which includes clutter, 2 to 11 for the classes in the order of
+        ``CLASSES``, and 0 for pixels on a border.
 
     Raises:
         ValueError: If the size is not positive.
@@ -108,29 +110,28 @@ def write_segmentation(
     size: int = 128,
     workers: int = 1,
 ) -> bool:
-    """Writes the segmentation data set, unless it is there already.
+    """Write the segmentation data set, unless it already exists.
 
-    Makes ``ROOT/images/{training,validation}/*.jpg``, their masks
-    ``ROOT/annotations/{training,validation}/*.png`` and ``ROOT/classes.txt``, which names the values
-    of a mask line by line, from 0. The classes behind ``background`` are those of
-    :func:`write_image_folder`. As there, the files depend on the settings alone, an unfinished run is
-    completed by calling again, and nothing is ever deleted.
+    Creates ``ROOT/images/{training,validation}/*.jpg``, their masks
+    ``ROOT/annotations/{training,validation}/*.png`` and ``ROOT/classes.txt``, whose lines name the mask
+    values from 0. The classes after ``background`` are those of :func:`write_image_folder`. As there, the
+    files depend only on the settings, calling again completes an unfinished run, and nothing is ever deleted.
 
     Args:
         root: Folder to write; absent, empty, or written by this function with the same settings.
-        num_train: Number of training pictures.
-        num_val: Number of validation pictures.
+        num_train: Number of training images.
+        num_val: Number of validation images.
         seed: Seed of all randomness.
-        size: Shorter side in pixels around which the sizes spread, from 3/4 to 5/4 of it.
-        workers: Number of processes. More than one needs a calling script whose own work stands
-            under ``if __name__ == '__main__':``.
+        size: Mean shorter side in pixels; the sizes vary from 3/4 to 5/4 of it.
+        workers: Number of processes. With more than one, the code of the calling script must be guarded by
+            ``if __name__ == '__main__':``.
 
     Returns:
-        True if the pictures were written, False if they were there.
+        True if the images were written, False if they already existed.
 
     Raises:
         ValueError: If a number is out of range.
-        FolderConflictError: If ``root`` is a file, or holds anything else or other settings.
+        FolderConflictError: If ``root`` is a file, or contains other files or other settings.
     """
     check_at_least(
         num_train=(num_train, 1), num_val=(num_val, 1), seed=(seed, 0), size=(size, 32), workers=(workers, 1)

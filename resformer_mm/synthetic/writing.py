@@ -1,4 +1,4 @@
-"""Writing a generated data set once: whole, the same from the same settings, and over nothing else."""
+"""Writer for generated data sets: complete, reproducible, and without overwriting other files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 Item = TypeVar('Item')
 
 GENERATOR_VERSION = 1
-"""To be raised by every change that alters the pictures of a seed."""
+"""Increase this number with every change that alters the images of a seed."""
 
 _MANIFEST = 'manifest.json'
 _UNFINISHED = 'manifest.unfinished.json'
@@ -25,16 +25,16 @@ _REMEDY = 'choose another folder, or remove this one if nothing in it is needed'
 
 
 class FolderConflictError(RuntimeError):
-    """The target folder holds something else than what was asked for."""
+    """The target folder contains something other than the requested data set."""
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
-    """Encode an RGB uint8 picture ``(H, W, 3)`` as JPEG.
+    """Encode an RGB uint8 image ``(H, W, 3)`` as JPEG.
 
     Raises:
-        RuntimeError: this OpenCV cannot.
+        RuntimeError: this OpenCV build cannot write JPEG files.
     """
-    # Chroma in full resolution: texture may consist of colour alone.
+    # Full chroma resolution, because a texture may consist of colour alone.
     options = [
         cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
@@ -46,7 +46,7 @@ def encode_png(labels: np.ndarray) -> bytes:
     """Encode a uint8 array ``(H, W)`` as grayscale PNG.
 
     Raises:
-        RuntimeError: this OpenCV cannot.
+        RuntimeError: this OpenCV build cannot write PNG files.
     """
     return _encode('.png', labels, [])
 
@@ -54,15 +54,15 @@ def encode_png(labels: np.ndarray) -> bytes:
 def _encode(ending: str, array: np.ndarray, options: list[int]) -> bytes:
     encoded, data = cv2.imencode(ending, array, options)
     if not encoded:
-        raise RuntimeError(f'this OpenCV cannot write *{ending} files; install a build that can')
+        raise RuntimeError(f'this OpenCV build cannot write *{ending} files: install one that can')
     return data.tobytes()
 
 
 def check_at_least(**values: tuple[int, int]) -> None:
-    """Check that each value, given by name with the least it may be, is that large.
+    """Check that values, given by name as pairs (value, minimum), are not below their minimum.
 
     Raises:
-        ValueError: one is smaller.
+        ValueError: a value is below its minimum.
     """
     for name, (value, least) in values.items():
         if value < least:
@@ -79,26 +79,26 @@ def write_once(
     workers: int,
     texts: Mapping[str, str] | None = None,
 ) -> bool:
-    """Write a data set of many items, unless it is there already.
+    """Write a data set of many items, unless it already exists.
 
-    ``manifest.json``, written last, records the settings. An unfinished run is completed by calling again.
-    Nothing is ever deleted.
+    ``manifest.json``, written last, records the settings. Calling again completes an unfinished run. Nothing
+    is ever deleted.
 
     Args:
         root: folder to write; absent, empty, or written by this function with the same settings.
-        settings: everything that the files depend on, fit for JSON.
+        settings: everything that the files depend on, serialisable as JSON.
         folders: the folders of the files, relative to ``root``.
-        items: what to write, one by one.
-        files: the paths of the files of an item, from ``root`` and the item.
-        write: writes the files of one item; can be pickled.
+        items: the items to write.
+        files: function of ``root`` and an item that returns the paths of the item's files.
+        write: function that writes the files of one item; must be picklable.
         workers: number of processes.
-        texts: what else stands in the folder, name of a text file -> its content.
+        texts: further text files in the folder, file name -> content.
 
     Returns:
-        True if the data set was written, False if it was there.
+        True if the data set was written, False if it already existed.
 
     Raises:
-        FolderConflictError: ``root`` is a file, or holds anything else or other settings.
+        FolderConflictError: ``root`` is a file, or contains other files or other settings.
     """
     settings = {'generator': 'resformer_mm.synthetic', 'version': GENERATOR_VERSION, **settings}
     finished = _find_finished(root, settings)
@@ -114,7 +114,7 @@ def write_once(
         for item in items:
             write(item)
     else:
-        # Fresh interpreters: a fork of a process with running threads (PyTorch's) may hang.
+        # Start fresh interpreters, because forking a process with running threads (PyTorch's) may hang.
         context = multiprocessing.get_context('spawn')
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             for _ in pool.map(write, items, chunksize=16):
@@ -124,7 +124,7 @@ def write_once(
 
 
 def _find_finished(root: Path, settings: Mapping[str, object]) -> bool:
-    """Return whether the folder says it holds the whole data set; raise if it holds something else."""
+    """Return whether the folder contains the complete data set; raise if it contains something else."""
     if root.exists() and not root.is_dir():
         raise FolderConflictError(f'{root} is a file, not a folder: {_REMEDY}')
     if not root.is_dir() or not any(root.iterdir()):
@@ -137,13 +137,13 @@ def _find_finished(root: Path, settings: Mapping[str, object]) -> bool:
         differing = sorted(
             key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key)
         )
-        changes = ', '.join(f'{k} {found.get(k)} not {settings.get(k)}' for k in differing)
-        raise FolderConflictError(f'{root} holds a data set of other settings ({changes}): {_REMEDY}')
+        changes = ', '.join(f'{k} {found.get(k)}, not {settings.get(k)}' for k in differing)
+        raise FolderConflictError(f'{root} contains a data set with other settings ({changes}): {_REMEDY}')
     return finished is not None
 
 
 def _read_settings(path: Path) -> dict | None:
-    """Return the settings in a manifest; None where there is none that can be read."""
+    """Return the settings in a manifest; None if there is no readable manifest."""
     try:
         settings = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -318,7 +318,7 @@ def test_bad_input(photo: Path, tmp_path: Path) -> None:
         image_maps(model, photo, 64, head=2)
     with pytest.raises(ValueError, match='no block 3: blocks 0 to 2 run'):
         image_maps(model, photo, 64, block=3)
-    with pytest.raises(ValueError, match=r'point \(0.5, -1\) lies outside'):
+    with pytest.raises(ValueError, match=r'point \(0.5, -1\) is outside'):
         image_maps(model, photo, 64, point=(0.5, -1))
     model.backbone = VideoResFormer(dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16))
     with pytest.raises(ValueError, match='a ResFormer as its backbone, not VideoResFormer'):

@@ -104,11 +104,11 @@ def test_what_has_no_map_says_why() -> None:
         position_embedding(SimpleNamespace(backbone=torch.nn.Linear(1, 1)), (64, 64))
     with pytest.raises(ValueError, match='Linear has no `global_position`'):
         position_embedding(torch.nn.Linear(1, 1), (64, 64))
-    with pytest.raises(ValueError, match='the resolution 16x7 is below one patch of 8 x 8 pixels'):
+    with pytest.raises(ValueError, match='the resolution 16x7 is smaller than one patch of 8 x 8 pixels'):
         position_embedding(model(type='GlobalPositionEmbedding'), (16, 7))
     with pytest.raises(ValueError, match='no channel 16: the embedding has the channels 0 to 15'):
         channel_map(torch.zeros(2, 2, 16), 16)
-    with pytest.raises(ValueError, match=r'point \(1.1, 0\) lies outside'):
+    with pytest.raises(ValueError, match=r'point \(1.1, 0\) is outside'):
         similarity_map(torch.zeros(2, 2, 16), (1.1, 0))
 
 

@@ -265,7 +265,7 @@ def test_y_labels_are_what_the_keys_share() -> None:
 
 def test_picture_paths(tmp_path: Path) -> None:
     assert check_picture_path('a/b.PNG') == Path('a/b.PNG')
-    with pytest.raises(ValueError, match='b.jpeg is no picture: give a file that ends in .png, .pdf, .svg'):
+    with pytest.raises(ValueError, match='unsupported image format b.jpeg: expected .png, .pdf, .svg'):
         check_picture_path('b.jpeg')
     (tmp_path / 'c.png').mkdir()
     with pytest.raises(ValueError, match='is a folder'):

@@ -324,7 +324,7 @@ def test_a_foreign_manifest_is_left_alone(tmp_path, text):
 
 def test_other_settings_are_named(small_folder):
     before = digest(small_folder)
-    with pytest.raises(FolderConflictError, match=r'other settings \(seed 3 not 5\): choose'):
+    with pytest.raises(FolderConflictError, match=r'other settings \(seed 3, not 5\): choose'):
         write_image_folder(small_folder, num_train=20, num_val=10, seed=5, size=32)
     assert digest(small_folder) == before
 
@@ -350,7 +350,7 @@ def test_tool_writes_once_and_tells_errors(small_folder, tmp_path):
     assert again.returncode == 0
     assert 'are there already, nothing to do' in again.stdout
     for wrong, message in (
-        ([root, '--seed', 4], 'holds a data set of other settings'),
+        ([root, '--seed', 4], 'contains a data set with other settings'),
         ([tmp_path / 'x', '--num-train', 0], 'num_train must be at least 1, got 0'),
     ):
         result = run_tool(*wrong)

@@ -215,9 +215,9 @@ def test_it_is_written_once_and_completed(tmp_path: Path) -> None:
 
 def test_other_data_are_left_alone(root: Path) -> None:
     before = digest(root)
-    with pytest.raises(FolderConflictError, match=r'other settings \(seed 3 not 4\): choose'):
+    with pytest.raises(FolderConflictError, match=r'other settings \(seed 3, not 4\): choose'):
         write_detection(root, **{**SETTINGS, 'seed': 4})
-    with pytest.raises(FolderConflictError, match='task detection not segmentation'):
+    with pytest.raises(FolderConflictError, match='task detection, not segmentation'):
         write_segmentation(root, num_train=16, num_val=6, seed=3, size=40)
     assert digest(root) == before
 

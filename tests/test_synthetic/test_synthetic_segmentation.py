@@ -171,9 +171,9 @@ def test_it_is_written_once_and_completed(root: Path, tmp_path: Path) -> None:
 
 def test_other_data_are_left_alone(root: Path, tmp_path: Path) -> None:
     before = digest(root)
-    with pytest.raises(FolderConflictError, match=r'other settings \(seed 3 not 4\): choose'):
+    with pytest.raises(FolderConflictError, match=r'other settings \(seed 3, not 4\): choose'):
         write_segmentation(root, **{**SETTINGS, 'seed': 4})
-    with pytest.raises(FolderConflictError, match='other settings .*task segmentation not None'):
+    with pytest.raises(FolderConflictError, match='other settings .*task segmentation, not None'):
         write_image_folder(root, num_train=12, num_val=10, seed=3, size=40)
     assert digest(root) == before
 

@@ -122,7 +122,7 @@ def test_attention_in_an_image(trained: Path, data: Path, tmp_path: Path) -> Non
         (dict(resolutions=['64', '64']), ['names a resolution twice']),
         (dict(more=['--head', '2']), ['no head 2', '0 to 1']),
         (dict(more=['--head', 'max']), ["--head max", "'mean'"]),
-        (dict(out='no.txt'), ['no.txt is no picture', '.png']),
+        (dict(out='no.txt'), ['unsupported image format no.txt', '.png']),
     ],
     ids=lambda value: str(*value.values()) if isinstance(value, dict) else None,
 )  # fmt: skip
