@@ -93,7 +93,7 @@ def test_sizes_as_text() -> None:
 
 @pytest.mark.parametrize('text', ['0', '64x0', '-64', '64x', '6.4', 'x64', '1x2x3', ''])
 def test_bad_sizes(text: str) -> None:
-    with pytest.raises(ValueError, match='is no resolution: give pixels'):
+    with pytest.raises(ValueError, match='is not a size: give pixels'):
         parse_size(text)
 
 
