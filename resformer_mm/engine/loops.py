@@ -92,7 +92,7 @@ class MultiResolutionEvaluation:
         for metric in self.evaluator.metrics:
             if getattr(metric, 'out_file_path', None):
                 yield metric, 'out_file_path', metric.out_file_path
-        folders = {library.hook_folder for library in LIBRARIES.values()} - {None}
+        folders = {library.hook_folder for library in LIBRARIES.values() if library.hook_folder}
         for hook in self.runner.hooks:
             if not type(hook).__name__.endswith('VisualizationHook'):
                 continue
@@ -108,10 +108,10 @@ class MultiResolutionEvaluation:
 
 def _path_at(path: str, resolution: int) -> str:
     """Return ``results.pkl`` as ``results_224.pkl`` and ``folder`` as ``folder/224``."""
-    path = Path(path)
-    if path.suffix:
-        return str(path.with_name(f'{path.stem}_{resolution}{path.suffix}'))
-    return str(path / str(resolution))
+    file = Path(path)
+    if file.suffix:
+        return str(file.with_name(f'{file.stem}_{resolution}{file.suffix}'))
+    return str(file / str(resolution))
 
 
 @LOOPS.register_module()

@@ -35,16 +35,16 @@ def write_tables(summary: Summary, folder: Path) -> list[Path]:
     if summary.cascades:
         written.append(folder / 'cascade.csv')
         rows = []
-        for row in summary.cascades:
+        for cascade in summary.cascades:
             rows.append(
                 {
-                    'model': row.model,
-                    'cost': row.cost_name,
-                    'mean_cost': f'{row.cost:.4f}',
-                    'metric': row.metric,
-                    'value': f'{row.value:.4f}',
-                    'resolutions': ' '.join(map(str, row.rule.resolutions)),
-                    'thresholds': ' '.join(f'{value:.4f}' for value in row.rule.thresholds),
+                    'model': cascade.model,
+                    'cost': cascade.cost_name,
+                    'mean_cost': f'{cascade.cost:.4f}',
+                    'metric': cascade.metric,
+                    'value': f'{cascade.value:.4f}',
+                    'resolutions': ' '.join(map(str, cascade.rule.resolutions)),
+                    'thresholds': ' '.join(f'{value:.4f}' for value in cascade.rule.thresholds),
                 }
             )
         write_csv(written[1], rows)
