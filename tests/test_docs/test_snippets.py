@@ -159,6 +159,18 @@ def test_local_positions_work_in_windows_and_padded_batches(extension: ModuleTyp
     torch.testing.assert_close(together[:1, :, :3], alone, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize('kind', ['NeighbourMean', 'DistanceBias', 'AxialRotation'])
+def test_local_positions_see_the_grid_of_a_frame(extension: ModuleType, kind: str) -> None:
+    settings = dict(arch=ARCH, patch_size=8, local_position=dict(type=kind))
+    image_model = backbone(local_position=dict(type=kind))
+    video_model = MODELS.build(dict(type='resformer_mm.VideoResFormer', num_frames=4, **settings))
+    video_model.load_state_dict(image_model.state_dict(), strict=False)
+    image = torch.randn(2, 3, 24, 40)
+    (expected,) = image_model(image)
+    still = image[:, :, None].expand(-1, -1, 4, -1, -1)  # all of a fresh model's attention over time is zero
+    torch.testing.assert_close(video_model(still), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize('grid', GRIDS)
 def test_the_global_position_is_linear(extension: ModuleType, grid: tuple[int, int]) -> None:
     model = backbone(global_position=dict(type='LinearPosition'))
