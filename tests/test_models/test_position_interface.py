@@ -16,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from resformer_mm.apis import enter_scope, load_model
 from resformer_mm.models import LocalPosition, ResFormer
 from resformer_mm.models.layers import (
     Attention,
+    BatchPadding,
     JointAttention,
     WindowAttention,
     token_grids,
@@ -226,6 +228,21 @@ def test_joint_attention_in_clips(kind: str, with_cls_token: bool) -> None:
     torch.testing.assert_close(out, expected.float(), rtol=1e-4, atol=1e-5)
     if with_cls_token:
         torch.testing.assert_close(attn.forward_cls(tokens, grid), out[:, :1], rtol=1e-4, atol=1e-5)
+
+
+@EACH_KIND
+def test_attention_stays_fused(kind: str) -> None:
+    """PyTorch would fall back to a slow way silently, were it not forbidden here."""
+    attn, windows = make(kind), make(kind, WindowAttention, with_cls_token=False, window_size=2)
+    clips = make(kind, JointAttention)
+    grids = ((2, 3), (1, 2))
+    valid = torch.tensor([[True] * 6, [True, True, False, False, False, False]])
+    with torch.no_grad(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        for padding in (None, BatchPadding(grids, valid)):
+            attn(torch.randn(2, 7, DIM), (2, 3), padding)
+            attn.forward_cls(torch.randn(2, 7, DIM), (2, 3), padding)
+            windows(torch.randn(2, 6, DIM), (2, 3), padding)
+        clips(torch.randn(2, 13, DIM), (2, 2, 3))
 
 
 # Padded batches in the backbone

@@ -193,5 +193,5 @@ def _as_mask(bias: Tensor | None, valid: Tensor | None, dtype: torch.dtype) -> T
     seen = None if valid is None else valid[:, None, None]
     if bias is None:
         return seen
-    bias = bias.to(dtype)
+    bias = bias.to(dtype)[(None,) * (4 - bias.ndim)]  # the fused kernels take no three dimensions
     return bias if seen is None else bias.masked_fill(~seen, -math.inf)
