@@ -140,7 +140,7 @@ def read_image(model: nn.Module, path: str | Path, resolution: int) -> tuple[Ten
         input may be padded at the bottom and the right.
 
     Raises:
-        ValueError: the file is no image that can be read, or the config has no test pipeline.
+        ValueError: the file is not a readable image, or the config has no test pipeline.
     """
     from resformer_mm.datasets.loading import decode_image  # needs mmcv
 

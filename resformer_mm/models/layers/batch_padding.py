@@ -94,7 +94,7 @@ def separate_padding(
 
 
 def image_by_image(
-    function: Callable[..., tuple[Tensor | None, ...]],
+    function: Callable[..., tuple[Tensor, ...] | None],
     tensors: Sequence[Tensor],
     grid: Grid,
     grids: Sequence[Grid],
@@ -103,7 +103,7 @@ def image_by_image(
 
     Args:
         function: takes patch tokens ``(1, ..., H_i * W_i, C)`` of one image, as many tensors as there are,
-            and its grid, and returns tensors of the same shapes; or Nones, and then so do all its calls.
+            and its grid, and returns tensors of the same shapes, or None, and then for every image.
         tensors: ``(B, ..., H * W, C)`` each.
         grid: ``(H, W)`` of the batch.
         grids: the token grid ``(H_i, W_i)`` of each of the B images.
@@ -115,7 +115,7 @@ def image_by_image(
     for index, own in enumerate(grids):
         alone = [_crop(x[index : index + 1], grid, own) for x in tensors]
         results = function(*alone, own)
-        if results[0] is None:
+        if results is None:
             return None
         images.append([_extend(x, own, grid) for x in results])
     return tuple(torch.cat(batch) for batch in zip(*images))

@@ -51,7 +51,7 @@ class GlobalPosition(BaseModule):
         raise NotImplementedError
 
     def cls_token_embedding(self) -> Tensor | None:
-        """Return what the class token receives, ``(1, 1, C)``; None (the default) stands for zeros."""
+        """Return what the class token receives, ``(1, 1, C)``; None (the default) means zeros."""
         return None
 
     def of_batch(self, grids: Sequence[Grid], extent: Grid) -> Tensor | None:
@@ -116,7 +116,7 @@ class GlobalPositionEmbedding(GlobalPosition):
         self.embed_dims = embed_dims
         self.temperature = temperature
         self.conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims) if conv else None
-        # Lives only on the device, follows `.to()`, and is no part of a checkpoint.
+        # Lives only on the device, follows `.to()`, and is not part of a checkpoint.
         self.register_buffer('anchor', torch.zeros(()), persistent=False)
         self._maps: dict[tuple[Grid, torch.device, torch.dtype], Tensor] = {}
 

@@ -77,7 +77,12 @@ class LocalPosition(nn.Module):
             grid: ``(H, W)`` of the batch.
             padding: the part of it that belongs to the images.
         """
-        terms = image_by_image(lambda one, own: (self(one, own),), (value,), grid, padding.grids)
+
+        def term(one: Tensor, own: Grid) -> tuple[Tensor] | None:
+            found = self(one, own)
+            return None if found is None else (found,)
+
+        terms = image_by_image(term, (value,), grid, padding.grids)
         return None if terms is None else terms[0]
 
     def bias_of_batch(self, grid: Grid, grids: Sequence[Grid], with_cls_token: bool) -> Tensor | None:
