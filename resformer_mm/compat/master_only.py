@@ -1,9 +1,8 @@
 """Drawing in every process of a distributed run.
 
-MMEngine 0.10 decorates most methods of visualizers with ``master_only``, so that the first process alone
-draws. A test in several processes that saves a picture of every sample then lacks most of them. Here the
-decorator is taken off again. It leaves no mark on what it wraps, except that all its wrappers share one code
-object.
+MMEngine 0.10 decorates most methods of visualizers with ``master_only``, so only the first process draws. A
+test in several processes that saves an image of every sample then misses most of them. This module removes
+the decorator. A decorated function can only be recognised by its code object, which all wrappers share.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ __all__ = ['draw_in_every_process']
 
 
 def draw_in_every_process(visualizer: Visualizer, restricted: Collection[str] = ()) -> None:
-    """Let a visualizer work in this process, whichever it is.
+    """Let a visualizer draw in this process, even if it is not the first.
 
-    The class of the object becomes a subclass without the decorator; other visualizers keep theirs. Where
-    nothing is decorated, nothing changes.
+    The class of the object is replaced by a subclass without the decorator; other visualizers are not
+    changed. If nothing is decorated, nothing changes.
 
     Args:
-        visualizer: the object.
-        restricted: names of methods and properties that stay with the first process.
+        visualizer: the visualizer.
+        restricted: names of methods and properties that remain restricted to the first process.
     """
     kind = type(visualizer)
     members = {}

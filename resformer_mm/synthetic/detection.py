@@ -115,7 +115,7 @@ def _add_crowd(rng: np.random.Generator, scene: Scene) -> tuple[Scene, range]:
 
 
 def detection_annotations(picture: DetectionScene, image_id: int) -> tuple[dict, list[dict]]:
-    """Return the ``images`` entry of an image and the ``annotations`` entries of its objects, as in COCO.
+    """Return the ``images`` entry of an image and the ``annotations`` entries of its objects, in COCO format.
 
     An object is annotated by its visible pixels. There is one polygon per part, without holes, along the
     edges of the pixels; box and area are those of these pixels. A crowd is one region, run-length encoded,

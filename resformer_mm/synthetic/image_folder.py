@@ -28,15 +28,15 @@ def classification_scene(seed: int, split: str, index: int) -> tuple[Scene, int]
     return sample_scene(rng, [label]), label
 
 
-def _picture_paths(root: Path, picture: tuple[str, int]) -> list[Path]:
-    split, index = picture
+def _image_paths(root: Path, item: tuple[str, int]) -> list[Path]:
+    split, index = item
     name = CLASSES[index % len(CLASSES)]
     return [root / split / name / f'{name}_{index:06d}.jpg']
 
 
-def _write_picture(root: Path, seed: int, size: int, picture: tuple[str, int]) -> None:
-    scene, _ = classification_scene(seed, *picture)
-    [path] = _picture_paths(root, picture)
+def _write_image(root: Path, seed: int, size: int, item: tuple[str, int]) -> None:
+    scene, _ = classification_scene(seed, *item)
+    [path] = _image_paths(root, item)
     path.write_bytes(encode_jpeg(render_image(scene, size)))
 
 
@@ -80,11 +80,11 @@ def write_image_folder(
         'size': size,
         'classes': list(CLASSES),
     }
-    pictures = [
+    items = [
         (split, index)
         for split, count in zip(SPLITS, (num_train, num_val), strict=True)
         for index in range(count)
     ]
     folders = [f'{split}/{name}' for split in SPLITS for name in CLASSES]
-    write = functools.partial(_write_picture, root, seed, size)
-    return write_once(root, settings, folders, pictures, _picture_paths, write, workers)
+    write = functools.partial(_write_image, root, seed, size)
+    return write_once(root, settings, folders, items, _image_paths, write, workers)

@@ -1,4 +1,4 @@
-"""The standard error stream is a matter of the process: every case has an interpreter of its own."""
+"""Suppression of profiler messages. Every case runs in a separate interpreter."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The workarounds act on the first import of mmaction: every case has an interpreter of its own."""
+"""Workarounds for mmaction2. They act on its first import, so every case runs in a separate interpreter."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The workaround acts before torchvision is imported: every case has an interpreter of its own."""
+"""Workaround for torchvision. It acts before the import, so every case runs in a separate interpreter."""
 
 import subprocess
 import sys

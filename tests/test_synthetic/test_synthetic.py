@@ -1,4 +1,4 @@
-"""The synthetic world: the same from the same seed, balanced, consistent, and no give-aways."""
+"""Synthetic classification data: reproducible, balanced, consistent, and without shortcuts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated clips: readable, the same from the same seed, and a class that no single frame tells."""
+"""Synthetic clips: readable, reproducible, and with a class that no single frame reveals."""
 
 from __future__ import annotations
 

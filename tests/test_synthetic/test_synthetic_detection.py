@@ -1,4 +1,4 @@
-"""Generated detection data: COCO's layout, annotations that fit the pictures, the same from the same seed."""
+"""Synthetic detection data: COCO's layout, annotations that match the images, reproducible."""
 
 from __future__ import annotations
 

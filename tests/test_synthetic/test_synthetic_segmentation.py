@@ -1,4 +1,4 @@
-"""Generated segmentation data: ADE20K's layout, masks that fit the scenes, the same from the same seed."""
+"""Synthetic segmentation data: ADE20K's layout, masks that match the scenes, reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data preprocessor against literal formulas, and the mistakes it names."""
+"""Data preprocessor of classification, compared with literal formulas, and its error messages."""
 
 from __future__ import annotations
 

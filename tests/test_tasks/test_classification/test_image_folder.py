@@ -1,4 +1,4 @@
-"""Folder data sets and the collate function: what they give, and the mistakes they name."""
+"""Folder data sets and the collate function: their samples and error messages."""
 
 from __future__ import annotations
 

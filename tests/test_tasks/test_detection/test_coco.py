@@ -1,4 +1,4 @@
-"""Detection data sets: what they give, and the mistakes they name at the start."""
+"""Detection data sets: their samples and error messages."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_files_that_are_missing(root: Path) -> None:
         ('{"images": [3], "categories": []}', '`images` contains entries that are not objects'),
     ],
 )
-def test_a_file_that_is_none(root: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_an_annotation_file(root: Path, text: str, message: str) -> None:
     write_content(root, text)
     with pytest.raises(AnnotationError, match=f'instances_train2017.json.*{message}'):
         build(root)
@@ -383,7 +383,7 @@ def test_objects_without_a_sound_mask_are_ignored(root: Path, warnings, segmenta
     assert not warnings
 
 
-def test_a_mask_that_lacks_a_part(root: Path, warnings) -> None:
+def test_an_incomplete_mask(root: Path, warnings) -> None:
     def change(entries: dict) -> None:
         entries['annotations'][0]['segmentation'].append([1, 2, 3, 4])
 
@@ -426,6 +426,6 @@ def test_compressed_codes_are_read_as_pycocotools_reads_them() -> None:
 
 
 @pytest.mark.parametrize(('text', 'message'), [('P1 3', "the invalid character ' '"), ('P', 'truncated')])
-def test_codes_that_are_none(text: str, message: str) -> None:
+def test_invalid_run_length_codes(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run_lengths_of(text)

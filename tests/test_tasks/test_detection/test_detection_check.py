@@ -1,4 +1,4 @@
-"""The check of detection data finds each kind of fault, and nothing in sound data."""
+"""Validation of detection data: every fault is reported, and nothing else."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_commands_that_make_no_sense(root: Path, tmp_path: Path) -> None:
         ([root / 'nowhere'], 'there is no folder'),
         ([root, '--img-dir', 'train2017'], 'names 1 folders, --ann-file 2'),
         (['--config', 'config.py', '--classes', 'cat'], '--classes goes with DATA_ROOT'),
-        (['--config', 'lost.py'], 'with the categories: check classes_file'),
+        (['--config', 'lost.py'], 'json: check classes_file'),
     ):
         result = check(tmp_path, *arguments)
         assert result.returncode == 2, arguments

@@ -1,4 +1,4 @@
-"""Detectors: what a batch does to an image, training steps of every head, foreign configs, odd batches."""
+"""Detectors: independence of the batch, training steps of every head, foreign configs, unusual batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fifth task in a package of its own, ``depth_task``: everything works without a change to resformer_mm."""
+"""A fifth task in a separate package, ``depth_task``, works without a change to resformer_mm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks are read as mmsegmentation reads them, and one that would train something wrong is named."""
+"""Strict loading of segmentation masks, compared with mmsegmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check of segmentation data: every fault of a broken data set is found and named, and nothing else."""
+"""Validation of segmentation data: every fault is reported, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segmentation data sets: what they give, and the mistakes they name at the start."""
+"""Segmentation data sets: their samples and error messages."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_missing_masks(root: Path) -> None:
         build(root, seg_map_suffix='_labels.png')
 
 
-def test_masks_without_an_image_are_told(root: Path, monkeypatch) -> None:
+def test_masks_without_an_image_are_reported(root: Path, monkeypatch) -> None:
     messages = []
     monkeypatch.setattr(
         'resformer_mm.tasks.segmentation.folders.print_log',

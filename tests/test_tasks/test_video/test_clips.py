@@ -1,4 +1,4 @@
-"""Reading clips, and several copies of one: every bad file named, every frame decoded once."""
+"""Loading of clips and of several copies: bad files are reported, and each frame is decoded once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of clips: what they give, and every mistake in them named with file and line."""
+"""Video lists: their samples, and error messages with file and line."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_head_for_other_classes_stops_the_run(root: Path, settings: dict) -> N
             check(runner)
 
 
-def test_a_list_that_is_none(root: Path) -> None:
+def test_a_list_that_is_not_text(root: Path) -> None:
     (root / 'picture.txt').write_bytes(b'\xff\xd8\xff\xe0')
     with pytest.raises(ValueError, match=r'picture\.txt is not UTF-8 text'):
         build(root, '', ann_file='picture.txt')
