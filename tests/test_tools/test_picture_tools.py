@@ -81,7 +81,7 @@ def test_position_embeddings_of_two_models(trained: Path, data: Path, tmp_path: 
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        (['small.py', '--resolutions', '64', '15'], ['small.py', 'resolution 15 is below one patch of 16']),
+        (['small.py', '--resolutions', '64', '15'], ['small.py', 'resolution 15 is smaller than one patch']),
         (['small.py', '--resolutions', '64x'], ["'64x' is not a size"]),
         (['none.py', '--resolutions', '64'], ['none.py', 'NoGlobalPosition, which adds nothing']),
         (['small.py', 'run/epoch_2.pth', '--baseline', 'table.py', 'run/epoch_2.pth', '--resolutions', '64'],

@@ -142,7 +142,7 @@ def read_classes(path: str, backend_args: dict | None = None) -> tuple[str, ...]
         ValueError: it has fewer than two names, an empty line between names, or a repeated name.
     """
     if not fileio.isfile(path, backend_args=backend_args):
-        raise FileNotFoundError(f'there is no class names file {path}: check classes_file')
+        raise FileNotFoundError(f'there is no file of class names {path}: check classes_file')
     names = fileio.get_text(path, backend_args=backend_args).strip().splitlines()
     names = tuple(name.strip() for name in names)
     faults = {name for name in names if not name or names.count(name) > 1}

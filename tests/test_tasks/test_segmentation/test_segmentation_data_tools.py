@@ -110,13 +110,13 @@ def test_commands_that_make_no_sense(root: Path, tmp_path: Path) -> None:
         ([root, '--config', 'config.py'], 'give either DATA_ROOT or --config CONFIG'),
         ([root], '--num-classes is needed'),
         ([root / 'nowhere', '--num-classes', 3], 'there is no folder'),
-        ([root, '--num-classes', 300], 'num_classes must lie in 1..254'),
+        ([root, '--num-classes', 300], 'num_classes must be in 1..254'),
         ([root, '--num-classes', 3, '--img-dir', 'images/training'], 'names 1 folders, --ann-dir 2'),
         ([root, '--num-classes', 3, '--crop', 0], '--crop takes one or two positive'),
         ([root, '--num-classes', 3, '--workers', 0], '--workers must be at least 1'),
         (['--config', 'nowhere.py'], 'there is no config nowhere.py'),
         (['--config', 'config.py', '--num-classes', 3], '--num-classes goes with DATA_ROOT'),
-        (['--config', 'config.py'], 'classes.txt with the names of the classes'),
+        (['--config', 'config.py'], 'classes.txt: check classes_file'),
     ):
         result = check(tmp_path, *arguments)
         assert result.returncode == 2, arguments

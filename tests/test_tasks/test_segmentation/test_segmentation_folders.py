@@ -125,7 +125,7 @@ def test_names_are_given_once(root: Path) -> None:
     ):
         with pytest.raises(ValueError, match='once, as a list in metainfo.classes or .* classes_file'):
             build(root, **kwargs)
-    with pytest.raises(FileNotFoundError, match='no class names file .*names.txt.*check classes_file'):
+    with pytest.raises(FileNotFoundError, match='no file of class names .*names.txt.*check classes_file'):
         build(root, classes_file='names.txt')
 
 
