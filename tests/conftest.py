@@ -1,8 +1,14 @@
-"""What several test folders share: the reference numbers and the marker of slow tests."""
+"""Fixtures of several test folders, and the tiers of the tests.
+
+``pytest`` runs the quick tests, ``pytest -m core`` those that need PyTorch and MMEngine alone, ``-m ''`` all.
+The tier of a test follows from its folder or file; a single slow test is marked where it is defined.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +19,71 @@ from torch import Tensor
 
 import resformer_mm  # noqa: F401  before mmpretrain: makes torchvision importable on a CPU-only torch
 
-GOLDEN = Path(__file__).parent / 'data' / 'official_d48_l2_h3_p16.npz'
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / 'data' / 'official_d48_l2_h3_p16.npz'
+
+LIBRARIES = ('mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'mmaction')
+# Paths in the folder of the tests.
+CORE = (
+    'test_cascade',
+    'test_checkpoints/test_conversion.py',
+    'test_compat',
+    'test_engine',
+    'test_models',
+    'test_sweep/test_record.py',
+)
+NOT_CORE = ('test_engine/test_hooks.py',)
+# They start processes, train, export, generate data, or build the models of all configs.
+SLOW = (
+    'test_browsing.py',
+    'test_compat',
+    'test_deployment',
+    'test_examples',
+    'test_hooks.py',
+    'test_packaging.py',
+    'test_registry.py',
+    'test_runner_loading.py',
+    'test_synthetic',
+    'test_tools',
+    'test_web',
+    '*_cli.py',
+    '*_configs.py',
+    '*_data_tools.py',
+    '*_distributed.py',
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line('markers', "slow: takes seconds; leave out with -m 'not slow'")
+    if config.getoption('markexpr').split()[:1] == ['core']:
+        # None makes an import fail as if the library were not installed.
+        sys.modules.update(dict.fromkeys(LIBRARIES))
+
+
+def pytest_report_header() -> str | None:
+    return None if find_spec('mmcv') else 'without mmcv and the libraries built on it: core tests alone'
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    # What is not core imports the libraries.
+    is_test = collection_path.name.startswith('test_') and collection_path.suffix == '.py'
+    return True if is_test and not _is_core(collection_path) and find_spec('mmcv') is None else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _is_core(item.path):
+            item.add_marker('core')
+        if _lies_in(item.path, SLOW):
+            item.add_marker('slow')
+
+
+def _is_core(path: Path) -> bool:
+    return _lies_in(path, CORE) and not _lies_in(path, NOT_CORE)
+
+
+def _lies_in(path: Path, places: tuple[str, ...]) -> bool:
+    inside = path.relative_to(TESTS)
+    return any(part.match(place) for part in (inside, *inside.parents) for place in places)
 
 
 def _scopes_as_found() -> Iterator[None]:

@@ -73,6 +73,7 @@ def mini() -> nn.Module:
     return classifier(ARCHES['mini'], 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arch, patch', [('tiny', 16), ('small', 16), ('mini', 8)])
 def test_count_is_the_count_by_hand(arch, patch):
     model = classifier(ARCHES[arch], patch)

@@ -477,6 +477,7 @@ def test_load_into_something_else(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- the command line
 
 
+@pytest.mark.slow
 def test_command_line(official_state: State, tmp_path: Path) -> None:
     official_state['odd'] = torch.zeros(2)
     source = save(tmp_path / 'src.pth', {'model': official_state, 'epoch': 3})

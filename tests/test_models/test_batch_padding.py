@@ -182,6 +182,7 @@ def test_grids_of_evaluation_are_kept() -> None:
     assert {grid for grid, *_ in model.global_position._maps} == set(token_grids(SIZES, PATCH))
 
 
+@pytest.mark.slow
 def test_compiles_without_graph_breaks() -> None:
     model = build(**MODELS_UNDER_TEST['windows'], out_indices=0).train()
     torch.compiler.reset()

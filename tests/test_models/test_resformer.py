@@ -85,6 +85,7 @@ def check_gradients(model: ResFormer) -> None:
         assert bool(parameter.grad.any()) is not name.startswith(idle), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arch', PARAMETER_COUNTS)
 def test_every_parameter_of_every_variant_gets_a_gradient(arch: str) -> None:
     model = build(arch=arch, patch_size=16, drop_path_rate=0.0).train()

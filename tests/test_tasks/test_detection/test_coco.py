@@ -118,6 +118,7 @@ def test_a_choice_of_classes(root: Path) -> None:
     assert len(dataset[1]['data_samples'].ignored_instances) == 0
 
 
+@pytest.mark.slow
 def test_images_that_the_config_drops_are_counted(root: Path, monkeypatch) -> None:
     told = []
     monkeypatch.setattr(
@@ -326,6 +327,7 @@ def test_an_image_of_another_size_than_its_annotations(root: Path) -> None:
 # Mistakes that are told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('entry', 'message'),
     [
@@ -367,6 +369,7 @@ def test_boxes_are_cut_and_files_repeated(root: Path, warnings) -> None:
     assert '1 boxes are clipped to the image' in warnings[1] and 'annotation 9' in warnings[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('segmentation', [None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]]])
 def test_objects_without_a_sound_mask_are_ignored(root: Path, warnings, segmentation) -> None:
     def change(entries: dict) -> None:

@@ -68,6 +68,7 @@ def loosen(part: dict, most: int = 12) -> None:
             loosen(value, 400 if key == 'rpn' else most)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [*list(HEADS.values())[:4], 'softmax'], ids=[*list(HEADS)[:4], 'softmax'])
 def test_detections_do_not_depend_on_batch_mates(name: str) -> None:
     """Of an image that ends inside a patch and of one that fills its patches; boxes, scores and masks."""

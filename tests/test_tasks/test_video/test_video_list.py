@@ -50,6 +50,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_paths_with_spaces_tabs_and_empty_lines(root: Path) -> None:
     dataset = build(root, 'a.mp4 0\n\n two words/b  c.mp4\t1\n', num_classes=2)
     assert [dataset[index]['label'] for index in range(len(dataset))] == [0, 1]
