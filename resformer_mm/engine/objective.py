@@ -161,23 +161,20 @@ class MultiResolutionObjective:
                 f'model.consistency of type {type(self.consistency).__name__} compares class probabilities, '
                 f"but model.consistency_target is {target!r}: set it to 'logits'"
             )
-        if self.compares_tokens and not hasattr(self.backbone, 'forward_tokens'):
+        if self.compares_tokens and not hasattr(self.backbone, 'forward_pooled'):
             raise ValueError(
-                f'model.consistency_target={target!r} needs a backbone with `forward_tokens`, such as '
+                f'model.consistency_target={target!r} needs a backbone with `forward_pooled`, such as '
                 f'resformer_mm.ResFormer, which {type(self.backbone).__name__} is not: set '
                 "model.consistency_target='logits' with consistency=dict(type='KLConsistency'), or "
                 'consistency=None'
+            )
+        if target == 'cls' and not getattr(self.backbone, 'with_cls_token', True):
+            raise ValueError(
+                "model.consistency_target='cls', but model.backbone.with_cls_token is False: set "
+                "model.consistency_target='gap'"
             )
 
     @property
     def compares_tokens(self) -> bool:
         """Whether class or pooled tokens of the backbone are compared."""
         return self.consistency is not None and self.consistency_target in ('cls', 'gap')
-
-    def features_and_tokens(self, inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Return what the backbone gives, one entry per out index, and the tokens to compare ``(B, C)``."""
-        backbone, is_cls = self.backbone, self.consistency_target == 'cls'
-        outputs, grid = backbone.forward_tokens(inputs, is_cls and backbone.out_type == 'cls_token')
-        feats = tuple(backbone.format_output(tokens, grid) for tokens in outputs)
-        tokens = outputs[-1]
-        return feats, tokens[:, 0] if is_cls else backbone.patch_tokens(tokens).mean(dim=1)

@@ -260,6 +260,21 @@ class ResFormer(BaseModule):
             return checkpoint(function, tokens, grid, **kwargs, use_reentrant=False)
         return function(tokens, grid, **kwargs)
 
+    def forward_pooled(self, image: Tensor, pool: str) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return one entry per out index, as :attr:`out_type` names it, and the pooled last tokens ``(B, C)``.
+
+        Both come from one pass; the pooled tokens are what scale consistency compares (paper, Section 3.2).
+
+        Args:
+            image: ``(B, C_in, h, w)``.
+            pool: 'cls', the class token, or 'gap', the mean of the patch tokens.
+        """
+        is_cls = pool == 'cls'
+        outputs, grid = self.forward_tokens(image, is_cls and self.out_type == 'cls_token')
+        feats = tuple(self.format_output(tokens, grid) for tokens in outputs)
+        tokens = outputs[-1]
+        return feats, tokens[:, 0] if is_cls else self.patch_tokens(tokens).mean(dim=1)
+
     def format_output(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
         """Turn tokens ``(B, N, C)``, zero in the padding, into what ``out_type`` names."""
         if self.out_type == 'raw':

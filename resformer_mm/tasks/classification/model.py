@@ -22,7 +22,7 @@ class MultiResolutionClassifier(MultiResolutionObjective, ImageClassifier):
     input.
 
     Args:
-        backbone: config of the backbone; the targets 'cls' and 'gap' need one with ``forward_tokens``.
+        backbone: config of the backbone; the targets 'cls' and 'gap' need one with ``forward_pooled``.
         consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None disables it.
         consistency_target: what is compared: 'cls', 'gap' or 'logits', see
             :attr:`~resformer_mm.engine.objective.MultiResolutionObjective.consistency_targets`.
@@ -57,7 +57,7 @@ class MultiResolutionClassifier(MultiResolutionObjective, ImageClassifier):
             index: index of the resolution.
         """
         if self.compares_tokens:
-            feats, compared = self.features_and_tokens(inputs)
+            feats, compared = self.backbone.forward_pooled(inputs, self.consistency_target)
             cls_score = self.head(self.neck(feats) if self.with_neck else feats)
         else:
             cls_score = compared = self.head(self.extract_feat(inputs))

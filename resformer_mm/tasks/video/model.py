@@ -25,7 +25,7 @@ class MultiResolutionRecognizer(MultiResolutionObjective, Recognizer3D):
     Args:
         consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None disables it.
         consistency_target: what is compared: 'cls', 'gap' or 'logits'. The first two need a backbone with
-            ``forward_tokens``; see
+            ``forward_pooled``; see
             :attr:`~resformer_mm.engine.objective.MultiResolutionObjective.consistency_targets`.
         **kwargs: arguments of :class:`mmaction.models.Recognizer3D`.
 
@@ -67,7 +67,7 @@ class MultiResolutionRecognizer(MultiResolutionObjective, Recognizer3D):
         samples = [sample for sample in data_samples for _ in range(inputs.shape[1])]
         clips = inputs.flatten(0, 1)
         if self.compares_tokens:
-            feats, tokens = self.features_and_tokens(clips)
+            feats, tokens = self.backbone.forward_pooled(clips, self.consistency_target)
             feats = feats[0] if len(feats) == 1 else feats
         else:
             feats, tokens = self.backbone(clips), None

@@ -306,6 +306,8 @@ def test_what_is_compared_must_fit_the_loss() -> None:
         build(consistency_target='pixels')
     with pytest.raises(ValueError, match="KLConsistency compares class probabilities.*set it to 'logits'"):
         build(consistency=dict(type='KLConsistency'))
+    with pytest.raises(ValueError, match="with_cls_token is False: set model.consistency_target='gap'"):
+        build(backbone=dict(with_cls_token=False, out_type='avg_featmap'))
     with pytest.raises(ValueError, match="argument of the model, model.consistency_target='gap'"):
         build(consistency=dict(type='L2Consistency', target='gap'))
 
@@ -426,7 +428,7 @@ def test_turns_need_a_model_of_several_copies() -> None:
     plain = MODELS.build(
         dict(type='mmpretrain.ImageClassifier', backbone=dict(type='LeNet5'), head=dict(type='ClsHead'))
     )
-    with pytest.raises(TypeError, match='train_cfg.type: .* MultiResolutionClassifier, not ImageClassifier'):
+    with pytest.raises(TypeError, match='train_cfg.type: .*MultiResolutionClassifier, not ImageClassifier'):
         train_by_turns(plain, batch(), wrapper(plain))
 
 
