@@ -261,9 +261,9 @@ class ResFormer(BaseModule):
         return function(tokens, grid, **kwargs)
 
     def forward_pooled(self, image: Tensor, pool: str) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Return one entry per out index, as :attr:`out_type` names it, and the pooled last tokens ``(B, C)``.
+        """Return what :meth:`forward` returns, and the tokens of the last out index pooled to ``(B, C)``.
 
-        Both come from one pass; the pooled tokens are what scale consistency compares (paper, Section 3.2).
+        The pooled tokens are what scale consistency compares (paper, Section 3.2).
 
         Args:
             image: ``(B, C_in, h, w)``.
