@@ -278,6 +278,7 @@ def test_the_default_stops_a_worker_with_the_name(tmp_path: Path) -> None:
         list(loader)
 
 
+@pytest.mark.slow
 def test_a_skipped_image_has_a_stand_in_only_in_training(tmp_path: Path) -> None:
     dataset = broken_folder(tmp_path / 'images', broken=1)
     dataset.test_mode = True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
+import contextlib
+import runpy
 import sys
 from pathlib import Path
 
@@ -49,7 +50,10 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 
 def run_tool(*args: object) -> None:
-    subprocess.run([sys.executable, TOOL, *map(str, args)], check=True, capture_output=True)
+    """Run the converter in this process, which saves the start of another."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit):
+        patch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
+        runpy.run_path(str(TOOL), run_name='__main__')
 
 
 @pytest.fixture(scope='module')
