@@ -86,6 +86,7 @@ def test_count_is_the_count_by_hand(arch, patch):
         assert complexity.parameters == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_published_size_of_a_deit_without_the_saving_in_the_last_block():
     """DeiT-S: 4.6 G multiply-adds at 224, as published; every block computes all tokens here."""
     model = ResFormer(
@@ -130,6 +131,7 @@ def test_matrix_products_agree_with_the_counter_of_pytorch(config):
         )  # two images, two windowed blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('training', [True, False])
 def test_model_is_left_as_it_was_and_a_warm_cache_changes_nothing(mini, training):
     model = copy.deepcopy(mini).train(training)

@@ -39,6 +39,7 @@ def cascade(checkpoint: Path, **rule) -> CascadeInferencer:
     return CascadeInferencer(classifier(), checkpoint, 'cpu', cfg_options={'cascade': rule})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('batch_size', [1, 4])
 def test_every_image_stops_at_the_first_sure_resolution(folder: Path, singles, batch_size: int) -> None:
     checkpoint, expected = singles

@@ -108,6 +108,7 @@ def test_tables(swept, tmp_path) -> None:
     assert '1.000*' in text[1] and '*' not in text[5]  # the second model is beaten everywhere
 
 
+@pytest.mark.slow
 def test_picture(swept, tmp_path) -> None:
     draw_picture(swept[1], tmp_path / 'sweep.png')
     with Image.open(tmp_path / 'sweep.png') as image:

@@ -375,6 +375,7 @@ def test_turns_give_the_gradients_of_the_joint_step() -> None:
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('max_counts', 'expected'), [(None, [0, 1, 1, 2, 2]), (5, [0, 1, 1, 2, 3])])
 def test_turns_accumulate_gradients_as_the_joint_step_does(max_counts, expected: list[int]) -> None:
     whole, turns = (

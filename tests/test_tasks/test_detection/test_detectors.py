@@ -109,6 +109,7 @@ def test_a_training_step_reaches_every_parameter_and_boxes_come_out(name: str) -
     assert [set(result.pred_instances.keys()) >= {'bboxes', 'scores', 'labels'} for result in results]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', list(HEADS.values())[:4], ids=list(HEADS)[:4])
 @pytest.mark.parametrize(
     ('num_boxes', 'num_ignored'),
@@ -125,6 +126,7 @@ def test_odd_batches_have_finite_losses(name: str, num_boxes: list, num_ignored:
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
 
 
+@pytest.mark.slow
 def test_checkpointing_gives_the_same_gradients() -> None:
     gradients = []
     for with_cp in (False, True):
@@ -135,6 +137,7 @@ def test_checkpointing_gives_the_same_gradients() -> None:
         torch.testing.assert_close(plain, checkpointed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', list(HEADS.values())[:4], ids=list(HEADS)[:4])
 def test_a_step_in_bfloat16(name: str) -> None:
     model, batch = tiny(name, drop_path_rate=0.0).train(), samples(SIZES, [2, 1])

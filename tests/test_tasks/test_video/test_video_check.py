@@ -123,6 +123,7 @@ def test_frames_that_an_edit_list_hides_are_noted(tmp_path: Path) -> None:
     assert facts.num_frames < 12
 
 
+@pytest.mark.slow
 def test_no_clip_takes_longer_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / 'clip.mp4', 40)
     decode = ClipReader.frames
