@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ['ResFormer', 'VideoResFormer', '__version__', 'load_model', 'make_inferencer']
 
-# Imported when they are asked for: the inferencers need mmcv, and a command line its help text at once.
+# Imported on first use: the inferencers need mmcv, and command lines should show their help at once.
 _LAZY = {
     'ResFormer': 'resformer_mm.models',
     'VideoResFormer': 'resformer_mm.models',

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -157,7 +158,7 @@ def model_class(cfg: Config) -> type:
     return kind
 
 
-def import_name(reference: str) -> object:
+def import_name(reference: str) -> Any:
     """Return what 'module:name' refers to."""
     module, _, name = reference.partition(':')
     return getattr(importlib.import_module(module), name)

@@ -10,7 +10,7 @@ from resformer_mm.config.files import enter_scope, read_config
 from .launch import build_runner, build_test_runner
 from .runs import Drawing, make_test_config, make_train_config
 
-# Imported when they are asked for: they need mmcv, which loading a model does not.
+# Imported on first use: they need mmcv, which loading a model does not.
 _LAZY = {
     'CascadeInferencer': 'resformer_mm.apis.cascade_inferencer',
     'ClassificationInferencer': 'resformer_mm.tasks.classification.inferencer',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,29 +13,29 @@ from mmengine.structures import BaseDataElement
 
 from resformer_mm.analysis.complexity import count_complexity
 from resformer_mm.cascade import CascadeRule
-from resformer_mm.inference.pipelines import Batch
-from resformer_mm.inference.sources import Source
+from resformer_mm.inference.pipelines import Batch, BatchReader
+from resformer_mm.inference.sources import Inputs, Source
 from resformer_mm.tasks.classification.inferencer import ClassificationInferencer
 
 
 class CascadeInferencer(ClassificationInferencer):
-    """Classify every image at the first resolution of a cascade at which the model is sure.
+    """Inferencer that classifies each image at the first resolution of a cascade with enough confidence.
 
-    Resolutions, thresholds and confidence are the field ``cascade`` of the config, which
-    ``tools/analysis_tools/fit_cascade.py`` fits and writes. A prediction says at which ``resolution`` it was
-    made; the result has ``cascade``: ``mean_gflops`` of an image, counting every resolution that it went
-    through, and ``reached``, the fraction of the images that reached each resolution. For the rest see
-    :class:`ClassificationInferencer`; a call takes no ``resolution``.
+    Resolutions, thresholds and confidence measure are the field ``cascade`` of the config, which
+    ``tools/analysis_tools/fit_cascade.py`` fits and writes. ``resolution`` of a prediction is the resolution
+    at which it was made. The result also has ``cascade``: ``mean_gflops``, the mean cost of an image over
+    all resolutions at which it was processed, and ``reached``, the fraction of the images that reached each
+    resolution. For the rest see :class:`ClassificationInferencer`; a call does not take ``resolution``.
 
     Args:
         config: config file, or config, with a field ``cascade``.
         checkpoint: checkpoint file.
-        device: where the model runs; by default a GPU if there is one.
+        device: device of the model; by default a GPU if there is one.
         cfg_options: overrides of the config.
         show_progress: whether a call shows a progress bar.
 
     Raises:
-        ValueError: the config has no ``cascade``, or a bad one.
+        ValueError: the config has no ``cascade``, or it is invalid.
     """
 
     preprocess_kwargs: set[str] = set()
@@ -51,21 +51,19 @@ class CascadeInferencer(ClassificationInferencer):
         super().__init__(config, checkpoint, device, cfg_options, show_progress)
         if self.cfg.get('cascade') is None:
             raise ValueError(
-                f'{self.cfg.filename or "the config"} has no `cascade`: give dict(resolutions=[...], '
-                'thresholds=[...]), or let tools/analysis_tools/fit_cascade.py write a config that has one'
+                f'{self.cfg.filename or "the config"} has no `cascade`: set it to dict(resolutions=[...], '
+                'thresholds=[...]), or use a config written by tools/analysis_tools/fit_cascade.py'
             )
         self.rule = CascadeRule(**self.cfg.cascade)
         self.readers = {resolution: self.make_reader(resolution) for resolution in self.rule.resolutions}
         self._gflops: dict[int, float] = {}
 
-    def __call__(
-        self, inputs: str | Path | np.ndarray | Sequence, return_datasamples: bool = False, *args, **kwargs
-    ) -> dict:
+    def __call__(self, inputs: Inputs, return_datasamples: bool = False, *args, **kwargs) -> dict:
         """Predict; see the class.
 
         Raises:
             TypeError: a ``resolution`` is given.
-            ValueError, InputError, FileNotFoundError: as :class:`ResolutionInferencer` says.
+            ValueError, InputError, FileNotFoundError: see :class:`ResolutionInferencer`.
         """
         if 'resolution' in kwargs:
             raise TypeError('a cascade chooses the resolution of each image itself')
@@ -83,21 +81,21 @@ class CascadeInferencer(ClassificationInferencer):
         results['cascade'] = {'mean_gflops': mean, 'reached': reached}
         return results
 
-    def preprocess(
-        self, inputs: list[Source], batch_size: int = 1, skipped: list[dict] | None = None
-    ) -> Iterator[Batch]:
-        """Return batches of the sources at the first resolution."""
-        reader = self.readers[self.rule.resolutions[0]]
-        return reader.batches(inputs, batch_size, [] if skipped is None else skipped, self.show_progress)
+    def make_reader(self, resolution: int | None = None) -> BatchReader:
+        """Return a reader of sources at a resolution; None is the first resolution of the cascade."""
+        if resolution is None:
+            return self.readers[self.rule.resolutions[0]]
+        return super().make_reader(resolution)
 
     @torch.no_grad()
-    def forward(self, inputs: Batch, **kwargs) -> list[BaseDataElement]:
-        """Return the data samples of a batch, each from the first resolution that is sure of it."""
+    def forward(self, inputs: Batch) -> list[BaseDataElement]:
+        """Return the data samples of a batch, each from the first resolution with enough confidence."""
         left = np.arange(len(inputs.sources))
-        batches, kept = [inputs], {}
+        batches: Iterable[Batch] = [inputs]
+        kept: dict[int, BaseDataElement] = {}
         for stage, resolution in enumerate(self.rule.resolutions):
             if stage:
-                # Copies: the pixels are drawn on later, and transforms may work in place.
+                # Copies, because transforms may work in place and the pixels are still needed for drawings.
                 again = [Source(array=inputs.pixels[index].copy()) for index in left]
                 batches = self.readers[resolution].batches(again, len(again), [])
             samples = []
@@ -105,7 +103,7 @@ class CascadeInferencer(ClassificationInferencer):
                 samples += super().forward(batch)
             scores = torch.stack([sample.pred_score for sample in samples])
             sure = self.rule.is_sure(stage, scores).cpu().numpy()
-            for index, sample, is_sure in zip(left, samples, sure):
+            for index, sample, is_sure in zip(left.tolist(), samples, sure):
                 if is_sure:
                     sample.set_field(resolution, 'test_resolution', field_type='metainfo')
                     kept[index] = sample
@@ -115,7 +113,7 @@ class CascadeInferencer(ClassificationInferencer):
         return [kept[index] for index in range(len(kept))]
 
     def gflops(self, resolution: int) -> float:
-        """Return the multiply-adds of one image at a resolution, in 10^9."""
+        """Return the multiply-adds of one image at a resolution, in units of 10^9."""
         if resolution not in self._gflops:
             (batch,) = self.readers[resolution].batches([self.source_kind.example()], 1, [])
             data = self.model.data_preprocessor(batch.data, training=False)
@@ -124,7 +122,7 @@ class CascadeInferencer(ClassificationInferencer):
         return self._gflops[resolution]
 
     def to_dict(self, sample: BaseDataElement, topk: int = 5) -> dict:
-        """Return label, class name and score of the best classes, and the resolution that they come from."""
+        """Return label, class name and score of the best classes, and the resolution used."""
         return {'resolution': sample.test_resolution, **super().to_dict(sample, topk)}
 
     def describe(self, prediction: dict, limit: int | None = None) -> str:

@@ -19,7 +19,7 @@ def make_inferencer(
     cfg_options: dict | None = None,
     show_progress: bool = False,
 ) -> ResolutionInferencer:
-    """Return the inferencer for the task of a config, as its model tells.
+    """Return the inferencer for a config; the class of its model determines the task.
 
     The arguments are those of :class:`ResolutionInferencer`.
 

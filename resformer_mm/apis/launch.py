@@ -19,14 +19,14 @@ from resformer_mm.libraries import prepare_library
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config, of ``runner_type`` if it names one.
+    """Build the runner of a config, of its ``runner_type`` if it has one.
 
-    Whatever checkpoint the runner loads, resumes from or initialises a model with is read once, and without
-    running code that it holds; see :func:`~resformer_mm.checkpoints.reading.secure_runner_loading`. What
-    cannot be read so raises a :class:`~resformer_mm.checkpoints.CheckpointError` there.
+    Every checkpoint that the runner loads, resumes from or initialises a model with is read once, without
+    executing code in it; see :func:`~resformer_mm.checkpoints.reading.secure_runner_loading`. The runner
+    raises a :class:`~resformer_mm.checkpoints.CheckpointError` for files that cannot be read this way.
 
     Raises:
-        ValueError: a launcher that needs GPUs on a machine without.
+        ValueError: the launcher needs GPUs, but there are none.
     """
     secure_runner_loading()
     prepare_library(cfg.get('default_scope'))
@@ -41,11 +41,11 @@ def build_test_runner(cfg: Config) -> Runner:
     """Build the runner that tests ``cfg.load_from``, a file or a URL.
 
     The checkpoint is read once, by ``runner.test()`` or ``runner.load_or_resume()``. That raises a
-    :class:`~resformer_mm.checkpoints.CheckpointError` unless the file gives every weight of the model and
-    nothing else, where MMEngine would only log the difference.
+    :class:`~resformer_mm.checkpoints.CheckpointError` unless the file has every weight of the model and
+    nothing else; MMEngine would only log the difference.
 
     Raises:
-        ValueError: as :func:`build_runner`.
+        ValueError: see :func:`build_runner`.
     """
     runner = build_runner(cfg)
     runner.register_hook(_CheckWeights())
@@ -65,11 +65,12 @@ class _CheckWeights(Hook):
 
 
 def _leave_process_group() -> None:
-    """End the threads of the process group while Python is whole.
+    """End the threads of the process group before the interpreter shuts down.
 
-    A thread that gives a tensor back to a Python that is ending aborts the process. PyTorch ends the threads
-    with the last reference to the group. Distributed models have one, and are cycles. Ours goes last, because
-    only a group that Python lets go of waits for its threads without the interpreter's lock.
+    A thread that releases a tensor during interpreter shutdown aborts the process. PyTorch ends the threads
+    when the last reference to the group is deleted. Distributed models hold references and are in reference
+    cycles, hence the garbage collection. The last reference must be one of Python: only then does the
+    destructor wait for the threads without holding the interpreter lock.
     """
     if torch.distributed.is_initialized():
         group = torch.distributed.group.WORLD
@@ -79,15 +80,15 @@ def _leave_process_group() -> None:
 
 
 def _set_up_cpu_processes(cfg: Config) -> None:
-    """Start the gloo process group, and let the model wrapper keep the model where it is.
+    """Start the gloo process group, and make the model wrapper leave the model on the CPU.
 
-    MMEngine's own start selects a GPU per process and hands its number to the wrapper.
+    MMEngine would select a GPU per process and pass its number to the wrapper.
     """
     if cfg.launcher != 'pytorch':
-        raise ValueError(f'--launcher {cfg.launcher} needs GPUs; without them use dist_train.sh (pytorch)')
+        raise ValueError(f'--launcher {cfg.launcher} needs GPUs: without any use --launcher pytorch')
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
-    print_log('No GPU: processes talk through gloo on the CPU', logger='current')
+    print_log('No GPU: processes communicate through gloo on the CPU', logger='current')
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
@@ -96,11 +97,11 @@ def _set_up_cpu_processes(cfg: Config) -> None:
         **(cfg.get('model_wrapper_cfg') or {}),
     }
     if _replace_sync_bn(cfg.model):
-        print_log('No GPU: SyncBN, which needs one, is BN here, with statistics of each process', 'current')
+        print_log('No GPU: SyncBN is replaced by BN, with separate statistics in each process', 'current')
 
 
 def _replace_sync_bn(config: object) -> int:
-    """Make every synchronised batch norm of a model's config a plain one; return how many there were."""
+    """Replace every SyncBN in a model's config by BN, and return their number."""
     if isinstance(config, dict):
         found = config.get('type') == 'SyncBN'
         if found:

@@ -8,27 +8,31 @@ from itertools import groupby
 from pathlib import Path
 
 from resformer_mm.inference.base import ResolutionInferencer
+from resformer_mm.inference.sources import Inputs
 from resformer_mm.text import table
 
 
 def predict_at_resolutions(
     inferencer: ResolutionInferencer,
-    inputs: object,
+    inputs: Inputs,
     resolutions: Sequence[int | None],
     out_dir: str | Path | None = None,
     **kwargs,
 ) -> dict[int | None, dict]:
-    """Return what the inferencer returns, by resolution.
+    """Return the results of an inferencer, by resolution.
 
     Args:
-        inferencer: of any task.
-        inputs: as the inferencer takes them.
-        resolutions: in pixels; None is that of the config.
-        out_dir: folder of the results; with several resolutions, each has a subfolder named by it.
-        **kwargs: as the inferencer takes them.
+        inferencer: an inferencer of any task.
+        inputs: inputs of the inferencer.
+        resolutions: resolutions in pixels; None is the resolution of the config.
+        out_dir: folder of the results; with several resolutions, each has a subfolder named after it.
+        **kwargs: further arguments of a call of the inferencer.
+
+    Raises:
+        ValueError: a resolution is not a positive integer, or below one patch.
     """
     for resolution in resolutions:
-        inferencer.make_pipeline(resolution)  # complains before anything is done
+        inferencer.make_pipeline(resolution)  # raises before anything is predicted
     results = {}
     for resolution in resolutions:
         folder = out_dir
@@ -39,7 +43,7 @@ def predict_at_resolutions(
 
 
 def format_results(inferencer: ResolutionInferencer, results: Mapping[int | None, dict]) -> str:
-    """Return the predictions, a line per input; at several resolutions a table with a column for each."""
+    """Return the predictions as text: a line per input, or a table with a column per resolution."""
     if len(results) == 1:
         (result,) = results.values()
         return '\n'.join(
@@ -51,21 +55,21 @@ def format_results(inferencer: ResolutionInferencer, results: Mapping[int | None
 
 
 def format_summary(result: dict) -> str:
-    """Return how many predictions there are, and what was skipped: `12 done, 1 skipped: a.jpg (why)`."""
+    """Return the number of predictions and the skipped files: '12 done, 1 skipped: a.jpg (reason)'."""
     skipped = result['skipped']
     names = ', '.join(f'{Path(entry["path"]).name} ({entry["reason"]})' for entry in skipped)
     return f'{len(result["predictions"])} done, {len(skipped)} skipped{": " if names else ""}{names}'
 
 
 def format_cascade(result: dict) -> str:
-    """Return what a cascade cost, and how many images reached each of its resolutions."""
+    """Return the mean cost of a cascade, and the share of images that reached each resolution."""
     cost = result['cascade']
     parts = ', '.join(f'{100 * part:.0f} % reached {r}' for r, part in cost['reached'].items())
-    return f'{cost["mean_gflops"]:.4g} GFLOPs an image; {parts}'
+    return f'{cost["mean_gflops"]:.4g} GFLOPs per image; {parts}'
 
 
 def _by_path(result: dict) -> list[tuple[str, list[dict]]]:
-    """Return the predictions of each file: one, or those of the frames of a video."""
+    """Return the predictions of each file: one for an image, one per frame for a video."""
     groups = groupby(result['predictions'], lambda prediction: prediction['path'])
     return [(path, list(group)) for path, group in groups]
 

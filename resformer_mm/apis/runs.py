@@ -1,4 +1,4 @@
-"""Configs of training and test runs, with the options that MM users know."""
+"""Configs of training and test runs, with the usual options of OpenMMLab tools."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from resformer_mm.libraries import FOLDER, LIBRARIES, Library
 
 @dataclass(frozen=True)
 class Drawing:
-    """Pictures of the predictions of a test.
+    """Settings for drawing the predictions of a test.
 
     Attributes:
-        show: open a window for each.
-        folder: folder that they are written to.
+        show: show each drawing in a window.
+        folder: folder that the drawings are written to.
         wait_time: seconds that a window is shown.
         interval: draw every n-th sample.
     """
@@ -48,24 +48,25 @@ def make_train_config(
 
     Args:
         config: config file.
-        work_dir: folder of logs and checkpoints; by default that of the config, or ``work_dirs/CONFIG``.
+        work_dir: folder of logs and checkpoints; by default the work dir of the config, or
+            ``work_dirs/CONFIG``.
         cfg_options: overrides of the config.
-        launcher: job launcher, 'none' for one process.
-        resume: checkpoint to resume from; 'auto' takes the latest one of the work dir, if there is one.
+        launcher: job launcher; 'none' means one process.
+        resume: checkpoint to resume from; 'auto' is the latest one in the work dir, if there is one.
         validate: whether to evaluate while training.
         amp: train in mixed precision.
         auto_scale_lr: scale the learning rate by the batch size over ``auto_scale_lr.base_batch_size``.
 
     Raises:
         FileNotFoundError: the config or the checkpoint to resume from does not exist.
-        ValueError: an option does not go with the config.
+        ValueError: an option does not apply to the config.
     """
     cfg = _load(config, work_dir, cfg_options, launcher)
     if not validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         hook = cfg.get('default_hooks', {}).get('checkpoint')
         if hook is not None:
-            hook.pop('save_best', None)  # there is no metric to choose by
+            hook.pop('save_best', None)  # without validation there is no metric
     if amp:
         _enable_amp(cfg)
     if resume == 'auto':
@@ -74,7 +75,7 @@ def make_train_config(
         cfg.resume, cfg.load_from = True, _existing(resume, 'checkpoint to resume from')
     if auto_scale_lr:
         if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
-            raise ValueError(f'--auto-scale-lr: {config} has no `auto_scale_lr.base_batch_size`')
+            raise ValueError(f'--auto-scale-lr: set `auto_scale_lr.base_batch_size` in {config}')
         cfg.auto_scale_lr.enable = True
     _set_loader_defaults(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
     return cfg
@@ -96,18 +97,18 @@ def make_test_config(
 
     Args:
         config: config file.
-        checkpoint: checkpoint file, or a URL that MMEngine fetches.
-        work_dir: folder of the log; by default that of the config, or ``work_dirs/CONFIG``.
+        checkpoint: checkpoint file, or a URL that MMEngine downloads.
+        work_dir: folder of the log; by default the work dir of the config, or ``work_dirs/CONFIG``.
         cfg_options: overrides of the config.
-        launcher: job launcher, 'none' for one process.
+        launcher: job launcher; 'none' means one process.
         resolutions: test resolutions in pixels; None keeps ``test_cfg``.
         amp: test in mixed precision.
-        tta: test-time augmentation.
-        drawing: which pictures of the predictions are made.
+        tta: use test-time augmentation.
+        drawing: settings for drawing the predictions; None draws nothing.
 
     Raises:
         FileNotFoundError: the config or the checkpoint does not exist.
-        ValueError: an option does not go with the config.
+        ValueError: an option does not apply to the config.
     """
     cfg = _load(config, work_dir, cfg_options, launcher)
     cfg.load_from = _existing(checkpoint, 'checkpoint')
@@ -155,7 +156,7 @@ def _enable_amp(cfg: Config) -> None:
         return
     if kind != 'OptimWrapper':
         raise ValueError(
-            f'--amp does not know how to change optim_wrapper.type={kind!r}: set it in the config'
+            f'--amp cannot replace optim_wrapper.type={kind!r}: set mixed precision in the config'
         )
     if get_device() == 'cpu':
         wrapper.type = 'resformer_mm.AutocastOptimWrapper'
@@ -175,8 +176,10 @@ def _enable_drawing(cfg: Config, drawing: Drawing) -> None:
     if drawing.show:
         check_display()
         if drawing.folder and not library.draws_both:
-            raise ValueError('mmsegmentation draws to a window or to a folder: give --show or --show-dir')
-    # Absolute, because mmdet's hook puts what is relative into the work dir.
+            raise ValueError(
+                'mmsegmentation draws to a window or to a folder: give --show or --show-dir, not both'
+            )
+    # Absolute, because mmdet's hook resolves relative paths against the work dir.
     folder = str(Path(drawing.folder).absolute()) if drawing.folder else None
     hook.update({key: folder if value == FOLDER else value for key, value in library.hook.items()})
     hook.update(show=drawing.show, wait_time=drawing.wait_time, interval=drawing.interval)
@@ -190,23 +193,23 @@ def _enable_drawing(cfg: Config, drawing: Drawing) -> None:
 
 
 def _enable_tta(cfg: Config) -> None:
-    """Set test-time augmentation up from the config, or as a flip for classification."""
+    """Set up test-time augmentation from the config; by default horizontal flips for classification."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
         if cfg.get('default_scope') != 'mmpretrain':
-            raise ValueError('--tta: the config has no `tta_model` and `tta_pipeline`')
+            raise ValueError(f'--tta: {cfg.filename} has no `tta_model` and `tta_pipeline`')
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         tta = dict(type='TestTimeAug', transforms=[flips, [deepcopy(pipeline[-1])]])
         cfg.tta_pipeline = [*deepcopy(pipeline[:-1]), tta]
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    # The views of an image are a list, which only the collation by lists keeps apart.
+    # The views of an image are a list; only pseudo_collate keeps the images separate.
     cfg.test_dataloader.collate_fn = dict(type='pseudo_collate')
 
 
 def _check_resolutions(cfg: Config, resolutions: Sequence[int], field: str) -> None:
-    """Make sure that the test pipeline works at the resolutions, before anything is built."""
+    """Check that the test pipeline works at the resolutions, before anything is built."""
     pipeline = cfg.test_dataloader.dataset.get('pipeline')
     for resolution in resolutions if pipeline is not None else ():
         try:
@@ -216,7 +219,7 @@ def _check_resolutions(cfg: Config, resolutions: Sequence[int], field: str) -> N
 
 
 def _set_loader_defaults(cfg: Config, fields: tuple[str, ...]) -> None:
-    """Fill what a library's own tools fill in, so that its configs run here as they do there."""
+    """Set the defaults that a library's tools set, so its configs run here as well."""
     defaults = LIBRARIES.get(cfg.get('default_scope'), Library()).loader
     for field in fields if defaults else ():
         loader = cfg.get(field)

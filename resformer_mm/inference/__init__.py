@@ -1,1 +1,1 @@
-"""High-level inference at any resolution: what the inferencers of all tasks share."""
+"""High-level inference at any resolution, shared by the inferencers of all tasks."""

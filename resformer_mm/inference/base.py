@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,10 +15,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
-from torch import nn
 
 from resformer_mm.checkpoints.models import build_model
 from resformer_mm.config.files import enter_scope, read_config
@@ -28,52 +27,52 @@ from resformer_mm.config.resolutions import pipeline_at_resolution, test_dataset
 from .devices import check_device, check_display
 from .pipelines import Batch, BatchReader, ImagePipeline, InputPipeline
 from .results import ResultFolder
-from .sources import ImageSources, Source
+from .sources import ImageSources, Inputs, Source
 
 
 class ResolutionInferencer(BaseInferencer):
-    """Predict on images at any resolution.
+    """Base class for prediction on images at any resolution.
 
     A call takes a path, a BGR uint8 array ``(H, W, 3)``, a folder, a video file (predicted frame by frame) or
     a list of them, and these keywords:
 
-    - ``resolution``: test resolution in pixels; None is that of the config.
-    - ``batch_size``: images of one forward pass; fewer where neighbours differ in size, so that no image is
-      padded to the size of another (detectors pad, as in their tests).
-    - ``return_datasamples``: the library's data samples in place of dicts.
+    - ``resolution``: test resolution in pixels; None is the resolution of the config.
+    - ``batch_size``: maximum number of images per forward pass. Consecutive images of different sizes are not
+      batched, because one would be padded to the size of another (detectors do pad, as in their tests).
+    - ``return_datasamples``: return the library's data samples instead of dicts.
     - ``return_vis``, ``show``, ``out_dir``: return drawings, show them in a window, write them with
       ``predictions.json`` to a folder.
 
     It returns a dict: ``predictions``, one dict per image, with its ``path`` (and ``frame``) and
     ``resolution``; ``visualization``, the drawings, RGB; ``skipped``, the ``path`` and ``reason`` of every
-    file of a folder that cannot be read; and ``forward_ms``, the milliseconds that the model took on its
-    device for all images.
+    file in a folder that cannot be read; and ``forward_ms``, the total time of the forward passes in
+    milliseconds.
 
     The inferencer of another task is a subclass that implements three methods: :meth:`to_dict`, :meth:`draw`
-    and :meth:`entries`. :func:`resformer_mm.libraries.register_task` makes it known. Everything else has a
-    default, which a subclass changes where its task differs:
+    and :meth:`entries`. It is registered with :func:`resformer_mm.libraries.register_task`. Everything else
+    has a default, which a subclass changes if its task differs:
 
-    - ``output``: field of the data samples that :meth:`to_dict` needs. Models without it are refused.
+    - ``output``: field of the data samples that :meth:`to_dict` needs. Models without it are rejected.
     - ``default_visualizer``: type of the visualizer that :meth:`draw` needs.
-    - ``forward_kwargs``, ``postprocess_kwargs``: further keywords of a call, which go to :meth:`forward` and
+    - ``forward_kwargs``, ``postprocess_kwargs``: further keywords of a call, passed to :meth:`forward` and
       :meth:`to_dict`.
     - ``mixes_sizes``: whether a batch may hold images of several sizes.
-    - ``source_kind``, ``pipeline_class``: what is predicted one at a time, and how it is read.
-    - :meth:`class_meta`: names and colours of the classes, and checks of them.
+    - ``source_kind``, ``pipeline_class``: kind of the inputs, and the pipeline that reads them.
+    - :meth:`class_meta`: names and colours of the classes, with checks.
     - :meth:`headline`, :meth:`describe`: a prediction as text.
 
     Args:
         config: config file, or config.
-        checkpoint: checkpoint file; without it the predictions are those of the initial weights.
-        device: where the model runs; by default a GPU if there is one.
+        checkpoint: checkpoint file; without it the model keeps its initial weights.
+        device: device of the model; by default a GPU if there is one.
         cfg_options: overrides of the config.
-        show_progress: whether a call shows a progress bar, on the standard error.
+        show_progress: whether a call shows a progress bar on the standard error.
 
     Raises:
         FileNotFoundError: there is no such config.
         CheckpointError: the checkpoint cannot be read safely, or does not fit the model.
-        ValueError: the config has no test pipeline that starts with loading an image, its classes are not
-            those of the model, or there is no such device.
+        ValueError: the config has no test pipeline that starts by loading an image, its classes do not match
+            the model, or there is no such device.
     """
 
     preprocess_kwargs = {'resolution'}
@@ -83,7 +82,7 @@ class ResolutionInferencer(BaseInferencer):
     default_visualizer = 'Visualizer'
     mixes_sizes = False
     source_kind = ImageSources()
-    pipeline_class: type[InputPipeline] = ImagePipeline
+    pipeline_class: Callable[[Sequence[dict]], InputPipeline] = ImagePipeline
 
     def __init__(
         self,
@@ -100,7 +99,7 @@ class ResolutionInferencer(BaseInferencer):
 
     def __call__(
         self,
-        inputs: str | Path | np.ndarray | Sequence,
+        inputs: Inputs,
         return_datasamples: bool = False,
         batch_size: int = 1,
         return_vis: bool = False,
@@ -111,60 +110,67 @@ class ResolutionInferencer(BaseInferencer):
 
         Raises:
             FileNotFoundError: there is no such file or folder.
-            InputError: a file that is named directly cannot be read, an array is not an image, or a folder
-                holds none.
-            ValueError: the resolution is not a positive integer or below one patch, the batch is empty, or
-                the model does not predict what the task needs.
+            InputError: a file that was given by its path cannot be read, an array is not an image, or a
+                folder has no images.
+            ValueError: the resolution is not a positive integer or below one patch, ``batch_size`` is below
+                1, or the model does not predict what the task needs.
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         preprocess, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
         draws = return_vis or out_dir is not None or visualize.get('show', False)
-        results = {'predictions': [], 'visualization': [], 'skipped': [], 'forward_ms': 0.0}
-        sources = self.source_kind.list(inputs)
-        batches = self.preprocess(sources, batch_size, skipped=results['skipped'], **preprocess)
+        predictions: list = []
+        visualization: list[np.ndarray] = []
+        skipped: list[dict] = []
+        forward_ms = 0.0
+        sources = self.source_kind.collect(inputs)
+        batches = self.preprocess(sources, batch_size, skipped=skipped, **preprocess)
         folder = None if out_dir is None else ResultFolder(out_dir)
         resolution = preprocess.get('resolution') or self.default_resolution
         for batch in batches:
             start = self._now()
             samples = self.forward(batch, **forward)
-            results['forward_ms'] += 1000 * (self._now() - start)
+            forward_ms += 1000 * (self._now() - start)
             drawn = self.visualize(batch, samples, **visualize) if draws else []
-            found = self.postprocess(samples, drawn, **postprocess)['predictions']
+            plain = self.postprocess(samples, drawn, **postprocess)['predictions']
             sides = [resolution or min(image.shape[-2:]) for image in batch.data['inputs']]
             found = [
-                {**_origin(source, side), **found} for source, side, found in zip(batch.sources, sides, found)
+                {**_origin(source, side), **entry} for source, side, entry in zip(batch.sources, sides, plain)
             ]
-            results['predictions'] += samples if return_datasamples else found
-            results['visualization'] += drawn if return_vis else []
+            predictions += samples if return_datasamples else found
+            visualization += drawn if return_vis else []
             if folder is not None:
                 for source, prediction, picture in zip(batch.sources, found, drawn):
                     folder.add(source, prediction, picture)
         if folder is not None:
-            folder.finish(skipped=results['skipped'])
-        return results
+            folder.finish(skipped=skipped)
+        return {
+            'predictions': predictions,
+            'visualization': visualization,
+            'skipped': skipped,
+            'forward_ms': forward_ms,
+        }
 
     @property
     def classes(self) -> Sequence[str] | None:
-        """Names of the classes: of the checkpoint, else of the config's data set, else None."""
+        """Class names from the checkpoint, else from the config's data set, else None."""
         return self.dataset_meta.get('classes')
 
     @property
     def patch_size(self) -> int | None:
-        """Side of a patch of the backbone in pixels, if it has patches: the smallest resolution."""
+        """Side of a patch in pixels, the smallest resolution; None if the backbone has no patches."""
         size = getattr(getattr(self.model, 'backbone', None), 'patch_size', None)
         return max(size[-2:]) if isinstance(size, (tuple, list)) else size
 
     @cached_property
     def default_resolution(self) -> int | None:
-        """Short side in pixels that the config's pipeline gives every square picture.
+        """Short side in pixels to which the config's pipeline resizes every square image.
 
-        None if the config gives every picture to the model at its own size.
+        None if the pipeline does not resize images to one size.
         """
-        example = self.source_kind.example()
         sides = set()
-        for step in (1, 2):
-            source = dataclasses.replace(example, array=example.array[..., ::step, ::step, :])
+        for side in (256, 128):
+            source = self.source_kind.example(side)
             sides.add(min(self.pipeline(source)['inputs'].shape[-2:]))
         return sides.pop() if len(sides) == 1 else None
 
@@ -184,7 +190,7 @@ class ResolutionInferencer(BaseInferencer):
         return self.make_reader(resolution).batches(inputs, batch_size, skipped, self.show_progress)
 
     def make_reader(self, resolution: int | None = None) -> BatchReader:
-        """Return a reader of sources at a resolution; None is that of the config.
+        """Return a reader of sources at a resolution; None is the resolution of the config.
 
         Raises:
             ValueError: the resolution is not a positive integer, or below one patch.
@@ -193,7 +199,7 @@ class ResolutionInferencer(BaseInferencer):
         return BatchReader(self.source_kind, pipeline, self.collate_fn, self.mixes_sizes)
 
     def make_pipeline(self, resolution: int | None = None) -> InputPipeline:
-        """Return the config's test pipeline at a resolution; None is that of the config.
+        """Return the config's test pipeline at a resolution; None is the resolution of the config.
 
         Raises:
             ValueError: the resolution is not a positive integer, or below one patch.
@@ -210,7 +216,7 @@ class ResolutionInferencer(BaseInferencer):
             return self.pipeline_class(transforms)
 
     @torch.no_grad()
-    def forward(self, inputs: Batch, **kwargs) -> list[BaseDataElement]:
+    def forward(self, inputs: Batch) -> list[BaseDataElement]:
         """Return the data samples of a batch, with predictions.
 
         Raises:
@@ -228,10 +234,10 @@ class ResolutionInferencer(BaseInferencer):
         show: bool = False,
         wait_time: float = 0,
     ) -> list[np.ndarray]:
-        """Return the drawn predictions of a batch, RGB; on request also show them in a window.
+        """Return the drawn predictions of a batch, RGB; with ``show``, also show them in a window.
 
         Raises:
-            ValueError: ``show`` where there is no display.
+            ValueError: there is no display to show them on.
         """
         if show:
             check_display()
@@ -242,7 +248,7 @@ class ResolutionInferencer(BaseInferencer):
         return drawn
 
     def show(self, picture: np.ndarray, name: str, wait_time: float) -> None:
-        """Show a drawing for some seconds; 0 waits for a key."""
+        """Show a drawing in a window for ``wait_time`` seconds; 0 waits for a key."""
         self.visualizer.show(picture, name, wait_time)
 
     def postprocess(
@@ -260,16 +266,16 @@ class ResolutionInferencer(BaseInferencer):
     def to_dict(self, sample: BaseDataElement) -> dict:
         """Return the prediction in a data sample as a plain dict.
 
-        An array in it is a map of the picture, which a result folder stores as a PNG file.
+        An array in the dict is a label map, which a result folder stores as a PNG file.
         """
 
     @abstractmethod
     def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-        """Return the picture with the prediction drawn on it, RGB, from the pixels as read, BGR."""
+        """Return the image with the prediction drawn on it, RGB, given the pixels as read, BGR."""
 
     @abstractmethod
     def entries(self, prediction: dict) -> list[tuple[str, float]]:
-        """Return the parts of a prediction, each with a name and its score or size, largest first."""
+        """Return the parts of a prediction, each a name with a score or size, largest first."""
 
     def headline(self, prediction: dict) -> str:
         """Return a prediction in a few words."""
@@ -282,8 +288,8 @@ class ResolutionInferencer(BaseInferencer):
         rest = f' and {len(entries) - limit} more' if len(entries) > limit else ''
         return ', '.join(f'{name} {value:.3f}' for name, value in entries[:limit]) + rest or 'nothing'
 
-    def class_meta(self, model: nn.Module) -> dict:
-        """Return ``classes``, ``palette`` and the like: of the checkpoint, else of the config's data set.
+    def class_meta(self, model: BaseModel) -> dict:
+        """Return ``classes``, ``palette`` and the like from the checkpoint, else from the config's data set.
 
         Raises:
             ValueError: the config has no test data set.
@@ -296,10 +302,10 @@ class ResolutionInferencer(BaseInferencer):
         own = {key.lower(): value for key, value in model.dataset_meta.items()}
         return {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {}), **own}
 
-    def _no_output(self, model: nn.Module) -> ValueError:
+    def _no_output(self, model: BaseModel) -> ValueError:
         return ValueError(
             f'{type(model).__name__} does not predict `{self.output}`, which {type(self).__name__} '
-            'needs: give another model, or register its task with resformer_mm.libraries.register_task'
+            'needs: use another model, or register its task with resformer_mm.libraries.register_task'
         )
 
     def _now(self) -> float:
@@ -308,16 +314,16 @@ class ResolutionInferencer(BaseInferencer):
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    def _init_model(self, cfg: Config, weights: str | Path | None, device: str = 'cpu') -> nn.Module:
-        model = build_model(cfg, weights, device)
+    def _init_model(self, cfg: Config, weights: str | Path | None, device: str = 'cpu') -> BaseModel:
+        model: BaseModel = build_model(cfg, weights, device)
         if weights is None:
-            text = 'no checkpoint is given: predictions are those of the initial weights'
+            text = 'no checkpoint was given: the model predicts with its initial weights'
             print_log(text, logger='current', level=logging.WARNING)
         self.dataset_meta = model.dataset_meta = self.class_meta(model)
         return model
 
     def _init_collate(self, cfg: Config) -> object:
-        # Leaves the images in a list, which every library's data preprocessor takes.
+        # Leaves the images in a list, which the data preprocessor of every library accepts.
         return pseudo_collate
 
     def _init_pipeline(self, cfg: Config) -> InputPipeline:
@@ -325,7 +331,7 @@ class ResolutionInferencer(BaseInferencer):
         return self.make_pipeline()
 
     def _init_visualizer(self, cfg: Config) -> Visualizer:
-        # Without the backends of training runs: a prediction does not belong in a training log.
+        # Without the backends of training runs: predictions do not belong in a training log.
         settings = {'type': self.default_visualizer, **cfg.get('visualizer', {}), 'vis_backends': None}
         visualizer = super()._init_visualizer(Config(dict(visualizer=settings)))
         visualizer.dataset_meta = self.dataset_meta
@@ -333,7 +339,7 @@ class ResolutionInferencer(BaseInferencer):
 
 
 def check_names(names: Sequence[str] | None, num_classes: int) -> None:
-    """Check that there is a name for each class of a model; None is no names at all.
+    """Check that a model has as many class names as classes; None is accepted.
 
     Raises:
         ValueError: there are more or fewer names than classes.
@@ -346,6 +352,6 @@ def check_names(names: Sequence[str] | None, num_classes: int) -> None:
 
 
 def _origin(source: Source, resolution: int) -> dict:
-    """Return the entries of a prediction that say what it was made from."""
+    """Return the entries of a prediction that identify its input and resolution."""
     frame = {} if source.frame is None else {'frame': source.frame}
     return {'path': source.path, **frame, 'resolution': resolution}

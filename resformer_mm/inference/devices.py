@@ -6,10 +6,10 @@ import torch
 
 
 def check_device(device: str | torch.device | None) -> None:
-    """Check that tensors can be made on a device; None is the default device.
+    """Check that tensors can be created on a device; None is the default device.
 
     Raises:
-        ValueError: they cannot; the message says why.
+        ValueError: the device cannot be used; the message gives the reason.
     """
     try:
         torch.empty(0, device=device)
@@ -28,5 +28,5 @@ def check_display() -> None:
 
     if plt.get_backend().lower() == 'agg':
         raise ValueError(
-            'there is no display to show pictures on: write them to a folder (out_dir, --out-dir, --show-dir)'
+            'there is no display to show images on: write them to a folder (out_dir, --out-dir, --show-dir)'
         )

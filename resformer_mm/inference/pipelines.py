@@ -1,4 +1,4 @@
-"""Pipelines and batching of input sources."""
+"""Input pipelines, and batches of input sources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .sources import ImageSources, InputError, Source, skip
 class InputPipeline(ABC):
     """The transforms of a config's test pipeline in two parts: loading a source, and preparing it.
 
-    If loading fails, the input is at fault; if preparing fails, it is not.
+    A failure of the first part is an error of the input, a failure of the second part is not.
 
     Attributes:
         prepare: the second part.
@@ -30,31 +30,31 @@ class InputPipeline(ABC):
 
     @abstractmethod
     def read(self, source: Source) -> dict:
-        """Return the results dict of MM's transforms, with the pixels."""
+        """Return the ``results`` dict of the loading transforms, which holds the pixels."""
 
     @abstractmethod
     def pixels(self, results: dict) -> np.ndarray:
-        """Return the pixels in a results dict, uint8, to draw on."""
+        """Return the pixels of a ``results`` dict, uint8, for drawings."""
 
     def load(self, source: Source) -> dict:
-        """Return the results dict of a source.
+        """Return the ``results`` dict of a source.
 
         Raises:
             InputError: the source cannot be read; the message is the reason.
         """
         try:
             results = self.read(source)
-        except Exception as error:  # every decoder has its own
-            # The reason, without the path and the advice that LoadImage puts around it.
+        except Exception as error:  # each decoder has its own error types
+            # The reason alone, without the path and the advice that LoadImage adds.
             cause = error if error.__cause__ is None else error.__cause__
             text = re.sub(r' <_io\.BytesIO object at \w+>', '', str(cause).strip().split('\n')[0])
             raise InputError(f'{type(cause).__name__}: {text}') from error
         if results is None:
-            raise InputError('the loading transform of the config returned nothing')
+            raise InputError('the loading transform of the test pipeline returned None')
         return results
 
     def __call__(self, source: Source) -> dict:
-        """Return the packed input of the model, ``inputs`` and ``data_samples``.
+        """Return the packed input of the model: ``inputs`` and ``data_samples``.
 
         Raises:
             InputError: the source cannot be read; the message is the reason.
@@ -63,10 +63,10 @@ class InputPipeline(ABC):
 
 
 class ImagePipeline(InputPipeline):
-    """A pipeline that starts with loading an image file; an array skips that step.
+    """A pipeline that starts by loading an image file; arrays skip that step.
 
     Args:
-        transforms: configs of the transforms. Those that load annotations are left out.
+        transforms: configs of the transforms. Transforms that load annotations are left out.
 
     Raises:
         ValueError: the first transform does not load an image.
@@ -76,21 +76,21 @@ class ImagePipeline(InputPipeline):
         first, *rest = [TRANSFORMS.build(transform) for transform in transforms]
         if not isinstance(first, LoadImageFromFile):
             raise ValueError(
-                f'the test pipeline starts with {type(first).__name__}: an inferencer needs one that starts '
-                'with loading an image, e.g. dict(type="resformer_mm.LoadImage")'
+                f'the test pipeline starts with {type(first).__name__}: an inferencer needs a first step '
+                'that loads an image, e.g. dict(type="resformer_mm.LoadImage")'
             )
         self._loader = first
         self.prepare = Compose([step for step in rest if not _loads_annotations(step)])
 
     def read(self, source: Source) -> dict:
-        """Return ``img`` in BGR, ``(H, W, 3)``, with its shape and path."""
+        """Return ``img``, BGR ``(H, W, 3)``, with its shape and path."""
         if source.array is None:
             return self._loader(dict(img_path=source.path))
         image = source.array.astype(np.float32) if self._loader.to_float32 else source.array
         return dict(img=image, img_path=source.path, img_shape=image.shape[:2], ori_shape=image.shape[:2])
 
     def pixels(self, results: dict) -> np.ndarray:
-        """Return the image, BGR, ``(H, W, 3)``."""
+        """Return the image, BGR ``(H, W, 3)``."""
         return results['img'].clip(0, 255).astype(np.uint8, copy=False)
 
 
@@ -99,9 +99,9 @@ class Batch:
     """The inputs of one forward pass.
 
     Attributes:
-        sources: where they come from.
-        pixels: of each source as read, to draw on.
-        data: the collated inputs, as ``model.test_step`` takes them.
+        sources: the sources of the inputs.
+        pixels: the pixels of each source as read, for drawings.
+        data: the collated inputs, an argument of ``model.test_step``.
     """
 
     sources: list[Source]
@@ -111,12 +111,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class BatchReader:
-    """Reads sources one at a time, and batches neighbours that fit together.
+    """Reader of sources, one at a time, that batches consecutive inputs of one size.
 
     Args:
-        kind: what is predicted one at a time.
-        pipeline: reads and prepares it.
-        collate: makes one batch of a list of prepared inputs.
+        kind: kind of the sources.
+        pipeline: pipeline that reads and prepares a source.
+        collate: function that makes one batch of a list of prepared inputs.
         mixes_sizes: whether a batch may hold inputs of several sizes.
     """
 
@@ -131,13 +131,13 @@ class BatchReader:
         """Yield batches, in the order of the sources.
 
         Args:
-            sources: what to read.
-            batch_size: the most inputs of a batch.
-            skipped: receives ``path`` and ``reason`` of every file of a folder that cannot be read.
-            show_progress: whether to show a progress bar, on the standard error.
+            sources: the sources.
+            batch_size: maximum number of inputs of a batch.
+            skipped: receives ``path`` and ``reason`` of every file in a folder that cannot be read.
+            show_progress: whether to show a progress bar on the standard error.
 
         Raises:
-            InputError: a file that is named directly cannot be read.
+            InputError: a file that was given by its path cannot be read.
         """
         chunk: list[tuple[Source, np.ndarray, dict]] = []
         for item in self._read(self._track(sources, skipped, show_progress), skipped):
@@ -153,24 +153,24 @@ class BatchReader:
 
     def _track(self, sources: list[Source], skipped: list[dict], show_progress: bool) -> Iterable[Source]:
         total, console = self.kind.count(sources), Console(stderr=True)
-        singly = self.kind.expand(sources, skipped)
-        return track(singly, 'Inference', total, console=console, disable=not show_progress)
+        expanded = self.kind.expand(sources, skipped)
+        return track(expanded, 'Inference', total, console=console, disable=not show_progress)
 
     def _read(
         self, sources: Iterable[Source], skipped: list[dict]
     ) -> Iterator[tuple[Source, np.ndarray, dict]]:
-        """Yield source, pixels as read, and prepared input, of all that can be read."""
+        """Yield every readable source with its pixels as read and its prepared input."""
         for source in sources:
             try:
                 results = self.pipeline.load(source)
             except InputError as error:
                 if not source.optional:
                     raise InputError(
-                        f'cannot read {source.path} ({error}): repair the file or give another'
+                        f'cannot read {source.path} ({error}): repair or replace the file'
                     ) from error
-                skip(source.path, str(error), skipped)
+                skip(source, str(error), skipped)
                 continue
-            # The pixels first: transforms may work in place.
+            # The pixels come first, because transforms may work in place.
             yield source, self.pipeline.pixels(results), self.pipeline.prepare(results)
 
     def _fit(self, first: dict, other: dict) -> bool:
@@ -182,5 +182,5 @@ class BatchReader:
 
 
 def _loads_annotations(step: object) -> bool:
-    # Those of depth, panoptic and point annotations do not derive from mmcv's.
+    # Loaders of depth, panoptic and point annotations are not subclasses of mmcv's.
     return isinstance(step, LoadAnnotations) or re.match('Load.*Annotation', type(step).__name__) is not None

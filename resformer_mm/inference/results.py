@@ -1,4 +1,4 @@
-"""Result folders: predictions and drawings as files."""
+"""Result folders with predictions and drawings as files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import cv2
 import mmcv
 import mmengine
 import numpy as np
@@ -16,20 +17,21 @@ _CLIP_FPS = 4.0  # slow: a model sees few frames of a clip
 
 
 class ResultFolder:
-    """Writes predictions and drawings.
+    """Writer of predictions and drawings.
 
     ``vis/NAME.png`` is a drawn image, ``vis/NAME.mp4`` a drawn video, ``pred/NAME.png`` a label map, and
-    ``predictions.json`` the rest. NAME is that of the input, with a number
-    if another has the same; an array has only a number.
+    ``predictions.json`` holds the rest. NAME is the file name of the input without its suffix, with a number
+    added if several inputs have the same name. For an array, NAME is a number.
 
     Args:
-        root: the folder; it is created with the first file.
+        root: the folder, which is created with the first file.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._names: set[str] = set()
         self._predictions: list[dict] = []
+        self._name = ''
         self._video: VideoFile | None = None
 
     def add(self, source: Source, prediction: dict, drawn: np.ndarray) -> None:
@@ -37,8 +39,9 @@ class ResultFolder:
 
         Args:
             source: the input.
-            prediction: as :meth:`ResolutionInferencer.to_dict` returns it; a label map in it is written.
-            drawn: RGB, ``(H, W, 3)`` or of a clip ``(T, H, W, 3)``.
+            prediction: as returned by :meth:`ResolutionInferencer.to_dict`; a label map in it is written
+                to a file.
+            drawn: the drawing, RGB ``(H, W, 3)``, or ``(T, H, W, 3)`` for a clip.
         """
         if source.frame:
             name = self._name
@@ -62,20 +65,20 @@ class ResultFolder:
         """Write ``predictions.json``.
 
         Args:
-            **facts: further entries of the file.
+            **facts: further entries of the file, besides ``predictions``.
         """
         self.close_video()
         self.root.mkdir(parents=True, exist_ok=True)
         mmengine.dump({**facts, 'predictions': self._predictions}, self.root / 'predictions.json', indent=1)
 
     def close_video(self) -> None:
-        """Finish the video that is being written, if any."""
+        """Close the video that is being written, if any."""
         if self._video is not None:
             self._video.close()
             self._video = None
 
     def _plain(self, prediction: dict, file_name: str) -> dict:
-        """Replace a label map by the path of the picture that it is written to."""
+        """Write the label maps of a prediction, and return it with their paths in their place."""
         plain = {}
         for key, value in prediction.items():
             if isinstance(value, np.ndarray):
@@ -101,30 +104,29 @@ class VideoFile:
 
     Args:
         path: the file; its folder is created.
-        fps: frames per second; None is 25.
+        fps: frames per second; None means 25.
 
     Raises:
-        OSError: OpenCV cannot write such a file there.
+        OSError: OpenCV cannot write the file.
     """
 
     def __init__(self, path: Path, fps: float | None) -> None:
         self.path, self._fps = path, fps or 25.0
-        self._writer = None
+        self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame, RGB, ``(H, W, 3)``; all have the size of the first."""
-        import cv2
-
+        """Append a frame, RGB ``(H, W, 3)``. All frames must have the same size."""
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            size = frame.shape[1::-1]
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*'mp4v'), self._fps, size)
+            height, width = frame.shape[:2]
+            codec = cv2.VideoWriter.fourcc(*'mp4v')
+            self._writer = cv2.VideoWriter(str(self.path), codec, self._fps, (width, height))
             if not self._writer.isOpened():
-                raise OSError(f'cannot write the video {self.path} with the codec mp4v')
+                raise OSError(f'OpenCV cannot write the video {self.path} with the codec mp4v')
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
 
     def close(self) -> None:
-        """Finish the file."""
+        """Close the file."""
         if self._writer is not None:
             self._writer.release()
 

@@ -1,10 +1,11 @@
-"""The web page, made with NiceGUI. It loads nothing from other machines."""
+"""Web page of the demo, made with NiceGUI; it loads nothing from other machines."""
 
 from __future__ import annotations
 
 import base64
 import io
 import socket
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,9 @@ from PIL import Image
 from resformer_mm.inference.sources import InputError
 
 from .predictor import Answer, WebPredictor
+
+if TYPE_CHECKING:
+    from nicegui.events import UploadEventArguments
 
 _LARGEST_FILE = 64 * 1024**2  # bytes
 _SHOWN = 448  # pixels
@@ -21,14 +25,14 @@ def serve(predictor: WebPredictor, host: str, port: int, title: str) -> None:
     """Serve the page until the process is interrupted.
 
     Args:
-        predictor: makes the predictions.
-        host: address to listen on; 127.0.0.1 is this machine alone.
+        predictor: source of the predictions.
+        host: address to listen on; 127.0.0.1 accepts connections from this machine only.
         port: port to listen on.
         title: name of the model.
 
     Raises:
         ImportError: NiceGUI is not installed.
-        OSError: the address cannot be used, for instance because another program listens there.
+        OSError: the address cannot be used, for instance because another program uses it.
     """
     try:
         from nicegui import ui
@@ -45,7 +49,7 @@ def serve(predictor: WebPredictor, host: str, port: int, title: str) -> None:
             raise OSError(
                 f'cannot listen on {host}, port {port}: {error.strerror}; choose another --port'
             ) from error
-    predictor.predict(np.zeros((64, 64, 3), np.uint8), predictor.range.nearest(predictor.default))  # warms up
+    predictor.predict(np.zeros((64, 64, 3), np.uint8), predictor.range.nearest(predictor.default))  # warm-up
     ui.run(
         lambda: Page(predictor, title).build(),
         host=host,
@@ -57,10 +61,10 @@ def serve(predictor: WebPredictor, host: str, port: int, title: str) -> None:
 
 
 class Page:
-    """The page of one visitor: a picture, a slider, and the prediction.
+    """The page of one visitor: an image, a slider, and the prediction.
 
     Args:
-        predictor: makes the predictions.
+        predictor: source of the predictions.
         title: name of the model.
     """
 
@@ -82,7 +86,7 @@ class Page:
                     max_file_size=_LARGEST_FILE,
                     on_upload=self._take,
                     on_rejected=lambda: self._show_error(
-                        f'files of up to {_LARGEST_FILE // 1024**2} MB, please'
+                        f'the file must be an image of at most {_LARGEST_FILE // 1024**2} MB'
                     ),
                 ).classes('w-full')
                 self.shown = ui.image().props('fit=contain no-transition data-role=picture')
@@ -107,7 +111,7 @@ class Page:
             ).props('data-role=slider')
             ui.label().bind_text_from(self.slider, 'value', lambda value: f'{value} px').classes('w-16')
 
-    async def _take(self, event: object) -> None:
+    async def _take(self, event: UploadEventArguments) -> None:
         self.upload.reset()
         try:
             self.picture = self.predictor.decode(await event.file.read(), event.file.name)
@@ -117,7 +121,7 @@ class Page:
         await self._update()
 
     async def _update(self) -> None:
-        """Predict; requests during a prediction are answered once, after it, at the latest resolution."""
+        """Predict; requests during a prediction are answered by one more, at the latest resolution."""
         from nicegui import run
 
         self._wanted = True
@@ -126,14 +130,14 @@ class Page:
         self._busy = True
         try:
             while self._wanted:
-                self._wanted = False
+                self._wanted, picture = False, self.picture
                 try:
-                    answer = await run.io_bound(self.predictor.predict, self.picture, int(self.slider.value))
+                    answer = await run.io_bound(self.predictor.predict, picture, int(self.slider.value))
                 except Exception as error:
                     self._show_error(f'{type(error).__name__}: {error}')
                     raise  # to the log, with its traceback
                 if answer is not None:  # None while the server shuts down
-                    self._show(answer)
+                    self._show(answer, picture)
         finally:
             self._busy = False
 
@@ -141,12 +145,11 @@ class Page:
         self.message.set_text(text)
         self.message.classes('text-negative')
 
-    def _show(self, answer: Answer) -> None:
+    def _show(self, answer: Answer, picture: np.ndarray) -> None:
         from nicegui import ui
 
-        picture = self.picture[..., ::-1] if answer.drawn is None else answer.drawn
         self.shown.set_visibility(True)
-        self.shown.set_source(_data_url(picture))
+        self.shown.set_source(_data_url(picture[..., ::-1] if answer.drawn is None else answer.drawn))
         self.message.set_text(f'At a resolution of {answer.resolution} pixels:')
         self.message.classes(remove='text-negative')
         self.results.clear()
@@ -162,17 +165,17 @@ class Page:
             ui.label(f'{answer.forward_ms:.1f} ms').classes('text-xl').props('data-role=time')
             device = self.predictor.device
             ui.label(
-                f'one forward pass on {device}, with normalisation, without reading and resizing'
+                f'one forward pass on {device}, including normalisation, excluding reading and resizing'
             ).classes('text-sm')
             height, width = answer.input_picture.shape[:2]
-            ui.label(f'What the model got, {width} x {height} pixels:').classes('mt-4')
+            ui.label(f'Input of the model, {width} x {height} pixels:').classes('mt-4')
             seen = ui.image(_data_url(answer.input_picture))
             seen.props('fit=contain no-transition data-role=input').classes('w-64')
             seen.style('image-rendering: pixelated')
 
 
 def _data_url(picture: np.ndarray) -> str:
-    """Return an RGB picture as a data URL, at most as large as it is shown."""
+    """Return an RGB image as a data URL, reduced to the size on the page."""
     image = Image.fromarray(np.ascontiguousarray(picture))
     image.thumbnail((_SHOWN, _SHOWN))
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Predictions for the web page: one picture at one resolution."""
+"""Predictions for the web page: one image at one resolution."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from resformer_mm.inference.base import ResolutionInferencer
 from resformer_mm.inference.sources import InputError, Source
 from resformer_mm.libraries import task_of
 
-_TIMES_DEFAULT = 4  # end of the default range, in resolutions of the config
-_FALLBACK_STEP = 16  # of backbones without patches
+_TIMES_DEFAULT = 4  # end of the default range, as a multiple of the resolution of the config
+_FALLBACK_STEP = 16  # in pixels, for backbones without patches
 
 
 @dataclass(frozen=True)
 class ResolutionRange:
-    """The range of the slider, in pixels: from ``lowest`` in steps to at most ``highest``.
+    """Range of the slider in pixels: from ``lowest`` to at most ``highest`` in steps of ``step``.
 
     Raises:
         ValueError: a value is not positive, or the highest is below the lowest.
@@ -34,7 +34,7 @@ class ResolutionRange:
         if self.lowest < 1 or self.step < 1 or self.highest < self.lowest:
             raise ValueError(
                 f'resolutions from {self.lowest} to {self.highest} in steps of {self.step}: all must be '
-                'positive, and the highest no less than the lowest'
+                'positive, and the highest must not be below the lowest'
             )
 
     def nearest(self, resolution: int) -> int:
@@ -45,15 +45,15 @@ class ResolutionRange:
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction as the page shows it.
+    """A prediction as shown on the page.
 
     Attributes:
         resolution: the test resolution in pixels.
         headline: the prediction in a few words.
-        entries: parts of the prediction, each with its score or size, largest first: at most five.
+        entries: at most five parts of the prediction, each with its score or size, largest first.
         forward_ms: milliseconds of one forward pass on the device.
         input_picture: the input of the model, RGB uint8 ``(h, w, 3)``.
-        drawn: the picture with the prediction drawn on it, RGB; None if the entries say everything.
+        drawn: the image with the prediction drawn on it, RGB; None for classification.
     """
 
     resolution: int
@@ -65,47 +65,48 @@ class Answer:
 
 
 class WebPredictor:
-    """Predicts one picture at a time, for all visitors.
+    """Predictor of one image at a time, shared by all visitors.
 
     Args:
-        inferencer: of an image task.
+        inferencer: inferencer of an image task.
         resolutions: lowest, highest and step of the slider; by default from one patch to four times the
-            resolution of the config, in steps of a patch. Without a third value the step is a patch.
+            resolution of the config. The default step is one patch.
 
     Raises:
-        ValueError: the inferencer is for clips, its config takes pictures at their own size, or the
-            resolutions are not two or three, or start below one patch.
+        ValueError: the inferencer is for clips, its config does not resize images to one size, or the
+            resolutions are not two or three numbers, or start below one patch.
     """
 
     def __init__(self, inferencer: ResolutionInferencer, resolutions: Sequence[int] | None = None) -> None:
         unit = inferencer.source_kind.unit
         if unit != 'image':
-            raise ValueError(f'the web page shows models of images, not of {unit}s: use tools/demo.py')
+            raise ValueError(f'the web page supports models of images, not of {unit}s: use tools/demo.py')
         self.inferencer = inferencer
         self.draws = task_of(inferencer.cfg).is_dense
         self.device = next(inferencer.model.parameters()).device
-        self.default = inferencer.default_resolution
-        if self.default is None:
+        default = inferencer.default_resolution
+        if default is None:
             raise ValueError(
-                'the test pipeline of the config takes every picture at its own size, so there is no '
-                'resolution to choose: give a config that resizes'
+                'the test pipeline of the config does not resize images to one size, so there is no '
+                'resolution to choose: use a config that resizes'
             )
+        self.default = default
         self.range = self._choose_range(resolutions)
         self._lock = threading.Lock()
 
     def decode(self, content: bytes, name: str) -> np.ndarray:
-        """Return the picture in a file, BGR uint8 ``(H, W, 3)``.
+        """Return the image in a file, BGR uint8 ``(H, W, 3)``.
 
         Raises:
-            InputError: the file is not a picture, or damaged.
+            InputError: the file is not an image, or damaged.
         """
         try:
             return decode_image(content)
-        except Exception as error:  # every decoder has its own
-            raise InputError(f'{name} is not a picture that can be read ({type(error).__name__})') from error
+        except Exception as error:  # each decoder has its own error types
+            raise InputError(f'{name} is not a readable image ({type(error).__name__})') from error
 
     def predict(self, picture: np.ndarray, resolution: int) -> Answer:
-        """Return the prediction on a BGR uint8 picture ``(H, W, 3)``."""
+        """Return the prediction on a BGR uint8 image ``(H, W, 3)``."""
         with self._lock:
             result = self.inferencer(picture, resolution=resolution, return_vis=self.draws)
             pipeline = self.inferencer.make_pipeline(resolution)
@@ -126,6 +127,7 @@ class WebPredictor:
             return ResolutionRange(patch, max(patch, _TIMES_DEFAULT * self.default // patch * patch), patch)
         if len(resolutions) not in (2, 3):
             raise ValueError(f'--resolutions takes MIN MAX or MIN MAX STEP, not {len(resolutions)} values')
-        chosen = ResolutionRange(*resolutions[:2], resolutions[2] if len(resolutions) == 3 else patch)
-        self.inferencer.make_pipeline(chosen.lowest)  # complains if that is below one patch
+        lowest, highest, step = (*resolutions, patch)[:3]
+        chosen = ResolutionRange(lowest, highest, step)
+        self.inferencer.make_pipeline(chosen.lowest)  # raises if that is below one patch
         return chosen

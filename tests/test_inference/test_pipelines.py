@@ -63,5 +63,5 @@ def test_unreadable_files_of_a_folder_do_not_break_a_batch() -> None:
     assert [entry['path'] for entry in skipped] == ['a.png', 'b.png']
     assert skipped[0]['reason'] == "ValueError: invalid literal for int() with base 10: 'a'"
     assert read(['a'], 2, False)[0] == []
-    with pytest.raises(InputError, match=r'cannot read a\.png \(ValueError: .*repair the file'):
+    with pytest.raises(InputError, match=r'cannot read a\.png \(ValueError: .*repair or replace the file'):
         read(['8', 'a'], 2, False, optional=False)

@@ -150,7 +150,7 @@ def test_dropping_an_image_and_moving_the_slider(page, model, pictures) -> None:
         (prediction,) = inferencer(path, resolution=resolution)['predictions']
         rows = [f'{entry["class"]}\n{100 * entry["score"]:.1f} %' for entry in prediction['topk']]
         expected = '\n'.join([prediction['pred_class'], *rows])
-        size = f'What the model got, {resolution} x {resolution} pixels:'
+        size = f'Input of the model, {resolution} x {resolution} pixels:'
         texts = page.wait(
             lambda texts: texts['results'].startswith(expected) and texts['results'].endswith(size)
         )
@@ -187,7 +187,7 @@ def test_what_is_no_picture_is_told_and_the_page_lives_on(page, pictures, tmp_pa
     broken = tmp_path / 'broken.png'
     broken.write_bytes(pictures[0].read_bytes()[:-60])
     page.choose(broken)
-    page.wait(lambda texts: 'broken.png is not a picture that can be read' in texts['message'])
+    page.wait(lambda texts: 'broken.png is not a readable image' in texts['message'])
     page.choose(pictures[0])
     page.wait(lambda texts: 'resolution of 64 pixels' in texts['message'])
     page.wait(lambda texts: '%' in texts.get('confidence', ''))

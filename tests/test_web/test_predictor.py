@@ -65,7 +65,7 @@ def test_files_are_decoded_or_named(inferencer) -> None:
     Image.fromarray(picture()).save(buffer, 'png')
     assert np.array_equal(predictor.decode(buffer.getvalue(), 'a.png'), picture()[..., ::-1])
     for content in (b'', b'text', buffer.getvalue()[:-500]):
-        with pytest.raises(InputError, match=r'b\.png is not a picture that can be read'):
+        with pytest.raises(InputError, match=r'b\.png is not a readable image'):
             predictor.decode(content, 'b.png')
 
 
@@ -76,7 +76,7 @@ def test_the_range_of_the_slider(inferencer) -> None:
     with pytest.raises(ValueError, match='8 pixels is below one patch of 16 x 16'):
         WebPredictor(inferencer, [8, 64])
     for bad in ([64, 32], [16, 64, 0], [-16, 64]):
-        with pytest.raises(ValueError, match='must be positive, and the highest no less'):
+        with pytest.raises(ValueError, match='must be positive, and the highest must not be below'):
             WebPredictor(inferencer, bad)
     for bad in ([64], [16, 32, 8, 8]):
         with pytest.raises(ValueError, match='MIN MAX or MIN MAX STEP'):

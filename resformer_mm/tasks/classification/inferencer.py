@@ -14,12 +14,12 @@ _SMALLEST_DRAWING = 224  # short side in pixels
 
 
 def rank_classes(scores: Tensor, names: Sequence[str] | None, topk: int) -> dict:
-    """Return scores ``(num_classes,)`` as a plain dict.
+    """Return the scores of an image as a plain dict.
 
     Args:
-        scores: one score per class.
-        names: of the classes; without them a class is called by its number.
-        topk: how many of the best classes to list.
+        scores: one score per class, ``(num_classes,)``.
+        names: names of the classes; None uses their numbers.
+        topk: number of best classes to list.
 
     Raises:
         ValueError: there are more or fewer names than classes, or ``topk`` is not positive.
@@ -47,11 +47,11 @@ def rank_classes(scores: Tensor, names: Sequence[str] | None, topk: int) -> dict
 
 
 class ClassificationInferencer(ResolutionInferencer):
-    """Classify images with an mmpretrain model.
+    """Inferencer of image classifiers from mmpretrain.
 
     A prediction has ``pred_label``, ``pred_class`` and ``pred_score`` of the best class, ``topk``, a list of
-    the best ones (``label``, ``class``, ``score``), and ``pred_scores`` of all. A call takes the keyword
-    ``topk`` (5) as well. For the rest see :class:`ResolutionInferencer`.
+    the best classes (``label``, ``class``, ``score``), and ``pred_scores`` of all classes. A call also takes
+    the keyword ``topk`` (5). For the rest see :class:`ResolutionInferencer`.
     """
 
     postprocess_kwargs = {'topk'}
@@ -63,17 +63,17 @@ class ClassificationInferencer(ResolutionInferencer):
         return rank_classes(sample.pred_score, self.classes, topk)
 
     def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-        """Return the picture with the best class and its score written on it.
+        """Return the image with the best class and its score written on it.
 
-        A small picture is enlarged, so that the writing can be read.
+        A small image is enlarged to keep the text legible.
         """
         height, width = pixels.shape[:2]
         resize = _SMALLEST_DRAWING if min(height, width) < _SMALLEST_DRAWING else None
         drawn_width = width if resize is None else width * resize / min(height, width)
         label = int(sample.pred_score.argmax())
         name = '' if self.classes is None else self.classes[label]
-        # mmpretrain writes 7 points high per 224 pixels, whether or not the name then fits. A letter of its
-        # font is 0.6 as wide as high.
+        # mmpretrain uses 7 points per 224 pixels, whether or not the name then fits. In its font, letters are
+        # 0.6 times as wide as high.
         pixels_high = drawn_width / len(f'     Prediction: {label}, 0.00 ({name})') / 0.6
         size = np.clip(pixels_high * 72 / self.visualizer.dpi, 5, 7 * max(1, min(height, width) / 224))
         return self.visualizer.visualize_cls(
@@ -85,5 +85,5 @@ class ClassificationInferencer(ResolutionInferencer):
         return [(entry['class'], entry['score']) for entry in prediction['topk']]
 
     def describe(self, prediction: dict, limit: int | None = None) -> str:
-        """Return the best classes, as many as were asked for, in one line."""
+        """Return the best classes in one line; by default all that the prediction lists."""
         return super().describe(prediction, limit or len(prediction['topk']))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import nn
 
@@ -13,12 +14,12 @@ from resformer_mm.inference.pipelines import Batch
 
 
 class DetectionInferencer(ResolutionInferencer):
-    """Detect objects with an mmdet model.
+    """Inferencer of object detectors and instance segmentors from mmdet.
 
     A prediction has ``labels``, ``classes`` (names), ``scores`` and ``bboxes`` (``[x1, y1, x2, y2]`` in
-    pixels of the picture as given), best first, and ``masks`` in COCO's run-length encoding if the model has
-    any. A call takes the keyword ``score_thr`` (0.3) as well, the least score that is listed and drawn. For
-    the rest see :class:`ResolutionInferencer`.
+    pixels of the original image), best first, and ``masks`` in COCO's run-length encoding if the model
+    predicts masks. A call also takes the keyword ``score_thr`` (0.3), the minimum score of the objects that
+    are listed and drawn. For the rest see :class:`ResolutionInferencer`.
     """
 
     forward_kwargs = {'score_thr'}
@@ -27,7 +28,7 @@ class DetectionInferencer(ResolutionInferencer):
     default_visualizer = 'DetLocalVisualizer'
 
     def forward(self, inputs: Batch, score_thr: float = 0.3) -> list[BaseDataElement]:
-        """Return the data samples of a batch, with the objects of at least that score."""
+        """Return the data samples of a batch, with the objects whose score is at least ``score_thr``."""
         samples = super().forward(inputs)
         for sample in samples:
             found = sample.pred_instances
@@ -50,7 +51,7 @@ class DetectionInferencer(ResolutionInferencer):
         return prediction
 
     def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-        """Return the picture with boxes, masks, names and scores."""
+        """Return the image with boxes, masks, names and scores drawn on it."""
         self.visualizer.add_datasample('', pixels[..., ::-1], sample, draw_gt=False, pred_score_thr=-1)
         return self.visualizer.get_image()
 
@@ -59,22 +60,23 @@ class DetectionInferencer(ResolutionInferencer):
         return list(zip(prediction['classes'], prediction['scores']))
 
     def headline(self, prediction: dict) -> str:
-        """Return how many objects of which classes there are."""
+        """Return the number of objects of each class."""
         counts = Counter(prediction['classes'])
         return ', '.join(f'{number} {name}' for name, number in counts.items()) or 'nothing'
 
-    def class_meta(self, model: nn.Module) -> dict:
+    def class_meta(self, model: BaseModel) -> dict:
         """Return ``classes``, ``palette`` and the like.
 
         Raises:
-            ValueError: the names are not as many as the classes of the model.
+            ValueError: the number of names differs from the number of classes of the model.
         """
         meta = super().class_meta(model)
         head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
         if isinstance(head, nn.ModuleList):  # the stages of a cascade
             head = head[0]
-        if hasattr(head, 'num_classes'):
-            check_names(meta.get('classes'), head.num_classes)
+        num_classes = getattr(head, 'num_classes', None)
+        if num_classes is not None:
+            check_names(meta.get('classes'), num_classes)
         return meta
 
 

@@ -16,10 +16,10 @@ from resformer_mm.tasks.classification.inferencer import ClassificationInference
 
 
 class ClipPipeline(InputPipeline):
-    """A test pipeline of mmaction, up to the decoding of frames and from there on.
+    """A test pipeline of mmaction, split after the transform that decodes the frames.
 
-    A data set of frame pictures is tested on them, but a clip comes as a file: its frames are then decoded
-    with decord. An array of frames is sampled like a file.
+    If the config decodes frames from image files, a video file is decoded with decord instead. An array of
+    frames is sampled like a video file.
 
     Args:
         transforms: configs of the transforms.
@@ -32,7 +32,9 @@ class ClipPipeline(InputPipeline):
         names = [transform_name(step) for step in transforms]
         decoder = next((number for number, name in enumerate(names) if name.endswith('Decode')), None)
         if decoder is None:
-            raise ValueError('the test pipeline decodes no video: it needs e.g. dict(type="DecordDecode")')
+            raise ValueError(
+                'the test pipeline does not decode videos: add a transform such as dict(type="DecordDecode")'
+            )
         head, tail = transforms[: decoder + 1], transforms[decoder + 1 :]
         sampling = [step for step, name in zip(head[:-1], names) if not name.endswith('Init')]
         if names[decoder] == 'RawFrameDecode':
@@ -42,23 +44,23 @@ class ClipPipeline(InputPipeline):
         self.prepare = Compose([TRANSFORMS.build(step) for step in tail])
 
     def read(self, source: Source) -> dict:
-        """Return ``imgs``, the sampled frames, RGB."""
+        """Return a dict with ``imgs``, the sampled frames, RGB."""
         facts = dict(start_index=0, modality='RGB')
         if source.array is None:
             return self._file(dict(filename=source.path, **facts))
         return self._array(dict(array=source.array, total_frames=len(source.array), **facts))
 
     def pixels(self, results: dict) -> np.ndarray:
-        """Return the sampled frames, RGB, ``(T, H, W, 3)``."""
+        """Return the sampled frames, RGB ``(T, H, W, 3)``."""
         return np.stack(results['imgs'])
 
 
 class VideoInferencer(ClassificationInferencer):
-    """Classify clips with an mmaction recognizer.
+    """Inferencer of recognizers from mmaction.
 
-    Predictions are those of :class:`ClassificationInferencer`, one per clip: a video file, or the frames as a
-    uint8 array ``(T, H, W, 3)``, RGB as mmaction has them. Drawings are the frames that the model saw, ``(T,
-    H, W, 3)``, with the prediction. For the rest see :class:`ResolutionInferencer`.
+    An input is a clip: a video file, or an RGB uint8 array ``(T, H, W, 3)`` as in mmaction. Predictions have
+    the fields of :class:`ClassificationInferencer`. Drawings are the sampled frames ``(T, H, W, 3)`` with the
+    prediction. For the rest see :class:`ResolutionInferencer`.
     """
 
     source_kind = ClipSources()
@@ -66,7 +68,7 @@ class VideoInferencer(ClassificationInferencer):
     default_visualizer = 'Visualizer'
 
     def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-        """Return the frames that the model saw, with the best class and its score."""
+        """Return the sampled frames with the best class and its score written on them."""
         best = self.to_dict(sample, topk=1)
         text = f'{best["pred_class"]}, {best["pred_score"]:.2f}'
         drawn = []
@@ -79,6 +81,6 @@ class VideoInferencer(ClassificationInferencer):
         return np.stack(drawn)
 
     def show(self, picture: np.ndarray, name: str, wait_time: float) -> None:
-        """Show the frames one after the other, each for some seconds; 0 waits for a key."""
+        """Show the frames one after another, each for ``wait_time`` seconds; 0 waits for a key."""
         for frame in picture:
             super().show(frame, name, wait_time)

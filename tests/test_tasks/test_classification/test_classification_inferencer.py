@@ -181,7 +181,7 @@ def test_unreadable_files_of_a_folder_are_named_and_counted(inferencer, folder, 
         expected = inferencer(prediction['path'])['predictions'][0]['pred_scores']
         np.testing.assert_allclose(prediction['pred_scores'], expected, rtol=0, atol=1e-6)
     text = '\n'.join(messages)
-    assert all(word in text for word in ('skipped', '[d].png', 'b.jpg', 'left out 1 other', 'notes.txt'))
+    assert all(word in text for word in ('skipped', '[d].png', 'b.jpg', 'ignored 1 other', 'notes.txt'))
 
 
 def test_a_folder_without_a_readable_file(inferencer, folder) -> None:
@@ -199,14 +199,14 @@ def test_bad_inputs_are_named(inferencer, folder, tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match='nowhere.png'):
         inferencer(str(tmp_path / 'nowhere.png'))
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(InputError, match='empty holds no file that ends in .*.png.*subfolders'):
+    with pytest.raises(InputError, match='empty has no file that ends in .*.png.*subfolders'):
         inferencer(tmp_path / 'empty')
     with pytest.raises(InputError, match='the list of inputs is empty'):
         inferencer([])
-    with pytest.raises(TypeError, match='not a dict'):
+    with pytest.raises(TypeError, match='path or an array, got dict'):
         inferencer([{}])
     for array in (np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((9, 9, 4), np.uint8)):
-        with pytest.raises(InputError, match=r'BGR, uint8 and of shape \(H, W, 3\), not'):
+        with pytest.raises(InputError, match=r'BGR uint8 of shape \(H, W, 3\), got'):
             inferencer(array)
 
 
@@ -272,7 +272,7 @@ def test_what_does_not_fit_is_refused(checkpoint, tmp_path) -> None:
     with pytest.raises(ValueError, match='no `test_dataloader.dataset.pipeline`'):
         make_inferencer(cfg, checkpoint, 'cpu')
     cfg = classifier(pipeline=[dict(type='PackInputs')])
-    with pytest.raises(ValueError, match='starts with PackInputs.*loading an image'):
+    with pytest.raises(ValueError, match='starts with PackInputs.*loads an image'):
         make_inferencer(cfg, checkpoint, 'cpu')
 
 
@@ -395,7 +395,7 @@ def test_a_video_that_ends_early_is_reported(inferencer, video) -> None:
     number = len(result['predictions'])
     assert 0 < number < 7
     assert result['skipped'] == [
-        {'path': str(video), 'reason': f'ends after {number} of the 7 frames that the file announces'}
+        {'path': str(video), 'reason': f'ends after {number} frames, the file header says 7'}
     ]
 
 

@@ -216,7 +216,7 @@ def test_synchronised_batch_norm_is_replaced_without_a_gpu(data: Path, tmp_path:
     path = config(tmp_path / 'small.py', norm='SyncBN')
     options = ['--work-dir', 'two', '--cfg-options', 'train_cfg.max_iters=2', 'train_dataloader.batch_size=2']
     result = run_dist('dist_train.sh', path, 2, *options, data=data, cwd=tmp_path)
-    assert 'SyncBN, which needs one, is BN here' in succeed(result).stdout
+    assert 'SyncBN is replaced by BN' in succeed(result).stdout
 
 
 @pytest.mark.slow

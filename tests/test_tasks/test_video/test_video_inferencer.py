@@ -80,7 +80,7 @@ def test_a_folder_of_clips(watcher, tmp_path) -> None:
         assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 4
     with pytest.raises(InputError, match=r'cannot read .*bad\.mp4'):
         watcher(root / 'bad.mp4')
-    with pytest.raises(InputError, match=r'RGB, uint8 and of shape \(T, H, W, 3\)'):
+    with pytest.raises(InputError, match=r'RGB uint8 of shape \(T, H, W, 3\)'):
         watcher(np.zeros((9, 9, 3), np.uint8))
 
 
