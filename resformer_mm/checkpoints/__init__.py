@@ -1,4 +1,4 @@
-"""Checkpoints from outside: read them safely, convert them both ways, load them with a report."""
+"""Checkpoints: safe reading, conversion in both directions, and loading with a report."""
 
 from .architecture import Architecture, infer_architecture
 from .conversion import Conversion, convert_file, convert_weights, reverse_weights

@@ -14,12 +14,12 @@ from resformer_mm.models.backbones import ResFormer
 
 from .reading import CheckpointError
 
-HEAD_DIM = 64  # of every DeiT and ViT: what is assumed where no shape tells it
+HEAD_DIM = 64  # of every DeiT and ViT; assumed if the shapes do not imply the width of a head
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A ResFormer classifier, as far as the shapes of its parameters tell.
+    """A ResFormer classifier, as implied by the shapes of its parameters.
 
     Attributes:
         global_position: config of the backbone's global position embedding.
@@ -40,7 +40,7 @@ class Architecture:
 
     @property
     def arch(self) -> str | dict[str, int]:
-        """The value of the backbone's ``arch``: a name where the four numbers have one."""
+        """The value of the backbone's ``arch``: a name, or the four numbers if they have none."""
         names = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
         arch = {name: getattr(self, name) for name in names}
         return next((name for name, known in ResFormer.arch_zoo.items() if known == arch), arch)
@@ -59,7 +59,7 @@ class Architecture:
         return config
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return name -> shape of every parameter of the classifier, without allocating any."""
+        """Return the shape of every parameter of the classifier by name, without allocating memory."""
         config = self.backbone_config()
         config.pop('type')
         with torch.device('meta'):
@@ -80,13 +80,13 @@ def infer_architecture(
     """Infer the model from tensors under this project's names.
 
     The number of heads follows from the filters of the LPE; without LPE it is ``num_heads``, or one
-    head per 64 channels. A published checkpoint always implies a class token, and GPE and LPE
-    unless it has a position table, also where it lacks them, so that what is lacking shows.
+    head per 64 channels. A published checkpoint always implies a class token and, unless it has a
+    position table, GPE and LPE. What it lacks of them is therefore reported as missing.
 
     Args:
         state: name -> tensor.
-        source: what was read, for messages.
-        num_heads: number of attention heads, if the shapes do not tell.
+        source: the file, for messages.
+        num_heads: number of attention heads, for checkpoints whose shapes do not imply it.
         published: whether the names were those of the published checkpoints (or of DeiT).
 
     Raises:
@@ -100,7 +100,7 @@ def infer_architecture(
     first_absent = next(index for index in range(len(blocks) + 1) if index not in blocks)
     if not blocks or first_absent < len(blocks):
         raise CheckpointError(
-            f'{source} lacks block {first_absent}: the file is incomplete or no ViT, take another one'
+            f'{source} lacks block {first_absent}: the file is incomplete or not a ViT; use another file'
         )
     hidden = _shape(state, 'backbone.blocks.0.mlp.fc1.weight', 2, source)[0]
     heads = _infer_heads(state, width, source, num_heads)
@@ -126,12 +126,12 @@ def infer_architecture(
 def _shape(state: Mapping[str, Tensor], name: str, ndim: int, source: str) -> tuple[int, ...]:
     if name not in state:
         raise CheckpointError(
-            f'{source} lacks {name.removeprefix("backbone.")}: it is not a ResFormer, DeiT or ViT; take '
+            f'{source} lacks {name.removeprefix("backbone.")}: it is not a ResFormer, DeiT or ViT; use '
             'another file'
         )
     shape = tuple(state[name].shape)
     if len(shape) != ndim:
-        raise CheckpointError(f'{source}: {name} is {shape}, which should have {ndim} dimensions')
+        raise CheckpointError(f'{source}: {name} has shape {shape}, but should have {ndim} dimensions')
     return shape
 
 
@@ -159,7 +159,9 @@ def _infer_global_position(state: Mapping[str, Tensor], published: bool, source:
     if table is not None:
         side = math.isqrt(table.shape[1]) if table.ndim == 3 else 0
         if not side or side * side != table.shape[1]:
-            raise CheckpointError(f'{source}: a position table {tuple(table.shape)} is not a square grid')
+            raise CheckpointError(
+                f'{source}: a position table of shape {tuple(table.shape)} is not a square grid'
+            )
         config = dict(type='LearnedPositionEmbedding', grid_size=side)
         if 'backbone.global_position.cls_token_table' not in state:
             config['with_cls_token'] = False

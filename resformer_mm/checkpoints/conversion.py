@@ -40,25 +40,23 @@ class Conversion:
 
 
 def detect_layout(state: dict[str, Tensor]) -> str:
-    """Return 'resformer_mm', 'resformer' (published) or 'timm' (DeiT, ViT), by the names alone."""
+    """Return 'resformer_mm', 'resformer' (published) or 'timm' (DeiT, ViT), from the names alone."""
     if any(name.startswith('backbone.') for name in state):
         return 'resformer_mm'
     if any('.local_position.' in name or name.startswith('global_position.') for name in state):
-        return 'resformer_mm'  # the state dict of a backbone by itself
+        return 'resformer_mm'  # the state dict of a backbone alone
     return 'timm' if 'pos_embed' in state else 'resformer'
 
 
 def rename_weights(
     weights: Weights, position: str | None = None
 ) -> tuple[dict[str, tuple[str, Tensor]], Report]:
-    """Return the tensors of a published ResFormer, DeiT or ViT checkpoint under this project's
-    names.
+    """Rename the tensors of a published ResFormer, DeiT or ViT checkpoint to this project's names.
 
-    The result is a dict of name -> (name in the file, tensor), and a report that lists what is
-    dropped.
+    Returns a dict of name -> (name in the file, tensor), and a report that lists what is dropped.
 
     Args:
-        weights: what :func:`read_weights` returned.
+        weights: result of :func:`read_weights`.
         position: 'gpe' or 'learned'; see :func:`convert_weights`.
 
     Raises:
@@ -67,7 +65,7 @@ def rename_weights(
     source, state = str(weights.path), weights.state
     layout = detect_layout(state)
     if layout == 'resformer_mm':
-        raise CheckpointError(f"{source} has this project's names already; --reverse is the way back")
+        raise CheckpointError(f"{source} already has this project's names: use --reverse to convert it back")
     if position not in (None, *POSITIONS):
         raise CheckpointError(f'position={position!r} is unknown: choose from {POSITIONS}')
     if position is not None and layout != 'timm':
@@ -76,7 +74,7 @@ def rename_weights(
     if distilled:
         raise CheckpointError(
             f'{source} is a distilled DeiT ({", ".join(distilled)}), and a ResFormer has no second '
-            'token: take the DeiT checkpoint of the same size without distillation'
+            'token: use the DeiT checkpoint of the same size without distillation'
         )
     report = Report(source, layout, notes=list(weights.notes))
     renamed: dict[str, tuple[str, Tensor]] = {}
@@ -88,7 +86,7 @@ def rename_weights(
                 renamed[target] = (name, part)
         else:
             report.unexpected[name] = tuple(value.shape)
-            report.reasons[name] = 'dropped, GPE and LPE take its place (--position learned keeps it)'
+            report.reasons[name] = 'dropped, replaced by GPE and LPE (--position learned keeps it)'
     return renamed, report
 
 
@@ -98,13 +96,14 @@ def convert_weights(
     """Convert a published ResFormer, DeiT or ViT checkpoint to this project's classifier.
 
     DeiT and ViT have a position table. With ``position='gpe'``, the default, they initialise a
-    ResFormer: the table is dropped, GPE and LPE start from their own initialisation, and the report
-    says so. With 'learned' the table becomes that of a ``LearnedPositionEmbedding``, without loss.
+    ResFormer: the table is dropped, and GPE and LPE keep their initialisation, as the report states. With
+    'learned' the table becomes that of a ``LearnedPositionEmbedding``, without loss.
 
     Args:
-        weights: what :func:`read_weights` returned.
+        weights: result of :func:`read_weights`.
         position: 'gpe' or 'learned'; for a source with a position table only.
-        num_heads: attention heads, needed where no shape tells and the width is not a multiple of 64.
+        num_heads: number of attention heads; needed if the shapes do not imply it and the width is not a
+            multiple of 64.
 
     Raises:
         CheckpointError: the checkpoint is of another kind, distilled, incomplete or inconsistent.
@@ -146,7 +145,7 @@ def convert_file(
     position: str | None = None,
     num_heads: int | None = None,
 ) -> tuple[Conversion, dict]:
-    """Convert a file; return the conversion and the content that :func:`write_checkpoint` takes.
+    """Convert a file; return the conversion and the content for :func:`write_checkpoint`.
 
     Raises:
         CheckpointError: see :func:`read_weights`, :func:`convert_weights`, :func:`reverse_weights`; or the
@@ -175,14 +174,14 @@ def write_checkpoint(content: dict, destination: str | Path) -> None:
     """Write a checkpoint, creating its folder; an interrupted run leaves no half-written file.
 
     Raises:
-        CheckpointError: the place cannot be written to.
+        CheckpointError: the destination cannot be written.
     """
     try:
         with write_atomically(destination) as partial, open(partial, 'wb') as file:
             torch.save(content, file)
     except OSError as error:
         raise CheckpointError(
-            f'cannot write {destination}: {error.strerror or "it is a folder"}; choose another place'
+            f'cannot write {destination}: {error.strerror or "it is a folder"}; choose another path'
         ) from error
 
 
@@ -205,7 +204,7 @@ def to_published_name(name: str) -> str:
 
 
 def with_backbone(name: str) -> str:
-    """Return the classifier's name of a parameter that may be a backbone's own."""
+    """Return the name in a classifier of a parameter of a classifier or of a backbone alone."""
     known = ('cls_token', 'patch_embed.', 'global_position.', 'temporal_position.', 'blocks.', 'norm.')
     return f'backbone.{name}' if name.startswith(known) else name
 
@@ -223,7 +222,7 @@ def _split_table(table: Tensor, with_cls_token: bool, source: str) -> dict[str, 
 def _finish(
     renamed: dict[str, tuple[str, Tensor]], report: Report, num_heads: int | None, published: bool
 ) -> Conversion:
-    """Compare renamed tensors with the model that they imply, and keep those that it takes."""
+    """Compare renamed tensors with the model that they imply, and keep those that it has."""
     tensors = {name: value for name, (_, value) in renamed.items()}
     architecture = infer_architecture(tensors, report.source, num_heads, published)
     shapes = {name: (origin, tuple(value.shape)) for name, (origin, value) in renamed.items()}

@@ -15,18 +15,18 @@ class PretrainedResFormer:
     """Initialise a ResFormer from a classification checkpoint, and log which tensors were used.
 
     ``backbone=dict(type='resformer_mm.ResFormer', init_cfg=dict(type='resformer_mm.PretrainedResFormer',
-    checkpoint='classifier.pth'))``. Takes checkpoints of this project and published ones of ResFormer, DeiT
-    and ViT, see :func:`~resformer_mm.checkpoints.load_pretrained`. MMEngine's own 'Pretrained' takes those of
-    this project only, and goes on where nothing fits.
+    checkpoint='classifier.pth'))``. Accepts checkpoints of this project and published ones of ResFormer,
+    DeiT and ViT, see :func:`~resformer_mm.checkpoints.load_pretrained`. MMEngine's own 'Pretrained' accepts
+    only those of this project, and continues even if no tensor fits.
 
     Args:
         checkpoint: the file.
         key: entry of the file that holds the weights; by default 'state_dict' or 'model'.
-        allow_missing: leave what the file lacks at its initialisation, e.g. the class token where a detector
-            was trained without.
+        allow_missing: keep the initialisation of what the file lacks, e.g. of the class token if it is from
+            a detector without one.
 
     Raises:
-        CheckpointError: when the model is built: the file cannot be read, or does not fit.
+        CheckpointError: the file cannot be read, or does not fit; raised when the model is built.
     """
 
     def __init__(self, checkpoint: str, key: str | None = None, allow_missing: bool = False) -> None:

@@ -25,32 +25,32 @@ def load_pretrained(
 ) -> Report:
     """Load a checkpoint into a ResFormer, or into the backbone and head of a model that has one.
 
-    Takes published ResFormer checkpoints, DeiT and ViT ones, and those of this project, converted
-    or trained, of a classifier or of a backbone alone. What the model cannot have (a head for a
-    backbone, a class token without a place for it, the table of a DeiT for GPE) is left out and
-    reported; a learned position table of another grid is resized, a temporal one of another number of
-    frames interpolated. A backbone for clips takes the weights of one for images, and its own temporal parts
-    keep their initialisation, which leaves it doing what the image model does to each frame.
+    Accepts checkpoints of this project, converted or trained, of a classifier or of a backbone alone, and
+    published ones of ResFormer, DeiT and ViT. What the model cannot hold is left out and reported: the head
+    for a backbone alone, the class token for a model without one, the position table of a DeiT for GPE. A
+    learned position table is resized to the grid of the model, a temporal one interpolated to its number of
+    frames. A backbone for clips accepts the weights of one for images; its temporal parts keep their
+    initialisation, with which it processes each frame as the image model does.
 
     Args:
         model: a :class:`ResFormer`, or a module with one as ``backbone`` and perhaps a ``head.fc``.
         path: the checkpoint file.
         key: entry of the file that holds the weights; see :func:`read_weights`.
-        allow_missing: leave what the checkpoint lacks at its initialisation.
-        allow_unexpected: drop what the model has no place for.
+        allow_missing: keep the initialisation of what the checkpoint lacks.
+        allow_unexpected: drop what the model does not have.
 
     Raises:
         TypeError: the model has no ResFormer.
         CheckpointError: the file cannot be read, or does not fit.
     """
-    _backbone_of(model)  # refuses the model before the file is read
+    _backbone_of(model)  # rejects the model before the file is read
     return load_weights(model, read_weights(path, key), allow_missing, allow_unexpected)
 
 
 def load_weights(
     model: nn.Module, weights: Weights, allow_missing: bool = False, allow_unexpected: bool = False
 ) -> Report:
-    """Load the weights of a checkpoint that is read already, as :func:`load_pretrained` does."""
+    """Load the weights of a checkpoint that was already read, as :func:`load_pretrained` does."""
     backbone = _backbone_of(model)
     state, report = _project_state(weights, backbone)
 
@@ -81,7 +81,7 @@ def load_weights(
 def _backbone_of(model: nn.Module) -> ResFormer:
     backbone = model if isinstance(model, ResFormer) else getattr(model, 'backbone', None)
     if not isinstance(backbone, ResFormer):
-        raise TypeError(f'{type(model).__name__} is not a ResFormer and has none as its backbone')
+        raise TypeError(f'{type(model).__name__} is not a ResFormer, nor does it have one as its backbone')
     return backbone
 
 
@@ -98,7 +98,7 @@ def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]
 
 
 def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module | None) -> None:
-    """Say why names are in order that this model or this kind of checkpoint cannot have."""
+    """Give reasons for names that are missing or unexpected because of the kind of model or checkpoint."""
     has_time = any(TEMPORAL in name for name in state)
     for name, (origin, _) in state.items():
         if name.startswith('head.') and head is None:
@@ -122,6 +122,6 @@ def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module |
 
 
 def _is_other_part(name: str) -> bool:
-    """Whether a parameter belongs to a neck or head as detectors, segmentors and recognizers have them."""
+    """Whether a parameter belongs to the neck or a head of a detector, segmentor or recognizer."""
     part = name.partition('.')[0]
     return part == 'neck' or part.endswith('_head')

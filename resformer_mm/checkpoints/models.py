@@ -1,4 +1,4 @@
-"""Models of a config with the weights of a checkpoint."""
+"""Models built from a config, with the weights of a checkpoint."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def load_model(
 ) -> nn.Module:
     """Build the model of a config of any task, in evaluation mode, with the weights of a checkpoint.
 
-    The model carries its config as ``cfg`` and what the checkpoint says of its data set (``classes``, ...) as
-    ``dataset_meta``. A model that has a ResFormer takes published checkpoints unchanged.
+    The model has its config as ``cfg``, and as ``dataset_meta`` what the checkpoint records of its data set
+    (``classes``, ...). A model with a ResFormer accepts published checkpoints unchanged.
 
     Args:
         config: config file, or the config itself.
-        checkpoint: checkpoint file; None leaves the initialisation, for figures that do not depend on it.
-        device: where the model goes; by default a GPU if there is one.
+        checkpoint: checkpoint file; None keeps the initial weights.
+        device: device of the model; by default a GPU if there is one.
         cfg_options: overrides of the config, ``{'model.backbone.arch': 'tiny'}``.
 
     Raises:
         FileNotFoundError: there is no such config.
         CheckpointError: the checkpoint cannot be read safely, or does not fit the model.
-        ValueError: the config has no model, or a setting that the model refuses.
+        ValueError: the config has no model, or a setting that the model rejects.
     """
     cfg = read_config(config, cfg_options)
     enter_scope(cfg)
@@ -50,7 +50,7 @@ def load_model(
 def build_model(
     cfg: Config, checkpoint: str | Path | None = None, device: str | torch.device | None = None
 ) -> nn.Module:
-    """Build the model of a config that is read already, as :func:`load_model` does.
+    """Build the model of a config that was already read, as :func:`load_model` does.
 
     The default scope must be that of the config; see :func:`resformer_mm.config.files.enter_scope`.
     """
@@ -66,7 +66,7 @@ def build_model(
 
 
 def load_strict(model: nn.Module, checkpoint: str | Path) -> dict:
-    """Load a checkpoint that gives every weight of a model, and return what it says of its data set.
+    """Load a checkpoint with exactly the weights of a model; return what it records of its data set.
 
     Raises:
         CheckpointError: a weight is missing, left over or of another shape; nothing is dropped silently.
@@ -81,15 +81,15 @@ def load_strict(model: nn.Module, checkpoint: str | Path) -> dict:
 
 
 def check_strict(model: nn.Module, weights: Weights) -> None:
-    """Check that a checkpoint in the names of the model gives every weight, and nothing else.
+    """Check that a checkpoint under the names of the model has every weight, and nothing else.
 
     MMEngine's own loading only logs what does not fit.
 
     Raises:
         CheckpointError: a weight is missing, left over, of another shape or not a number.
     """
-    while isinstance(getattr(model, 'module', None), nn.Module):
-        model = model.module  # of several processes, or of test-time augmentation
+    while isinstance(inner := getattr(model, 'module', None), nn.Module):
+        model = inner  # inside the wrapper of distributed training or of test-time augmentation
     report = Report(str(weights.path), 'resformer_mm')
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     compare(report, {name: (name, tuple(value.shape)) for name, value in weights.state.items()}, wanted)
@@ -97,16 +97,16 @@ def check_strict(model: nn.Module, weights: Weights) -> None:
     if report.unexpected:
         faults.append(f'the model has no place for {shorten_list(report.unexpected)}')
     if faults:
-        remedy = 'Give the checkpoint that this config trained, or the config that trained this checkpoint'
+        remedy = 'Use the checkpoint that this config trained, or the config that trained this checkpoint'
         if _is_foreign(weights):
             remedy = 'Convert it first with tools/model_converters/resformer_official.py'
         raise CheckpointError(
             f'{weights.path} does not fit the model of the config: {"; ".join(faults)}. {remedy}'
         )
-    # A detector would find nothing with them, and any other model answer something.
+    # With them a detector finds nothing and any other model predicts nonsense; neither fails.
     if broken := [name for name, value in weights.state.items() if value.isnan().any()]:
         raise CheckpointError(
-            f'{weights.path} has weights that are not numbers (NaN): {shorten_list(broken)}. Take an earlier '
+            f'{weights.path} has weights that are not numbers (NaN): {shorten_list(broken)}. Use an earlier '
             'checkpoint of the training'
         )
 

@@ -1,4 +1,4 @@
-"""Publishing of checkpoints: files with the weights alone."""
+"""Publishing of checkpoints without the state of their training."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Publication:
 
     Attributes:
         path: the file, ``NAME-<first 8 digits of its SHA-256>.pth``.
-        kept: entries of the training's checkpoint that it holds, with how much they are.
-        dropped: entries that it does not hold, with the reason.
+        kept: entries of the training checkpoint that it contains, with their content in words.
+        dropped: entries that it does not contain, with the reason.
     """
 
     path: Path
@@ -45,14 +45,14 @@ class Publication:
 def publish_checkpoint(
     source: str | Path, target: str | Path, save_keys: Sequence[str] = DEFAULT_KEYS
 ) -> Publication:
-    """Write what others need of a checkpoint, under a name that holds the hash of the file.
+    """Write what others need of a checkpoint to a file whose name contains its hash.
 
-    The file needs nothing but ``torch.load(..., weights_only=True)``; the same checkpoint always gives the
-    same file. Where averaged weights were trained (EMAHook), 'state_dict' holds these.
+    The file can be read with ``torch.load(..., weights_only=True)`` alone; the same checkpoint always gives
+    the same file. If the training averaged the weights (EMAHook), 'state_dict' holds the averages.
 
     Args:
         source: checkpoint of a training run.
-        target: file to write, to whose stem the hash is added; missing folders are made.
+        target: file to write, to whose stem the hash is added; missing folders are created.
         save_keys: entries to keep; of 'meta', if there is one, the data set, the progress and the version.
 
     Raises:
@@ -61,7 +61,7 @@ def publish_checkpoint(
     """
     source, target = Path(source), Path(target)
     if target.is_dir():
-        raise CheckpointError(f'{target} is a folder: give the file to write, e.g. {target / source.name}')
+        raise CheckpointError(f'{target} is a folder: name the file to write, e.g. {target / source.name}')
     content = read_content(source)
     if not isinstance(content, Mapping):
         raise CheckpointError(f'{source} holds a {type(content).__name__}, not a dict of weights')
@@ -69,8 +69,8 @@ def publish_checkpoint(
     if missing:
         raise CheckpointError(
             f'{source} has no entry {", ".join(map(repr, missing))}, it has: '
-            f'{shorten_list([str(key) for key in content])}. Give a checkpoint of a training run, or name '
-            'what is to be kept with --save-keys'
+            f'{shorten_list([str(key) for key in content])}. Give a checkpoint of a training run, or choose '
+            'the entries to keep with --save-keys'
         )
     publication = Publication(target)
     published: dict[str, object] = {}
@@ -99,7 +99,7 @@ def publish_checkpoint(
 
 
 def _trim_meta(meta: Mapping, publication: Publication) -> dict:
-    """Return the notes that are kept; enter them and the others in the publication."""
+    """Return the fields of ``meta`` that are kept; list kept and dropped ones in the publication."""
     trimmed = {}
     for name, value in meta.items():
         if name not in META_FIELDS:
@@ -128,5 +128,5 @@ def _is_plain(value: object) -> bool:
 
 
 def _compact(value: Tensor) -> Tensor:
-    """Return a tensor that does not bring the rest of a larger storage into the file."""
+    """Return a tensor that is saved without the rest of a larger storage."""
     return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()

@@ -1,4 +1,4 @@
-"""Reading checkpoints without running code that they hold."""
+"""Reading of checkpoints without running code that they contain."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Weights:
         path: the file.
         key: entry of the file that holds the tensors, or '' if the file is the bare state dict.
         state: name -> tensor, in the order of the file.
-        notes: what the reader should know, e.g. which entries of the file were ignored.
-        dataset_meta: what a training run noted of its data set, e.g. ``classes``.
+        notes: remarks, e.g. which entries of the file were ignored.
+        dataset_meta: what the training run recorded of its data set, e.g. ``classes``.
     """
 
     path: Path
@@ -50,26 +50,25 @@ class Weights:
 def read_weights(path: str | Path, key: str | None = None) -> Weights:
     """Read the tensors of a checkpoint file with ``weights_only=True``, onto the CPU.
 
-    Without ``key``, the entry 'state_dict' (MMEngine; with an EMAHook these are the averaged
-    weights) is taken, else 'model' (the published files), else the file itself must be the state
-    dict.
+    Without ``key``, the weights are in the entry 'state_dict' (MMEngine; with an EMAHook the averaged
+    weights), else in 'model' (the published files), else the file itself is the state dict.
 
     Args:
         path: the file.
         key: entry of the file to take, e.g. 'model_ema'.
 
     Raises:
-        CheckpointError: the file is missing, corrupt, not a checkpoint, has no such entry, or needs
+        CheckpointError: the file is missing, corrupt, not a checkpoint, has no such entry, or contains
             more than tensors and plain containers.
     """
     return weights_in(read_content(path), path, key)
 
 
 def weights_in(content: object, path: str | Path, key: str | None = None) -> Weights:
-    """Return the tensors of what :func:`read_content` returned; see :func:`read_weights`.
+    """Return the weights in the content of a file that was already read; see :func:`read_weights`.
 
     Args:
-        content: of the file.
+        content: result of :func:`read_content`.
         path: the file, for messages.
         key: entry of the file to take.
 
@@ -85,7 +84,7 @@ def weights_in(content: object, path: str | Path, key: str | None = None) -> Wei
     notes = []
     state = content[key] if key else content
     if not isinstance(state, Mapping) or not state:
-        raise CheckpointError(f'{path}: the entry {key!r} holds no weights; choose another with --key')
+        raise CheckpointError(f'{path}: the entry {key!r} does not hold weights; choose another with --key')
     if key:
         others = [str(name) for name in content if name not in (key, 'meta')]
         notes.append(f'weights taken from the entry {key!r}')
@@ -100,7 +99,7 @@ def weights_in(content: object, path: str | Path, key: str | None = None) -> Wei
     state = dict(state)
     if any(name.startswith('module.') for name in state):
         state = {name.removeprefix('module.'): value for name, value in state.items()}
-        notes.append("prefix 'module.' (DistributedDataParallel or weight averaging) taken off the names")
+        notes.append("prefix 'module.' (DistributedDataParallel or weight averaging) removed from the names")
     meta = content.get('meta')
     dataset_meta = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
     return Weights(path, key, state, notes, dict(dataset_meta or {}))
@@ -117,7 +116,7 @@ def _choose_key(path: Path, content: Mapping, key: str | None) -> str:
     if any(isinstance(value, Tensor) for value in content.values()):
         return ''
     raise CheckpointError(
-        f'{path} has neither of the entries {DEFAULT_KEYS} nor tensors of its own, it has: '
+        f'{path} has neither of the entries {DEFAULT_KEYS} nor tensors at its top level, it has: '
         f'{_shorten(content)}. Name the entry that holds the weights with --key'
     )
 
@@ -128,14 +127,14 @@ def _shorten(content: Mapping) -> str:
 
 
 def read_content(path: str | Path, map_location: MapLocation = 'cpu') -> Any:
-    """Return all that a checkpoint file holds: tensors, arrays and plain containers.
+    """Return the content of a checkpoint file: tensors, arrays and plain containers.
 
     Args:
         path: the file.
-        map_location: where the tensors go, as :func:`torch.load` takes it.
+        map_location: device of the tensors, as in :func:`torch.load`.
 
     Raises:
-        CheckpointError: the file is missing, corrupt, not a checkpoint, or holds something else as well.
+        CheckpointError: the file is missing, corrupt, not a checkpoint, or contains anything else.
     """
     path = Path(path)
     if not path.is_file():
@@ -147,7 +146,7 @@ def read_content(path: str | Path, map_location: MapLocation = 'cpu') -> Any:
 
 @contextlib.contextmanager
 def _restricted_unpickling(source: str | Path) -> Iterator[None]:
-    """Allow what a checkpoint of MMEngine's runner holds besides tensors, and explain what is refused."""
+    """Allow the log histories in checkpoints of MMEngine's runner, and explain what is refused."""
     try:
         with _runner_globals():
             yield
@@ -155,7 +154,7 @@ def _restricted_unpickling(source: str | Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise CheckpointError(f'{source} cannot be read: {error}') from error
-    except Exception as error:  # torch raises a dozen types for a damaged file
+    except Exception as error:  # torch raises a dozen types of error for a damaged file
         needed = _refused_name(str(error))
         if needed is not None:
             raise CheckpointError(
@@ -173,7 +172,7 @@ def _restricted_unpickling(source: str | Path) -> Iterator[None]:
 
 
 def _refused_name(message: str) -> str | None:
-    """Return the global that the restricted unpickler refused, if that is what it complains of."""
+    """Return the global that the restricted unpickler refused, or None if the error is another one."""
     for pattern in (r'GLOBAL ([\w.]+)', r"allowlisted.*but got (?:<\w+ ')?([\w.]+)"):
         found = re.search(pattern, message)
         if found:
@@ -182,14 +181,14 @@ def _refused_name(message: str) -> str | None:
 
 
 class _Attribute:
-    """Replaces ``getattr``, by which log histories name their methods: nothing is looked up."""
+    """Replacement of ``getattr``, which log histories use to refer to their methods: looks nothing up."""
 
     def __init__(self, *args: object) -> None:
         pass
 
 
 class _History:
-    """Replaces a log history; the numbers alone are kept."""
+    """Replacement of a log history that keeps only its numbers."""
 
     def __init__(self, *args: object) -> None:
         self.state: Mapping = {}
@@ -203,9 +202,9 @@ class _History:
         return HistoryBuffer(values, counts, self.state.get('max_length', len(values) or 1))
 
 
-# How NumPy builds arrays and scalars again.
+# The functions with which NumPy rebuilds arrays and scalars.
 _RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-# What the runner's log histories are made of, by the names that files use.
+# The parts of the runner's log histories, by the names that files use.
 _RUNNER_GLOBALS: list = [
     (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
     (_Attribute, 'builtins.getattr'),
@@ -221,7 +220,7 @@ _RUNNER_GLOBALS: list = [
 def _runner_globals() -> contextlib.AbstractContextManager:
     """Let the restricted unpickler read log histories, without giving it functions that could be misused.
 
-    PyTorch before 2.6 takes no replacements, and refuses such files.
+    PyTorch before 2.6 does not support replacements, and refuses such files.
     """
     if torch.__version__ < '2.6':
         return contextlib.nullcontext()
@@ -231,9 +230,9 @@ def _runner_globals() -> contextlib.AbstractContextManager:
 def secure_runner_loading() -> None:
     """Replace MMEngine's readers of local checkpoint files and of URLs by restricted ones.
 
-    MMEngine's own unpickle anything where the restricted way fails. Every file that a runner loads, resumes
-    from or initialises a model with is read once, by :func:`read_content`. Names of model zoos, such as
-    ``torchvision://resnet50``, are left to MMEngine.
+    MMEngine's own readers unpickle anything if restricted reading fails. Every file that a runner loads,
+    resumes from or initialises a model with is read once, by :func:`read_content`. Names of model zoos, such
+    as ``torchvision://resnet50``, are left to MMEngine.
     """
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
@@ -245,7 +244,7 @@ def load_from_local(filename: str, map_location: MapLocation = None) -> Any:
 
 
 def load_from_http(url: str, map_location: MapLocation = None) -> Any:
-    """Download a file to PyTorch's cache, in the first process alone, and read it in all."""
+    """Download a file to PyTorch's cache in the first process, and read it in every process."""
 
     def load() -> Any:
         with _restricted_unpickling(url):
@@ -257,7 +256,7 @@ def load_from_http(url: str, map_location: MapLocation = None) -> Any:
 
 
 def _restore_histories(content: Any) -> Any:
-    """Put log histories, from which a runner resumes its averages, in the place of their replacements."""
+    """Turn replacements back into log histories, from which a runner resumes its averages."""
     scalars = content.get('message_hub', {}).get('log_scalars') if isinstance(content, dict) else None
     if isinstance(scalars, dict):
         for name, value in scalars.items():

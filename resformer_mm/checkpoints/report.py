@@ -17,12 +17,12 @@ class Report:
     """Names of a checkpoint against names of a model.
 
     Attributes:
-        source: what was read, for messages.
+        source: the file, for messages.
         layout: 'resformer' (published), 'timm' (DeiT, ViT) or 'resformer_mm' (this project).
         matched: name of the model -> (name in the checkpoint, shape).
-        missing: name of the model that the checkpoint does not give -> shape.
-        unexpected: name in the checkpoint that the model does not take -> shape.
-        reasons: name -> why it is in order that it is missing or unexpected.
+        missing: name of the model that the checkpoint lacks -> shape.
+        unexpected: name in the checkpoint that the model does not have -> shape.
+        reasons: name -> why it may be missing or unexpected.
         notes: further remarks.
     """
 
@@ -45,22 +45,21 @@ class Report:
         return [name for name in self.unexpected if name not in self.reasons]
 
     def check(self, allow_missing: bool = False, allow_unexpected: bool = False) -> None:
-        """Make sure that nothing is missing or dropped without a reason.
+        """Check that nothing is missing or unexpected without a reason.
 
         Raises:
-            CheckpointError: something is, and it is not allowed.
+            CheckpointError: something is, and the arguments do not allow it.
         """
         complaints = []
         if self.unexplained_missing and not allow_missing:
             complaints.append(
-                f'the checkpoint lacks {shorten_list(self.unexplained_missing)}: take a complete one, or '
-                'allow it (--allow-missing, allow_missing=True): these keep their initialisation'
+                f'the checkpoint lacks {shorten_list(self.unexplained_missing)}: use a complete one, or keep '
+                'their initialisation with --allow-missing (allow_missing=True)'
             )
         if self.unexplained_unexpected and not allow_unexpected:
             complaints.append(
-                f'the model has no place for {shorten_list(self.unexplained_unexpected)}: take a '
-                'checkpoint of this model, or allow it (--allow-unexpected, '
-                'allow_unexpected=True): these are dropped'
+                f'the model has no place for {shorten_list(self.unexplained_unexpected)}: use a checkpoint '
+                'of this model, or drop them with --allow-unexpected (allow_unexpected=True)'
             )
         if complaints:
             raise CheckpointError(f'{self.source}: ' + '; '.join(complaints))
@@ -83,12 +82,12 @@ def compare(report: Report, origins: Mapping[str, tuple[str, Shape]], wanted: Ma
     """Fill ``matched``, ``missing`` and ``unexpected`` of a report.
 
     Args:
-        report: what is filled.
+        report: the report to fill.
         origins: name in the model -> (name in the checkpoint, shape there).
         wanted: name -> shape of the model.
 
     Raises:
-        CheckpointError: a tensor has another shape than the model's; nothing is cut to fit.
+        CheckpointError: the shape of a tensor differs from the model's; tensors are never cut.
     """
     clashes = []
     for name, (origin, shape) in origins.items():
@@ -97,19 +96,19 @@ def compare(report: Report, origins: Mapping[str, tuple[str, Shape]], wanted: Ma
         elif shape == wanted[name] or _resizable(name, shape, wanted[name]):
             report.matched[name] = (origin, shape)
         else:
-            clashes.append(f'{origin} is {shape}, the model wants {wanted[name]}')
+            clashes.append(f'{origin} has shape {shape}, the model needs {wanted[name]}')
     for name, shape in wanted.items():
         if name not in origins:
             report.missing[name] = shape
     if clashes:
         more = f' (and {len(clashes) - 3} more)' if len(clashes) > 3 else ''
         raise CheckpointError(
-            f'{report.source} does not fit: {"; ".join(clashes[:3])}{more}. Take one of this '
-            'width, patch size and number of classes, or set the model to those of the checkpoint'
+            f'{report.source} does not fit: {"; ".join(clashes[:3])}{more}. Use one with the '
+            'width, patch size and number of classes of the model, or change these in the config'
         )
 
 
 def _resizable(name: str, shape: Shape, wanted: Shape) -> bool:
-    # A learned position table resizes itself on loading, one of frames as well.
+    # Learned position tables, of patches and of frames, resize themselves on loading.
     tables = ('global_position.table', 'temporal_position.table')
     return name.endswith(tables) and shape[::2] == wanted[::2] and len(shape) == 3

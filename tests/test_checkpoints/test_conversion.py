@@ -269,8 +269,8 @@ def test_unexpected_names(official_state: State, tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'blocks.1.mlp.fc1.weight': (100, 48)}, r'fc1.weight is \(100, 48\).*wants \(192, 48\)'),
-        ({'norm.weight': (64,)}, r'norm.weight is \(64,\), the model wants \(48,\)'),
+        ({'blocks.1.mlp.fc1.weight': (100, 48)}, r'fc1.weight has shape \(100, 48\).*needs \(192, 48\)'),
+        ({'norm.weight': (64,)}, r'norm.weight has shape \(64,\), the model needs \(48,\)'),
         ({'patch_embed.proj.weight': (48, 3, 16, 8)}, 'not square'),
         ({'patch_embed.proj.weight': (48, 3)}, 'should have 4 dimensions'),
         ({'patch_embed.proj.weight': None}, 'lacks patch_embed.proj.weight.*not a ResFormer'),
@@ -371,8 +371,8 @@ def test_corrupt_file(official_state: State, tmp_path: Path, make) -> None:
     [
         ([1, 2], 'holds a list, not a dict of weights'),
         ({}, 'has neither.*nothing'),
-        ({'model': {}}, 'holds no weights'),
-        ({'model': 3}, 'holds no weights'),
+        ({'model': {}}, 'does not hold weights'),
+        ({'model': 3}, 'does not hold weights'),
         ({'epoch': 3, 'lr': 0.1}, 'has neither of the entries.*epoch'),
         ({'model': {'a': torch.zeros(1), 'b': 3}}, 'b in .model. is not a tensor'),
         ({'model': {'fc.weight': torch.zeros(3, 3)}}, None),
@@ -450,13 +450,13 @@ def test_load_deit(deit_state: State, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
-        (dict(arch={**ARCH, 'embed_dims': 96}), r'cls_token is \(1, 1, 48\).*wants \(1, 1, 96\)'),
-        (dict(arch={**ARCH, 'num_heads': 6}), 'get_v.weight is .16, .*wants .8, '),
+        (dict(arch={**ARCH, 'embed_dims': 96}), r'cls_token has shape \(1, 1, 48\).*needs \(1, 1, 96\)'),
+        (dict(arch={**ARCH, 'num_heads': 6}), 'get_v.weight has shape .16, .*needs .8, '),
         (dict(arch={**ARCH, 'num_layers': 1}), 'no place for blocks.1.norm1.weight'),
         (dict(arch={**ARCH, 'num_layers': 3}), 'lacks backbone.blocks.2.norm1.weight'),
-        (dict(patch_size=8), r'patch_embed.proj.weight is \(48, 3, 16, 16\)'),
+        (dict(patch_size=8), r'patch_embed.proj.weight has shape \(48, 3, 16, 16\)'),
         (dict(local_position=None), 'no place for blocks.0.attn.get_v.weight'),
-        (dict(num_classes=20), r'head.weight is \(10, 48\), the model wants \(20, 48\)'),
+        (dict(num_classes=20), r'head.weight has shape \(10, 48\), the model needs \(20, 48\)'),
     ],
     ids=str,
 )

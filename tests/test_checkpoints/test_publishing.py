@@ -166,6 +166,6 @@ def test_what_cannot_be_published(training, tmp_path, capsys):
     bare = save(training['state_dict'], tmp_path / 'bare.pth')
     with pytest.raises(CheckpointError, match="no entry 'state_dict', it has: backbone.* more"):
         publish_checkpoint(bare, tmp_path / 'out.pth')
-    with pytest.raises(CheckpointError, match='is a folder: give the file'):
+    with pytest.raises(CheckpointError, match='is a folder: name the file'):
         publish_checkpoint(bare, tmp_path)
     assert not list(tmp_path.glob('out*'))

@@ -139,5 +139,5 @@ def test_a_damaged_checkpoint_of_clips_is_refused(tmp_path: Path) -> None:
         load_pretrained(video(), save(tmp_path / 'damaged.pth', state))
     state = prefixed(video())
     state['backbone.temporal_position.table'] = torch.zeros(1, 8, 12)
-    with pytest.raises(CheckpointError, match=r'temporal_position.table is \(1, 8, 12\)'):
+    with pytest.raises(CheckpointError, match=r'temporal_position.table has shape \(1, 8, 12\)'):
         load_pretrained(video(), save(tmp_path / 'narrow.pth', state))

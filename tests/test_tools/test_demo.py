@@ -124,7 +124,7 @@ MISTAKES = {
     'checkpoint': (
         ['a.png'],
         ['--cfg-options', 'model.head.num_classes=5'],
-        r'w\.pth.* wants \(5,\)',
+        r'w\.pth.* needs \(5,\)',
     ),
 }
 

@@ -113,7 +113,7 @@ def test_bad_input(data: Path, model, tmp_path: Path) -> None:
     assert 'image of 8 x 8 pixels is smaller than one patch of 16 x 16' in words
     foreign = write_config(tmp_path / 'foreign.py', "model['head']['num_classes'] = 7")
     words = bad(data, tmp_path, config, save(foreign, tmp_path / 'foreign.pth'), '--resolutions', 32)
-    assert 'head.fc.weight is (7, 32), the model wants (10, 32)' in words
+    assert 'head.fc.weight has shape (7, 32), the model needs (10, 32)' in words
     (tmp_path / 'broken.pth').write_bytes(b'nothing')
     assert 'broken.pth is corrupt' in bad(
         data, tmp_path, config, tmp_path / 'broken.pth', '--resolutions', 32

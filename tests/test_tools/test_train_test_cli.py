@@ -280,7 +280,7 @@ def test_a_checkpoint_of_another_width(trained: Path, data: Path, tmp_path: Path
     fail(
         run_tool(*command, '--cfg-options', *options, data=data, cwd=tmp_path),
         'epoch_2.pth does not fit',
-        'backbone.cls_token is (1, 1, 32), the model wants (1, 1, 48)',
+        'backbone.cls_token has shape (1, 1, 32), the model needs (1, 1, 48)',
     )
 
 
@@ -288,7 +288,7 @@ def test_a_checkpoint_of_other_classes(trained: Path, data: Path, tmp_path: Path
     command = [TEST, trained / 'small.py', trained / 'run' / 'epoch_2.pth', '--work-dir', tmp_path]
     fail(
         run_tool(*command, '--cfg-options', 'model.head.num_classes=7', data=data, cwd=tmp_path),
-        'head.fc.weight is (10, 32), the model wants (7, 32)',
+        'head.fc.weight has shape (10, 32), the model needs (7, 32)',
     )
 
 
