@@ -1,7 +1,7 @@
-"""Data of all tasks: samplers, collation, reading of images, and copies of them at several resolutions.
+"""Data loading shared by all tasks: reading of images, copies at several resolutions, samplers, collation.
 
-Importing this package imports none of its modules. What needs mmcv is listed for ``resformer_mm.registry``,
-as the manifests of :mod:`resformer_mm.tasks` list what needs other libraries.
+Importing this package imports none of its modules. Like the manifests of :mod:`resformer_mm.tasks`, it lists
+for ``resformer_mm.registry`` the transforms that need a library, here mmcv.
 """
 
 LIBRARY = 'mmcv'

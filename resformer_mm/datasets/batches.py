@@ -12,7 +12,7 @@ def check_label(label: Tensor, num_classes: int, source: str, head: str) -> None
     """Check that a label is one of the classes.
 
     Args:
-        label: class indices, on the CPU so that reading them does not synchronise.
+        label: class indices, on the CPU, where reading them does not wait for a GPU.
         num_classes: number of classes.
         source: the file, for the message.
         head: config field of the head, for the message.
@@ -63,7 +63,7 @@ def stack_equal(samples: Sequence[Tensor], remedy: str) -> Tensor:
     sizes = {tuple(sample.shape) for sample in samples}
     if len(sizes) > 1:
         raise ValueError(
-            f'samples of one batch differ in size {sorted(sizes)}: end the pipeline with a crop to one '
+            f'the samples of a batch differ in size {sorted(sizes)}: end the pipeline with a crop to one '
             f'size, e.g. {remedy}'
         )
     return torch.stack(list(samples))

@@ -9,7 +9,7 @@ from resformer_mm.registry import FUNCTIONS
 
 @FUNCTIONS.register_module()
 def multi_resolution_collate(batch: list[dict]) -> dict:
-    """Stack samples into a batch: ``inputs`` becomes a tensor, or a list of tensors, one per resolution.
+    """Stack samples into a batch; ``inputs`` becomes a tensor, or a list of one tensor per copy.
 
     Args:
         batch: samples with ``data_samples`` and ``inputs``: an image ``(C, H, W)``, a clip
@@ -24,7 +24,7 @@ def multi_resolution_collate(batch: list[dict]) -> dict:
         shapes = _shapes(sample)
         if shapes != first:
             raise ValueError(
-                f'samples of one batch differ in size: {_name(batch[0])} has {first}, {_name(sample)} '
+                f'the samples of a batch differ in size: {_name(batch[0])} has {first}, {_name(sample)} '
                 f'has {shapes}. End the pipeline with a crop to one size: RandomResizedCrop in training, '
                 'resformer_mm.ResizeCenterCrop in evaluation'
             )

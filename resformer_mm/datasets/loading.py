@@ -1,4 +1,4 @@
-"""Strict image loading."""
+"""Strict loading of images."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class LoadImage(LoadImageFromFile):
     Grayscale, palette, CMYK and 16-bit images are converted, transparency is dropped, and the EXIF rotation
     is applied. A truncated file is an error, not a half-grey image.
 
-    If a sample has ``height`` and ``width``, as in mmdetection's data sets, they are the image size that its
-    annotations are for. A different size is an error.
+    ``height`` and ``width`` of a sample, as in mmdetection's data sets, are the image size to which its
+    annotations refer. An image of another size is an error.
 
     Required key: ``img_path``. Sets ``img``, ``img_shape`` and ``ori_shape``.
 
@@ -53,7 +53,7 @@ class LoadImage(LoadImageFromFile):
         return self.unreadable.num_skipped
 
     def transform(self, results: dict) -> dict | None:
-        """Read ``results['img_path']``; None means that the image is skipped."""
+        """Read ``results['img_path']``; None if the image is skipped."""
         path = results['img_path']
         try:
             image = decode_image(fileio.get(path, backend_args=self.backend_args))
@@ -92,7 +92,9 @@ def decode_image(content: bytes) -> np.ndarray:
         if image.mode.startswith(('I', 'F')):
             gray = np.asarray(image)
             if image.mode == 'F' or gray.min() < 0 or gray.max() > 0xFFFF:
-                raise ValueError(f'pixels of mode {image.mode!r} have no known range: convert to 8 or 16 bit')
+                raise ValueError(
+                    f'pixels of mode {image.mode!r} have no known range: convert the image to 8 or 16 bits'
+                )
             return np.repeat((gray.astype(np.uint16) >> 8).astype(np.uint8)[..., None], 3, axis=2)
         if image.mode == 'P' and 'transparency' in image.info:
             image = image.convert('RGBA')

@@ -1,4 +1,4 @@
-"""One decoded image, several resolutions (paper, Section 3.1)."""
+"""Copies of an image at several resolutions (paper, Section 3.1)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .samplers import ResolutionIndex
 
 @TRANSFORMS.register_module()
 class MultiResolution(BaseTransform):
-    """Replicate the decoded image and give every copy its own crop and augmentation at its own resolution.
+    """Copy the decoded image, and crop and augment every copy independently at its resolution.
 
     Required key: ``img``, the decoded image. Sets ``img`` to the list of copies ``(R_i, R_i, 3)``, high to
-    low, and ``img_shape`` to the shape of the first. Where a :class:`ResolutionBatchSampler` drew one
-    resolution for the batch, the list has this one copy.
+    low, and ``img_shape`` to the shape of the first. If a :class:`ResolutionBatchSampler` drew one resolution
+    for the batch, the list has only the copy at this resolution.
 
     Args:
         resolutions: resolutions in pixels, high to low.
         transforms: configs of the transforms of every copy; the value ``'{resolution}'`` anywhere in them
-            is the resolution of the copy, e.g. ``dict(type='RandomResizedCrop', scale='{resolution}')``.
+            is replaced by the resolution, e.g. in ``dict(type='RandomResizedCrop', scale='{resolution}')``.
 
     Raises:
-        ValueError: the resolutions are empty, not positive or not high to low, or the transforms never use
+        ValueError: the resolutions are empty, not positive or not high to low, or the transforms do not use
             them.
     """
 
@@ -41,7 +41,7 @@ class MultiResolution(BaseTransform):
         }
 
     def transform(self, results: dict) -> dict | None:
-        """Return the results with ``img`` as a list; None if a transform gave up on a copy."""
+        """Return the results with ``img`` as a list; None if a transform skipped a copy."""
         index = results.get('sample_idx')
         wanted = [index.resolution] if isinstance(index, ResolutionIndex) else self.resolutions
         copies = []
@@ -51,7 +51,7 @@ class MultiResolution(BaseTransform):
                     f'the batch sampler drew resolution {resolution}, which is not among the '
                     f'{self.resolutions} of MultiResolution: give both the same list'
                 )
-            # A shallow copy suffices but for the pixels, which some transforms change in place.
+            # Except for the pixels, which some transforms change in place, a shallow copy suffices.
             out = self.pipelines[resolution]({**results, 'img': results['img'].copy()})
             if out is None:
                 return None
@@ -59,23 +59,23 @@ class MultiResolution(BaseTransform):
         return {**copies[0], 'img': [out['img'] for out in copies]}
 
     def __repr__(self) -> str:
-        """Name the resolutions and the transforms of the largest."""
+        """Return the resolutions and the transforms of the largest."""
         largest = self.pipelines[self.resolutions[0]]
         return f'{type(self).__name__}(resolutions={self.resolutions}, transforms={largest})'
 
 
 def check_uses_resolution(transforms: Sequence[dict], owner: str, example: str) -> None:
-    """Check that the transforms of the copies, configs of the transform ``owner``, use the resolution.
+    """Check that the transforms of the copies use the resolution.
 
     Args:
-        transforms: what is checked.
-        owner: name of the transform that has them, for the message.
-        example: a transform that uses it, for the message.
+        transforms: configs of the transforms.
+        owner: name of the transform that contains them, for the message.
+        example: a transform that uses the resolution, for the message.
 
     Raises:
-        ValueError: they do not.
+        ValueError: they do not use it.
     """
     if PLACEHOLDER not in str(transforms):
         raise ValueError(
-            f"{owner}.transforms never use '{PLACEHOLDER}': all copies would be alike; write e.g. {example}"
+            f"{owner}.transforms never use '{PLACEHOLDER}', so all copies would be alike: use e.g. {example}"
         )

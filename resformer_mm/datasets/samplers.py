@@ -1,8 +1,9 @@
-"""Batch samplers that draw one resolution at a time (paper, Table 7)."""
+"""Batch samplers that draw one resolution per batch or epoch (paper, Table 7)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mmengine.dist import sync_random_seed
@@ -11,44 +12,50 @@ from torch.utils.data import BatchSampler, Sampler
 from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.registry import DATA_SAMPLERS
 
+if TYPE_CHECKING:
+    from mmengine.dataset import BaseDataset as Data
+else:
+    Data = object
+
 FIELD = 'batch_sampler.resolutions'
 
 
 class ResolutionIndex(int):
-    """Index of a sample that also says at which resolution the sample is wanted."""
+    """Index of a sample, with the resolution in pixels at which to load it."""
+
+    resolution: int
 
     def __new__(cls, index: int, resolution: int) -> ResolutionIndex:
-        """Make an index for a resolution in pixels."""
+        """Return an index with a resolution."""
         self = super().__new__(cls, index)
         self.resolution = resolution
         return self
 
-    def __getnewargs__(self) -> tuple[int, int]:
-        """Return what pickle rebuilds it from, on the way to worker processes."""
-        return int(self), self.resolution
+    def __reduce__(self) -> tuple[type[ResolutionIndex], tuple[int, int]]:
+        """Return what pickle rebuilds the index from in worker processes."""
+        return type(self), (int(self), self.resolution)
 
 
 @DATA_SAMPLERS.register_module()
 class ResolutionBatchSampler(BatchSampler):
     """Draw one resolution for every batch, the same on all ranks.
 
-    The draw depends on the seed, the epoch and the place of the batch alone, so that all ranks agree without
-    communication and a resumed run continues with the same sequence. Another schedule is a subclass with
-    another :meth:`draw`.
+    The draw depends on the seed, the epoch and the number of the batch only, so all ranks agree without
+    communication, and a resumed run continues with the same sequence. For another schedule, override
+    :meth:`draw` in a subclass.
 
     Args:
-        sampler: sampler of the dataset; give a config as ``train_dataloader.sampler``.
+        sampler: sampler of the data set, configured as ``train_dataloader.sampler``.
         batch_size: number of samples of a batch on this rank.
-        resolutions: resolutions to draw from, in pixels, high to low; None takes those of the
-            ``MultiResolution`` transform of the data set. The two may not differ.
-        weights: how often each resolution is drawn, relative to the others; None draws all equally often.
+        resolutions: resolutions to draw from, in pixels, high to low; by default those of the
+            ``MultiResolution`` transform of the data set. Both must be the same.
+        weights: relative frequency of each resolution; by default all are drawn equally often.
         drop_last: whether an incomplete last batch is dropped.
-        seed: seed of the draw; None takes one that all ranks share.
-        schedule: refused; each schedule is a class, which the error names.
+        seed: seed of the draw; by default one that all ranks share.
 
     Raises:
         ValueError: resolutions or weights are missing, malformed or disagree with the transform; or the data
-            set is in a wrapper, which hands plain indices on and so loses the resolution.
+            set is inside a wrapper, which passes on plain indices without the resolution.
     """
 
     def __init__(
@@ -59,21 +66,14 @@ class ResolutionBatchSampler(BatchSampler):
         weights: Sequence[float] | None = None,
         drop_last: bool = False,
         seed: int | None = None,
-        schedule: str | None = None,
     ) -> None:
         super().__init__(sampler, batch_size, drop_last)
-        if schedule is not None:
-            raise ValueError(
-                f'batch_sampler.schedule={schedule!r} is not an argument: choose by type, '
-                "'resformer_mm.ResolutionBatchSampler' for one resolution per iteration, "
-                "'resformer_mm.EpochResolutionBatchSampler' for one per epoch"
-            )
         self.resolutions = _agreed_resolutions(resolutions, getattr(sampler, 'dataset', None))
         self.probabilities = None if weights is None else _normalised(weights, self.resolutions)
         self.seed = sync_random_seed() if seed is None else seed
 
-    def __iter__(self) -> Iterator[list[ResolutionIndex]]:
-        """Yield batches of indices that carry the resolution.
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield batches of indices, each a :class:`ResolutionIndex`.
 
         Raises:
             ValueError: :meth:`draw` returns something that is not among the resolutions.
@@ -92,10 +92,10 @@ class ResolutionBatchSampler(BatchSampler):
     def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int:
         """Return the resolution of a batch, one of ``self.resolutions``.
 
-        A subclass may decide by any of the arguments. Ranks agree as long as nothing else decides.
+        A subclass may use any of the arguments. Ranks agree as long as it uses nothing else.
 
         Args:
-            rng: generator of this epoch, in the same state on all ranks.
+            rng: random generator of this epoch, in the same state on all ranks.
             epoch: number of the epoch, from 0.
             batch: number of the batch in the epoch, from 0.
         """
@@ -109,12 +109,12 @@ class EpochResolutionBatchSampler(ResolutionBatchSampler):
     """Draw one resolution for every epoch, the same on all ranks.
 
     Args:
-        sampler: sampler of the dataset, one that knows its epoch.
+        sampler: sampler of the data set, which must have ``set_epoch``.
         *args: see :class:`ResolutionBatchSampler`.
         **kwargs: see :class:`ResolutionBatchSampler`.
 
     Raises:
-        ValueError: the sampler has no epochs.
+        ValueError: the sampler does not have it.
     """
 
     def __init__(self, sampler: Sampler, *args, **kwargs) -> None:
@@ -126,19 +126,19 @@ class EpochResolutionBatchSampler(ResolutionBatchSampler):
         super().__init__(sampler, *args, **kwargs)
 
     def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int:
-        """Return the resolution of the epoch, which is drawn anew from the seed for every batch."""
+        """Return the resolution of the epoch: every batch repeats the same draw."""
         return super().draw(np.random.default_rng([self.seed, epoch]), epoch, 0)
 
 
 def _agreed_resolutions(resolutions: Sequence[int] | None, dataset: object) -> list[int]:
-    """Return the resolutions of the sampler, which are those of the transform of the data set."""
+    """Return the resolutions of the sampler, checked against the transform of the data set."""
     if getattr(dataset, 'dataset', None) is not None or getattr(dataset, 'datasets', None) is not None:
         raise ValueError(
-            f'train_dataloader.batch_sampler draws resolutions, which {type(dataset).__name__} does not hand '
+            f'train_dataloader.batch_sampler draws resolutions, which {type(dataset).__name__} does not pass '
             'on to the data set inside it: set train_dataloader.dataset to that data set itself'
         )
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
-    transform = next((one for one in transforms if hasattr(one, 'resolutions')), None)
+    transform = next((item for item in transforms if hasattr(item, 'resolutions')), None)
     if resolutions is None:
         if transform is None:
             raise ValueError(
@@ -168,11 +168,14 @@ def _normalised(weights: Sequence[float], resolutions: Sequence[int]) -> np.ndar
     return values / values.sum()
 
 
-class KeepResolution:
-    """A mixin before a data set of MMEngine, which draws another sample where the pipeline skipped one."""
+class KeepResolution(Data):
+    """Keeps the resolution of the batch when a skipped sample is replaced; a mixin before a data set.
+
+    Data sets of MMEngine draw another sample if the pipeline returns None.
+    """
 
     def __getitem__(self, index: int) -> dict:
-        """Return a sample; its stand-in, should it be skipped, keeps the resolution of the batch."""
+        """Return a sample, or another one at the same resolution if it is skipped."""
         self._wanted = index
         return super().__getitem__(index)
 

@@ -1,4 +1,4 @@
-"""Handling of unreadable files by loading transforms."""
+"""Handling of unreadable files in loading transforms."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class UnreadableFiles:
 
     def __init__(self, owner: str, on_error: str) -> None:
         if on_error not in ('raise', 'skip'):
-            raise ValueError(f"{owner}: on_error={on_error!r}, choose 'raise' or 'skip'")
+            raise ValueError(f"{owner}: on_error={on_error!r} is unknown: choose 'raise' or 'skip'")
         self.owner = owner
         self.on_error = on_error
-        # Shared between processes. Each has its own slot (0: the main process), so that no count is lost.
+        # Shared between processes; each has its own slot (0: the main process), so no count is lost.
         self._skipped = torch.zeros(MAX_WORKERS + 1, dtype=torch.int64).share_memory_()
 
     @property

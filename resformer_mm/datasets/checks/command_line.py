@@ -1,4 +1,4 @@
-"""Command line of the tools that check data sets: options, messages and exit codes."""
+"""Command line of the tools that check data sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .report import CheckReport
 
 
 def check_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser of ``DATA_ROOT`` or ``--config``, to which the options of a task are added."""
+    """Return a parser of ``DATA_ROOT`` or ``--config``, to which a task adds its options."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -27,7 +27,7 @@ def check_parser(description: str) -> argparse.ArgumentParser:
         '--max-lines',
         type=int,
         default=20,
-        help='most files to list of every kind of finding (20; 0: all); all are counted',
+        help='files to list per kind of finding (default: 20; 0: all); all are counted',
     )
     parser.add_argument('--workers', type=int, default=min(16, os.cpu_count() or 1), help='number of threads')
     add_config_options(parser)
@@ -35,7 +35,7 @@ def check_parser(description: str) -> argparse.ArgumentParser:
 
 
 def parse_check_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line; end the process with status 2 if the common options make no sense."""
+    """Parse the command line; end the process with status 2 if the common options are invalid."""
     args = parser.parse_args()
     if (args.data_root is None) == (args.config is None):
         parser.error('give either DATA_ROOT or --config CONFIG')
@@ -56,30 +56,30 @@ def existing_root(data_root: Path) -> Path:
 
 
 def config_to_check(args: argparse.Namespace, options_of_root: Sequence[str]) -> Config:
-    """Return the config, and make its library the one where names are looked up.
+    """Return the config, and make its ``default_scope`` the scope in which names are looked up.
 
     Args:
         args: parsed command line.
-        options_of_root: names in ``args`` that go with ``DATA_ROOT`` alone, ``None`` where not given.
+        options_of_root: names in ``args`` that are only for ``DATA_ROOT``; None if not given.
 
     Raises:
         FileNotFoundError: there is no such config.
-        ValueError: an option says what the config says already, or the file is not a config.
+        ValueError: an option is only for ``DATA_ROOT``, or the file is not a config.
     """
     given = [name for name in options_of_root if getattr(args, name) is not None]
     if given:
-        raise ValueError(f'--{given[0].replace("_", "-")} goes with DATA_ROOT; the config says it already')
+        raise ValueError(f'--{given[0].replace("_", "-")} goes with DATA_ROOT: set it in the config instead')
     cfg = read_config(args.config, args.cfg_options)
     enter_scope(cfg)
     return cfg
 
 
 def print_report(report: CheckReport, max_lines: int | None = None) -> None:
-    """Print the report, and end the process with status 0 for a sound data set, else 1.
+    """Print the report, and end the process with status 0 if the data set is sound, else 1.
 
     Args:
-        report: what the check found.
-        max_lines: most files to list of every kind of finding; 0 or None lists all.
+        report: the report to print.
+        max_lines: files to list per kind of finding; 0 or None lists all.
     """
     print(report.text(max_lines or None))
     sys.exit(not report.is_sound)

@@ -1,4 +1,4 @@
-"""Data sets that a config trains and evaluates on."""
+"""Data sets in the data loaders of a config."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def configured_sources(cfg: Config, source_of: Callable[[Mapping, str], Source]) -> list[Source]:
-    """Return what the data sets of all data loaders of a config read, each once.
+    """Return the sources of the data sets in all data loaders of a config, without duplicates.
 
     Args:
         cfg: the config.
-        source_of: returns what a data set reads, from its config and the name of its data loader.
+        source_of: function from the config of a data set and the name of its data loader to its source.
 
     Raises:
         ValueError: the config has no data set.

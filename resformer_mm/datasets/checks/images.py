@@ -1,4 +1,4 @@
-"""Reading an image for a check, as training reads it."""
+"""Sizes of images in the checks, as the training reads them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SIZES_DIFFER = 'sizes differ'
 
 
 def read_size(path: str | Path) -> tuple[tuple[int, int], int]:
-    """Return height and width of an image as it is trained on, and its EXIF orientation, 1 to 8.
+    """Return height and width of an image after any EXIF rotation, and its EXIF orientation, 1 to 8.
 
-    The image is decoded to its last pixel, and what Pillow raises for bytes that are not an image is raised.
+    The whole image is decoded. Errors are those of :func:`~resformer_mm.datasets.loading.decode_image`.
     """
     content = Path(path).read_bytes()
     with Image.open(io.BytesIO(content)) as image:
@@ -30,11 +30,11 @@ def read_size(path: str | Path) -> tuple[tuple[int, int], int]:
 
 
 def size_text(shape: Sequence[int], orientation: int = 1) -> str:
-    """Return ``HEIGHT x WIDTH``, and the orientation by which the image was turned, if any."""
+    """Return ``HEIGHT x WIDTH``, and the EXIF orientation if the image was rotated."""
     turned = f', turned by its EXIF orientation {orientation}' if orientation != 1 else ''
     return f'{shape[0]} x {shape[1]}{turned}'
 
 
 def is_ambiguous(shape: Sequence[int], orientation: int) -> bool:
-    """Whether an image was turned so that its size does not tell whether its annotations were, too."""
+    """Whether the size of a rotated image does not show if its annotations were rotated, too."""
     return orientation != 1 and (orientation <= 4 or shape[0] == shape[1])

@@ -21,9 +21,9 @@ class Finding:
 
     Args:
         path: the file or folder.
-        kind: what is the matter, in words that files of the same fate share.
-        detail: the particulars, and what to do.
-        is_fault: False for a note: training is right with it, though it may not be what was meant.
+        kind: the kind of finding, by which findings are grouped.
+        detail: details, and what to do.
+        is_fault: False for a note: training works, but the data may not be as intended.
     """
 
     path: str
@@ -32,13 +32,13 @@ class Finding:
     is_fault: bool = True
 
     def __str__(self) -> str:
-        """Return the line that names the file."""
+        """Return the line of the file."""
         return f'{self.path}: {self.detail}' if self.detail else self.path
 
 
 @dataclass
 class CheckReport:
-    """Everything a check has to tell.
+    """Findings and facts of a check.
 
     Args:
         findings: faults and notes.
@@ -54,12 +54,12 @@ class CheckReport:
         return not any(finding.is_fault for finding in self.findings)
 
     def counts(self, faults: bool = True) -> dict[str, int]:
-        """Return how many faults, or notes, there are of every kind, the most frequent first."""
+        """Return the number of faults, or of notes, by kind, the most frequent first."""
         kinds = Counter(finding.kind for finding in self.findings if finding.is_fault == faults)
         return dict(kinds.most_common())
 
     def extend(self, other: CheckReport) -> None:
-        """Add what another check found."""
+        """Add the findings and facts of another report."""
         self.findings += other.findings
         self.facts += other.facts
 
@@ -67,7 +67,7 @@ class CheckReport:
         """Return the findings by kind, the faults first, then the facts and the verdict.
 
         Args:
-            max_lines: most files to list of a kind; counts are of all.
+            max_lines: files to list per kind; all are counted.
         """
         lines = []
         for is_fault, name in ((True, 'fault'), (False, 'note')):
@@ -86,15 +86,15 @@ class CheckReport:
 def check_each(
     check: Callable[[Item], Result], items: Sequence[Item], workers: int = 1, title: str | None = None
 ) -> Iterable[Result]:
-    """Yield the results of a check of every item, in order, made by threads.
+    """Check every item in a pool of threads; yield the results in order.
 
-    Reading files and decoding images leave Python's lock to others, so that threads suffice.
+    Threads suffice, since reading files and decoding images release Python's global lock.
 
     Args:
         check: function of one item.
-        items: what to check.
+        items: the items to check.
         workers: number of threads.
-        title: what the progress bar on stderr is called; None shows none.
+        title: title of the progress bar on stderr; None for no bar.
     """
     with ThreadPoolExecutor(workers) as pool:
         yield from track(
