@@ -1,4 +1,4 @@
-"""Training and evaluation machinery on MMEngine alone."""
+"""Training and evaluation with MMEngine: the objective, loops, hooks and an optimiser wrapper."""
 
 from .hooks import CheckNumClassesHook, DrawInEveryProcessHook, InvalidLossHook, SkippedImagesHook
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop

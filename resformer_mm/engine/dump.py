@@ -1,4 +1,4 @@
-"""Predictions of a test as a file."""
+"""Files with the predictions of a test."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 class DumpPredictions(DumpResults):
     """Write the predictions of a test of any task to a pickle file, one dict per sample.
 
-    A dict is what :class:`mmengine.evaluator.DumpResults` keeps: the fields of the sample, with its meta
-    information. Of a sample with label maps (``pred_sem_seg``) the class scores and the annotation are left
-    out: the scores are one float per class and pixel, 160 MiB for 133 classes on 480 x 640 pixels, and all
-    samples are kept until the end of the test; ``seg_map_path`` names the annotation. The labels
-    ``pred_sem_seg.data``, ``(1, H, W)``, are uint8 where that holds them.
+    As in :class:`mmengine.evaluator.DumpResults`, a dict has the fields of the sample and its meta
+    information. For label maps (``pred_sem_seg``), class scores and annotation are left out, since all
+    samples are kept until the end of the test: one float per class and pixel is 160 MiB for 133 classes and
+    480 x 640 pixels. ``seg_map_path`` names the annotation. The labels ``pred_sem_seg.data``, ``(1, H, W)``,
+    are uint8 if they fit.
 
     Args:
         out_file_path: a .pkl or .pickle file.
@@ -27,12 +27,12 @@ class DumpPredictions(DumpResults):
         super().__init__(out_file_path=out_file_path)
 
     def process(self, data_batch: Any, predictions: Sequence[dict]) -> None:
-        """Keep the predictions of a batch; the dicts themselves belong to the other metrics too."""
+        """Keep the predictions of a batch, without changing the dicts, which the other metrics share."""
         super().process(data_batch, [_without_scores(sample) for sample in predictions])
 
 
 def _without_scores(sample: dict) -> dict:
-    if 'data' not in sample.get('pred_sem_seg', ()):  # mmdet keeps its label maps under another name
+    if 'data' not in sample.get('pred_sem_seg', ()):  # in mmdet the label maps have another name
         return sample
     kept = {key: value for key, value in sample.items() if key not in ('seg_logits', 'gt_sem_seg')}
     return {**kept, 'pred_sem_seg': {'data': _compact(sample['pred_sem_seg']['data'])}}

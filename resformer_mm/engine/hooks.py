@@ -1,4 +1,4 @@
-"""Hooks that stop or report broken runs, and one for drawing in several processes."""
+"""Hooks that stop or report broken runs, and a hook for drawing in several processes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from resformer_mm.registry import HOOKS
 class SkippedImagesHook(Hook):
     """Report, after every training epoch, how many images or clips were skipped as unreadable so far.
 
-    Reads the counts of the loading transforms (``LoadImage(on_error='skip')``) of all worker processes of
-    this rank, also of data sets in a wrapper that repeats or joins them; stays silent when nothing was
+    The counts are those of the loading transforms (``LoadImage(on_error='skip')``) in all worker processes of
+    this rank, also of data sets inside a wrapper that repeats or joins them. Nothing is logged if nothing was
     skipped.
     """
 
@@ -48,21 +48,20 @@ def _innermost(dataset: Dataset) -> Iterator[Dataset]:
     if inner == [None]:
         yield dataset
     else:
-        for one in inner:
-            yield from _innermost(one)
+        for wrapped in inner:
+            yield from _innermost(wrapped)
 
 
 @HOOKS.register_module()
 class CheckNumClassesHook(Hook):
-    """Stop a run before its first step, where a head has another number of classes than the data.
+    """Stop a run before its first step if the number of classes of a head differs from that of the data.
 
-    With more classes the head would train and nobody would notice; with fewer a label fails deep inside a
-    loss. A head is a module called ``head`` or ``..._head``, or one of a list of that name. Heads that are
-    agnostic of the class are not checked, nor are data sets that do not know their classes.
+    With too many classes the head trains without an error; with too few a label fails deep inside a loss. A
+    head is a module called ``head`` or ``..._head``, or an item of a list of that name. Class-agnostic heads
+    and data sets without a list of classes are not checked.
 
     Args:
-        ignore: names of heads that predict something other than the classes of the data, such as the objects
-            of any class of a region proposal network.
+        ignore: names of heads that do not predict the classes of the data, such as a region proposal network.
     """
 
     def __init__(self, ignore: Sequence[str] = ('rpn_head', 'semantic_head')) -> None:
@@ -72,7 +71,7 @@ class CheckNumClassesHook(Hook):
         """Compare with the training data.
 
         Raises:
-            ValueError: a head and the data disagree.
+            ValueError: the two numbers differ.
         """
         self._check(runner, runner.train_dataloader, 'train_dataloader')
 
@@ -94,7 +93,7 @@ class CheckNumClassesHook(Hook):
                 if number != expected:
                     raise ValueError(
                         f'model.{name}.num_classes is {number}, but the data set of {field} has {expected} '
-                        'classes: set num_classes of every head to those of the data'
+                        'classes: set num_classes of every head to that of the data'
                     )
 
     def _heads(self, model: nn.Module) -> Iterator[tuple[str, int]]:
@@ -110,9 +109,9 @@ class CheckNumClassesHook(Hook):
 
 @HOOKS.register_module()
 class InvalidLossHook(Hook):
-    """Stop a training at the step whose loss is not finite, before another step or a checkpoint is made.
+    """Stop a training at the step whose loss is not finite, before the next step or checkpoint.
 
-    Reading the loss waits for the device, as MMEngine does at every step to log it.
+    Reading the loss waits for the device; MMEngine does so anyway to log it.
     """
 
     priority = 'VERY_HIGH'
@@ -120,11 +119,11 @@ class InvalidLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
-        """Look at the loss of the step.
+        """Check the loss of the step.
 
         Raises:
-            FloatingPointError: it is not finite; the message names its terms, the step and the images or
-                clips.
+            FloatingPointError: the loss is not finite; the message has its terms, the step and the files of
+                the batch.
         """
         if outputs is None or torch.isfinite(outputs['loss']).all():
             return
@@ -142,13 +141,13 @@ class InvalidLossHook(Hook):
 class DrawInEveryProcessHook(Hook):
     """Let every process of a test draw its share of the samples.
 
-    Visualizers of MMEngine draw in the first process alone, so that the pictures of the others are missing.
-    What is logged, such as metrics and the config, still comes from the first.
+    Visualizers of MMEngine draw in the first process only, so the pictures of the others are missing. Metrics
+    and the config are still logged by the first process only.
     """
 
     logged = ('add_config', 'add_graph', 'add_scalar', 'add_scalars')
 
     def before_test(self, runner: Runner) -> None:
-        """Take the restriction off everything that the visualizer draws with."""
+        """Lift the restriction from the drawing methods of the visualizer."""
         draw_in_every_process(runner.visualizer, restricted=self.logged)
         runner.visualizer.dataset_meta = getattr(runner.test_dataloader.dataset, 'metainfo', None)

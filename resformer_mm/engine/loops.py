@@ -1,10 +1,11 @@
-"""Evaluation at several resolutions in one run, with the model loaded once."""
+"""Loops for validation and test at several resolutions, with the model loaded once."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
@@ -16,13 +17,18 @@ from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resol
 from resformer_mm.libraries import LIBRARIES
 from resformer_mm.registry import LOOPS
 
+if TYPE_CHECKING:
+    from mmengine.runner.base_loop import BaseLoop as Loop
+else:
+    Loop = object
 
-class MultiResolutionEvaluation:
-    """What the validation and the test loop share: one data loader per resolution, metrics named by it.
 
-    The resolution is applied to the dataset's pipeline by
-    :func:`~resformer_mm.config.resolutions.pipeline_at_resolution`. Metrics come out as
-    ``224/accuracy/top1``, and as their mean over the resolutions, ``mean/accuracy/top1``.
+class MultiResolutionEvaluation(Loop):
+    """Evaluation with one data loader per resolution; a mixin before a validation or test loop of MMEngine.
+
+    The resolution is applied to the pipeline of the data set by
+    :func:`~resformer_mm.config.resolutions.pipeline_at_resolution`. Metrics are named
+    ``224/accuracy/top1``, and their mean over the resolutions ``mean/accuracy/top1``.
 
     Args:
         runner: the runner.
@@ -33,7 +39,7 @@ class MultiResolutionEvaluation:
 
     Raises:
         TypeError: ``dataloader`` is not a config.
-        ValueError: no or bad resolutions, or a pipeline in which nothing has a size.
+        ValueError: the resolutions are missing or malformed, or nothing in the pipeline has a size.
     """
 
     def __init__(
@@ -45,7 +51,7 @@ class MultiResolutionEvaluation:
         fp16: bool = False,
     ) -> None:
         if not isinstance(dataloader, dict):
-            raise TypeError(f'{type(self).__name__} needs the config of its data loader, not the loader')
+            raise TypeError(f'{type(self).__name__} needs the config of its data loader, not a loader')
         self.resolutions = check_resolutions(resolutions, 'resolutions', descending=False)
         self.loaders: dict[int, DataLoader] = {}
         diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
@@ -60,22 +66,24 @@ class MultiResolutionEvaluation:
         super().__init__(runner, self.loaders[self.resolutions[0]], evaluator, fp16=fp16)
 
     def evaluate_at(self, resolution: int) -> dict[str, float]:
-        """Run the evaluation at one of the resolutions; return its metrics under their own names."""
+        """Evaluate at one of the resolutions; return the metrics, without the resolution in their names."""
         print_log(f'Evaluating at resolution {resolution}', logger='current')
         outputs = list(self._outputs())
         for holder, attribute, path in outputs:
             setattr(holder, attribute, _path_at(path, resolution))
         self.dataloader = self.loaders[resolution]
+        dataset = self.dataloader.dataset
+        assert isinstance(dataset, Sized)  # so are all data sets of MMEngine
         try:
             for index, batch in enumerate(self.dataloader):
                 self.run_iter(index, batch)
-            return self.evaluator.evaluate(len(self.dataloader.dataset))
+            return self.evaluator.evaluate(len(dataset))
         finally:
             for holder, attribute, path in outputs:
                 setattr(holder, attribute, path)
 
     def _evaluate(self) -> dict[str, float]:
-        """Run all resolutions; return their metrics and the means."""
+        """Evaluate at all resolutions; return their metrics and the means."""
         metrics: dict[str, float] = {}
         names: dict[str, list[float]] = {}
         for resolution in self.resolutions:
@@ -88,7 +96,7 @@ class MultiResolutionEvaluation:
         return metrics
 
     def _outputs(self) -> Iterator[tuple[object, str, str]]:
-        """Yield where results are written, which must differ by resolution."""
+        """Yield owner, attribute and value of the paths of results, which must differ by resolution."""
         for metric in self.evaluator.metrics:
             if getattr(metric, 'out_file_path', None):
                 yield metric, 'out_file_path', metric.out_file_path
@@ -102,7 +110,7 @@ class MultiResolutionEvaluation:
             if not folders.intersection(vars(hook)) and getattr(hook, 'draw', False):
                 for backend in hook._visualizer._vis_backends.values():
                     if isinstance(backend, LocalVisBackend):
-                        _ = backend.experiment  # from here on it knows its folder
+                        _ = backend.experiment  # sets its folder
                         yield backend, '_img_save_dir', backend._img_save_dir
 
 
@@ -116,7 +124,7 @@ def _path_at(path: str, resolution: int) -> str:
 
 @LOOPS.register_module()
 class MultiResolutionValLoop(MultiResolutionEvaluation, ValLoop):
-    """Validation at several resolutions; ``save_best`` takes any of the metrics or their mean."""
+    """Validation at several resolutions; ``save_best`` accepts any of the metrics or means."""
 
     def run(self) -> dict[str, float]:
         """Run validation and return the metrics of all resolutions."""

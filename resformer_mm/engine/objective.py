@@ -1,15 +1,15 @@
 """The multi-resolution objective of all tasks (paper, Equation 3).
 
-A copy is what a model sees of every image of a batch: the image at one resolution, or a clip at one
-resolution and number of frames. Each copy is supervised, and each but the first also learns to agree with the
-one before, its teacher.
+A copy of a batch holds every image at one resolution, or every clip at one resolution and number of frames.
+Each copy is supervised. Each but the first also learns to agree with the previous one, its teacher.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -17,15 +17,21 @@ from resformer_mm.models.losses import ScaleConsistency
 from resformer_mm.registry import MODELS
 from resformer_mm.text import size_text
 
+if TYPE_CHECKING:
+    from mmengine.model import BaseModel as Model
+else:
+    Model = object
 
-class Copy(NamedTuple):
+
+@dataclass(frozen=True)
+class Copy:
     """One copy of a batch.
 
     Attributes:
         inputs: images ``(B, C, H, W)`` or clips ``(B, num_clips, C, T, H, W)``.
-        index: place in the chain, 0 for the first, which has no teacher.
-        number: how many copies there are, the r of Equation 3.
-        name: what the losses of this copy are called by, e.g. '224'.
+        index: position among the copies, 0 for the first, which has no teacher.
+        number: number of copies, the r of Equation 3.
+        name: suffix of the names of its losses, e.g. '224'.
     """
 
     inputs: Tensor
@@ -37,25 +43,25 @@ class Copy(NamedTuple):
 def enumerate_copies(inputs: Tensor | Sequence[Tensor]) -> Iterator[Copy]:
     """Yield the copies of a batch under different names.
 
-    An image is named by its resolution, '224' or '224x320' (height x width). Copies of clips that differ in
-    their number of frames are named '8x224' (frames x resolution). Copies of one shape, which differ in the
-    sampling of frames, are counted: '224', '224_2'.
+    Copies of images are named by their resolution, '224' or '224x320' (height x width). Copies of clips that
+    differ in their number of frames are named '8x224' (frames x resolution). Copies of equal shape, which
+    differ in the sampling of frames, are numbered: '224', '224_2'.
     """
-    copies = [inputs] if isinstance(inputs, Tensor) else inputs
-    names = [size_text(copy.shape[-2:]) for copy in copies]
-    if copies[0].ndim == 6 and len({copy.shape[-3] for copy in copies}) > 1:
-        names = [f'{copy.shape[-3]}x{name}' for copy, name in zip(copies, names)]
+    tensors = [inputs] if isinstance(inputs, Tensor) else inputs
+    names = [size_text(tensor.shape[-2:]) for tensor in tensors]
+    if tensors[0].ndim == 6 and len({tensor.shape[-3] for tensor in tensors}) > 1:
+        names = [f'{tensor.shape[-3]}x{name}' for tensor, name in zip(tensors, names)]
     seen: Counter[str] = Counter()
-    for index, (copy, name) in enumerate(zip(copies, names)):
+    for index, (tensor, name) in enumerate(zip(tensors, names)):
         seen[name] += 1
-        yield Copy(copy, index, len(copies), name if seen[name] == 1 else f'{name}_{seen[name]}')
+        yield Copy(tensor, index, len(tensors), name if seen[name] == 1 else f'{name}_{seen[name]}')
 
 
-class MultiResolutionObjective:
+class MultiResolutionObjective(Model):
     """``1/r sum_i [L(y_i, t) + alpha SC(z_i, z_{i-1})]`` over the copies of a batch; a mixin before a model.
 
     L is the supervised loss of the task, SC a :class:`~resformer_mm.models.losses.ScaleConsistency` with its
-    weight alpha, and z what is compared. No gradient reaches a teacher. The logged terms, e.g.
+    weight alpha, and z the compared tensors. No gradient reaches a teacher. The logged terms, e.g.
     ``loss_cls_224`` and ``loss_consistency_160``, contain the factor 1/r and add up to ``loss``.
 
     A task implements :meth:`supervise`, and calls :meth:`set_consistency` when its model is built.
@@ -68,56 +74,54 @@ class MultiResolutionObjective:
     """What may be compared: 'cls', the class token after the final norm; 'gap', the mean of the patch tokens
     after the final norm; 'logits', the class scores."""
 
-    def supervise(
-        self, inputs: Tensor, data_samples: list, index: int
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
+    def supervise(self, inputs: Tensor, data_samples: list, index: int) -> tuple[dict[str, Tensor], Tensor]:
         """Return the losses of one copy against the labels, by name, and what is compared between copies.
 
         Args:
             inputs: the copy.
             data_samples: the B samples with their labels, shared by all copies.
-            index: place of the copy in the chain.
+            index: position of the copy among the copies.
         """
         raise NotImplementedError
 
     def comparable(self, student: Tensor, teacher: Tensor, data_samples: list) -> tuple[Tensor, Tensor]:
-        """Return student and teacher in one shape, as the consistency loss takes them."""
+        """Return student and teacher in one shape, as the consistency loss needs them."""
         return student, teacher
 
     def loss(self, inputs: Tensor | Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:
         """Return the named losses of one step.
 
         Args:
-            inputs: the copies of the batch, the one that sees most first; or a single copy.
+            inputs: the copies of the batch, the one with the most information first; or a single copy.
             data_samples: the B samples with their labels.
         """
         losses: dict[str, Tensor] = {}
         teacher = None
-        for copy in enumerate_copies(inputs):
-            terms, teacher = self.copy_loss(copy, data_samples, teacher)
+        for one in enumerate_copies(inputs):
+            terms, teacher = self.copy_loss(one, data_samples, teacher)
             losses.update(terms)
         return losses
 
     def copy_loss(
-        self, copy: Copy, data_samples: list, teacher: Tensor | None
+        self, one: Copy, data_samples: list, teacher: Tensor | None
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return the named terms of one copy, and the teacher of the next one.
 
         Args:
-            copy: the copy.
+            one: the copy.
             data_samples: the B samples with their labels.
-            teacher: what the copy before returned; None for the first.
+            teacher: what this method returned for the previous copy; None for the first.
         """
-        terms, student = self.supervise(copy.inputs, data_samples, copy.index)
+        terms, student = self.supervise(one.inputs, data_samples, one.index)
         losses = {
-            f'{name}_{copy.name}': value / copy.number if 'loss' in name else value
+            f'{name}_{one.name}': value / one.number if 'loss' in name else value
             for name, value in terms.items()
         }
         if self.consistency is None:
             return losses, None
         if teacher is not None:
             agreement = self.consistency(*self.comparable(student, teacher, data_samples))
-            losses[f'loss_consistency_{copy.name}'] = agreement / copy.number
+            losses[f'loss_consistency_{one.name}'] = agreement / one.number
         return losses, student.detach()
 
     def forward(
@@ -125,10 +129,11 @@ class MultiResolutionObjective:
     ) -> Any:
         """Forward in the modes of MMEngine, or in mode 'copy', which is :meth:`copy_loss`.
 
-        The mode 'copy' is for :func:`~resformer_mm.engine.turns.train_by_turns`: what is called through a
-        distributed wrapper must be ``forward``.
+        The mode 'copy' is for :func:`~resformer_mm.engine.turns.train_by_turns`: a distributed wrapper calls
+        ``forward`` only.
         """
         if mode == 'copy':
+            assert isinstance(inputs, Copy) and data_samples is not None
             return self.copy_loss(inputs, data_samples, **kwargs)
         return super().forward(inputs, data_samples, mode, **kwargs)
 
@@ -141,7 +146,7 @@ class MultiResolutionObjective:
 
         Raises:
             ValueError: the target is unknown, does not fit the loss, or needs tokens that the backbone does
-                not give.
+                not have.
         """
         if target not in self.consistency_targets:
             raise ValueError(
@@ -164,7 +169,7 @@ class MultiResolutionObjective:
         if self.compares_tokens and not hasattr(self.backbone, 'forward_pooled'):
             raise ValueError(
                 f'model.consistency_target={target!r} needs a backbone with `forward_pooled`, such as '
-                f'resformer_mm.ResFormer, which {type(self.backbone).__name__} is not: set '
+                f'resformer_mm.ResFormer, but {type(self.backbone).__name__} has none: set '
                 "model.consistency_target='logits' with consistency=dict(type='KLConsistency'), or "
                 'consistency=None'
             )

@@ -1,16 +1,17 @@
-"""Training that back-propagates each copy of a batch in turn, to save memory.
+"""Training loops that back-propagate each copy of a batch in turn, to save memory.
 
-The gradients are those of the joint step, since no gradient reaches a teacher; the peak memory is that of the
-largest copy, not of the sum of all.
+The gradients equal those of the joint step, since no gradient reaches a teacher. The peak memory is that of
+the largest copy instead of the sum of all.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import Tensor, nn
 
 from resformer_mm.registry import LOOPS
@@ -33,8 +34,8 @@ def train_by_turns(model: nn.Module, data: dict, optim_wrapper: OptimWrapper) ->
     Raises:
         TypeError: the model has another objective.
     """
-    wrapped = is_model_wrapper(model)
-    module = model.module if wrapped else model
+    module: Any = model.module if is_model_wrapper(model) else model
+    no_sync = getattr(model, 'no_sync', nullcontext)  # of distributed wrappers
     if not isinstance(module, MultiResolutionObjective):
         raise TypeError(
             f'train_cfg.type: training turn by turn needs a model that is trained on several copies, such as '
@@ -44,13 +45,13 @@ def train_by_turns(model: nn.Module, data: dict, optim_wrapper: OptimWrapper) ->
         batch = module.data_preprocessor(data, training=True)
     logged: dict[str, Tensor] = {}
     teacher = None
-    for copy in enumerate_copies(batch['inputs']):
-        is_last = copy.index == copy.number - 1
+    for one in enumerate_copies(batch['inputs']):
+        is_last = one.index == one.number - 1
         with (
-            model.no_sync() if wrapped and not is_last else nullcontext(),
+            nullcontext() if is_last else no_sync(),
             optim_wrapper.optim_context(model),
         ):
-            losses, teacher = model(copy, batch['data_samples'], mode='copy', teacher=teacher)
+            losses, teacher = model(one, batch['data_samples'], mode='copy', teacher=teacher)
         loss, terms = module.parse_losses(losses)
         terms['loss'] = terms['loss'] + logged.get('loss', 0.0)
         logged.update(terms)
@@ -58,14 +59,17 @@ def train_by_turns(model: nn.Module, data: dict, optim_wrapper: OptimWrapper) ->
             optim_wrapper.update_params(loss)
         else:
             optim_wrapper.backward(optim_wrapper.scale_loss(loss))
-            # The wrapper counts backward passes to know when to step: only the last turn makes a step.
+            # The wrapper counts backward passes to know when to step: only that of the last copy counts.
             optim_wrapper._inner_count -= 1
         del loss, losses
     return logged
 
 
 class TurnByTurn:
-    """What the two training loops share: a mixin before a loop of MMEngine."""
+    """The step of both training loops; a mixin before a loop of MMEngine."""
+
+    runner: Runner
+    _iter: int
 
     def _run_turns(self, index: int, data_batch: dict) -> None:
         runner = self.runner
@@ -80,7 +84,7 @@ class TurnByTurnEpochLoop(TurnByTurn, EpochBasedTrainLoop):
     """:class:`mmengine.runner.EpochBasedTrainLoop` that back-propagates each copy of a batch in turn.
 
     ``train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop', max_epochs=300)``; see :func:`train_by_turns`.
-    Over a base config with ``by_epoch=True``, which MMEngine takes in place of a type, add ``_delete_=True``.
+    If the base config has ``by_epoch=True``, which MMEngine accepts instead of a type, add ``_delete_=True``.
     """
 
     def run_iter(self, idx: int, data_batch: dict) -> None:
