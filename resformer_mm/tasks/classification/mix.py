@@ -58,7 +58,7 @@ class MultiResolutionMix:
         """
         if self.shared:
             return self._mix(copies, scores)
-        mixed = [self._mix([copy], scores) for copy in copies]
+        mixed = [self._mix([images], scores) for images in copies]
         return [images[0] for images, _ in mixed], [labels[0] for _, labels in mixed]
 
     def _mix(self, copies: list[Tensor], scores: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -69,7 +69,7 @@ class MultiResolutionMix:
             mixed, lam = self._cutmix(copies)
         else:
             lam = np.random.beta(self.mixup_alpha, self.mixup_alpha)
-            mixed = [copy.lerp(copy.flip(0), 1 - lam) for copy in copies]
+            mixed = [images.lerp(images.flip(0), 1 - lam) for images in copies]
         return mixed, [scores.lerp(scores.flip(0), 1 - lam)]
 
     def _cutmix(self, copies: list[Tensor]) -> tuple[list[Tensor], float]:
@@ -78,12 +78,12 @@ class MultiResolutionMix:
         box, lam = CutMix(float(self.cutmix_alpha)).cutmix_bbox_and_lam((height, width), lam)
         top, bottom, left, right = (int(edge) for edge in box)
         mixed = []
-        for copy in copies:
-            rows = _scale(top, bottom, copy.shape[-2] / height)
-            columns = _scale(left, right, copy.shape[-1] / width)
-            image = copy.clone()
-            image[..., rows, columns] = copy.flip(0)[..., rows, columns]
-            mixed.append(image)
+        for images in copies:
+            rows = _scale(top, bottom, images.shape[-2] / height)
+            columns = _scale(left, right, images.shape[-1] / width)
+            pasted = images.clone()
+            pasted[..., rows, columns] = images.flip(0)[..., rows, columns]
+            mixed.append(pasted)
         return mixed, float(lam)
 
 

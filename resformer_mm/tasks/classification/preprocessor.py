@@ -55,8 +55,8 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
         single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 3)
         # Stack what the collate function left as a list of images.
         copies = [
-            copy if isinstance(copy, Tensor) else stack_equal(copy, REMEDY)
-            for copy in ([inputs] if single else inputs)
+            images if isinstance(images, Tensor) else stack_equal(images, REMEDY)
+            for images in ([inputs] if single else inputs)
         ]
         first = super().forward({'inputs': copies[0], 'data_samples': data_samples}, training)
         data_samples = first['data_samples']

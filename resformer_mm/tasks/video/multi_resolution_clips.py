@@ -118,12 +118,12 @@ class MultiResolutionClips(BaseTransform):
             )
             for resolution, length, interval in zip(resolutions, lengths, intervals)
         ]
-        self.window = SampleFrames(max(copy.span for copy in self.copies))
+        self.window = SampleFrames(max(item.span for item in self.copies))
 
     @property
     def resolutions(self) -> list[int]:
         """Resolutions of the copies in pixels, high to low."""
-        return [copy.resolution for copy in self.copies]
+        return [item.resolution for item in self.copies]
 
     def transform(self, results: dict) -> dict | None:
         """Return the results with ``imgs`` as a list; None if the clip is skipped, here or by a transform."""
@@ -137,9 +137,9 @@ class MultiResolutionClips(BaseTransform):
         results = {**results, 'video_reader': None}
         out = []
         parts = np.split(frames, np.cumsum([len(part) for part in indices])[:-1])
-        for copy, numbers, part in zip(copies, indices, parts):
+        for item, numbers, part in zip(copies, indices, parts):
             try:
-                done = copy.pipeline(
+                done = item.pipeline(
                     {
                         **results,
                         'imgs': list(part),
@@ -153,7 +153,7 @@ class MultiResolutionClips(BaseTransform):
             except Exception as error:  # most messages of mmaction name neither file nor size
                 height, width = part.shape[1:3]
                 raise RuntimeError(
-                    f'MultiResolutionClips.transforms failed at resolution {copy.resolution} for '
+                    f'MultiResolutionClips.transforms failed at resolution {item.resolution} for '
                     f'{results.get("filename")} with {height} x {width} pixels (height x width): '
                     f'{type(error).__name__} {error}'
                 ) from error
@@ -167,13 +167,13 @@ class MultiResolutionClips(BaseTransform):
         width = self.window.clip_len
         start = int(self.window.transform(dict(total_frames=total_frames, start_index=0))['frame_inds'][0])
         available = min(width, total_frames)
-        firsts = [start + max((available - copy.span) // 2, 0) for copy in copies]
-        return [copy.sampler.indices(first, total_frames) for copy, first in zip(copies, firsts)]
+        firsts = [start + max((available - item.span) // 2, 0) for item in copies]
+        return [item.sampler.indices(first, total_frames) for item, first in zip(copies, firsts)]
 
     def _selected_copies(self, index: object) -> list[ClipCopy]:
         if not isinstance(index, ResolutionIndex):
             return self.copies
-        selected = [copy for copy in self.copies if copy.resolution == index.resolution]
+        selected = [item for item in self.copies if item.resolution == index.resolution]
         if not selected:
             raise ValueError(
                 f'the batch sampler drew resolution {index.resolution}, which is not in '
@@ -184,8 +184,8 @@ class MultiResolutionClips(BaseTransform):
     def __repr__(self) -> str:
         """Return the copies and the transforms of the first one."""
         copies = ', '.join(
-            f'{copy.sampler.clip_len}x{copy.sampler.frame_interval} at {copy.resolution}'
-            for copy in self.copies
+            f'{item.sampler.clip_len}x{item.sampler.frame_interval} at {item.resolution}'
+            for item in self.copies
         )
         return f'{type(self).__name__}({copies}, transforms={self.copies[0].pipeline})'
 
@@ -209,7 +209,7 @@ def _check_copies(resolutions: Sequence[int], lengths: Sequence[int], intervals:
     if list(resolutions) != sorted(resolutions, reverse=True):
         raise ValueError(f'{FIELD} = {list(resolutions)} must be listed high to low')
     copies = list(zip(lengths, intervals, resolutions))
-    if duplicate := next((copy for copy in copies if copies.count(copy) > 1), None):
+    if duplicate := next((item for item in copies if copies.count(item) > 1), None):
         num_frames, interval, resolution = duplicate
         raise ValueError(
             f'{FIELD}: two copies have {num_frames} frames at intervals of {interval} and resolution '
