@@ -1,4 +1,4 @@
-"""Cascades: small images first, larger ones where the model is unsure."""
+"""Cascades: small images first, larger ones if the model is not confident."""
 
 from .fitted import FittedCascade, fit_cascade, write_cascade_config
 from .fitting import Fit, Operation, apply_rule, choose, cross_fit, fit_frontier

@@ -16,13 +16,13 @@ def max_probability(scores: Tensor) -> Tensor:
 
 @FUNCTIONS.register_module()
 def margin(scores: Tensor) -> Tensor:
-    """Return by how much the first class probability of ``(..., classes)`` exceeds the second, in [0, 1]."""
+    """Return the difference of the two largest class probabilities ``(..., classes)``, in [0, 1]."""
     first, second = scores.topk(2, dim=-1).values.unbind(-1)
     return first - second
 
 
 @FUNCTIONS.register_module()
 def negative_entropy(scores: Tensor) -> Tensor:
-    """Return one minus the entropy of class probabilities ``(..., classes)`` over its maximum, in [0, 1]."""
+    """Return one minus the normalised entropy of class probabilities ``(..., classes)``, in [0, 1]."""
     classes = scores.shape[-1]
     return 1 + torch.special.xlogy(scores, scores).sum(-1) / torch.log(torch.tensor(float(classes)))

@@ -1,4 +1,4 @@
-"""A fitted cascade: its worth beside single resolutions, and its config."""
+"""Fitted cascades, compared with single resolutions, and their configs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .outcomes import Outcomes
 
 @dataclass(frozen=True)
 class FittedCascade:
-    """A cascade, and what it achieves.
+    """A cascade with its accuracy and cost.
 
     Attributes:
-        fit: the cascade, with what it does on the samples it was fitted to.
-        unseen: what cascades fitted to one half of the samples for the same cost do on the other half.
+        fit: the cascade, with accuracy and cost on the samples it was fitted to.
+        unseen: the same on samples that the cascade was not fitted to, see :func:`cross_fit`.
         outcomes: confidence and correctness of every sample at every resolution, with the costs.
     """
 
@@ -24,7 +24,7 @@ class FittedCascade:
     outcomes: Outcomes
 
     def singles(self) -> dict[int, Operation]:
-        """Return what each resolution does alone."""
+        """Return accuracy and cost of each resolution alone."""
         accuracy = self.outcomes.correct.mean(axis=1)
         return {
             resolution: Operation(float(accuracy[row]), float(self.outcomes.cost[row]), (1.0,))
@@ -39,7 +39,7 @@ def fit_cascade(
     target_accuracy: float | None = None,
     target_cost: float | None = None,
 ) -> FittedCascade:
-    """Fit a cascade to a target accuracy, a fraction, or to a mean cost of a sample.
+    """Fit a cascade to a target accuracy (a fraction) or to a mean cost per sample.
 
     Raises:
         ValueError: no cascade meets the target, or not exactly one target is given.
@@ -49,11 +49,12 @@ def fit_cascade(
     (unseen,) = cross_fit(
         outcomes, [max(fit.operation.cost, float(outcomes.cost.min()))], confidence, max_stages
     )
+    assert unseen is not None  # the cheapest resolution alone is within the cost
     return FittedCascade(fit, unseen, outcomes)
 
 
 def write_cascade_config(path: Path, config: str, checkpoint: str, fitted: FittedCascade, unit: str) -> None:
-    """Write a config that adds the cascade to another config; ``unit`` is that of the cost.
+    """Write a config that adds the cascade to another config; ``unit`` is the unit of the cost.
 
     Raises:
         FileNotFoundError: the folder of the file does not exist.
@@ -61,7 +62,7 @@ def write_cascade_config(path: Path, config: str, checkpoint: str, fitted: Fitte
     operation = fitted.fit.operation
     text = (
         f'"""{Path(config).name} with a cascade fitted to its validation split.\n\n'
-        f'There, {Path(checkpoint).name} has accuracy {operation.accuracy:.4f} at a mean cost of '
+        f'On this split, {Path(checkpoint).name} has accuracy {operation.accuracy:.4f} at a mean cost of '
         f'{operation.cost:.4g} {unit}.\n"""\n\n'
         f'_base_ = {str(Path(config).resolve())!r}\n\n'
         f'cascade = {fitted.fit.rule.as_config()!r}\n'

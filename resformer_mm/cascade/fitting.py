@@ -11,17 +11,17 @@ import numpy as np
 from .outcomes import Outcomes
 from .rule import CascadeRule
 
-# Thresholds tried for each resolution but the last: quantiles of the confidence of what reaches it.
+# Number of thresholds tried per resolution except the last: quantiles of the confidence of its samples.
 NUM_QUANTILES = 32
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a cascade does on average.
+    """Mean accuracy and cost of a cascade.
 
     Attributes:
-        accuracy: fraction of the samples that it gets right.
-        cost: mean cost of a sample, in the unit of the outcomes.
+        accuracy: fraction of correct predictions.
+        cost: mean cost per sample, in the unit of the outcomes.
         reached: fraction of the samples that reach each of its resolutions.
     """
 
@@ -32,14 +32,14 @@ class Operation:
 
 @dataclass(frozen=True)
 class Fit:
-    """A cascade, and what it did on the samples that it was fitted to."""
+    """A cascade, with accuracy and cost on the samples that it was fitted to."""
 
     rule: CascadeRule
     operation: Operation
 
 
 def apply_rule(rule: CascadeRule, outcomes: Outcomes) -> Operation:
-    """Return what a cascade does on samples whose outcomes are known.
+    """Return accuracy and cost of a cascade on samples whose outcomes are known.
 
     Raises:
         ValueError: the rule has a resolution that the outcomes do not have, or there are no samples.
@@ -64,18 +64,18 @@ def apply_rule(rule: CascadeRule, outcomes: Outcomes) -> Operation:
 
 
 def fit_frontier(outcomes: Outcomes, confidence: str = 'max_probability', max_stages: int = 3) -> list[Fit]:
-    """Return the cascades that no other one beats, by rising cost: the Pareto front over all of them.
+    """Return the Pareto front of all cascades, in order of increasing cost.
 
-    Every ordered choice of up to ``max_stages`` of the resolutions is tried, single ones included, with
-    thresholds at quantiles of the confidence.
+    All increasing sequences of up to ``max_stages`` resolutions are tried, also single ones, with thresholds
+    at quantiles of the confidence.
 
     Args:
-        outcomes: of the samples to fit to.
-        confidence: name of the confidence that the outcomes hold.
-        max_stages: most resolutions of one cascade.
+        outcomes: outcomes of the samples to fit to.
+        confidence: name of the confidence in the outcomes.
+        max_stages: maximum number of resolutions of a cascade.
 
     Raises:
-        ValueError: no samples, or ``max_stages`` below 1.
+        ValueError: there are no samples, or ``max_stages`` below 1.
     """
     if max_stages < 1:
         raise ValueError(f'max_stages must be at least 1, got {max_stages}')
@@ -103,12 +103,12 @@ def fit_frontier(outcomes: Outcomes, confidence: str = 'max_probability', max_st
 def _try_thresholds(
     outcomes: Outcomes, falling: np.ndarray, rows: Sequence[int], left: np.ndarray
 ) -> Iterator[tuple[int, float, tuple[float, ...]]]:
-    """Yield (number right, cost per sample of all, thresholds) of cascades over ``rows`` on what is ``left``.
+    """Yield (number correct, cost per sample of all, thresholds) of cascades for the samples in ``left``.
 
     Args:
-        outcomes: of the samples to fit to.
-        falling: samples of every resolution by falling confidence, ``(resolutions, samples)``.
-        rows: the resolutions of the cascade, by index.
+        outcomes: outcomes of the samples to fit to.
+        falling: indices of the samples by decreasing confidence, ``(resolutions, samples)``.
+        rows: indices of the resolutions of the cascade.
         left: which samples reach the first of them, boolean.
     """
     row, total = rows[0], outcomes.num_samples
@@ -120,11 +120,11 @@ def _try_thresholds(
     confidence = outcomes.confidence[row][order]
     wanted = np.linspace(0, len(order), NUM_QUANTILES, endpoint=False, dtype=int)
     thresholds = np.unique(confidence[wanted]) if len(order) else confidence
-    # How many are at least as sure as each threshold; keeping all is the single resolution, tried as such.
+    # How many samples each threshold keeps. One that keeps all is the single resolution, tried elsewhere.
     kept = np.searchsorted(-confidence, -thresholds, side='right')
     thresholds, kept = thresholds[kept < len(order)], kept[kept < len(order)]
     right = np.concatenate(([0], outcomes.correct[row][order].cumsum()))
-    if len(rows) == 2:  # the last resolution takes the rest: all thresholds at once
+    if len(rows) == 2:  # the last resolution predicts the rest: all thresholds at once
         last = outcomes.correct[rows[1]][order]
         further = np.concatenate(([0], last.cumsum()))
         rights = right[kept] + further[-1] - further[kept]
@@ -141,12 +141,12 @@ def _try_thresholds(
 def choose(
     front: Sequence[Fit], target_accuracy: float | None = None, target_cost: float | None = None
 ) -> Fit:
-    """Return the cheapest cascade of a front with an accuracy, or the most accurate one within a cost.
+    """Return the cheapest cascade of a front for an accuracy, or the most accurate one for a cost.
 
     Args:
-        front: what :func:`fit_frontier` returned.
-        target_accuracy: fraction that must be right.
-        target_cost: what a sample may cost on average.
+        front: result of :func:`fit_frontier`.
+        target_accuracy: minimum fraction of correct predictions.
+        target_cost: maximum mean cost per sample.
 
     Raises:
         ValueError: not exactly one target is given, or none of the cascades meets it.
@@ -173,27 +173,27 @@ def cross_fit(
     max_stages: int = 3,
     seed: int = 0,
 ) -> list[Operation | None]:
-    """Return what cascades fitted to a budget reach on samples that they were not fitted to.
+    """Return accuracy and cost of cascades on samples that they were not fitted to.
 
-    The samples are parted in two halves at random. Thresholds are fitted to each half and applied to the
-    other, so that every sample counts once and none helped to choose its own cascade. ``reached`` is left
-    empty, because the two halves may choose different resolutions.
+    The samples are split randomly into two halves. A cascade is fitted to each half and applied to the other,
+    so every sample counts once, with a cascade that was not fitted to it. ``reached`` is empty, because the
+    cascades of the two halves may have different resolutions.
 
     Args:
-        outcomes: of all samples.
-        budgets: what a sample may cost on average.
-        confidence: name of the confidence that the outcomes hold.
-        max_stages: most resolutions of one cascade.
-        seed: seed of the halves.
+        outcomes: outcomes of all samples.
+        budgets: maximum mean costs per sample.
+        confidence: name of the confidence in the outcomes.
+        max_stages: maximum number of resolutions of a cascade.
+        seed: seed of the split.
 
     Returns:
-        One operation per budget; None where nothing is as cheap.
+        One operation per budget; None if every cascade costs more.
 
     Raises:
         ValueError: fewer than two samples.
     """
     if outcomes.num_samples < 2:
-        raise ValueError(f'cascade: {outcomes.num_samples} samples cannot be parted in two halves')
+        raise ValueError(f'cascade: {outcomes.num_samples} samples cannot be split into two halves')
     order = np.random.default_rng(seed).permutation(outcomes.num_samples)
     middle = len(order) // 2
     halves = [outcomes.select(order[:middle]), outcomes.select(order[middle:])]

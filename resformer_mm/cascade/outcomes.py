@@ -17,16 +17,16 @@ from .rule import confidence_function
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Confidence and correctness of the predictions of one model.
+    """Confidence and correctness of the predictions of a model.
 
     Attributes:
         resolutions: in pixels, low to high.
         confidence: ``(resolutions, samples)``.
         correct: ``(resolutions, samples)``, boolean.
-        cost: what one sample costs at each resolution, ``(resolutions,)``, e.g. in GFLOPs.
+        cost: cost per sample at each resolution, ``(resolutions,)``, e.g. in GFLOPs.
 
     Raises:
-        ValueError: shapes that do not go together, or resolutions not low to high.
+        ValueError: the shapes are inconsistent, or the resolutions are not low to high.
     """
 
     resolutions: tuple[int, ...]
@@ -54,10 +54,10 @@ class Outcomes:
 
 
 class OutcomeMetric(BaseMetric):
-    """Collects, beside the metrics of a config, how sure and how right each prediction was.
+    """Collects confidence and correctness of every prediction, in addition to the metrics of a config.
 
-    It takes the predictions of image classifiers and of action recognisers: ``pred_score`` or
-    ``pred_scores`` and ``gt_label``. Of others it notes that they have no class scores.
+    Predictions need ``pred_score`` and ``gt_label``, like those of image classifiers and action recognizers.
+    Without them there are no outcomes.
 
     Args:
         confidence: name of the confidence function, see :class:`CascadeRule`.
@@ -71,7 +71,7 @@ class OutcomeMetric(BaseMetric):
         self.outcomes: tuple[np.ndarray, np.ndarray] | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Take in the predictions of a batch."""
+        """Add the predictions of a batch."""
         for sample in data_samples:
             scores, label = sample.get('pred_score'), sample.get('gt_label')
             if scores is None or label is None or torch.as_tensor(label).numel() != 1:
@@ -82,7 +82,7 @@ class OutcomeMetric(BaseMetric):
             self.results.append((float(self.function(scores)), correct))
 
     def compute_metrics(self, results: list) -> dict:
-        """Keep the outcomes, ``(samples,)`` each; None where the predictions have no class scores."""
+        """Set ``outcomes``, ``(samples,)`` each, or None if predictions have no class scores or labels."""
         self.outcomes = None
         if results and None not in results:
             confidence, correct = zip(*results)
@@ -96,8 +96,8 @@ def collect_outcomes(
     """Measure the outcomes at every resolution.
 
     Args:
-        measure: returns, at a resolution, confidence and correctness of every prediction, ``(samples,)``
-            each, and the cost of one sample.
+        measure: function of a resolution that returns confidence and correctness of every prediction,
+            ``(samples,)`` each, and the cost per sample.
         resolutions: in pixels.
     """
     resolutions = sorted(resolutions)
@@ -106,20 +106,20 @@ def collect_outcomes(
 
 
 def save_outcomes(path: Path, confidence: np.ndarray, correct: np.ndarray) -> None:
-    """Write the outcomes of one resolution; the file is complete or not there."""
+    """Write the outcomes of a resolution atomically."""
     with write_atomically(path) as partial:
         np.savez_compressed(partial, confidence=confidence, correct=correct)
 
 
 def load_outcomes(paths: dict[int, Path], cost: dict[int, float]) -> Outcomes:
-    """Read what :func:`save_outcomes` wrote.
+    """Read the files of :func:`save_outcomes`.
 
     Args:
         paths: resolution -> file.
-        cost: resolution -> cost of one sample.
+        cost: resolution -> cost per sample.
 
     Raises:
-        ValueError: the files are not of the same samples.
+        ValueError: the files have different numbers of samples.
     """
     resolutions = tuple(sorted(paths))
     confidence, correct = [], []
@@ -128,6 +128,8 @@ def load_outcomes(paths: dict[int, Path], cost: dict[int, float]) -> Outcomes:
             confidence.append(content['confidence'])
             correct.append(content['correct'])
     if len({len(row) for row in correct}) != 1:
-        raise ValueError(f'{[str(path) for path in paths.values()]} are not of the same samples')
+        raise ValueError(
+            f'{[str(path) for path in paths.values()]} are not of the same samples: measure them again'
+        )
     costs = np.array([cost[resolution] for resolution in resolutions])
     return Outcomes(resolutions, np.stack(confidence), np.stack(correct), costs)

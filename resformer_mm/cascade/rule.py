@@ -14,16 +14,16 @@ from resformer_mm.registry import FUNCTIONS
 
 @dataclass(frozen=True)
 class CascadeRule:
-    """Try an image at the first resolution, and at the next one as long as the model is not sure enough.
+    """Predict at the first resolution, and at the next one as long as the confidence is below the threshold.
 
     Attributes:
         resolutions: in pixels, low to high.
-        thresholds: the confidence from which the prediction of each resolution but the last is kept.
+        thresholds: minimum confidence of each resolution except the last.
         confidence: name of a registered function from class scores to a confidence, e.g. 'max_probability',
             'margin', 'negative_entropy'.
 
     Raises:
-        ValueError: resolutions not low to high, or not one threshold fewer than resolutions.
+        ValueError: the resolutions are not low to high, or the number of thresholds is not one less.
         KeyError: the confidence is not registered.
     """
 
@@ -38,20 +38,20 @@ class CascadeRule:
         if len(self.thresholds) != len(resolutions) - 1:
             raise ValueError(
                 f'cascade.thresholds needs one value fewer than cascade.resolutions {resolutions}, got '
-                f'{list(self.thresholds)}: the last resolution takes what is left'
+                f'{list(self.thresholds)}: the last resolution has no threshold'
             )
         object.__setattr__(self, 'resolutions', tuple(resolutions))
         object.__setattr__(self, 'thresholds', tuple(float(value) for value in self.thresholds))
         confidence_function(self.confidence)
 
     def is_sure(self, stage: int, scores: Tensor) -> Tensor:
-        """Return ``(N,)`` which predictions of a stage, from 0 on, are kept; scores are ``(N, classes)``."""
+        """Return which predictions of a stage (from 0) are kept, ``(N,)``; scores are ``(N, classes)``."""
         if stage == len(self.thresholds):
             return torch.ones(scores.shape[0], dtype=torch.bool, device=scores.device)
         return confidence_function(self.confidence)(scores) >= self.thresholds[stage]
 
     def as_config(self) -> dict:
-        """Return what the field ``cascade`` of a config holds."""
+        """Return the value of the field ``cascade`` of a config."""
         return dict(
             resolutions=list(self.resolutions),
             thresholds=[round(value, 6) for value in self.thresholds],
@@ -63,9 +63,9 @@ def confidence_function(name: str) -> Callable[[Tensor], Tensor]:
     """Return the registered confidence function of a name.
 
     Raises:
-        KeyError: there is none.
+        KeyError: the name is not registered.
     """
     function = FUNCTIONS.get(name if '.' in name else f'resformer_mm.{name}')
     if function is None:
-        raise KeyError(f'cascade.confidence={name!r} is not a registered function')
+        raise KeyError(f'cascade.confidence={name!r} is not a registered function: check the name')
     return function

@@ -1,4 +1,4 @@
-"""Resolution sweep: metrics and costs of models at every resolution, and the report of them."""
+"""Resolution sweep: metrics and costs of models at every resolution, and their report."""
 
 from .pareto import pareto_front
 from .record import Point, SweepError, SweepRecord, SweptModel, outcome_path

@@ -1,9 +1,10 @@
-"""Measuring one model at one resolution: metrics, operations, memory and time."""
+"""Metrics, operations, memory and time of a model at a resolution."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,14 @@ from resformer_mm.cascade import OutcomeMetric
 
 from .record import SweepError, fingerprint
 
-# One visit times calls for so long, within these numbers of calls, after warming up.
+# A visit times calls for this long, but at least 3 and at most 30 of them, after the warm-up.
 VISIT_SECONDS = 0.3
 CALLS = (3, 30)
 WARM_UP = 2
 
 
 class _AfterBatch(Hook):
-    """Calls back after every evaluated batch, for the progress bar."""
+    """Hook that calls a function after every evaluated batch, for the progress bar."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback = callback
@@ -44,19 +45,19 @@ class ModelUnderTest:
         checkpoint: checkpoint file.
         resolutions: test resolutions in pixels.
         work_dir: folder of MMEngine's log.
-        amp: mixed precision.
-        batch_size: samples of one timed call.
-        num_batches: different batches that times and operations are averaged over, taken evenly from the
+        amp: whether to run in mixed precision.
+        batch_size: number of samples of a timed call.
+        num_batches: number of batches over which times and operations are averaged, spread evenly over the
             test set.
         cfg_options: overrides of the config.
         split: 'test' or 'val', whose data loader and evaluator of the config are used.
-        confidence: name of the confidence that outcomes hold, see :class:`~resformer_mm.cascade.CascadeRule`.
+        confidence: name of the confidence in the outcomes, see :class:`~resformer_mm.cascade.CascadeRule`.
         after_batch: called after every evaluated batch.
 
     Raises:
         FileNotFoundError: the config or the checkpoint does not exist.
         CheckpointError: the checkpoint cannot be read, or does not fit the model.
-        ValueError: the config has nothing to evaluate on, or a pipeline without sizes.
+        ValueError: the config has no data to evaluate on, or a pipeline without sizes.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class ModelUnderTest:
 
     @property
     def num_samples(self) -> int:
-        """Samples of the test set."""
+        """Number of samples of the test set."""
         return len(next(iter(self.loop.loaders.values())).dataset)
 
     @property
@@ -107,13 +108,13 @@ class ModelUnderTest:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def num_evaluated_batches(self, resolution: int) -> int:
-        """Return how many batches an evaluation at a resolution runs."""
+        """Return the number of batches of an evaluation at a resolution."""
         return len(self.loop.loaders[resolution])
 
     def evaluate(self, resolution: int) -> dict[str, float]:
         """Return the metrics of the config's evaluator at a resolution.
 
-        Afterwards ``outcome_metric.outcomes`` holds confidence and correctness of every prediction, if the
+        Afterwards ``outcome_metric.outcomes`` has confidence and correctness of every prediction if the
         predictions have class scores.
         """
         enter_scope(self.cfg)
@@ -126,7 +127,7 @@ class ModelUnderTest:
         return {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
 
     def count_flops(self, resolution: int) -> float:
-        """Return the multiply-adds of one sample, the mean over the sampled batches."""
+        """Return the multiply-adds per sample, averaged over the sampled batches."""
         counts = []
         with torch.no_grad():
             for batch in self._sampled(resolution):
@@ -138,17 +139,17 @@ class ModelUnderTest:
         return float(np.mean(counts))
 
     def peak_memory(self, resolution: int) -> int:
-        """Return the bytes that predicting one batch allocates at its peak, the most over the batches."""
+        """Return the peak memory of a prediction in bytes, the maximum over the sampled batches."""
         batches = self._sampled(resolution)
         return max(
-            peak_memory(lambda batch=batch: self._predict(batch), get_device())
+            peak_memory(partial(self._predict, batch), get_device())
             for batch in (batches[:1] if _same_size(batches) else batches)
         )
 
     def time_calls(self, resolution: int) -> list[float]:
-        """Return seconds per sample of calls in a row: normalisation, forward pass and post-processing.
+        """Return the seconds per sample of consecutive calls: normalisation, forward pass, post-processing.
 
-        Reading and resizing images is left out.
+        The time for reading and resizing images is not included.
         """
         batches = self._sampled(resolution)
         enter_scope(self.cfg)
@@ -180,7 +181,7 @@ class ModelUnderTest:
         self.evaluate(resolution)
         if self.outcome_metric.outcomes is None:
             raise SweepError(
-                'no cascade can be fitted: the predictions have no class scores, or the samples no labels'
+                'a cascade cannot be fitted: the predictions have no class scores, or the samples no labels'
             )
         if cost == 'gflops':
             value = self.count_flops(resolution) / 1e9
@@ -194,7 +195,7 @@ class ModelUnderTest:
             self.model.test_step(batch)
 
     def _sampled(self, resolution: int) -> list[dict]:
-        """Return batches of the test set at a resolution, kept until another one is asked for."""
+        """Return batches of the test set at a resolution; the last result is cached."""
         if self._batches is None or self._batches[0] != resolution:
             loader = self.loop.loaders[resolution]
             number = min(self.num_batches * self.batch_size, len(loader.dataset))

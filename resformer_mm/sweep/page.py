@@ -1,7 +1,6 @@
 """Standalone HTML page of a sweep.
 
-The curves are drawn twice, here in JavaScript and in ``picture.py`` with matplotlib, because the page is
-interactive.
+Its curves are drawn in JavaScript, because the page is interactive; those of ``picture.py`` with matplotlib.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from .summary import Summary
 
 
 def write_page(summary: Summary, path: Path, title: str) -> None:
-    """Write the page: curves, Pareto front, sortable table, and the recommendation for a budget typed in.
+    """Write the page: curves, Pareto front, a sortable table, and a recommendation for a budget.
 
     Raises:
         ImportError: plotly or jinja2 is missing.
@@ -28,7 +27,7 @@ def write_page(summary: Summary, path: Path, title: str) -> None:
         ) from error
     template = files(__package__).joinpath('page.html').read_text(encoding='utf-8')
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    # Inside a script element only `</` could end the data early.
+    # Inside a script element, only `</` can end the data early.
     data = json.dumps(summary.as_json()).replace('</', '<\\/')
     page = environment.from_string(template).render(title=title, plotly=get_plotlyjs(), data=data)
     path.write_text(page, encoding='utf-8')

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float], lower_is_better: bool = False) -> list[int]:
-    """Return the indices of the points that no other one beats, by rising cost.
+    """Return the indices of the points that no other point dominates, in order of increasing cost.
 
-    A point is beaten by one that costs no more and is no worse, and differs in one of the two. Of equal
-    points the first stays.
+    A point dominates another if it is better in cost or metric and not worse in the other. Of equal points
+    only the first is returned.
 
     Args:
-        costs: what is to be small.
-        values: of a metric, one for every cost.
+        costs: costs of the points.
+        values: metrics of the points.
         lower_is_better: whether a lower value of the metric is better.
     """
     sign = -1 if lower_is_better else 1

@@ -17,7 +17,7 @@ from .summary import COSTS, Summary
 def draw_picture(summary: Summary, path: Path) -> None:
     """Draw the first metric against resolution, latency and GFLOPs as a PNG.
 
-    The Pareto front over all single resolutions is a grey line behind the points; cascades are dashed.
+    The Pareto front of all single resolutions is a grey line behind the points; cascades are dashed.
     """
     metric = summary.metrics[0]
     figure = Figure(figsize=(16, 4.8), layout='constrained')

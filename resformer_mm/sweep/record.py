@@ -1,9 +1,10 @@
-"""Record of a sweep: a JSON file that is complete after every step."""
+"""Record of a sweep as a JSON file, complete after every step."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,18 +19,18 @@ VERSION = 1
 
 
 class SweepError(ValueError):
-    """A sweep cannot start or go on; the message says why and what to do."""
+    """A sweep cannot start or continue; the message says why and what to do."""
 
 
 @dataclass
 class Point:
-    """One model at one resolution; None or empty is what has not been measured yet.
+    """Measurements of a model at a resolution; None or empty if not measured yet.
 
     Attributes:
-        metrics: what the evaluator of the config says.
-        flops: multiply-adds of one sample.
-        peak_memory: bytes that one forward pass allocates at its peak, beyond the weights.
-        latency: seconds per sample, one list of calls for every round.
+        metrics: metrics of the evaluator of the config.
+        flops: multiply-adds per sample.
+        peak_memory: peak memory of a forward pass in bytes, without the weights.
+        latency: seconds per sample of every call, one list per round.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -38,9 +39,19 @@ class Point:
     latency: list[list[float]] = field(default_factory=list)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether everything was measured."""
+        return bool(self.metrics and self.latency) and None not in (self.flops, self.peak_memory)
+
+    @property
     def gflops(self) -> float:
-        """Multiply-adds of one sample, in units of 10^9."""
-        return self.flops / 1e9
+        """Multiply-adds per sample, in units of 10^9; NaN if not measured yet."""
+        return math.nan if self.flops is None else self.flops / 1e9
+
+    @property
+    def memory_mib(self) -> float:
+        """Peak memory in MiB; NaN if not measured yet."""
+        return math.nan if self.peak_memory is None else self.peak_memory / 2**20
 
     def latency_ms(self, quantile: float = 0.5) -> float:
         """Return the median or another quantile of all calls, in milliseconds per sample."""
@@ -52,7 +63,7 @@ class Point:
 
 @dataclass
 class SweptModel:
-    """What was measured of one model.
+    """Measurements of a model.
 
     Attributes:
         name: its name in tables and pictures.
@@ -61,8 +72,8 @@ class SweptModel:
         fingerprint: hash of the config's content and of the weights.
         trained_on: resolutions it was trained on, if the config lists them as ``resolutions``.
         parameters: number of parameters.
-        samples: number of samples it was evaluated on.
-        points: resolution -> what was measured there.
+        samples: number of samples it was evaluated on, 0 before the first evaluation.
+        points: resolution -> measurements.
     """
 
     name: str
@@ -70,8 +81,8 @@ class SweptModel:
     checkpoint: str
     fingerprint: str
     trained_on: list[int] = field(default_factory=list)
-    parameters: int | None = None
-    samples: int | None = None
+    parameters: int = 0
+    samples: int = 0
     points: dict[int, Point] = field(default_factory=dict)
 
     def sorted_points(self) -> Iterator[tuple[int, Point]]:
@@ -81,10 +92,10 @@ class SweptModel:
 
 @dataclass
 class SweepRecord:
-    """All of a sweep.
+    """Measurements of a sweep.
 
     Attributes:
-        conditions: what the costs depend on: device, threads, precision, batch size, versions.
+        conditions: what the costs depend on, e.g. device, threads, precision, batch size.
         models: the models, in the order of the command line.
     """
 
@@ -98,7 +109,7 @@ class SweepRecord:
         return [name for name in names if all(name in point.metrics for point in points)]
 
     def save(self, path: Path) -> None:
-        """Write the file in one step, so that an interrupted sweep leaves the last complete one."""
+        """Write the file atomically, so that an interrupted sweep leaves the last complete one."""
         with write_atomically(path) as partial:
             partial.write_text(json.dumps({'version': VERSION, **asdict(self)}, indent=1))
 
@@ -122,14 +133,14 @@ class SweepRecord:
             return cls(content['conditions'], models)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SweepError(
-                f'{path} is not the record of a sweep ({error}): delete it to start anew'
+                f'{path} is not the record of a sweep ({error}): delete it to start over'
             ) from error
 
     def resume_from(self, path: Path) -> None:
-        """Take over what an earlier, interrupted or smaller sweep in the same folder has measured.
+        """Adopt the measurements of an earlier sweep in the same folder.
 
         Raises:
-            SweepError: it was another model under the same name, or measured under other conditions.
+            SweepError: a model of the same name differs, or the conditions do.
         """
         if not path.is_file():
             return
@@ -154,25 +165,25 @@ class SweepRecord:
                     f'since ({before.config}, {before.checkpoint}). Choose another --out-dir or --names'
                 )
             model.samples, model.points = before.samples, before.points
-        self.models += known.values()  # what is not asked for this time stays in the report
+        self.models += known.values()  # models of earlier sweeps only stay in the report
 
 
 def outcome_path(out_dir: Path, name: str, resolution: int) -> Path:
-    """Return the file of the per-sample outcomes of a model at a resolution."""
+    """Return the path of the per-sample outcomes of a model at a resolution."""
     return out_dir / 'outcomes' / name / f'{resolution}.npz'
 
 
 def fingerprint(config_text: str, state: Mapping[str, Tensor]) -> str:
-    """Return a hash of the content of a config and of named weights."""
+    """Return a hash of the text of a config and of named weights."""
     digest = hashlib.sha256(config_text.encode())
     for name, value in state.items():
         digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Return names to tell models apart: repeated ones are numbered."""
+    """Return different names: repeated ones are numbered."""
     result = []
     for name in names:
         number, candidate = 2, name

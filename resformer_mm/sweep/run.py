@@ -1,4 +1,4 @@
-"""A sweep: measurements of several models at several resolutions."""
+"""Run of a sweep over models and resolutions."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ Item = TypeVar('Item')
 
 
 class Sweep:
-    """Measures every model at every resolution; the record on disk is complete after every step.
+    """Measures every model at every resolution, and updates the record on disk after every step.
 
-    What an earlier run in the same folder has measured is not measured again. Times are taken in rounds, each
-    of which visits all models and resolutions once: a machine that slows down for a while slows all of them.
+    What an earlier run in the same folder measured is not measured again. Times are taken in rounds, each of
+    which visits all models and resolutions once, so that a temporary slowdown affects all of them.
 
     Args:
         models: pairs of config and checkpoint file; the first is the model in question.
         out_dir: folder of all results.
-        resolutions: test resolutions in pixels; None takes those of the first config's ``test_cfg``.
-        names: names of the models; None takes those of the config files.
-        amp: mixed precision, for metrics and time.
-        batch_size: samples of one timed call.
+        resolutions: test resolutions in pixels; by default those of the first config's ``test_cfg``.
+        names: names of the models; by default those of the config files.
+        amp: whether metrics and times are measured in mixed precision.
+        batch_size: number of samples of a timed call.
         rounds: timing rounds per point.
         cfg_options: overrides of every config.
 
     Attributes:
-        path: the file of the record.
-        record: what was measured so far.
-        models: name -> the model, loaded; empty until :meth:`run`.
+        path: file of the record.
+        record: the measurements so far.
+        models: name -> loaded model; empty until :meth:`run`.
 
     Raises:
-        SweepError: the names are not one for each model, or there are no resolutions.
+        SweepError: the number of names is wrong, a name is repeated, or there are no resolutions.
         FileNotFoundError: the first config does not exist.
         ValueError: a bad resolution, or a config that is not valid.
     """
@@ -85,14 +85,14 @@ class Sweep:
         self._progress = Progress(*columns)
 
     def run(self) -> SweepRecord:
-        """Measure what is missing, and return the record.
+        """Measure what was not measured yet, and return the record.
 
         Raises:
-            SweepError: the folder holds a sweep of something else, a model has no metric, or the run was
+            SweepError: the folder has a sweep of another model, a model has no metric, or the run was
                 interrupted.
             FileNotFoundError: a config or checkpoint does not exist.
             CheckpointError: a checkpoint cannot be read, or does not fit its model.
-            ValueError: a config that cannot be tested at other resolutions.
+            ValueError: a config cannot be tested at other resolutions.
         """
         with self._progress:
             evaluation = self._progress.add_task('evaluation, batches', total=None)
@@ -127,7 +127,7 @@ class Sweep:
         )
 
     def _points(self) -> Iterator[tuple[SweptModel, ModelUnderTest, int, Point]]:
-        """Yield what there is to measure; models of earlier runs alone are left as they are."""
+        """Yield all points of the models of this run."""
         for swept in self.record.models:
             if swept.name in self.models:
                 for resolution in self.resolutions:
@@ -178,15 +178,15 @@ class Sweep:
 
     @contextmanager
     def _resumable(self) -> Iterator[None]:
-        """Say after an interrupt that the sweep can go on."""
+        """Explain after an interrupt that the sweep can be continued."""
         self.record.save(self.path)
-        kept = f'what was measured is in {self.path}: the same command goes on from there'
+        kept = f'the measurements so far are in {self.path}: the same command continues from there'
         try:
             yield
         except KeyboardInterrupt:
             raise SweepError(f'interrupted; {kept}') from None
         except RuntimeError as error:
-            # An interrupt from the keyboard reaches the workers as well, and ends them with this error.
+            # A keyboard interrupt also reaches the workers, and ends them with this error.
             if 'DataLoader worker' in str(error):
                 raise SweepError(f'interrupted, or out of memory ({error}); {kept}') from error
             raise
@@ -198,7 +198,7 @@ def _check_names(models: Sequence[tuple[str, str]], names: Sequence[str] | None)
     if len(names) != len(models) or len(set(names)) != len(names):
         raise SweepError(f'--names: {len(models)} different names are needed, got {list(names)}')
     if any('/' in name for name in names):
-        raise SweepError(f'--names: {list(names)} must not contain "/", they name folders')
+        raise SweepError(f'--names: {list(names)} must not contain "/", since they name folders')
     return list(names)
 
 

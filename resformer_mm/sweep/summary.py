@@ -1,4 +1,4 @@
-"""Summary of a sweep: what tables, pictures and the page show."""
+"""Summary of a sweep for tables, pictures and the page."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from resformer_mm.cascade import CascadeRule, Outcomes, choose, cross_fit, fit_f
 from .pareto import pareto_front
 from .record import Point, SweepRecord, SweptModel, outcome_path
 
-# Costs in the order of the page: field -> what axes call it.
+# Costs in the order of the page: field -> label of the axis.
 COSTS = {
     'latency_ms': 'latency (ms per sample)',
     'gflops': 'GFLOPs per sample (multiply-adds)',
     'memory_mib': 'peak memory (MiB, without weights)',
 }
-# A cascade has no peak memory of its own: it is that of its largest resolution.
+# The peak memory of a cascade is that of its largest resolution.
 CASCADE_COSTS = ('latency_ms', 'gflops')
 NUM_CASCADES = 16
-# Losses and errors, as metrics of the libraries name them; every other metric is better the higher it is.
+# Names of losses and errors in the libraries; for all other metrics, higher is better.
 LOWER_IS_BETTER = ('*loss*', '*error*', '*abs_rel', '*sq_rel', '*rmse*', '*log10', '*silog', '*mae', '*mse')
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model at one resolution.
+    """Measurements of a model at a resolution.
 
     Attributes:
         model: name of the model.
         resolution: test resolution in pixels.
         trained: whether it was trained on this resolution.
-        metrics: of the evaluator.
-        errors: standard errors of the metrics that are a fraction of right samples.
-        gflops: multiply-adds of one sample, in 10^9.
+        metrics: metrics of the evaluator.
+        errors: standard errors of the metrics that are a fraction of correct samples.
+        gflops: multiply-adds per sample, in 10^9.
         latency_ms: median time per sample.
-        latency_low, latency_high: tenth and ninetieth percentile of the time.
-        memory_mib: peak memory beyond the weights.
+        latency_low, latency_high: 10th and 90th percentile of the time per sample.
+        memory_mib: peak memory without the weights, in MiB.
         parameters: number of parameters.
     """
 
@@ -64,9 +64,9 @@ class CascadeRow:
 
     Attributes:
         model: name of the model.
-        metric: the metric that ``value`` is of.
-        cost_name: the cost that was fitted to, of :data:`CASCADE_COSTS`.
-        value, cost: metric and mean cost on samples that did not take part in the fit (two halves).
+        metric: name of the metric.
+        cost_name: name of the cost of the budget, one of :data:`CASCADE_COSTS`.
+        value, cost: metric and mean cost on samples not used in the fit (cross-fitted on two halves).
         rule: resolutions and thresholds, fitted to all samples.
     """
 
@@ -80,16 +80,16 @@ class CascadeRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that a report shows.
+    """Content of a report.
 
     Attributes:
         conditions: what the costs depend on.
-        samples: model -> samples it was evaluated on.
-        metrics: names of the metrics, the first one first.
-        lower_is_better: those of them that are better the lower they are.
+        samples: model -> number of samples it was evaluated on.
+        metrics: names of the metrics; the first is the main one.
+        lower_is_better: the metrics of which lower values are better.
         rows: the measured points.
         cascades: the fitted cascades.
-        notes: what is missing, and why.
+        notes: remarks on what is missing, and why.
     """
 
     conditions: dict
@@ -107,7 +107,7 @@ class Summary:
         return pareto_front(costs, values, metric in self.lower_is_better)
 
     def as_json(self) -> dict:
-        """Return plain data for the page, fronts included."""
+        """Return the content as plain data for the page, with the Pareto fronts."""
         cascades = [{**asdict(row), 'rule': row.rule.as_config()} for row in self.cascades]
         fronts = {metric: {cost: self.front(metric, cost) for cost in COSTS} for metric in self.metrics}
         return {**asdict(self), 'cascades': cascades, 'costs': COSTS, 'fronts': fronts}
@@ -116,14 +116,14 @@ class Summary:
 def summarise(
     record: SweepRecord, out_dir: Path, metric: str | None = None, lower_is_better: Sequence[str] = ()
 ) -> Summary:
-    """Put everything together that was measured completely, and fit the cascades.
+    """Collect the points that are measured completely, and fit the cascades.
 
     Args:
-        record: what was measured.
-        out_dir: folder of the sweep, for the outcomes of every sample.
-        metric: the metric that comes first; None keeps the order of the evaluator.
-        lower_is_better: names or shell patterns of metrics that are better the lower they are, besides those
-            of :data:`LOWER_IS_BETTER`.
+        record: the measurements.
+        out_dir: folder of the sweep, with the outcomes of every sample.
+        metric: the main metric; by default the first of the evaluator.
+        lower_is_better: names or shell patterns of metrics of which lower values are better, in addition to
+            :data:`LOWER_IS_BETTER`.
 
     Raises:
         ValueError: there is no such metric.
@@ -131,24 +131,20 @@ def summarise(
     names = record.metric_names()
     if metric is not None:
         if metric not in names:
-            raise ValueError(f'--metric {metric}: every model must have it; those are {names}')
+            raise ValueError(f'--metric {metric}: not a metric of every model; choose from {names}')
         names.insert(0, names.pop(names.index(metric)))
     rows, cascades, notes = [], [], []
     for model in record.models:
-        complete = {
-            r: p for r, p in model.sorted_points() if p.metrics and p.latency and p.peak_memory is not None
-        }
+        complete = {r: point for r, point in model.sorted_points() if point.is_complete}
         unfinished = [r for r, _ in model.sorted_points() if r not in complete]
         if unfinished:
-            notes.append(f'{model.name}: not measured completely at {unfinished}, left out')
+            notes.append(f'{model.name}: not measured completely at {unfinished}, which are left out')
         paths = {r: outcome_path(out_dir, model.name, r) for r in complete}
         paths = {r: path for r, path in paths.items() if path.is_file()}
         fraction = _fraction_metric(paths, complete, names)
         rows += [_row(model, r, point, names, fraction) for r, point in complete.items()]
         if fraction is None:
-            notes.append(
-                f'{model.name}: no cascade, its predictions have no class scores and labels to fit it to'
-            )
+            notes.append(f'{model.name}: no cascade, since there are no class scores and labels to fit it to')
         elif len(paths) >= 2:
             cascades += _cascades(model, paths, complete, *fraction)
     samples = {model.name: model.samples for model in record.models}
@@ -157,10 +153,10 @@ def summarise(
 
 
 def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:
-    """Return the metrics that are better the lower they are."""
+    """Return the metrics of which lower values are better."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f'--lower-is-better {pattern}: no metric has this name; those are {names}')
+            raise ValueError(f'--lower-is-better {pattern}: no metric has this name; choose from {names}')
     patterns = (*LOWER_IS_BETTER, *patterns)
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
@@ -183,7 +179,7 @@ def _row(
         latency_ms=point.latency_ms(),
         latency_low=point.latency_ms(0.1),
         latency_high=point.latency_ms(0.9),
-        memory_mib=point.peak_memory / 2**20,
+        memory_mib=point.memory_mib,
         parameters=model.parameters,
     )
 
@@ -191,7 +187,7 @@ def _row(
 def _fraction_metric(
     paths: dict[int, Path], points: dict[int, Point], names: list[str]
 ) -> tuple[str, float] | None:
-    """Return the metric that is the fraction of right samples, and the value it has when all are right."""
+    """Return the metric that is the fraction of correct samples, and its value if all are correct."""
     if not paths:
         return None
     outcomes = load_outcomes(paths, dict.fromkeys(paths, 0.0))

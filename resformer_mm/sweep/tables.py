@@ -11,7 +11,7 @@ from .summary import COSTS, Summary
 
 
 def write_tables(summary: Summary, folder: Path) -> list[Path]:
-    """Write ``sweep.csv``, a line per model and resolution, and ``cascade.csv`` if there are cascades."""
+    """Write ``sweep.csv``, one line per model and resolution, and ``cascade.csv`` if there are cascades."""
     written = [folder / 'sweep.csv']
     rows = []
     for row in summary.rows:
