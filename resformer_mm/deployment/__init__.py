@@ -1,4 +1,4 @@
-"""Trained models as ONNX and ``torch.export`` files that run without this package, compared with PyTorch."""
+"""Export of trained models to ONNX and ``torch.export`` files, compared with PyTorch."""
 
 from .export import export
 from .formats import OnnxFormat, ProgramFormat

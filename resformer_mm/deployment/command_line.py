@@ -1,4 +1,4 @@
-"""Command line of the export tools: options, messages and exit codes."""
+"""Command line of the export tools."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from .verification import Difference, Size, check_sizes, default_sizes
 
 
 def export_parser(description: str, suffix: str) -> argparse.ArgumentParser:
-    """Return a parser with the options of every format.
+    """Return a parser with the options shared by all formats.
 
     Args:
-        description: of the tool.
-        suffix: of the files, e.g. '.onnx'.
+        description: description of the tool.
+        suffix: suffix of the files, e.g. '.onnx'.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', type=Path, help=f'file to write (CHECKPOINT with {suffix} for its suffix)')
+    parser.add_argument('--out', type=Path, help=f'output file (default: CHECKPOINT with suffix {suffix})')
     parser.add_argument(
         '--verify-sizes',
         nargs='+',
         type=_size,
         metavar='HxW',
-        help='sizes in pixels to compare the file with PyTorch at, e.g. 96x128 224 (twelve of all kinds)',
+        help='sizes in pixels of the comparison with PyTorch, e.g. 96x128 224 (default: twelve sizes)',
     )
     parser.add_argument('--tolerance', type=float, default=1e-4, help='largest absolute difference (1e-4)')
     parser.add_argument('--no-verify', action='store_true', help='write the file without comparing')
-    parser.add_argument('--device', type=_device, default='cpu', help='where PyTorch runs (cpu)')
+    parser.add_argument('--device', type=_device, default='cpu', help='device of PyTorch (cpu)')
     add_config_options(parser)
     return parser
 
@@ -48,10 +48,10 @@ def export_parser(description: str, suffix: str) -> argparse.ArgumentParser:
 def run_export(
     parser: argparse.ArgumentParser, args: argparse.Namespace, make_format: Callable[[], Format]
 ) -> int:
-    """Export what the options ask for, print the comparison, and return the exit code.
+    """Export a model as the options say, print the comparison, and return the exit code.
 
-    Mistakes in the options end the process with code 2; a model that cannot be exported, or a file that
-    differs from it, is code 1.
+    Invalid options end the process with code 2. The code is 1 if the model cannot be exported or the file
+    differs from it.
     """
     if args.no_verify and args.verify_sizes:
         parser.error('--no-verify and --verify-sizes exclude each other')
@@ -59,7 +59,7 @@ def run_export(
         file_format = make_format()
         out = args.out or Path(args.checkpoint).with_suffix(file_format.suffix)
         if out.resolve() in (Path(args.config).resolve(), Path(args.checkpoint).resolve()):
-            parser.error(f'--out {out} would replace what is exported: name another file')
+            parser.error(f'--out {out} would replace the config or the checkpoint: name another file')
         model = DeployableModel(load_model(args.config, args.checkpoint, args.device, args.cfg_options))
         sizes = [] if args.no_verify else args.verify_sizes or default_sizes(model.patch_size)
         check_sizes(sizes, model.patch_size)

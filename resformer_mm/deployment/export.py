@@ -20,20 +20,20 @@ def export(
     tolerance: float = 1e-4,
     report: Callable[[Difference], None] = lambda difference: None,
 ) -> list[Difference]:
-    """Write a model to a file, once what was exported has been found to equal PyTorch.
+    """Write a model to a file if the exported model agrees with PyTorch.
 
-    A file that exists is only replaced by one that passed; nothing is left of one that did not.
+    An existing file is replaced only by one that agrees; otherwise no file is written.
 
     Args:
         model: the model with its normalisation.
         path: the file; its folder is created.
-        file_format: what kind of file.
-        sizes: heights and widths in pixels to compare at; none writes the file unchecked.
+        file_format: format of the file.
+        sizes: heights and widths in pixels at which to compare; if empty, the file is not compared.
         tolerance: largest absolute difference of any output.
-        report: called with every comparison as it is made.
+        report: called after every comparison.
 
     Returns:
-        the comparisons.
+        The comparisons.
 
     Raises:
         ExportError: the model cannot be exported, a size is smaller than a patch, or a difference is larger
@@ -53,7 +53,7 @@ def export(
 
 
 def _check(differences: Sequence[Difference], tolerance: float, path: str | Path) -> None:
-    faults = [item for item in differences if not item.value <= tolerance]  # NaN is one as well
+    faults = [item for item in differences if not item.value <= tolerance]  # also NaN
     if faults:
         named = ', '.join(f'{item.height}x{item.width}' for item in faults[:4])
         named += f' and {len(faults) - 4} more' if len(faults) > 4 else ''

@@ -1,4 +1,4 @@
-"""File formats: programs of ``torch.export`` and ONNX, both dynamic in batch, height and width."""
+"""File formats ``torch.export`` and ONNX, dynamic in batch, height and width."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .model import DeployableModel, ExportError
 
 INPUT_NAME = 'image'
 AXES = {0: 'batch', 2: 'height', 3: 'width'}
-# What PyTorch 2.13 converts to without falling back to another; all are tested by the same comparison.
+# The opsets that PyTorch 2.13 converts to directly; the comparison is tested with all of them.
 OPSETS = range(18, 26)
 
 Run = Callable[[Tensor], list[Tensor]]
 
 
 class Format(Protocol):
-    """A kind of file that a model can be exported to."""
+    """Format of the file of an exported model."""
 
     suffix: str
 
@@ -34,17 +34,17 @@ class Format(Protocol):
         """Export the model to a file."""
 
     def load(self, path: Path) -> Run:
-        """Return a function from a batch of images to the outputs of the file."""
+        """Return the exported model as a function from a batch of images to its outputs."""
 
 
 def capture(model: DeployableModel) -> ExportedProgram:
-    """Trace a model for every batch size, and every height and width from one patch on.
+    """Trace a model for all batch sizes, and all heights and widths of at least one patch.
 
     Raises:
-        ExportError: the model takes another path for some of these sizes, or does what cannot be traced.
+        ExportError: the model branches on the size, or cannot be traced.
     """
     patch = model.patch_size
-    # No multiples of the patch, and no two sizes alike, so that none is taken for another.
+    # No multiples of the patch and no equal sizes, so that the tracer does not identify any of them.
     example = torch.rand(2, model.in_channels, 5 * patch + 3, 7 * patch + 1, device=model.device)
     smallest = {0: 1, 2: patch, 3: patch}
     sizes = {axis: Dim(name, min=smallest[axis]) for axis, name in AXES.items()}
@@ -59,9 +59,9 @@ def capture(model: DeployableModel) -> ExportedProgram:
 
 
 class ProgramFormat:
-    """Files of ``torch.export``, for PyTorch without this package, and for ahead-of-time compilation.
+    """Files of ``torch.export``, for PyTorch without this package and for ahead-of-time compilation.
 
-    They run on the device that the model was on.
+    They run on the device of the exported model.
     """
 
     suffix = '.pt2'
@@ -93,7 +93,7 @@ class OnnxFormat:
 
     Raises:
         ImportError: a package that writes ONNX is missing; the message names the extra.
-        ExportError: an opset that PyTorch does not convert to.
+        ExportError: PyTorch does not convert to the opset.
     """
 
     suffix = '.onnx'
@@ -109,7 +109,7 @@ class OnnxFormat:
         """Export the model.
 
         Raises:
-            ExportError: an operation has no ONNX counterpart, or the output names do not go with the model.
+            ExportError: an operation has no ONNX counterpart, or the output names do not fit the model.
         """
         program = capture(model)
         number = len(program.graph_signature.user_outputs)
@@ -124,7 +124,7 @@ class OnnxFormat:
                     opset_version=self.opset,
                     input_names=[INPUT_NAME],
                     output_names=list(names),
-                    dynamic_shapes={INPUT_NAME: AXES},  # of a program already traced: the names
+                    dynamic_shapes={INPUT_NAME: AXES},  # the program is traced already: these are names only
                     verbose=False,
                 )
         except torch.onnx.errors.OnnxExporterError as error:
@@ -136,7 +136,7 @@ class OnnxFormat:
         result.save(path, external_data=False)
 
     def load(self, path: Path) -> Run:
-        """Return the file in onnxruntime, on the CPU, as a function.
+        """Return the file as a function that runs in onnxruntime on the CPU.
 
         Raises:
             ImportError: onnxruntime is missing.
@@ -162,10 +162,10 @@ def _require(*modules: str) -> None:
 
 
 def _size_one_as_any_other() -> contextlib.AbstractContextManager:
-    """Make one program serve a batch of one and a grid one token high or wide, too.
+    """Let a program also accept a batch of one, and a grid one token high or wide.
 
-    By default PyTorch takes sizes of one for special and excludes them. `torch.onnx.export` of a module sets
-    the same switch; the comparison of the written file covers these sizes.
+    By default PyTorch specialises sizes of one and excludes them. ``torch.onnx.export`` of a module sets the
+    same switch; the comparison of the written file covers these sizes.
     """
     return symbolic_shapes_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
 
@@ -173,13 +173,13 @@ def _size_one_as_any_other() -> contextlib.AbstractContextManager:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
-        # PyTorch's own use of its deprecated tree specifications.
+        # PyTorch itself uses its deprecated tree specifications.
         warnings.filterwarnings('ignore', message='.*LeafSpec', category=FutureWarning)
         yield
 
 
 def _summarize_error(error: Exception) -> str:
-    """Return the lines of a message of PyTorch's that say what is wrong."""
+    """Return the lines of an error message of PyTorch that name the cause."""
     lines = [line.strip() for line in str(error).splitlines()]
     violations = [line.removeprefix('- ') for line in lines if line.startswith('- ')]
     return '; '.join(violations[:2]) or next((line for line in lines if line), type(error).__name__)

@@ -1,4 +1,4 @@
-"""A trained model and its normalisation as one module, from pixels to the model's tensors."""
+"""Trained models and their normalisation as one module."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from resformer_mm.version import __version__
 
 
 class ExportError(ValueError):
-    """A model cannot be exported, or what was exported is not the model; the message says what to do."""
+    """A model cannot be exported, or the exported model differs from it; the message says what to do."""
 
 
 class Normalization(nn.Module):
-    """What a data preprocessor does to pixels: channel order, then ``(x - mean) / std``.
+    """The normalisation of a data preprocessor: channel order, then ``(x - mean) / std``.
 
     Args:
         mean: one value per channel, or None for no normalisation.
-        std: the same.
-        channels: order of the channels that the model was trained on, 'RGB', 'BGR', or '' for one that is
-            not changed; the input is RGB.
-        loads_rgb: whether the training pipeline hands RGB to the data preprocessor, not BGR as usual.
+        std: as ``mean``.
+        channels: order of the channels that the model was trained on, 'RGB' or 'BGR'; '' leaves the input
+            unchanged, which is RGB.
+        loads_rgb: whether the training pipeline passes RGB to the data preprocessor, not BGR as usual.
     """
 
     mean: Tensor | None
@@ -50,10 +50,10 @@ class Normalization(nn.Module):
 
     @classmethod
     def of(cls, model: nn.Module) -> Normalization:
-        """Return that of the ``data_preprocessor`` of a model; a model without one takes its input unchanged.
+        """Return the normalisation of a model with a ``data_preprocessor``; without one nothing is changed.
 
         Raises:
-            ExportError: a data preprocessor that pads, or does something else than normalising images.
+            ExportError: the data preprocessor pads, or does not normalise images.
         """
         preprocessor = getattr(model, 'data_preprocessor', None)
         if preprocessor is None or type(preprocessor) is BaseDataPreprocessor:
@@ -67,13 +67,13 @@ class Normalization(nn.Module):
             convert, loads_rgb = preprocessor.to_rgb, False  # mmpretrain's
         else:
             raise ExportError(
-                f'data_preprocessor={name} is not one that normalises images: only those of image '
+                f'data_preprocessor={name} does not normalise images: only those of image '
                 'classification, segmentation and detection can become part of an exported file'
             )
         if preprocessor.pad_size_divisor > 1 or getattr(preprocessor, 'test_cfg', None):  # the latter mmseg's
             raise ExportError(
-                f'data_preprocessor={name} pads images, which an exported file does not do, and ResFormer '
-                'needs no padding: leave pad_size_divisor, size_divisor and test_cfg out of it'
+                f'data_preprocessor={name} pads images, which an exported file does not do and ResFormer '
+                'does not need: remove pad_size_divisor, size_divisor and test_cfg from it'
             )
         # Pipelines of all libraries load BGR.
         channels = 'RGB' if convert and not loads_rgb else 'BGR'
@@ -82,29 +82,29 @@ class Normalization(nn.Module):
         return cls(preprocessor.mean, preprocessor.std, channels, loads_rgb)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the model's input ``(B, C, H, W)`` of a batch ``(B, C, H, W)``, RGB, 0 to 255."""
+        """Return the input of the model for a batch ``(B, C, H, W)``, RGB, 0 to 255; same shape."""
         if self.channels == 'BGR' and image.shape[1] == 3:
             image = image.flip(1)
         return image if self.mean is None or self.std is None else (image - self.mean) / self.std
 
     def as_loaded(self, image: Tensor) -> Tensor:
         """Return RGB images in the order in which the training pipeline loads them."""
-        as_it_is = not self.channels or self.loads_rgb or image.shape[1] != 3
-        return image if as_it_is else image.flip(1)
+        unchanged = not self.channels or self.loads_rgb or image.shape[1] != 3
+        return image if unchanged else image.flip(1)
 
 
 class DeployableModel(nn.Module):
-    """A trained model with its normalisation inside, in evaluation mode: what is exported.
+    """The module to export: a trained model with its normalisation, in evaluation mode.
 
-    ``forward`` maps a float batch ``(B, 3, H, W)`` of RGB pixels, 0 to 255, H and W any sizes from one patch
-    on, to what ``model(inputs, mode='tensor')`` gives: the logits of a classifier. A backbone alone has no
-    data preprocessor: it takes its input unchanged and gives its tuple.
+    ``forward`` maps a float batch ``(B, 3, H, W)`` of RGB pixels, 0 to 255, each side at least one patch, to
+    the output of ``model(inputs, mode='tensor')``, e.g. the logits of a classifier. A backbone alone has no
+    data preprocessor: its input is unchanged and its output a tuple.
 
     Args:
-        model: what :func:`resformer_mm.apis.load_model` returns.
+        model: model from :func:`resformer_mm.apis.load_model`.
 
     Raises:
-        ExportError: the model has no ResFormer, or a data preprocessor that cannot be exported.
+        ExportError: the model has no ResFormer, or its data preprocessor cannot be exported.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -129,20 +129,20 @@ class DeployableModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.model.parameters()).device
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the tensors of the model."""
+        """Return the output of the model."""
         inputs = self.normalization(image)
         return self.model(inputs, mode='tensor') if isinstance(self.model, BaseModel) else self.model(inputs)
 
     @torch.no_grad()
     def predict_as_trained(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the same by the way of evaluation: through the model's own data preprocessor.
+        """Return the same output as in evaluation, through the data preprocessor of the model.
 
         Args:
-            image: uint8 batch ``(B, C, H, W)``, RGB; of a model without normalisation a float batch.
+            image: uint8 batch ``(B, C, H, W)``, RGB; a float batch for a model without normalisation.
         """
         if not isinstance(self.model, BaseModel):
             return self.model(image)
@@ -151,7 +151,7 @@ class DeployableModel(nn.Module):
         return self.model(inputs, mode='tensor')
 
     def output_names(self, number: int) -> list[str]:
-        """Return names for the outputs: 'logits', 'block_5' for a feature of block 5, 'output_0', ..."""
+        """Return names of the outputs: 'logits', 'block_5' for the features of block 5, or 'output_0', ..."""
         if getattr(self.model, 'head', None) is not None and number == 1:
             return ['logits']
         backbone = getattr(self.model, 'backbone', self.model)
@@ -182,5 +182,5 @@ class DeployableModel(nn.Module):
 
 
 def _rounded(values: Tensor | None) -> list[float] | None:
-    """Return the decimals of the config, which float32 does not hold exactly."""
+    """Return the decimals of the config, which float32 does not represent exactly."""
     return None if values is None else [round(value, 4) for value in values.flatten().tolist()]

@@ -1,4 +1,4 @@
-"""Comparison of an exported file with PyTorch, at sizes that it was not exported with."""
+"""Comparison of an exported file with PyTorch, at sizes other than that of the export."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Difference:
 
     Attributes:
         batch: number of images.
-        height: of the images, in pixels.
-        width: the same.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
         value: largest absolute difference of all outputs; NaN if one of them is not finite.
         magnitude: largest absolute value of PyTorch's outputs.
     """
@@ -35,7 +35,7 @@ class Difference:
 
 
 def default_sizes(patch_size: int) -> list[Size]:
-    """Return twelve heights and widths: one patch, rows and columns of patches, squares, rectangles, odd."""
+    """Return twelve sizes: one patch, rows and columns of patches, squares, rectangles, odd sizes."""
     p = patch_size
     return [
         (p, p),
@@ -54,29 +54,29 @@ def default_sizes(patch_size: int) -> list[Size]:
 
 
 def check_sizes(sizes: Sequence[Size], patch_size: int) -> None:
-    """Make sure that the model takes images of all these heights and widths.
+    """Check that the model accepts images of these heights and widths.
 
     Raises:
-        ExportError: one is smaller than a patch.
+        ExportError: a size is smaller than a patch.
     """
     for height, width in sizes:
         if height < patch_size or width < patch_size:
             raise ExportError(
                 f'size {height}x{width} is smaller than one patch of {patch_size}x{patch_size} pixels: '
-                f'give heights and widths from {patch_size} on'
+                f'give heights and widths of at least {patch_size}'
             )
 
 
 def compare(
     run: Callable[[Tensor], list[Tensor]], model: DeployableModel, sizes: Sequence[Size]
 ) -> Iterator[Difference]:
-    """Yield the difference from PyTorch, as evaluation runs it, at every size, on random pixels.
+    """Yield the difference from the evaluation in PyTorch at every size, on random pixels.
 
-    The batch alternates between 1, 2 and 5 images.
+    The batch size alternates between 1, 2 and 5.
 
     Args:
-        run: from a batch ``(B, C, H, W)`` to the outputs of the file.
-        model: what was exported.
+        run: function from a batch ``(B, C, H, W)`` to the outputs of the file.
+        model: the exported model.
         sizes: heights and widths in pixels.
 
     Raises:
@@ -87,14 +87,14 @@ def compare(
         batch = BATCHES[index % len(BATCHES)]
         shape = (batch, model.in_channels, height, width)
         image = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
-        if not model.normalization.channels:  # a model that takes its input unchanged, of the usual range
+        if not model.normalization.channels:  # the model does not normalise: pixels in the usual range
             image = (image.float() - 127.5) / 64
         image = image.to(model.device)
         # Convolutions of a GPU would round to 10 bits.
         with torch.backends.cudnn.flags(allow_tf32=False):
             try:
                 outputs = [x.float().cpu() for x in run(image.float())]
-            except Exception as error:  # of any runtime
+            except Exception as error:  # runtimes raise errors of any type
                 raise ExportError(f'at {batch}x{height}x{width} the file does not run: {error}') from error
             expected = [x.float().cpu() for x in tree_leaves(model.predict_as_trained(image))]
         shapes, wanted = ([tuple(x.shape) for x in tensors] for tensors in (outputs, expected))

@@ -107,7 +107,7 @@ def test_both_files_and_the_snippets_of_the_document(
         (['--verify-sizes', '32', '--no-verify'], '--no-verify and --verify-sizes exclude each other'),
         (['--out', '{folder}/small.py/model.onnx'], '--out {folder}/small.py/model.onnx: '),
         (['--out', '{folder}'], '--out {folder}: {folder} is a folder: name the file'),
-        (['--out', '{folder}/small.pth'], 'small.pth would replace what is exported'),
+        (['--out', '{folder}/small.pth'], 'small.pth would replace the config or the checkpoint'),
         (['--opset', '12'], 'opset 12 is not supported: choose from 18 to 25'),
         (['--device', 'toaster'], "argument --device: the device 'toaster' cannot be used: "),
         (['--cfg-options', 'model.backbone.arch.embed_dims=48'], 'small.pth'),
