@@ -1,15 +1,15 @@
-"""Memory and time of a detector: windows in all blocks but four, global attention, checkpointing.
+"""Memory and time of a detector with windows in all blocks but four, global attention, and checkpointing.
 
     python benchmarks/detection_memory_speed.py --out benchmarks/results/detection_memory_speed_cpu.csv
 
 Mask R-CNN on the small model with random weights, 80 classes, images of 1024 x 1024, float32. Inference: one
-image, from pixels to boxes; no box of a random model passes the score threshold, so the mask head has nothing
-to do. Training: losses and their gradients for two images of ten objects, without the optimiser.
+image, from pixels to boxes; with random weights no box passes the score threshold, so the mask head does not
+run. Training: losses and their gradients for two images of ten objects, without the optimiser.
 
-Each model runs in a process of its own, and they take turns; a first run on small images does not count.
-Times are medians of seconds of the clock, and of CPU seconds over all threads, which other work on the
-machine disturbs less. Allocated memory is the most that PyTorch's allocator gave out beyond the weights. On
-the CPU it is counted in the same run: with few and long operators the profiler costs less than the noise.
+Each model runs in a separate process, and the models alternate. A warm-up on small images is not counted.
+Times are medians of wall-clock seconds, and of CPU seconds over all threads, which other work on the machine
+affects less. Allocated memory is the peak of PyTorch's allocator without the weights. On the CPU it is
+measured in the same run: operators are few and long, so the profiler costs less than the noise.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 import torch
-from apart import run_apart, summarise, write_rows
 from mmengine.structures import InstanceData
+from separate_runs import run_in_subprocess, summarise, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import load_model
@@ -37,7 +37,7 @@ TASKS = {'inference': 1, 'training': 2}  # images
 
 
 def make_batch(images: int, size: int) -> dict:
-    """Return random images with ten objects each, as the pipeline packs them."""
+    """Return random images with ten objects each, in the format of the pipeline."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
 
@@ -70,7 +70,7 @@ def run(name: str, task: str, size: int, device: str) -> dict[str, float]:
 
     def call(size: int) -> None:
         batch = make_batch(TASKS[task], size)
-        torch.manual_seed(0)  # the same proposals are drawn for the losses
+        torch.manual_seed(0)  # so that the losses sample the same proposals
         start, cpu_start = time.perf_counter(), time.process_time()
         if task == 'inference':
             with torch.no_grad():
@@ -90,30 +90,32 @@ def run(name: str, task: str, size: int, device: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run every model in fresh processes, in turns, and write the CSV."""
+    """Run the models alternately in new processes, and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', type=Path, help='CSV file')
     parser.add_argument('--size', type=int, default=1024, help='side of the images')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=2)
     parser.add_argument('--task', choices=list(TASKS), nargs='+', default=list(TASKS))
-    parser.add_argument('--model', choices=list(MODELS), help='run only this one, here, and print its result')
+    parser.add_argument(
+        '--model', choices=list(MODELS), help='run this model alone in this process; print the result'
+    )
     args = parser.parse_args()
     if args.model:
         print(json.dumps(run(args.model, args.task[0], args.size, args.device)))
         return
     if args.out is None:
-        parser.error('--out is needed')
+        parser.error('--out is required')
 
     rows = []
     for task in args.task:
-        # Evaluation has nothing to checkpoint.
+        # Checkpointing has no effect in evaluation.
         names = [name for name in MODELS if task == 'training' or 'checkpointing' not in name]
         options = ('--size', args.size, '--device', args.device, '--task', task)
         results: dict[str, list[dict]] = {name: [] for name in names}
         for _ in range(args.rounds):
             for name in names:
-                results[name].append(run_apart(__file__, *options, '--model', name))
+                results[name].append(run_in_subprocess(__file__, *options, '--model', name))
                 print(task, name, results[name][-1], flush=True)
         for name in names:
             row = {'task': task, 'model': name, 'images': TASKS[task], 'side': args.size}

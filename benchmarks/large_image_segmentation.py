@@ -1,12 +1,12 @@
-"""Memory and time of segmenting one large image, with windows in all blocks but four and without.
+"""Memory and time of segmenting a large image, with global attention and with windows in all blocks but four.
 
     python benchmarks/large_image_segmentation.py --out benchmarks/results/large_image_segmentation_cpu.csv
 
 UPerNet on the base model with random weights, 150 classes, one image, float32, from the resized pixels to the
-label map of the same size. Each model runs in a process of its own: resident memory is the most of the whole
-process less what it held when everything was imported, allocated memory the most that PyTorch's allocator had
-given out beyond the weights. Times are medians of seconds of the clock, and of CPU seconds over all threads,
-which other work on the machine disturbs less; the two models take turns.
+label map of the same size. Each model runs in a separate process, and the models alternate. Resident memory
+is the peak of the process minus that after the imports; allocated memory is the peak of PyTorch's allocator
+without the weights. Times are medians of wall-clock seconds, and of CPU seconds over all threads, which other
+work on the machine affects less.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import torch
-from apart import run_apart, write_rows
+from separate_runs import run_in_subprocess, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {
@@ -29,7 +29,7 @@ CONFIGS = {
 
 
 def run(model_name: str, height: int, width: int, device: str, allocated: bool) -> dict[str, float]:
-    """Segment one image in this process; return resident peak in MiB and seconds, or allocated MiB."""
+    """Segment an image in this process; return the resident peak in MiB and seconds, or the allocated MiB."""
     from resformer_mm.analysis.memory import peak_memory
     from resformer_mm.apis import load_model
 
@@ -61,31 +61,31 @@ def run(model_name: str, height: int, width: int, device: str, allocated: bool) 
 
 
 def main() -> None:
-    """Run every model in fresh processes, in turns, and write the CSV."""
+    """Run the models alternately in new processes, and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', type=Path, help='CSV file')
     parser.add_argument('--size', type=int, nargs=2, default=[1024, 2048], help='height and width')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument(
-        '--model', choices=list(CONFIGS), help='run only this one, here, and print its result'
+        '--model', choices=list(CONFIGS), help='run this model alone in this process; print the result'
     )
-    parser.add_argument('--allocated', action='store_true', help='with --model: the allocated memory')
+    parser.add_argument('--allocated', action='store_true', help='with --model: measure the allocated memory')
     args = parser.parse_args()
     if args.model:
         print(json.dumps(run(args.model, *args.size, args.device, args.allocated)))
         return
     if args.out is None:
-        parser.error('--out is needed')
+        parser.error('--out is required')
 
     options = ('--device', args.device, '--size', *args.size)
     results = {model: [] for model in CONFIGS}
     for _ in range(args.rounds):
         for model in CONFIGS:
-            results[model].append(run_apart(__file__, *options, '--model', model))
+            results[model].append(run_in_subprocess(__file__, *options, '--model', model))
     rows = []
     for model, rounds in results.items():
-        allocated = run_apart(__file__, *options, '--model', model, '--allocated')['allocated_MiB']
+        allocated = run_in_subprocess(__file__, *options, '--model', model, '--allocated')['allocated_MiB']
         row = {
             'model': model,
             'height': args.size[0],

@@ -1,8 +1,8 @@
-"""ResFormer written down as the paper's equations stand, with no thought for speed: the slow baseline.
+"""ResFormer as a literal transcription of the paper's equations, as the slow baseline.
 
-Explicit softmax attention, a position map computed for every image of the batch, and the local convolution on
-every head of its own. Square inputs only, no class for anything else. Module names follow the published
-checkpoints, so that weights can be exchanged with the package's converter.
+Explicit softmax attention, a position map computed for every image of the batch, and a separate local
+convolution for every head. Square inputs only. Module names follow the published checkpoints, so that the
+converter of the package can exchange weights.
 """
 
 from __future__ import annotations

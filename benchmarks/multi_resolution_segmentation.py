@@ -1,17 +1,16 @@
-"""Memory and time of a multi-resolution fine-tuning step of a segmentor: joint, or each resolution in turn.
+"""Memory and time of a multi-resolution fine-tuning step of a segmentor, joint or turn by turn.
 
     python benchmarks/multi_resolution_segmentation.py \\
         --out benchmarks/results/multi_resolution_segmentation_cpu.csv
 
-UPerNet on the small model with random weights, 150 classes, two crops of 512 x 512 that are shrunk to the
-other resolutions, float32: data preprocessor, forward, backward and AdamW. The first list has 512 alone:
-plain fine-tuning, the baseline.
+UPerNet on the small model with random weights, 150 classes, two crops of 512 x 512 that are resized to the
+other resolutions, float32: data preprocessor, forward, backward and AdamW. The baseline is plain fine-tuning
+at 512 alone.
 
-Every mode runs in a process of its own, and they take turns. A first step, which makes the state of the
-optimiser, does not count. Times are medians of seconds of the clock, and of CPU seconds over all threads,
-which other work on the machine disturbs less. Allocated memory is the most that PyTorch's allocator gave out
-in a further step: gradients and activations, but not the weights and the state of the optimiser, which are
-there before.
+Each mode runs in a separate process, and the modes alternate. A first step, which creates the state of the
+optimiser, is not counted. Times are medians of wall-clock seconds, and of CPU seconds over all threads, which
+other work on the machine affects less. Allocated memory is the peak of PyTorch's allocator in one more step:
+gradients and activations, without the weights and the state of the optimiser, which are allocated before.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from apart import run_apart, summarise, write_rows
+from separate_runs import run_in_subprocess, summarise, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import load_model
@@ -36,7 +35,7 @@ RESOLUTIONS = ((512,), (512, 384), (512, 384, 256))
 
 
 def make_step(mode: str, resolutions: list[int], batch: int, device: str) -> Callable[[], None]:
-    """Return a training step of a model of its own on one random batch."""
+    """Return a training step of a new model on a random batch."""
     from mmengine.optim import OptimWrapper
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
@@ -56,7 +55,7 @@ def make_step(mode: str, resolutions: list[int], batch: int, device: str) -> Cal
     samples = [SegDataSample(metainfo=metainfo, gt_sem_seg=label) for label in labels]
 
     def step() -> None:
-        # The preprocessor changes the samples it is given.
+        # The data preprocessor changes the samples in place.
         data = dict(inputs=images, data_samples=[sample.clone() for sample in samples])
         train_by_turns(model, data, wrapper) if mode == 'turn by turn' else model.train_step(data, wrapper)
         if device.startswith('cuda'):
@@ -76,35 +75,35 @@ def run(mode: str, resolutions: list[int], batch: int, device: str) -> dict[str,
 
 
 def describe(mode: str, resolutions: tuple[int, ...], batch: int) -> dict:
-    """Return the columns that say what was measured."""
+    """Return the columns that identify a measurement."""
     name = mode if len(resolutions) > 1 else 'one resolution'
     return {'mode': name, 'resolutions': ' '.join(map(str, resolutions)), 'batch': batch}
 
 
 def main() -> None:
-    """Run every mode in fresh processes, in turns, and write the CSV."""
+    """Run the modes alternately in new processes, and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', type=Path, help='CSV file')
     parser.add_argument('--batch', type=int, default=2, help='crops per step')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--mode', choices=MODES, help='run only this one, here, and print its result')
+    parser.add_argument('--mode', choices=MODES, help='run this mode alone in this process; print the result')
     parser.add_argument('--resolutions', type=int, nargs='+', default=[512, 384], help='with --mode')
     args = parser.parse_args()
     if args.mode:
         print(json.dumps(run(args.mode, args.resolutions, args.batch, args.device)))
         return
     if args.out is None:
-        parser.error('--out is needed')
+        parser.error('--out is required')
 
-    # At one resolution the modes are the same.
+    # At one resolution both modes are equal.
     variants = [(mode, sizes) for sizes in RESOLUTIONS for mode in MODES[: len(sizes)]]
     results: dict[tuple, list[dict]] = {variant: [] for variant in variants}
     common = ('--batch', args.batch, '--device', args.device)
     for _ in range(args.rounds):
         for mode, sizes in variants:
             options = ('--mode', mode, '--resolutions', *sizes, *common)
-            results[mode, sizes].append(run_apart(__file__, *options))
+            results[mode, sizes].append(run_in_subprocess(__file__, *options))
             print(mode, sizes, results[mode, sizes][-1], flush=True)
         rows = [
             {**describe(*variant, args.batch), **summarise(found, decimals=2)}

@@ -1,12 +1,12 @@
-"""Time of inference and of a multi-resolution training step, beside timm's ViT and a literal ResFormer.
+"""Time of inference and of a multi-resolution training step, of ours, timm's ViT and a literal ResFormer.
 
     python benchmarks/speed.py --out benchmarks/results/speed_cpu.csv
 
-timm's ViT has the same shape and none of the position embeddings; the literal ResFormer (literal_resformer)
-computes what this package computes. In every round the three run one after the other, in an order that turns,
-so that a machine that slows down slows all; ratios are medians over rounds of (other / ours): above 1, ours
-is faster. A training step is forward, loss (cross-entropy and scale consistency) and backward at
-three resolutions. On a GPU: --device cuda --dtype bfloat16 --compile.
+timm's ViT has the same shape, but a position table instead of GPE and LPE. The literal ResFormer
+(literal_resformer.py) computes the same as this package. Every round runs all three in a rotating order, so
+that a temporary slowdown of the machine affects all of them. Ratios are medians over the rounds of
+(other / ours); above 1, ours is faster. A training step is forward, loss (cross-entropy and scale
+consistency) and backward at three resolutions. On a GPU: --device cuda --dtype bfloat16 --compile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from resformer_mm.analysis.machine import describe_device
 from resformer_mm.files import write_csv
 from resformer_mm.models import ResFormer, SmoothL1Consistency
 
-# After resformer_mm, which makes torchvision importable where its operators do not load.
+# After resformer_mm, which makes torchvision importable if its operators do not load.
 import timm  # isort: skip
 
 VARIANTS = {'tiny': 'vit_tiny_patch16_224', 'small': 'vit_small_patch16_224'}
@@ -50,7 +50,7 @@ class TimmViT(nn.Module):
 
 
 def make_models(variant: str, compile_models: bool, device: str) -> dict[str, nn.Module]:
-    """Return the three models; the literal one has the weights of ours."""
+    """Return the three models; the literal one has the same weights as ours."""
     ours = ResFormer(arch=variant)
     arch = ResFormer.arch_zoo[variant]
     literal = LiteralResFormer(arch['embed_dims'], arch['num_layers'], arch['num_heads'])
@@ -102,7 +102,7 @@ def training_step(model: nn.Module, images: list[Tensor], autocast: Callable) ->
 
 
 def seconds(function: Callable, *args, repeats: int) -> float:
-    """Return the time of one call, averaged over ``repeats`` in a row."""
+    """Return the time of a call, averaged over ``repeats`` consecutive ones."""
     start = time.perf_counter()
     for _ in range(repeats):
         function(*args)
@@ -114,7 +114,7 @@ def seconds(function: Callable, *args, repeats: int) -> float:
 def measure(
     models: dict[str, nn.Module], function: Callable, images: list[Tensor], autocast: Callable, rounds: int
 ) -> dict[str, list[float]]:
-    """Return the times of every model, one per round, taken in turns."""
+    """Return the times of every model, one per round; the models alternate."""
     times: dict[str, list[float]] = {name: [] for name in models}
     order = list(models)
     repeats = {}
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument('--compile', action='store_true', help='torch.compile every model')
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--variants', nargs='+', default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument('--batch-factor', type=int, default=1, help='multiplies the batches (GPUs)')
+    parser.add_argument('--batch-factor', type=int, default=1, help='multiplies the batch sizes (GPUs)')
     args = parser.parse_args()
     torch.manual_seed(0)
 

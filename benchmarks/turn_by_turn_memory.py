@@ -2,10 +2,10 @@
 
     python benchmarks/turn_by_turn_memory.py --out benchmarks/results/turn_by_turn_memory_cpu.csv
 
-ResFormer-S through the package's own classifiers and AdamW, resolutions 224, 160, 128: weights, gradients,
-optimiser state, images and activations. Each mode runs in a process of its own, once to measure the most
-memory that PyTorch's allocator had given out (on the CPU under its profiler), and once for the time and for
-the highest resident memory of the process, less what it held when everything was imported.
+ResFormer-S as a classifier of this package, with AdamW, resolutions 224, 160, 128: weights, gradients,
+optimiser state, images and activations. Each mode runs in two separate processes: one measures the peak of
+PyTorch's allocator (on the CPU with its profiler), the other the time and the peak resident memory of the
+process, minus that after the imports.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from apart import run_apart, write_rows
+from separate_runs import run_in_subprocess, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
 
@@ -27,7 +27,7 @@ RESOLUTIONS = (224, 160, 128)
 
 
 def run(mode: str, batch: int, device: str) -> dict[str, float]:
-    """Return resident peak in MiB and seconds per step of one mode, in this process."""
+    """Return the resident peak in MiB and the seconds per step of a mode, measured in this process."""
     from mmengine.optim import OptimWrapper
     from mmpretrain.structures import DataSample
 
@@ -71,25 +71,24 @@ def run(mode: str, batch: int, device: str) -> dict[str, float]:
 
 
 def run_measured(mode: str, batch: int, device: str) -> dict[str, float]:
-    """Return the most memory that the device's allocator had given out at any time, in MiB."""
+    """Return the peak of the allocator of the device in MiB."""
     return {'allocated_MiB': peak_memory(partial(run, mode, batch, device), device) / 2**20}
 
 
 def measure(mode: str, batch: int, device: str) -> dict[str, float]:
-    """Run a mode in fresh processes and return all its figures."""
-
+    """Run a mode in new processes and return all its figures."""
     options = ('--mode', mode, '--batch', batch, '--device', device)
-    return {**run_apart(__file__, *options, '--allocated'), **run_apart(__file__, *options)}
+    return {**run_in_subprocess(__file__, *options, '--allocated'), **run_in_subprocess(__file__, *options)}
 
 
 def main() -> None:
-    """Run every mode in a fresh process and write the CSV."""
+    """Run every mode in new processes and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', type=Path, help='CSV file')
     parser.add_argument('--batch', type=int, nargs='+', default=[32, 64], help='images per step')
     parser.add_argument('--device', default='cpu')
-    parser.add_argument('--mode', choices=MODES, help='run only this mode, here, and print its result')
-    parser.add_argument('--allocated', action='store_true', help='with --mode: measure what is allocated')
+    parser.add_argument('--mode', choices=MODES, help='run this mode alone in this process; print the result')
+    parser.add_argument('--allocated', action='store_true', help='with --mode: measure the allocated memory')
     args = parser.parse_args()
     if args.mode:
         batch = args.batch[0]
@@ -97,7 +96,7 @@ def main() -> None:
         print(json.dumps(measured(args.mode, batch, args.device)))
         return
     if args.out is None:
-        parser.error('--out is needed')
+        parser.error('--out is required')
     rows = []
     for batch in args.batch:
         results = {mode: measure(mode, batch, args.device) for mode in MODES}

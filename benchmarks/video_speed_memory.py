@@ -1,14 +1,14 @@
-"""Time and memory of the backbone for clips next to mmaction2's TimeSformer, base model, divided attention.
+"""Time and memory of the backbone for clips and of mmaction2's TimeSformer, base model, divided attention.
 
     python benchmarks/video_speed_memory.py --out benchmarks/results/video_speed_memory_cpu.csv
 
-Clips of 8 x 224 x 224, float32: a training step (forward, backward, SGD with momentum; stochastic depth off,
-so that every step is the same work) and inference without gradients, of the recognizer with its 400 classes.
-Each model runs in a process of its own, and they take turns. Times are medians over all steps after the
-first of all rounds, on the clock and summed over the cores; the latter also tell where other work takes the
-cores away. Allocated memory is the most that PyTorch's allocator gave out in one training step or inference:
-gradients and activations, but not the weights and the momentum, which are there before. Resident memory is
-the most of the process, less what it held when everything was imported: with weights and momentum.
+Clips of 8 x 224 x 224, float32: a training step (forward, backward, SGD with momentum; without stochastic
+depth, so that all steps do the same work) and inference without gradients, of the recognizer (400 classes).
+Each model runs in a separate process, and the models alternate. Times are medians over the steps of all
+rounds, without the first step of each: wall-clock seconds, and CPU seconds over all threads, which other work
+on the machine affects less. Allocated memory is the peak of PyTorch's allocator in a training step or
+inference: gradients and activations, without the weights and the momentum, which are allocated before.
+Resident memory is the peak of the process minus that after the imports, with weights and momentum.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from apart import run_apart, write_rows
+from separate_runs import run_in_subprocess, write_rows
 from torch import nn
 
 from resformer_mm.analysis.memory import peak_memory
@@ -51,7 +51,7 @@ def build(name: str, device: str) -> nn.Module:
 
 
 def make_steps(name: str, batch: int, device: str) -> dict[str, Callable[[], None]]:
-    """Return a training step and an inference."""
+    """Return a training step and an inference, by name."""
     from mmaction.structures import ActionDataSample
     from mmengine.optim import OptimWrapper
 
@@ -79,9 +79,9 @@ def _wait(device: str) -> None:
 
 
 def run(name: str, batch: int, device: str, steps: int, allocated: bool) -> dict:
-    """Measure one model in this process: allocated MiB, or resident MiB and seconds of every step.
+    """Measure a model in this process: allocated MiB, or resident MiB and the times of every step.
 
-    Of every step there are two figures: seconds on the clock, and of all cores together.
+    The times of a step are wall-clock and CPU seconds.
     """
     enter_scope(read_config(FOLDER / MODELS[name]))
     import mmaction.models  # noqa: F401
@@ -104,7 +104,7 @@ def run(name: str, batch: int, device: str, steps: int, allocated: bool) -> dict
 
 
 def summarise(results: list[dict], kind: str) -> dict[str, float]:
-    """Return median, least and most seconds of a kind of step, and the median of those of all cores."""
+    """Return median, minimum and maximum of the wall-clock seconds of a step, and the median CPU seconds."""
     elapsed, cpu = zip(*(times for result in results for times in result[kind]))
     return {
         'median': statistics.median(elapsed),
@@ -115,29 +115,33 @@ def summarise(results: list[dict], kind: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run every model in fresh processes, in turns, and write the CSV."""
+    """Run the models alternately in new processes, and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', type=Path, help='CSV file')
     parser.add_argument('--batch', type=int, default=1, help='clips per step')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--steps', type=int, default=2, help='timed steps of each kind in a round')
-    parser.add_argument('--model', choices=list(MODELS), help='run only this one, here, and print its result')
-    parser.add_argument('--allocated', action='store_true', help='with --model: the allocated memory')
+    parser.add_argument('--steps', type=int, default=2, help='timed steps of each kind per round')
+    parser.add_argument(
+        '--model', choices=list(MODELS), help='run this model alone in this process; print the result'
+    )
+    parser.add_argument('--allocated', action='store_true', help='with --model: measure the allocated memory')
     args = parser.parse_args()
     if args.model:
         print(json.dumps(run(args.model, args.batch, args.device, args.steps, args.allocated)))
         return
     if args.out is None:
-        parser.error('--out is needed')
+        parser.error('--out is required')
 
     options = ('--device', args.device, '--batch', args.batch, '--steps', args.steps)
     rounds: dict[str, list[dict]] = {model: [] for model in MODELS}
     for _ in range(args.rounds):
         for model in MODELS:
-            rounds[model].append(run_apart(__file__, *options, '--model', model))
+            rounds[model].append(run_in_subprocess(__file__, *options, '--model', model))
             print(model, rounds[model][-1], flush=True)
-    allocated = {model: run_apart(__file__, *options, '--model', model, '--allocated') for model in MODELS}
+    allocated = {
+        model: run_in_subprocess(__file__, *options, '--model', model, '--allocated') for model in MODELS
+    }
     rows, (baseline, *_) = [], MODELS
     for kind in ('training step', 'inference'):
         times = {model: summarise(results, kind) for model, results in rounds.items()}

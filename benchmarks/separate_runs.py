@@ -1,4 +1,4 @@
-"""Measurements in separate processes, and the CSV of their results."""
+"""Measurements in separate processes, and CSV files of their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resformer_mm.analysis.machine import describe_device
 from resformer_mm.files import write_csv
 
 
-def run_apart(script: str, *options: object) -> dict:
+def run_in_subprocess(script: str, *options: object) -> dict:
     """Run a script in a fresh process and return the JSON object on the last line that it prints."""
     command = [sys.executable, script, *map(str, options)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -22,11 +22,11 @@ def run_apart(script: str, *options: object) -> dict:
 
 
 def summarise(results: list[dict], decimals: int) -> dict[str, str | int]:
-    """Return the columns of what several runs measured: times as medians, least and most, the most memory.
+    """Return columns of several runs: median, minimum and maximum of the times, maximum of the memory.
 
     Args:
         results: ``cpu_seconds``, ``seconds`` and ``allocated_MiB`` of each run.
-        decimals: of the seconds.
+        decimals: number of decimals of the seconds.
     """
     row = {}
     for key in ('cpu_seconds', 'seconds'):
@@ -39,7 +39,7 @@ def summarise(results: list[dict], decimals: int) -> dict[str, str | int]:
 
 
 def write_rows(path: Path, rows: list[dict], device: str) -> None:
-    """Write a CSV of float32 measurements; every row also says what they ran on."""
+    """Write a CSV of float32 measurements, with the device and versions in every row."""
     setting = dict(
         device=describe_device(device),
         threads=torch.get_num_threads(),
