@@ -13,12 +13,12 @@ from pathlib import Path
 def write_atomically(path: str | Path) -> Iterator[Path]:
     """Yield the path of an empty file that replaces ``path`` when the block ends without an error.
 
-    Missing folders are created. The file to write has the suffix of ``path``; nothing is left of one that was
-    not finished.
+    Missing folders are created. The yielded path has the suffix of ``path``. If the block ends with an error,
+    the file is removed.
 
     Raises:
         IsADirectoryError: ``path`` is a folder.
-        OSError: the place cannot be written to.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     if path.is_dir():
@@ -26,7 +26,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'.{path.stem}.{os.getpid()}.partial{path.suffix}')
     try:
-        partial.touch()  # a folder that cannot be written to shows before the work
+        partial.touch()  # fails before the work if the folder cannot be written
         yield partial
         os.replace(partial, path)
     finally:
@@ -34,7 +34,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a CSV file with a line per row, under the names of the first row; missing folders are created."""
+    """Write a CSV file with one line per row and the names of the first row as header; create its folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'w', newline='') as file:

@@ -1,7 +1,7 @@
-"""What differs between the upstream libraries, and what makes a task: one row each.
+"""Tables of the upstream libraries and of the tasks: one row each.
 
-Everything else treats libraries and tasks alike. A task is recognised by the class of its model; a library is
-not a task, since mmsegmentation, for example, also has models of depth.
+Only these rows differ; all other code treats libraries and tasks alike. The class of a model determines its
+task. The library does not: mmsegmentation, for example, also has models that predict depth.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ FOLDER = '{folder}'
 
 @dataclass(frozen=True)
 class Library:
-    """An upstream library, called by the name of its package, which is also its scope in configs.
+    """An upstream library; its key is the name of its package and its scope in configs.
 
     Attributes:
-        prepare: what has to run before the package is imported.
-        hook: settings by which its visualisation hook draws; FOLDER stands for the folder of the pictures.
-        hook_folder: attribute of the hook that holds the folder; None where the visualizer writes to its own.
-        visualizer: settings of the visualizer by which it draws to a folder.
-        draws_both: whether pictures can go to a window and to a folder in one test.
-        loader: settings of data loaders that its own tools fill in.
-        forward: arguments by which the forward pass of a model in mode 'tensor' reaches its head.
+        prepare: function to call before the package is imported.
+        hook: settings with which its visualisation hook draws; FOLDER is replaced by the folder to draw to.
+        hook_folder: attribute of the hook with the folder; None if the visualizer chooses the folder.
+        visualizer: settings with which the visualizer draws to a folder.
+        draws_both: whether a test can draw to a window and to a folder at once.
+        loader: settings of data loaders that the tools of the library add.
+        forward: arguments with which the forward pass of a model in mode 'tensor' includes its head.
     """
 
     prepare: Callable[[], object] | None = None
@@ -47,9 +47,9 @@ class Task:
     """A task.
 
     Attributes:
-        model: the class that its models derive from, as 'package.Class'. The most derived one counts.
+        model: base class of its models, as 'package.Class'; of several, the most derived one counts.
         inferencer: its :class:`~resformer_mm.inference.base.ResolutionInferencer`, as 'module:Class'.
-        is_dense: whether its annotations are maps or boxes that lie on the image, and not one label for it.
+        is_dense: whether its annotations have positions in the image, as maps and boxes do.
     """
 
     model: str
@@ -96,17 +96,17 @@ TASKS = {
 
 
 def register_task(name: str, task: Task) -> None:
-    """Add a task of another package, which its configs import by ``custom_imports``.
+    """Add a task of another package, which configs import with ``custom_imports``.
 
     Raises:
-        ValueError: there is another task of that name.
+        ValueError: another task has this name.
     """
     if TASKS.setdefault(name, task) != task:
-        raise ValueError(f'there is another task {name!r}: choose another name')
+        raise ValueError(f'another task is called {name!r}: choose a different name')
 
 
 def prepare_library(name: str | None) -> None:
-    """Run what a library needs before it is imported."""
+    """Call the ``prepare`` of a library, if it has one."""
     prepare = LIBRARIES[name].prepare if name in LIBRARIES else None
     if prepare is not None:
         prepare()
@@ -119,11 +119,13 @@ def library_of(model: object) -> Library:
 
 
 def task_of(cfg: Config) -> Task:
-    """Return the task of a config, by the class of its model; the default scope must be that of the config.
+    """Return the task of a config, by the class of its model.
+
+    The default scope must be that of the config.
 
     Raises:
-        ImportError: the library of the model does not import.
-        ValueError: there is no such model, or no task has models of that class.
+        ImportError: the library of the model cannot be imported.
+        ValueError: the model is not registered, or no task has models of its class.
     """
     kind = model_class(cfg)
     by_model = {task.model: task for task in TASKS.values()}
@@ -137,10 +139,10 @@ def task_of(cfg: Config) -> Task:
 
 
 def model_class(cfg: Config) -> type:
-    """Return the class of a config's model; of the model inside, where one wraps another.
+    """Return the class of a config's model, or of the model inside a wrapper.
 
     Raises:
-        ValueError: no library that is installed has such a model.
+        ValueError: the model is not registered.
     """
     settings = cfg.model
     while 'type' in settings.get('module', {}):  # test-time augmentation
@@ -159,6 +161,6 @@ def model_class(cfg: Config) -> type:
 
 
 def import_name(reference: str) -> Any:
-    """Return what 'module:name' refers to."""
+    """Return the object that 'module:name' refers to."""
     module, _, name = reference.partition(':')
     return getattr(importlib.import_module(module), name)

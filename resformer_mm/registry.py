@@ -1,10 +1,10 @@
 """Registries of this package, children of MMEngine's.
 
-The scope prefix ``resformer_mm.`` in any config makes MMEngine import this module. The core (backbone,
-layers, losses) is imported when a registry is first asked; an adapter to an upstream library is imported
-only when one of its classes is asked for by name, so that a segmentation user never needs mmpretrain.
+The scope prefix ``resformer_mm.`` in a config makes MMEngine import this module. The core (backbone, layers,
+losses) is imported when a registry is first used. An adapter to an upstream library is imported only when one
+of its classes is requested by name, so that segmentation does not need mmpretrain.
 
-What a task registers is listed by the manifest in its ``__init__.py``, see :mod:`resformer_mm.tasks`.
+The manifest in the ``__init__.py`` of a task lists what it registers, see :mod:`resformer_mm.tasks`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class AdapterRegistry(Registry):
-    """A registry that imports the module of an adapter class when the class is first asked for.
+    """A registry that imports the module of an adapter class when the class is first requested.
 
     Args:
         name: name of the registry.
@@ -46,10 +46,10 @@ class AdapterRegistry(Registry):
         self.adapters = dict(adapters)
 
     def get(self, key: str) -> type | None:
-        """Return the class registered under ``key``, importing its adapter module if need be.
+        """Return the class registered under ``key``, importing its adapter module if necessary.
 
         Raises:
-            ImportError: the class needs an upstream library that is missing or does not import.
+            ImportError: the class needs an upstream library that is missing or cannot be imported.
         """
         scope, name = self.split_scope_key(key)
         if scope in (None, self.scope) and name in self.adapters and name not in self.module_dict:
@@ -85,9 +85,9 @@ def _registry(variable: str, parent: Registry, locations: Sequence[str] = ()) ->
     """Return a child of a registry of MMEngine.
 
     Args:
-        variable: what the registry is called here and in the manifests.
+        variable: name of the registry in this module and in the manifests.
         parent: the registry of MMEngine.
-        locations: modules of the core that register something in it.
+        locations: modules of the core that register classes in it.
     """
     adapters = {
         name: (f'{manifest.__name__}.{module}', manifest.LIBRARY)

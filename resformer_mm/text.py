@@ -1,4 +1,4 @@
-"""Lists, sizes and tables as text."""
+"""Formatting of lists, sizes and tables, and parsing of sizes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def table(
     justify: Literal['left', 'right'] = 'left',
     markdown: bool = True,
 ) -> str:
-    """Return a table with aligned columns, of Markdown, or plain for a terminal."""
-    # Text, because rich takes brackets in a string for markup.
+    """Return a table with aligned columns, in Markdown, or plain for a terminal."""
+    # Text, because rich interprets brackets in a string as markup.
     columns = [Column(Text(str(name)), justify=justify) for name in header]
     box, padding = (MARKDOWN, (0, 1)) if markdown else (None, (0, 2, 0, 0))
     drawn = Table(*columns, box=box, padding=padding)
     for row in rows:
         drawn.add_row(*(Text(str(cell)) for cell in row))
-    console = Console(width=10_000, file=StringIO())  # wide enough that no cell is wrapped
-    console.print(drawn)
-    return '\n'.join(line.rstrip() for line in console.file.getvalue().splitlines() if line.strip())
+    text = StringIO()
+    Console(width=10_000, file=text).print(drawn)  # wide enough that no cell is wrapped
+    return '\n'.join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 
 def size_text(size: Sequence[int]) -> str:
@@ -52,5 +52,5 @@ def parse_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r'(\d+)(?:x(\d+))?', text)
     size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if min(size) < 1:
-        raise ValueError(f'{text!r} is not a size: give pixels, as 224 or (height x width) 224x320')
+        raise ValueError(f'{text!r} is not a size: give pixels, e.g. 224 or (height x width) 224x320')
     return size

@@ -8,7 +8,9 @@ the decorator. A decorated function can only be recognised by its code object, w
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+import types
+from collections.abc import Callable, Collection
+from typing import Any, TypeGuard
 
 from mmengine.dist import master_only
 from mmengine.visualization import Visualizer
@@ -27,16 +29,22 @@ def draw_in_every_process(visualizer: Visualizer, restricted: Collection[str] = 
         restricted: names of methods and properties that remain restricted to the first process.
     """
     kind = type(visualizer)
-    members = {}
+    members: dict[str, Any] = {}
     for name in set(dir(kind)).difference(restricted):
         member = inspect.getattr_static(kind, name)
         if isinstance(member, property) and _is_master_only(member.fget):
-            members[name] = property(member.fget.__wrapped__, member.fset and member.fset.__wrapped__)
+            members[name] = property(_undecorated(member.fget), member.fset and _undecorated(member.fset))
         elif _is_master_only(member):
-            members[name] = member.__wrapped__
+            members[name] = _undecorated(member)
     if members:
-        visualizer.__class__ = type(kind)(kind.__name__, (kind,), members)
+        visualizer.__class__ = types.new_class(
+            kind.__name__, (kind,), exec_body=lambda namespace: namespace.update(members)
+        )
 
 
-def _is_master_only(function: object) -> bool:
+def _undecorated(function: Callable) -> Any:
+    return inspect.unwrap(function, stop=lambda inner: not _is_master_only(inner))
+
+
+def _is_master_only(function: object) -> TypeGuard[Callable]:
     return getattr(function, '__code__', None) is master_only(id).__code__

@@ -1,1 +1,1 @@
-"""Reading configs, and the resolutions in them."""
+"""Reading of configs, and the resolutions in them."""

@@ -12,8 +12,8 @@ def add_config_options(parser: argparse.ArgumentParser, config: str = 'the confi
     """Add ``--cfg-options``, which overrides settings of a config.
 
     Args:
-        parser: what the option is added to.
-        config: which config, for the help text.
+        parser: parser to which the option is added.
+        config: name of the config in the help text.
     """
     parser.add_argument(
         '--cfg-options',
@@ -24,7 +24,7 @@ def add_config_options(parser: argparse.ArgumentParser, config: str = 'the confi
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
-    """Add ``--launcher`` and ``--local_rank``, by which one run has several processes."""
+    """Add ``--launcher`` and ``--local_rank``, for runs with several processes."""
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
     )
@@ -32,5 +32,5 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def set_local_rank(local_rank: int) -> None:
-    """Tell MMEngine which process of a machine this is, unless the launcher did."""
+    """Set ``LOCAL_RANK`` for MMEngine, unless the launcher did."""
     os.environ.setdefault('LOCAL_RANK', str(local_rank))

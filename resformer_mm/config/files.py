@@ -1,4 +1,4 @@
-"""From a config file to a config, and into the library that it is for."""
+"""Reading of config files, and the scope of their library."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
         except (KeyError, TypeError, IndexError, AssertionError) as error:
             raise ValueError(f'--cfg-options do not fit {source}: {type(error).__name__}: {error}') from error
     if cfg.get('model') is None:
-        raise ValueError(f'{source} has no `model`: give the config of a model, as tools/train.py takes it')
+        raise ValueError(f'{source} has no `model`: give the config of a model, as for tools/train.py')
     return cfg
 
 
 def enter_scope(cfg: Config) -> None:
-    """Make the library that the config names by ``default_scope`` the one where names are looked up first."""
+    """Make the ``default_scope`` of a config the scope in which names are looked up first."""
     scope = cfg.get('default_scope', 'mmengine')
     prepare_library(scope)
     init_default_scope(scope)

@@ -1,4 +1,4 @@
-"""Lists of resolutions, and pipelines whose transforms carry one."""
+"""Lists of resolutions, and pipelines at a resolution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 PLACEHOLDER = '{resolution}'
-# What evaluation pipelines of the libraries resize, crop and pad with, and the fields that hold a size.
+# Transforms that resize, crop or pad in evaluation pipelines of the libraries, with their size fields.
 SIZE_FIELDS = {
     'Resize': ('scale',),
     'ResizeEdge': ('scale',),
@@ -25,9 +25,9 @@ def check_resolutions(resolutions: Sequence[int], field: str, descending: bool =
     """Return the resolutions as a list of integers, in pixels.
 
     Args:
-        resolutions: what the user gave.
+        resolutions: the value of the config field.
         field: name of the config field, for messages.
-        descending: whether they must be listed high to low, as training does.
+        descending: whether they must be listed high to low, as in training.
 
     Raises:
         ValueError: the list is empty, or an entry is not a positive integer, repeats or is out of order.
@@ -49,7 +49,7 @@ def check_resolutions(resolutions: Sequence[int], field: str, descending: bool =
 
 
 def fill_resolution(config: Any, resolution: int) -> Any:
-    """Return a copy of a config in which every value ``'{resolution}'`` is the resolution."""
+    """Return a copy of a config in which every value ``'{resolution}'`` is replaced by the resolution."""
     if isinstance(config, dict):
         return {key: fill_resolution(value, resolution) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
@@ -59,10 +59,10 @@ def fill_resolution(config: Any, resolution: int) -> Any:
 
 
 def test_dataset(cfg: Mapping) -> dict:
-    """Return the config of the data set that a config tests on, without what is wrapped around it.
+    """Return the config of the test data set, without wrappers around it.
 
     Raises:
-        ValueError: there is none with a ``pipeline``.
+        ValueError: no test data set has a ``pipeline``.
     """
     dataset = (cfg.get('test_dataloader') or {}).get('dataset')
     while dataset is not None and 'pipeline' not in dataset:
@@ -74,34 +74,34 @@ def test_dataset(cfg: Mapping) -> dict:
 
 
 def pipeline_at_resolution(pipeline: Sequence[dict], resolution: int) -> list[dict]:
-    """Return a copy of an evaluation pipeline of any of the libraries that works at another resolution.
+    """Return a copy of an evaluation pipeline of any of the libraries at another resolution.
 
-    If transforms have a field ``resolution``, such as ``resformer_mm.ResizeCenterCrop``, it is replaced. Else
-    the sizes of all resizing, cropping and padding transforms are scaled alike, so that the short side of the
-    last crop, or of the resize where nothing is cropped, becomes the resolution: ``ResizeEdge(256)`` with
-    ``CenterCrop(224)`` becomes 293 and 256 at 256, ``Resize((2048, 512))`` becomes (1024, 256).
+    If transforms have a field ``resolution``, such as ``resformer_mm.ResizeCenterCrop``, it is replaced.
+    Otherwise the sizes of all resizing, cropping and padding transforms are scaled by one factor, so that the
+    short side of the last crop, or without a crop of the last resize, equals the resolution. At 256,
+    ``ResizeEdge(256)`` with ``CenterCrop(224)`` becomes 293 and 256, ``Resize((2048, 512))`` (1024, 256).
 
     Raises:
         ValueError: the resolution is not a positive integer, or no transform has a size.
     """
     check_resolutions([resolution], 'resolution')
-    pipeline = copy.deepcopy(list(pipeline))
-    if _set_resolution(pipeline, resolution):
-        return pipeline
-    sizes = [(transform, name) for transform in _transforms(pipeline) for name in _size_fields(transform)]
+    scaled = copy.deepcopy(list(pipeline))
+    if _set_resolution(scaled, resolution):
+        return scaled
+    sizes = [(transform, name) for transform in _transforms(scaled) for name in _size_fields(transform)]
     crops = [short_side(transform[name]) for transform, name in sizes if name == 'crop_size']
     others = [short_side(transform[name]) for transform, name in sizes]
     if not sizes:
         raise ValueError(
-            'no transform of the evaluation pipeline has a `resolution` field, nor is there a resize or '
-            'crop to a fixed size (one by a factor has none), so it cannot be evaluated at another '
-            'resolution: use e.g. dict(type="resformer_mm.ResizeCenterCrop", resolution=224) in it, or '
+            'the evaluation pipeline cannot be run at another resolution: no transform has a `resolution` '
+            'field, or resizes or crops to a fixed size (a scale factor is not one). Use e.g. '
+            'dict(type="resformer_mm.ResizeCenterCrop", resolution=224) or '
             'dict(type="Resize", scale=(2048, 512), keep_ratio=True)'
         )
     factor = Fraction(resolution, (crops or others)[-1])
     for transform, name in sizes:
         transform[name] = _scaled(transform[name], factor)
-    return pipeline
+    return scaled
 
 
 def transform_name(transform: Mapping) -> str:
@@ -110,7 +110,7 @@ def transform_name(transform: Mapping) -> str:
 
 
 def short_side(size: int | Sequence[int]) -> int:
-    """Return the smaller of the sides that are given; -1 and None leave a side open."""
+    """Return the smallest given side; -1 and None mean that a side is not given."""
     sides = [size] if isinstance(size, int) else size
     return min(side for side in sides if _is_length(side))
 
@@ -137,7 +137,7 @@ def _transforms(config: Any) -> Iterator[dict]:
 
 
 def _size_fields(transform: dict) -> Iterator[str]:
-    """Yield the fields of a transform that hold a size in pixels."""
+    """Yield the fields of a transform that contain a size in pixels."""
     for name in SIZE_FIELDS.get(transform_name(transform), ()):
         size = transform.get(name)
         if _is_length(size) or (isinstance(size, (list, tuple)) and any(map(_is_length, size))):
@@ -145,7 +145,7 @@ def _size_fields(transform: dict) -> Iterator[str]:
 
 
 def _set_resolution(config: Any, resolution: int) -> int:
-    """Set the field in place, nested pipelines included; return how often."""
+    """Set the field in place, also in nested pipelines; return the number of replacements."""
     if isinstance(config, dict):
         found = sum(_set_resolution(value, resolution) for value in config.values())
         if 'type' in config and 'resolution' in config:
