@@ -13,6 +13,7 @@ from mmengine.registry import VISUALIZERS
 from mmengine.visualization import Visualizer
 from PIL import Image
 
+from resformer_mm.datasets.label_resizing import labels_at
 from resformer_mm.libraries import task_of
 
 from .browsing import BrowsedSample, SampleBrowser
@@ -122,8 +123,6 @@ def annotate(image: np.ndarray, sample: BrowsedSample, visualizer: Visualizer) -
     if size != annotated:
         if 'gt_instances' in data_sample or 'gt_sem_seg' not in data_sample:
             raise ValueError(f'annotations for {annotated} pixels cannot be drawn on a copy of {size} pixels')
-        from resformer_mm.tasks.segmentation.model import labels_at  # needs mmseg
-
         data_sample = labels_at(data_sample, size)
     if 'gt_instances' in data_sample and 'masks' in data_sample.gt_instances:
         from mmdet.models.utils import mask2ndarray

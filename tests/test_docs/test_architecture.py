@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,23 +20,15 @@ def order() -> list[str]:
     return [name.removesuffix('.py').partition('/')[0] for name in names]
 
 
-def imported_at_once(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Imports that run with the module, and not only with one of its functions."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield node
-        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from imported_at_once(node)
-
-
 def packages(path: Path) -> set[str]:
-    """Packages of resformer_mm that a module imports, by their first name."""
+    """Packages of resformer_mm that a module or one of its functions imports, by their first name."""
     found = set()
     here = ('resformer_mm', *path.relative_to(PACKAGE).parts[:-1])
-    for node in imported_at_once(ast.parse(path.read_text(encoding='utf-8'))):
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        modules = []
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
-        else:
+        elif isinstance(node, ast.ImportFrom):
             base = here[: len(here) - node.level + 1] if node.level else ()
             module = '.'.join([*base, *filter(None, [node.module])])
             modules = [f'{module}.{alias.name}' for alias in node.names]

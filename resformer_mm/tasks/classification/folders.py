@@ -9,8 +9,8 @@ from resformer_mm.datasets.samplers import KeepResolution
 from resformer_mm.registry import DATASETS
 
 
-class CheckedFolders(KeepResolution):
-    """Mixin that adds input validation to a folder data set of mmpretrain.
+class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
+    """A folder data set of mmpretrain with input validation.
 
     Raises:
         FileNotFoundError: the folder or the annotation file does not exist.
@@ -57,7 +57,7 @@ class CheckedFolders(KeepResolution):
 
 
 @DATASETS.register_module()
-class ImageFolder(CheckedFolders, mmpretrain.datasets.CustomDataset):
+class ImageFolder(CheckedFolders):
     """Images in one folder per class, or listed as ``PATH LABEL`` lines in an annotation file."""
 
 

@@ -64,17 +64,8 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
         for index in range(1, len(copies)):
             copies[index] = super().forward({'inputs': copies[index]})['inputs']
         if training and self.mix is not None:
-            self._mix(copies, data_samples)
+            copies = _mix(self.mix, copies, data_samples)
         return {'inputs': copies[0] if single else copies, 'data_samples': data_samples}
-
-    def _mix(self, copies: list[Tensor], data_samples: list[DataSample]) -> None:
-        """Mix images and labels in place."""
-        scores = torch.stack([sample.gt_score for sample in data_samples]).float()
-        copies[:], mixed = self.mix(copies, scores)
-        for number, sample in enumerate(data_samples):
-            sample.set_gt_score(mixed[0][number])
-            if len(mixed) > 1:
-                sample.set_field(torch.stack([score[number] for score in mixed]), 'gt_scores')
 
     def _check_labels(self, data_samples: list[DataSample]) -> None:
         # Labels are still on the CPU here, so the check does not synchronise.
@@ -82,3 +73,14 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
             return
         for sample in data_samples:
             check_label(sample.gt_label, self.num_classes, sample.get('img_path', 'an image'), 'model.head')
+
+
+def _mix(mix: MultiResolutionMix, copies: list[Tensor], data_samples: list[DataSample]) -> list[Tensor]:
+    """Return the mixed images, and set the mixed labels of the samples."""
+    scores = torch.stack([sample.gt_score for sample in data_samples]).float()
+    copies, mixed = mix(copies, scores)
+    for number, sample in enumerate(data_samples):
+        sample.set_gt_score(mixed[0][number])
+        if len(mixed) > 1:
+            sample.set_field(torch.stack([score[number] for score in mixed]), 'gt_scores')
+    return copies

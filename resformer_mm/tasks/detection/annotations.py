@@ -186,9 +186,9 @@ def _check_annotation(
         yield UNKNOWN_IMAGE, f'image_id {annotation["image_id"]} does not exist'
         return
     yield from _check_box(box, annotation['area'], image['height'], image['width'])
-    problem = mask_problem(annotation.get('segmentation'), image['height'], image['width'])
-    if problem is not None:
-        yield problem
+    fault = mask_problem(annotation.get('segmentation'), image['height'], image['width'])
+    if fault is not None:
+        yield fault
 
 
 def _check_box(box: Sequence[float], area: float, height: int, width: int) -> Iterator[tuple[str, str]]:

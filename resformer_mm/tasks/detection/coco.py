@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 from os.path import join, normpath
+from typing import Any
 
 import mmdet.datasets
 from mmdet.datasets.api_wrappers import COCO as CocoIndex
@@ -33,7 +35,7 @@ class CheckedIndex(CocoIndex):
         check: called with the content of the file.
     """
 
-    def __init__(self, path: str, check) -> None:
+    def __init__(self, path: str, check: Callable[[Any], None]) -> None:
         self._check = check
         super().__init__(path)
 
@@ -43,8 +45,8 @@ class CheckedIndex(CocoIndex):
         super().createIndex()
 
 
-class CheckedAnnotations:
-    """Mixin that adds input validation to a COCO data set of mmdetection.
+class CheckedAnnotations(mmdet.datasets.CocoDataset):
+    """A COCO data set of mmdetection with input validation.
 
     A warning counts and lists annotations and images that are not used. Crowd regions are ignored in
     training, and so are objects with a missing or broken mask if masks are loaded. Ignored means that they
@@ -117,8 +119,8 @@ class CheckedAnnotations:
     def _loads_masks(self) -> bool:
         return any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
 
-    def _check_content(self, content: object) -> None:
-        problems = defaultdict(list)
+    def _check_content(self, content: Any) -> None:
+        problems: dict[str, list[str]] = defaultdict(list)
         for problem in find_problems(content):
             problems[problem.kind].append(str(problem))
         if fatal := [kind for kind in FATAL if kind in problems]:
@@ -127,8 +129,8 @@ class CheckedAnnotations:
             )
             raise AnnotationError(f'{self._kind}: {self.ann_file}: {summary}. {REMEDY}')
         names = [category['name'] for category in content['categories']]
-        if (problem := class_problem(self.metainfo['classes'], names)) is not None:
-            raise AnnotationError(f'{self._kind}: {self.ann_file}: {problem}')
+        if (mismatch := class_problem(self.metainfo['classes'], names)) is not None:
+            raise AnnotationError(f'{self._kind}: {self.ann_file}: {mismatch}')
         self._warn(problems, UNUSED, 'annotations are not used')
         self._warn(problems, (SAME_FILE,), 'images are used twice')
         self._warn(problems, (BEYOND,), 'boxes are clipped to the image')
@@ -175,12 +177,12 @@ class CheckedAnnotations:
 
 
 @DATASETS.register_module()
-class COCO(CheckedAnnotations, mmdet.datasets.CocoDataset):
+class COCO(CheckedAnnotations):
     """COCO 2017 with its 80 classes, or a subset of them given by ``metainfo=dict(classes=...)``."""
 
 
 @DATASETS.register_module()
-class DetectionFolder(CheckedAnnotations, mmdet.datasets.CocoDataset):
+class DetectionFolder(CheckedAnnotations):
     """Images with any set of categories, annotated in COCO format.
 
     The classes are the categories of ``classes_file``, in its order, or are given in ``metainfo.classes``.

@@ -10,7 +10,7 @@ from resformer_mm.registry import MODELS
 from .padding_aware import PaddingAware
 
 
-class Float32Predictions:
+class Float32Predictions(nn.Module):
     """Mixin for a detector of mmdet: under autocast, heads return their predictions in float32.
 
     mmdet creates anchors in the data type of the scores. In bfloat16, anchors beyond pixel 1024 are silently

@@ -46,6 +46,9 @@ class CocoMetric(Metric):
             ``dataset_meta`` is set, or during evaluation.
     """
 
+    _coco_api: CocoIndex | None
+    _dataset_meta: dict | None
+
     def __init__(
         self, ann_file: str | None = None, backend_args: dict | None = None, **kwargs: object
     ) -> None:

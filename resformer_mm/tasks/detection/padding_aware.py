@@ -6,14 +6,15 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from mmdet.models import BaseDetector
 from torch import Tensor
 
-from resformer_mm.models.layers import extend_edges, token_grids
+from resformer_mm.models.layers import Grid, extend_edges, token_grids
 
 from .padding_masked_heads import PaddingMaskedHeads
 
 
-class PaddingAware:
+class PaddingAware(BaseDetector):
     """Mixin for a detector of mmdet that passes the image sizes to the backbone and the neck.
 
     mmdet pads the images of a batch to one size. With this mixin, the feature maps of an image do not depend
@@ -29,7 +30,7 @@ class PaddingAware:
         TypeError: the backbone does not accept ``sizes``; raised by the constructor.
     """
 
-    _sizes: list[tuple[int, int]] | None = None
+    _sizes: list[Grid] | None = None
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -39,7 +40,7 @@ class PaddingAware:
                 f'resformer_mm.ResFormer; {type(self.backbone).__name__} does not. Use '
                 f'mmdet.{type(self).__name__} with it'
             )
-        self._heads = None
+        self._heads: PaddingMaskedHeads | None = None
         if self.with_neck and hasattr(self.neck, 'level_grids'):
             self._heads = PaddingMaskedHeads(self)
 
@@ -77,7 +78,7 @@ class PaddingAware:
     def _sizes_of(self, data_samples: Sequence | None) -> Iterator[None]:
         # mmdet passes the samples to loss and predict, but not to extract_feat.
         if data_samples:
-            self._sizes = [tuple(sample.img_shape[:2]) for sample in data_samples]
+            self._sizes = [(sample.img_shape[0], sample.img_shape[1]) for sample in data_samples]
         try:
             yield
         finally:

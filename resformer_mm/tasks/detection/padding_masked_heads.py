@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from mmdet.models.dense_heads import AnchorFreeHead, AnchorHead, RPNHead
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class PaddingMaskedHeads:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._outside: Mapping[Grid, Tensor] = {}
+        self._outside: dict[Grid, Tensor] = {}
         for head in model.modules():
             if isinstance(head, (AnchorHead, AnchorFreeHead)):
                 for module in head.modules():
@@ -44,7 +45,7 @@ class PaddingMaskedHeads:
         """Set the padding of the levels ``(B, D, H_l, W_l)``, given the grid of each image in each level."""
         self._outside = {}
         for level, own in zip(levels, grids, strict=True):
-            extent = level.shape[2], level.shape[3]
+            extent = _extent(level)
             if any(tuple(grid) != extent for grid in own):
                 self._outside[extent] = ~inside(own, extent, level.device).unsqueeze(1)
 
@@ -53,10 +54,12 @@ class PaddingMaskedHeads:
         self._outside = {}
 
     def _mask_inputs(self, conv: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
-        outside = self._outside.get(args[0].shape[2:])
+        outside = self._outside.get(_extent(args[0]))
         return None if outside is None else (args[0].masked_fill(outside, 0),)
 
-    def _mask_scores(self, head: nn.Module, predict: Callable, scores: Sequence[Tensor], *args, **kwargs):
+    def _mask_scores(
+        self, head: AnchorHead | AnchorFreeHead, predict: Callable, scores: Sequence[Tensor], *args, **kwargs
+    ) -> list[InstanceData]:
         if self._outside and not head.training:
             scores = [self._without_objects(head, level) for level in scores]
         return predict(scores, *args, **kwargs)
@@ -68,12 +71,16 @@ class PaddingMaskedHeads:
             results = results[results.scores != 0]
         return post_process(results, *args, **kwargs)
 
-    def _without_objects(self, head: nn.Module, scores: Tensor) -> Tensor:
-        outside = self._outside.get(scores.shape[2:])
+    def _without_objects(self, head: AnchorHead | AnchorFreeHead, scores: Tensor) -> Tensor:
+        outside = self._outside.get(_extent(scores))
         if outside is None:
             return scores
         if not head.use_sigmoid_cls:  # the last channel of each group is the background
-            is_object = scores.new_ones(scores.shape[1], dtype=bool)
+            is_object = scores.new_ones(scores.shape[1], dtype=torch.bool)
             is_object[head.cls_out_channels - 1 :: head.cls_out_channels] = False
             outside = outside & is_object[:, None, None]
         return scores.masked_fill(outside, _IMPOSSIBLE)
+
+
+def _extent(level: Tensor) -> Grid:
+    return level.shape[2], level.shape[3]

@@ -241,7 +241,7 @@ def _stripped(files: Sequence[str], suffix: str) -> set[str]:
 
 def _other_images(folders: PairFolders, files: Sequence[str], images: set[str]) -> list[Finding]:
     """Find images that a data set silently ignores because of their suffix."""
-    used = (folders.img_suffix,)
+    used: tuple[str, ...] = (folders.img_suffix,)
     if os.path.samefile(folders.img_dir, folders.ann_dir):
         used += (folders.seg_map_suffix,)
     findings = []

@@ -13,8 +13,8 @@ from resformer_mm.registry import DATASETS
 from resformer_mm.text import shorten_list
 
 
-class CheckedPairs:
-    """Mixin that adds input validation to a data set of mmsegmentation.
+class CheckedPairs(mmseg.datasets.BaseSegDataset):
+    """A data set of mmsegmentation with input validation.
 
     Every sample also carries ``num_classes`` and ``ignore_index``, which ``resformer_mm.LoadSegMap`` needs to
     check the labels. A warning lists masks without an image.
@@ -86,7 +86,7 @@ class ADE20K(CheckedPairs, mmseg.datasets.ADE20KDataset):
 
 
 @DATASETS.register_module()
-class SegmentationFolder(CheckedPairs, mmseg.datasets.BaseSegDataset):
+class SegmentationFolder(CheckedPairs):
     """Images and masks with any set of classes.
 
     The classes are given in ``metainfo.classes`` or in a text file with one name per line. The lines of the
@@ -143,8 +143,8 @@ def read_classes(path: str, backend_args: dict | None = None) -> tuple[str, ...]
     """
     if not fileio.isfile(path, backend_args=backend_args):
         raise FileNotFoundError(f'there is no file of class names {path}: check classes_file')
-    names = fileio.get_text(path, backend_args=backend_args).strip().splitlines()
-    names = tuple(name.strip() for name in names)
+    lines = fileio.get_text(path, backend_args=backend_args).strip().splitlines()
+    names = tuple(line.strip() for line in lines)
     faults = {name for name in names if not name or names.count(name) > 1}
     if len(names) < 2 or faults:
         which = f'{sorted(faults)} empty or repeated' if faults else f'found {len(names)} names'

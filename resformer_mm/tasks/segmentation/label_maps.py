@@ -57,7 +57,7 @@ class LabelValues:
     @cached_property
     def table(self) -> np.ndarray:
         """Label of every value, ``(256,)`` uint8."""
-        table = np.arange(256)
+        table: np.ndarray = np.arange(256)
         if self.reduce_zero_label:
             table = np.where((table == 0) | (table == 255), MARK, table - 1)
         if self.label_map is not None:

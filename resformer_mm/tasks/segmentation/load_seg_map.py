@@ -95,20 +95,21 @@ class LoadSegMap(LoadAnnotations):
             ) from error
 
     def _meaning(self, results: dict) -> LabelValues:
-        given, num_classes = self.num_classes, results.get('num_classes')
-        if given is None and num_classes is None:
+        given, own = self.num_classes, results.get('num_classes')
+        num_classes = own if given is None else given
+        if num_classes is None:
             raise ValueError(
                 'LoadSegMap needs the number of classes, which this data set does not provide: set '
                 "dict(type='resformer_mm.LoadSegMap', num_classes=...), or use "
                 'resformer_mm.SegmentationFolder'
             )
-        if None not in (given, num_classes) and given != num_classes:
-            raise ValueError(f'LoadSegMap.num_classes is {given}, but the data set has {num_classes} classes')
+        if own is not None and own != num_classes:
+            raise ValueError(f'LoadSegMap.num_classes is {given}, but the data set has {own} classes')
         ignore_index = self.ignore_index
         if ignore_index is None:
             ignore_index = results.get('ignore_index', MARK)
         return LabelValues(
-            num_classes if given is None else given,
+            num_classes,
             results['reduce_zero_label'],
             ignore_index,
             results['label_map'],

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
 
+from resformer_mm.datasets.label_resizing import labels_at
 from resformer_mm.engine.objective import MultiResolutionObjective
 from resformer_mm.models.losses import KLConsistency
 from resformer_mm.registry import MODELS
@@ -78,7 +78,7 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
         Raises:
             TypeError: logits are to be compared, but the decode head returns several outputs.
         """
-        samples = [labels_at(sample, tuple(inputs.shape[-2:])) for sample in data_samples]
+        samples = [labels_at(sample, (inputs.shape[-2], inputs.shape[-1])) for sample in data_samples]
         feats = self.extract_feat(inputs)
         logits = self.decode_head(feats)
         terms = add_prefix(self.decode_head.loss_by_feat(logits, samples), 'decode')
@@ -97,27 +97,17 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
         self, student: Tensor, teacher: Tensor, data_samples: list[SegDataSample]
     ) -> tuple[Tensor, Tensor]:
         """Return the unpadded pixels of both maps, at the teacher's size, as rows ``(sum(h * w), K)``."""
-        size = tuple(teacher.shape[-2:])
+        size = (teacher.shape[-2], teacher.shape[-1])
         student = F.interpolate(student.float(), size, mode='bilinear', align_corners=False)
         real = [_without_padding(sample, size) for sample in data_samples]
         return _by_pixel(student, real), _by_pixel(teacher, real)
 
 
-def labels_at(sample: SegDataSample, size: tuple[int, int]) -> SegDataSample:
-    """Return a sample whose label map is resized by nearest neighbour."""
-    labels = sample.gt_sem_seg.data
-    if tuple(labels.shape[-2:]) == size:
-        return sample
-    # Labels are whole numbers that float32 holds exactly; 'nearest-exact' picks the pixel at the centre.
-    resized = F.interpolate(labels[None].float(), size, mode='nearest-exact')[0].to(labels.dtype)
-    return SegDataSample(metainfo=sample.metainfo, gt_sem_seg=PixelData(data=resized))
-
-
 def _without_padding(sample: SegDataSample, size: tuple[int, int]) -> tuple[int, int]:
     """Return how many rows and columns of a map of the padded crop belong to the image."""
     _, right, _, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
-    crop = sample.gt_sem_seg.shape[-2:]
-    return tuple(math.ceil(side * (1 - pad / full)) for side, pad, full in zip(size, (bottom, right), crop))
+    height, width = sample.gt_sem_seg.shape[-2:]
+    return math.ceil(size[0] * (1 - bottom / height)), math.ceil(size[1] * (1 - right / width))
 
 
 def _by_pixel(logits: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:

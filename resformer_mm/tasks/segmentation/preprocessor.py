@@ -22,11 +22,13 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
 
     Args:
         resolutions: in pixels, high to low; the first is the short side of the crop.
-        **kwargs: arguments of :class:`mmseg.models.SegDataPreProcessor`.
+        **kwargs: arguments of :class:`mmseg.models.SegDataPreProcessor`. Exactly one of ``size`` and
+            ``size_divisor`` says what training crops are padded to.
 
     Raises:
-        ValueError: the resolutions are invalid, the short side of a training batch differs from the first
-            resolution, or the label maps are missing or differ in size from their images.
+        ValueError: the resolutions are invalid, ``size`` and ``size_divisor`` are both given or both missing,
+            the short side of a training batch differs from the first resolution, or the label maps are
+            missing or differ in size from their images.
     """
 
     map_name = 'gt_sem_seg'
@@ -34,6 +36,11 @@ class MultiResolutionSegDataPreprocessor(SegDataPreProcessor):
 
     def __init__(self, *args, resolutions: Sequence[int], **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        if (self.size is None) == (self.size_divisor is None):
+            raise ValueError(
+                f'model.data_preprocessor.size={self.size!r} and size_divisor={self.size_divisor!r}: give '
+                'exactly one of them, usually size=(height, width) of the crop of the training pipeline'
+            )
         self.resolutions = check_resolutions(resolutions, 'data_preprocessor.resolutions')
 
     def forward(self, data: dict, training: bool = False) -> dict:

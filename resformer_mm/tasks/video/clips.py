@@ -98,7 +98,8 @@ class ClipInit(DecordInit):
         try:
             return super().transform(results)
         except VideoFileError as error:
-            return skip_or_raise(self.unreadable, error)
+            skip_or_raise(self.unreadable, error)
+            return None
 
     def _get_video_reader(self, filename: str) -> WatchedReader:
         return WatchedReader(
@@ -141,7 +142,8 @@ class ClipDecode(DecordDecode):
         try:
             return super().transform(results)
         except VideoFileError as error:
-            return skip_or_raise(reader.unreadable, error)
+            skip_or_raise(reader.unreadable, error)
+            return None
 
     def _decord_load_frames(self, container: ClipReader, frame_inds: np.ndarray) -> list[np.ndarray]:
         return list(container.frames(frame_inds))

@@ -87,14 +87,14 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
         if not clips:
             raise ValueError(f'VideoList: {self.ann_file} lists no clips: check data_root and ann_file')
         prefix = self.data_prefix.get('video') or ''
-        data_list = [dict(filename=join(prefix, clip.path), label=clip.label) for clip in clips]
-        if missing := missing_files([info['filename'] for info in data_list], self.backend_args):
+        files = [join(prefix, clip.path) for clip in clips]
+        if missing := missing_files(files, self.backend_args):
             raise FileNotFoundError(
-                f'VideoList: {len(missing)} of the {len(data_list)} clips in {self.ann_file} do not exist: '
+                f'VideoList: {len(missing)} of the {len(files)} clips in {self.ann_file} do not exist: '
                 f'{shorten_list(missing)}. Add them, or remove their lines; check data_root and '
                 f'data_prefix.video. {CHECK}'
             )
-        return data_list
+        return [dict(filename=file, label=clip.label) for file, clip in zip(files, clips)]
 
 
 def _number_of_classes(classes: Sequence[str] | str | None, stated: int | None) -> int | None:
@@ -107,7 +107,7 @@ def _number_of_classes(classes: Sequence[str] | str | None, stated: int | None) 
         raise ValueError(f'VideoList: num_classes={stated!r} must be an integer of at least 1')
     if classes is None:
         return stated
-    if stated not in (None, len(classes)):
+    if stated is not None and stated != len(classes):
         raise ValueError(
             f'VideoList: num_classes is {stated}, but metainfo.classes names {len(classes)} classes'
         )

@@ -133,7 +133,8 @@ class MultiResolutionClips(BaseTransform):
         try:
             frames = reader.frames(np.concatenate(indices))
         except VideoFileError as error:
-            return skip_or_raise(reader.unreadable, error)
+            skip_or_raise(reader.unreadable, error)
+            return None
         results = {**results, 'video_reader': None}
         out = []
         parts = np.split(frames, np.cumsum([len(part) for part in indices])[:-1])
@@ -192,7 +193,7 @@ class MultiResolutionClips(BaseTransform):
 
 def _per_copy(value: int | Sequence[int], resolutions: Sequence[int], field: str) -> list[int]:
     """Return one positive number for every copy."""
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * len(resolutions)
+    values: list = list(value) if isinstance(value, (list, tuple)) else [value] * len(resolutions)
     if len(values) != len(resolutions):
         raise ValueError(
             f'MultiResolutionClips.{field} has {len(values)} entries, but resolutions has '

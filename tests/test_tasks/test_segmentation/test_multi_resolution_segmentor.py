@@ -15,8 +15,9 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 from torch import Tensor
 
+from resformer_mm.datasets.label_resizing import labels_at
 from resformer_mm.engine import enumerate_copies, train_by_turns
-from resformer_mm.tasks.segmentation.model import MultiResolutionSegmentor, labels_at
+from resformer_mm.tasks.segmentation.model import MultiResolutionSegmentor
 
 register_all_modules(init_default_scope=False)
 CLASSES = 5
@@ -249,6 +250,11 @@ def test_bad_settings() -> None:
         build(consistency=dict(type='SmoothL1Consistency'), consistency_target='cls')
     with pytest.raises(ValueError, match=r'high to low'):
         build(resolutions=(32, 64))
+    preprocessor = dict(type='resformer_mm.MultiResolutionSegDataPreprocessor', resolutions=(64, 32))
+    for sizes in (dict(), dict(size=(64, 64), size_divisor=32)):
+        with pytest.raises(ValueError, match=r'model.data_preprocessor.size=.*give exactly one'):
+            build(data_preprocessor={**preprocessor, **sizes})
+    build(data_preprocessor={**preprocessor, 'size_divisor': 32})
     model, data = build(), batch()
     del data['data_samples'][0].gt_sem_seg
     with pytest.raises(ValueError, match='has no label map after the training pipeline'):
