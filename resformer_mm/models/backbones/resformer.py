@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -13,11 +14,12 @@ from resformer_mm.models.layers import (
     Attention,
     BatchPadding,
     Block,
-    ClipGrid,
     GlobalPosition,
     Grid,
     LocalPosition,
     PatchEmbed,
+    PreNormBlock,
+    TokenGrid,
     WindowAttention,
     pad_cls_token,
     separate_padding,
@@ -64,7 +66,7 @@ class ResFormer(BaseModule):
         ValueError: an argument is out of range or does not go with another; the message names it.
     """
 
-    block_class: type[Block] = Block
+    block_class: type[PreNormBlock] = Block
     attention_class: type[Attention] = Attention  # of the blocks without windows
 
     arch_zoo: Mapping[str, Mapping[str, int]] = {
@@ -75,7 +77,7 @@ class ResFormer(BaseModule):
 
     def __init__(
         self,
-        arch: str | dict = 'small',
+        arch: str | Mapping[str, int] = 'small',
         patch_size: int = 16,
         in_channels: int = 3,
         out_indices: int | Sequence[int] = -1,
@@ -94,10 +96,10 @@ class ResFormer(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(initial_weights(pretrained, init_cfg))
-        arch = read_arch(arch, self.arch_zoo)
+        dims = read_arch(arch, self.arch_zoo)
         check_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
-        self.embed_dims = arch['embed_dims']
-        self.num_layers = arch['num_layers']
+        self.embed_dims = dims['embed_dims']
+        self.num_layers = dims['num_layers']
         self.patch_size = patch_size
         self.out_indices = block_indices('out_indices', out_indices, self.num_layers)
         self.out_type = self._check_out_type(out_type, with_cls_token)
@@ -118,19 +120,20 @@ class ResFormer(BaseModule):
             )
         self.blocks = nn.ModuleList()
         for index in range(self.num_layers):
-            attention = dict(
+            attention: dict[str, Any] = dict(
                 embed_dims=self.embed_dims,
-                num_heads=arch['num_heads'],
+                num_heads=dims['num_heads'],
                 with_cls_token=with_cls_token,
                 local_position=local_position,
                 drop_rate=drop_rate,
             )
-            if index in windowed:
-                attn = WindowAttention(**attention, window_size=window_size)
-            else:
-                attn = self.attention_class(**attention)
+            attn = (
+                WindowAttention(**attention, window_size=window_size)
+                if index in windowed
+                else self.attention_class(**attention)
+            )
             rate = drop_path_rate * index / max(1, self.num_layers - 1)
-            channels = arch['feedforward_channels']
+            channels = dims['feedforward_channels']
             self.blocks.append(
                 self.block_class(self.embed_dims, attn, channels, drop_rate=drop_rate, drop_path_rate=rate)
             )
@@ -244,17 +247,13 @@ class ResFormer(BaseModule):
         """Put the class token before patch tokens ``(B, N, C)``, if there is one."""
         if self.cls_token is None:
             return tokens
-        cls_token = self.cls_token
         cls_position = self.global_position.cls_token_embedding()
-        if cls_position is not None:
-            cls_token = cls_token + cls_position
+        cls_token = self.cls_token if cls_position is None else self.cls_token + cls_position
         return torch.cat((cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
 
-    def _run_block(
-        self, index: int, tokens: Tensor, grid: Grid | ClipGrid, cls_only: bool, **kwargs
-    ) -> Tensor:
+    def _run_block(self, index: int, tokens: Tensor, grid: TokenGrid, cls_only: bool, **kwargs) -> Tensor:
         """Return what a block makes of tokens, checkpointed or not; with ``cls_only`` of the class token."""
-        block = self.blocks[index]
+        block: Any = self.blocks[index]  # a PreNormBlock, or one in a wrapper such as that of FSDP
         function = block.forward_cls if cls_only else block
         if self.with_cp and self.training:
             return checkpoint(function, tokens, grid, **kwargs, use_reentrant=False)
@@ -275,7 +274,7 @@ class ResFormer(BaseModule):
         tokens = outputs[-1]
         return feats, tokens[:, 0] if is_cls else self.patch_tokens(tokens).mean(dim=1)
 
-    def format_output(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
+    def format_output(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
         """Turn tokens ``(B, N, C)``, zero in the padding, into what ``out_type`` names."""
         if self.out_type == 'raw':
             return tokens

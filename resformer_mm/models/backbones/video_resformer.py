@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from resformer_mm.models.layers import (
     Attention,
-    Block,
     ClipBlock,
     ClipGrid,
     DividedBlock,
     JointAttention,
+    PreNormBlock,
     TemporalPositionEmbedding,
     merge_frames,
 )
@@ -60,7 +60,7 @@ class VideoResFormer(ResFormer):
         ValueError: an argument is out of range or does not go with another; the message names it.
     """
 
-    attention_types: Mapping[str, tuple[type[Block], type[Attention]]] = {
+    attention_types: Mapping[str, tuple[type[PreNormBlock], type[Attention]]] = {
         'divided_space_time': (DividedBlock, Attention),
         'joint_space_time': (ClipBlock, JointAttention),
         'space_only': (ClipBlock, Attention),
@@ -68,7 +68,7 @@ class VideoResFormer(ResFormer):
 
     def __init__(
         self,
-        arch: str | dict = 'base',
+        arch: str | Mapping[str, int] = 'base',
         num_frames: int = 8,
         attention_type: str = 'divided_space_time',
         temporal_init_std: float = 0.0,
@@ -104,13 +104,16 @@ class VideoResFormer(ResFormer):
         if temporal_position is not None and self.frozen_stages >= 0:
             temporal_position.eval().requires_grad_(False)
 
-    def forward(self, clip: Tensor) -> Tensor | tuple[Tensor, ...]:
+    # Clips, not images: callers of a backbone know which of the two it takes.
+    def forward(self, clip: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
         """Return what ``out_type`` names, as a tuple if there are several out indices."""
         outputs, grid = self.forward_tokens(clip, cls_only=self.out_type == 'cls_token')
         formatted = tuple(self.format_output(tokens, grid) for tokens in outputs)
         return formatted[0] if len(formatted) == 1 else formatted
 
-    def forward_tokens(self, clip: Tensor, cls_only: bool = False) -> tuple[list[Tensor], ClipGrid]:
+    def forward_tokens(  # type: ignore[override]
+        self, clip: Tensor, cls_only: bool = False
+    ) -> tuple[list[Tensor], ClipGrid]:
         """Return the tokens ``(B, 1 + T * H * W, C)`` of every out index, and the token grid ``(T, H, W)``.
 
         Args:

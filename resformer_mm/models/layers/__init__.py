@@ -2,7 +2,7 @@
 
 from .attention import Attention
 from .batch_padding import BatchPadding, extend_edges, inside, separate_padding, token_grids
-from .block import MLP, Block, DropPath
+from .block import MLP, Block, DropPath, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
 from .global_position import (
     GlobalPosition,
@@ -11,7 +11,7 @@ from .global_position import (
     NoGlobalPosition,
     sinusoid_map,
 )
-from .grids import ClipGrid, Grid
+from .grids import ClipGrid, Grid, TokenGrid
 from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding, pad_cls_token
 from .patch_embed import PatchEmbed
@@ -39,8 +39,10 @@ __all__ = [
     'LocalPositionEmbedding',
     'NoGlobalPosition',
     'PatchEmbed',
+    'PreNormBlock',
     'TemporalAttention',
     'TemporalPositionEmbedding',
+    'TokenGrid',
     'WindowAttention',
     'extend_edges',
     'inside',

@@ -13,7 +13,7 @@ from resformer_mm.registry import MODELS
 
 from .batch_padding import BatchPadding
 from .exporting import is_exporting
-from .grids import Grid
+from .grids import Grid, TokenGrid, frame_grid
 from .local_position import LocalPosition, pad_cls_token
 
 
@@ -61,25 +61,23 @@ class Attention(nn.Module):
                 }
             )
 
-    def forward(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
         """Return the attended tokens ``(B, N, C)``; N = H * W, plus one with a class token.
 
         Args:
             tokens: ``(B, N, C)``.
-            grid: ``(H, W)``.
-            padding: which tokens belong to the images of a padded batch. Others are not seen by any token,
-                and their own output means nothing. None: all are real.
+            grid: ``(H, W)``; of a clip ``(T, H, W)``, for attention that takes clips.
+            padding: which tokens belong to the images of a padded batch. No token attends to the others, and
+                the output of the others is undefined. None: all tokens are real.
         """
         batch, length, channels = tokens.shape
         query, key, value = self.qkv(tokens).chunk(3, dim=2)
-        heads = (self.split_heads(x) for x in (query, key, value))
-        out = self.attend(*heads, grid, self._valid(padding), _grids(padding))
-        out = out.transpose(1, 2).reshape(batch, length, channels)
-        if self.local_position is not None:
-            out = self._add_term(out, value, grid, padding)
+        split = self.split_heads
+        out = self.attend(split(query), split(key), split(value), grid, self._valid(padding), _grids(padding))
+        out = self._add_term(out.transpose(1, 2).reshape(batch, length, channels), value, grid, padding)
         return self.drop(self.proj(out))
 
-    def forward_cls(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
+    def forward_cls(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
         """Return the attended class token alone, ``(B, 1, C)``, at a fraction of the cost.
 
         Equal to the first token of :meth:`forward`: one query, which is not rotated, and no term of the
@@ -113,7 +111,7 @@ class Attention(nn.Module):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        grid: Grid,
+        grid: TokenGrid,
         valid: Tensor | None = None,
         grids: Sequence[Grid] | None = None,
     ) -> Tensor:
@@ -123,8 +121,8 @@ class Attention(nn.Module):
             query: ``(B, num_heads, N, d)``, before rotation; so is ``key``.
             key: see ``query``.
             value: ``(B, num_heads, N, e)`` with any e.
-            grid: ``(H, W)``.
-            valid: ``(B, N)``, False for tokens that no token sees. None: all are seen.
+            grid: as in :meth:`forward`.
+            valid: ``(B, N)``, False for tokens that no token attends to. None: all are attended to.
             grids: the token grid of each image of a padded batch. None: all have ``grid``.
         """
         query, key = self._rotate(query, key, grid, grids)
@@ -132,13 +130,14 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     def _rotate(
-        self, query: Tensor, key: Tensor, grid: Grid, grids: Sequence[Grid] | None
+        self, query: Tensor, key: Tensor, grid: TokenGrid, grids: Sequence[Grid] | None
     ) -> tuple[Tensor, Tensor]:
-        """Rotate the patch tokens of ``(B, num_heads, N, d)`` tensors, with no token for a class token."""
-        if self.local_position is None or not self.local_position.rotates:
+        """Rotate the patch tokens of ``(B, num_heads, N, d)`` tensors; the class token stays unchanged."""
+        position = self.local_position
+        if position is None or not position.rotates:
             return query, key
         first = int(self.with_cls_token)
-        patches = self._rotate_patches(query[:, :, first:], key[:, :, first:], grid, grids)
+        patches = self._rotate_patches(position, query[:, :, first:], key[:, :, first:], grid, grids)
         # A module may compute in float32 under autocast; the fused kernel takes one type.
         rotated = [new.to(old.dtype) for new, old in zip(patches, (query, key))]
         if first:
@@ -146,27 +145,34 @@ class Attention(nn.Module):
         return rotated[0], rotated[1]
 
     def _rotate_patches(
-        self, query: Tensor, key: Tensor, grid: Grid, grids: Sequence[Grid] | None
+        self,
+        position: LocalPosition,
+        query: Tensor,
+        key: Tensor,
+        grid: TokenGrid,
+        grids: Sequence[Grid] | None,
     ) -> tuple[Tensor, Tensor]:
         if grids is None:
-            return self.local_position.rotate(query, key, grid)
-        return self.local_position.rotate_batch(query, key, grid, grids)
+            return position.rotate(query, key, frame_grid(grid))
+        return position.rotate_batch(query, key, frame_grid(grid), grids)
 
-    def _scores_bias(self, grid: Grid, grids: Sequence[Grid] | None) -> Tensor | None:
+    def _scores_bias(self, grid: TokenGrid, grids: Sequence[Grid] | None) -> Tensor | None:
         """Return the bias of the scores, broadcastable to ``(B, num_heads, N, N)``."""
         if self.local_position is None:
             return None
         if grids is None:
-            return self.local_position.attention_bias(grid, self.with_cls_token)
-        return self.local_position.bias_of_batch(grid, grids, self.with_cls_token)
+            return self.local_position.attention_bias(frame_grid(grid), self.with_cls_token)
+        return self.local_position.bias_of_batch(frame_grid(grid), grids, self.with_cls_token)
 
-    def _term(self, value: Tensor, grid: Grid, padding: BatchPadding | None) -> Tensor | None:
+    def _term(self, value: Tensor, grid: TokenGrid, padding: BatchPadding | None) -> Tensor | None:
         """Return the term of patch tokens ``(B, H * W, C)``."""
+        if self.local_position is None:
+            return None
         if padding is None:
-            return self.local_position(value, grid)
-        return self.local_position.term_of_batch(value, grid, padding)
+            return self.local_position(value, frame_grid(grid))
+        return self.local_position.term_of_batch(value, frame_grid(grid), padding)
 
-    def _add_term(self, out: Tensor, value: Tensor, grid: Grid, padding: BatchPadding | None) -> Tensor:
+    def _add_term(self, out: Tensor, value: Tensor, grid: TokenGrid, padding: BatchPadding | None) -> Tensor:
         term = self._term(value[:, 1:] if self.with_cls_token else value, grid, padding)
         if term is None:
             return out

@@ -94,30 +94,27 @@ def separate_padding(
 
 
 def image_by_image(
-    function: Callable[..., tuple[Tensor, ...] | None],
+    function: Callable[..., tuple[Tensor, ...]],
     tensors: Sequence[Tensor],
     grid: Grid,
     grids: Sequence[Grid],
-) -> tuple[Tensor, ...] | None:
+) -> tuple[Tensor, ...]:
     """Return what a function of patch tokens gives for each image alone, zero in the padding.
 
     Args:
         function: takes patch tokens ``(1, ..., H_i * W_i, C)`` of one image, as many tensors as there are,
-            and its grid, and returns tensors of the same shapes, or None, and then for every image.
+            and its grid, and returns tensors of the same shapes, or for every image none at all.
         tensors: ``(B, ..., H * W, C)`` each.
         grid: ``(H, W)`` of the batch.
         grids: the token grid ``(H_i, W_i)`` of each of the B images.
 
     Returns:
-        Tensors of the shapes of ``tensors``; None where the function gives None.
+        Tensors of the shapes of ``tensors``, as many as the function returns.
     """
     images = []
     for index, own in enumerate(grids):
         alone = [_crop(x[index : index + 1], grid, own) for x in tensors]
-        results = function(*alone, own)
-        if results is None:
-            return None
-        images.append([_extend(x, own, grid) for x in results])
+        images.append([_extend(x, own, grid) for x in function(*alone, own)])
     return tuple(torch.cat(batch) for batch in zip(*images))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Attention
 from .batch_padding import BatchPadding
-from .grids import Grid
+from .grids import TokenGrid
 
 
 class DropPath(nn.Module):
@@ -47,8 +49,8 @@ class MLP(nn.Module):
         return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
 
 
-class Block(nn.Module):
-    """Pre-norm transformer block: ``x + attention(norm(x))``, then ``x + mlp(norm(x))``.
+class PreNormBlock(nn.Module):
+    """Base class of the blocks: their modules, and ``x + mlp(norm(x))``. Subclasses attend.
 
     Args:
         embed_dims: width C.
@@ -57,6 +59,9 @@ class Block(nn.Module):
         drop_rate: dropout in the MLP.
         drop_path_rate: stochastic depth of both branches.
     """
+
+    forward_cls: Callable[..., Tensor]
+    """Takes what ``forward`` takes, and returns the class token alone, ``(B, 1, C)``."""
 
     def __init__(
         self,
@@ -73,14 +78,21 @@ class Block(nn.Module):
         self.mlp = MLP(embed_dims, feedforward_channels, drop_rate)
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
+    def _mlp(self, tokens: Tensor) -> Tensor:
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+
+class Block(PreNormBlock):
+    """Pre-norm transformer block: ``x + attention(norm(x))``, then ``x + mlp(norm(x))``.
+
+    The arguments are those of :class:`PreNormBlock`.
+    """
+
+    def forward(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
         """Return tokens of the same shape ``(B, N, C)``; ``padding`` as in :class:`Attention`."""
         return self._mlp(tokens + self.drop_path(self.attn(self.norm1(tokens), grid, padding=padding)))
 
-    def forward_cls(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> Tensor:
+    def forward_cls(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
         """Return the class token alone, ``(B, 1, C)``, equal to the first token of :meth:`forward`."""
         attended = self.attn.forward_cls(self.norm1(tokens), grid, padding=padding)
         return self._mlp(tokens[:, :1] + self.drop_path(attended))
-
-    def _mlp(self, tokens: Tensor) -> Tensor:
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))

@@ -78,12 +78,12 @@ class LocalPosition(nn.Module):
             padding: the part of it that belongs to the images.
         """
 
-        def term(one: Tensor, own: Grid) -> tuple[Tensor] | None:
+        def term(one: Tensor, own: Grid) -> tuple[Tensor, ...]:
             found = self(one, own)
-            return None if found is None else (found,)
+            return () if found is None else (found,)
 
         terms = image_by_image(term, (value,), grid, padding.grids)
-        return None if terms is None else terms[0]
+        return terms[0] if terms else None
 
     def bias_of_batch(self, grid: Grid, grids: Sequence[Grid], with_cls_token: bool) -> Tensor | None:
         """Return what :meth:`attention_bias` gives for the grid of each image, ``(B, num_heads or 1, N, N)``.
@@ -112,7 +112,8 @@ class LocalPosition(nn.Module):
             grid: ``(H, W)`` of the batch.
             grids: the token grid of each of the B images.
         """
-        return image_by_image(self.rotate, (query, key), grid, grids)
+        query, key = image_by_image(self.rotate, (query, key), grid, grids)
+        return query, key
 
 
 @MODELS.register_module()
@@ -131,8 +132,8 @@ class LocalPositionEmbedding(LocalPosition):
         head_dim = embed_dims // num_heads
         self.num_heads = num_heads
         self.conv = nn.Conv2d(head_dim, head_dim, 3, padding=1, groups=head_dim)
-        nn.init.zeros_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
+        for parameter in self.conv.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, value: Tensor, grid: Grid) -> Tensor:
         """Return the convolved values ``(B, H * W, C)``."""
@@ -140,6 +141,7 @@ class LocalPositionEmbedding(LocalPosition):
         value_map = value.transpose(1, 2).unflatten(2, grid)
         if is_exporting():  # channels-last maps would ask whether the grid is wider than one token
             value_map = value_map.clone(memory_format=torch.contiguous_format)
+        assert self.conv.bias is not None  # optional in general, but not in this convolution
         weight = self.conv.weight.repeat(self.num_heads, 1, 1, 1)
         bias = self.conv.bias.repeat(self.num_heads)
         out = F.conv2d(value_map, weight, bias, padding=1, groups=weight.shape[0])

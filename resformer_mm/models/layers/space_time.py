@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from .attention import Attention
 from .batch_padding import BatchPadding
-from .block import Block
+from .block import Block, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
-from .grids import ClipGrid, Grid
-from .local_position import pad_cls_token
+from .grids import ClipGrid, Grid, TokenGrid, frame_grid, num_frames
+from .local_position import LocalPosition, pad_cls_token
 
 
 def split_frames(tokens: Tensor, num_frames: int, with_cls_token: bool) -> Tensor:
@@ -39,24 +39,33 @@ def merge_frames(frames: Tensor, num_frames: int, with_cls_token: bool) -> Tenso
     return torch.cat((cls_tokens.mean(dim=1), patches.flatten(1, 2)), dim=1)
 
 
-class TemporalAttention(Attention):
-    """Self-attention of every patch position over the frames of its clip; patch tokens only."""
+class TemporalAttention(nn.Module):
+    """Self-attention of every patch position over the frames of its clip, without position information.
 
-    max_sequences = 65535  # how many heads attention takes on a CUDA GPU, whose grid ends there
+    Args:
+        embed_dims: width C, a multiple of ``num_heads``.
+        num_heads: number of heads.
+        drop_rate: dropout after the projection.
+    """
+
+    max_sequences = 65535  # largest number of heads in one call on a CUDA GPU
 
     def __init__(self, embed_dims: int, num_heads: int, drop_rate: float = 0.0) -> None:
-        super().__init__(embed_dims, num_heads, with_cls_token=False, drop_rate=drop_rate)
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.drop = nn.Dropout(drop_rate)
 
     def forward(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
         """Return the attended patch tokens ``(B, T * N, C)``."""
         batch, length, channels = tokens.shape
-        num_frames = grid[0]
         head_dim = channels // self.num_heads
 
         # Query, key and value apart are views of (B, N * num_heads, T, d) without copying anything: positions
         # of a frame and heads lie side by side, so that together they are what attention calls heads.
         def project(weight: Tensor, bias: Tensor) -> Tensor:
-            return F.linear(tokens, weight, bias).view(batch, num_frames, -1, head_dim).transpose(1, 2)
+            return F.linear(tokens, weight, bias).view(batch, grid[0], -1, head_dim).transpose(1, 2)
 
         query, key, value = map(project, self.qkv.weight.chunk(3), self.qkv.bias.chunk(3))
         parts = zip(*(x.split(self.max_sequences, dim=1) for x in (query, key, value)))
@@ -73,38 +82,45 @@ class JointAttention(Attention):
     """
 
     def _rotate_patches(
-        self, query: Tensor, key: Tensor, grid: ClipGrid, grids: Sequence[Grid] | None
+        self,
+        position: LocalPosition,
+        query: Tensor,
+        key: Tensor,
+        grid: TokenGrid,
+        grids: Sequence[Grid] | None,
     ) -> tuple[Tensor, Tensor]:
-        frames = (
-            x.unflatten(2, (grid[0], -1)).transpose(1, 2).flatten(0, 1)  # (B * T, num_heads, H * W, d)
+        number = num_frames(grid)
+        queries, keys = (
+            x.unflatten(2, (number, -1)).transpose(1, 2).flatten(0, 1)  # (B * T, num_heads, H * W, d)
             for x in (query, key)
         )
         query, key = (
-            x.unflatten(0, (-1, grid[0])).transpose(1, 2).flatten(2, 3)
-            for x in super()._rotate_patches(*frames, grid[1:], grids)
+            x.unflatten(0, (-1, number)).transpose(1, 2).flatten(2, 3)
+            for x in super()._rotate_patches(position, queries, keys, frame_grid(grid), grids)
         )
         return query, key
 
-    def _scores_bias(self, grid: ClipGrid, grids: Sequence[Grid] | None) -> Tensor | None:
-        bias = super()._scores_bias(grid[1:], grids)
+    def _scores_bias(self, grid: TokenGrid, grids: Sequence[Grid] | None) -> Tensor | None:
+        bias = super()._scores_bias(grid, grids)
         if bias is None:
             return None
         first = int(self.with_cls_token)
-        length = grid[1] * grid[2] + first
+        height, width = frame_grid(grid)
+        length = height * width + first
         bias = bias.expand(*bias.shape[:-2], length, length)
         for dim in (-2, -1):
             cls_part, patches = bias.split((first, length - first), dim=dim)
-            bias = torch.cat((cls_part, *[patches] * grid[0]), dim=dim)
+            bias = torch.cat((cls_part, *[patches] * num_frames(grid)), dim=dim)
         return bias
 
-    def _term(self, value: Tensor, grid: ClipGrid, padding: BatchPadding | None) -> Tensor | None:
-        frames = value.unflatten(1, (grid[0], -1)).flatten(0, 1)
-        term = super()._term(frames, grid[1:], padding)
-        return None if term is None else term.unflatten(0, (-1, grid[0])).flatten(1, 2)
+    def _term(self, value: Tensor, grid: TokenGrid, padding: BatchPadding | None) -> Tensor | None:
+        number = num_frames(grid)
+        term = super()._term(value.unflatten(1, (number, -1)).flatten(0, 1), grid, padding)
+        return None if term is None else term.unflatten(0, (-1, number)).flatten(1, 2)
 
 
 class ClipBlock(Block):
-    """A :class:`Block` for the many tokens of a clip: in training it computes the GELU twice, to keep less.
+    """A :class:`Block` for the many tokens of a clip, with a :class:`CheckpointedMLP`.
 
     The arguments are those of :class:`Block`.
     """
@@ -116,7 +132,7 @@ class ClipBlock(Block):
         self.mlp = CheckpointedMLP(embed_dims, feedforward_channels, drop_rate)
 
 
-class DividedBlock(ClipBlock):
+class DividedBlock(PreNormBlock):
     """Pre-norm block of attention over time, attention over space, and MLP (TimeSformer, Section 3).
 
     With ``x`` the patch tokens and ``c`` the class token, t a frame and p a patch position::
@@ -132,8 +148,11 @@ class DividedBlock(ClipBlock):
     attention over time.
     """
 
-    def __init__(self, embed_dims: int, attn: Attention, *args, drop_rate: float = 0.0, **kwargs) -> None:
-        super().__init__(embed_dims, attn, *args, drop_rate=drop_rate, **kwargs)
+    def __init__(
+        self, embed_dims: int, attn: Attention, feedforward_channels: int, drop_rate: float = 0.0, **kwargs
+    ) -> None:
+        super().__init__(embed_dims, attn, feedforward_channels, drop_rate, **kwargs)
+        self.mlp = CheckpointedMLP(embed_dims, feedforward_channels, drop_rate)
         self.temporal_norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.temporal_attn = TemporalAttention(embed_dims, attn.num_heads, drop_rate)
         self.temporal_fc = nn.Linear(embed_dims, embed_dims)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .attention import Attention
 from .exporting import is_exporting
-from .grids import Grid
+from .grids import Grid, TokenGrid, frame_grid
 
 
 class WindowAttention(Attention):
@@ -42,24 +42,25 @@ class WindowAttention(Attention):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        grid: Grid,
+        grid: TokenGrid,
         valid: Tensor | None = None,
         grids: Sequence[Grid] | None = None,
     ) -> Tensor:
         """Return the values ``(B, num_heads, H * W, e)``, weighted per window; ``grids`` do not matter."""
-        (height, width), size = grid, self.window_size
+        plane, size = frame_grid(grid), self.window_size
+        height, width = plane
         batch, heads, length, dim = value.shape
         rows, columns = (height + size - 1) // size, (width + size - 1) // size
         bottom, right = rows * size - height, columns * size - width
 
         def split(x: Tensor) -> Tensor:  # (B, heads, N, e) -> (B * windows, heads, size * size, e)
-            x = F.pad(x.unflatten(2, grid), (0, 0, 0, right, 0, bottom))
+            x = F.pad(x.unflatten(2, plane), (0, 0, 0, right, 0, bottom))
             x = x.view(batch, heads, rows, size, columns, size, x.shape[-1]).permute(0, 2, 4, 1, 3, 5, 6)
             return _copy(x).view(batch * rows * columns, heads, size * size, x.shape[-1])
 
         seen = None  # (B * windows, size * size)
         if valid is not None:
-            seen = F.pad(valid.unflatten(1, grid), (0, right, 0, bottom))
+            seen = F.pad(valid.unflatten(1, plane), (0, right, 0, bottom))
             seen = seen.view(batch, rows, size, columns, size).transpose(2, 3).reshape(-1, size * size)
             # A window of padding alone sees itself: nobody reads it, but some kernels give NaN for no key.
             seen = seen | ~seen.any(dim=1, keepdim=True)

@@ -50,17 +50,18 @@ class PyramidLevel(nn.Module):
         if self.log_scale < 0:  # the largest of the real values, also where they are all negative
             x = x.masked_fill(_outside(grids, x), -math.inf)
         x = self.resample(x)
-        outside = _outside([self.scaled(grid) for grid in grids], x)
+        outside = _outside([scale_grid(grid, self.log_scale) for grid in grids], x)
         x = self.lateral_norm(self.lateral_conv(x.masked_fill(outside, 0)))
         # Zeros for the 3x3 convolution, as beyond the border of an image alone.
         return self.norm(self.conv(x.masked_fill(outside, 0))).masked_fill(outside, 0)
 
-    def scaled(self, grid: Grid) -> Grid:
-        """Return the positions ``(H', W')`` of the level for those of the map."""
-        if self.log_scale >= 0:
-            return grid[0] << self.log_scale, grid[1] << self.log_scale
-        factor = 1 << -self.log_scale
-        return (grid[0] + factor - 1) // factor, (grid[1] + factor - 1) // factor
+
+def scale_grid(grid: Grid, log_scale: int) -> Grid:
+    """Return the positions ``(H', W')`` of a level for those ``(H, W)`` of the map."""
+    if log_scale >= 0:
+        return grid[0] << log_scale, grid[1] << log_scale
+    factor = 1 << -log_scale
+    return (grid[0] + factor - 1) // factor, (grid[1] + factor - 1) // factor
 
 
 @MODELS.register_module()
@@ -99,8 +100,9 @@ class SimpleFeaturePyramid(BaseModule):
             )
         self.in_channels = in_channels
         self.num_outs = num_outs
+        self.log_scales = [math.frexp(scale)[1] - 1 for scale in scale_factors]
         self.levels = nn.ModuleList(
-            PyramidLevel(in_channels, out_channels, math.frexp(scale)[1] - 1) for scale in scale_factors
+            PyramidLevel(in_channels, out_channels, log_scale) for log_scale in self.log_scales
         )
 
     def forward(self, inputs: Sequence[Tensor], grids: Sequence[Grid] | None = None) -> tuple[Tensor, ...]:
@@ -133,7 +135,7 @@ class SimpleFeaturePyramid(BaseModule):
         Args:
             grids: height and width of each image in positions of the map of the backbone.
         """
-        found = [[level.scaled(grid) for grid in grids] for level in self.levels]
+        found = [[scale_grid(grid, log_scale) for grid in grids] for log_scale in self.log_scales]
         while len(found) < self.num_outs:
             found.append([((height + 1) // 2, (width + 1) // 2) for height, width in found[-1]])
         return found
