@@ -1,4 +1,4 @@
-"""Models. Importing this package imports the core alone, which needs torch and MMEngine, nothing else."""
+"""Models. Importing this package needs only PyTorch and MMEngine."""
 
 from .backbones import ResFormer, VideoResFormer
 from .layers import (

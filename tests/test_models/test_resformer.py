@@ -382,18 +382,18 @@ def test_compiles_to_machine_code() -> None:
         (dict(with_cls_token=False), "out_type='cls_token' needs with_cls_token=True"),
         (dict(drop_path_rate=1.0), 'drop_path_rate must be at least 0 and less than 1, got 1.0'),
         (dict(drop_rate=-0.1), 'drop_rate must be at least 0'),
-        (dict(frozen_stages=4), 'frozen_stages must lie between -1 and 3'),
-        (dict(frozen_stages=-2), 'frozen_stages must lie between'),
+        (dict(frozen_stages=4), 'frozen_stages must be between -1 and 3'),
+        (dict(frozen_stages=-2), 'frozen_stages must be between'),
         (dict(window_size=4), 'go together'),
         (dict(window_block_indices=(0,)), 'go together'),
         (dict(window_size=4, window_block_indices=(5,)), 'window_block_indices contains 5'),
         (
             dict(window_size=4, window_block_indices='0'),
-            'window_block_indices must be whole numbers',
+            'window_block_indices must be integers',
         ),
         (
             dict(window_size=3.5, window_block_indices=(0,), with_cls_token=False, out_type='featmap'),
-            'window_size must be a whole number of tokens, got 3.5',
+            'window_size must be a positive number of tokens, got 3.5',
         ),
         (dict(window_size=4, window_block_indices=(0,)), 'needs with_cls_token=False'),
         (

@@ -109,7 +109,7 @@ def test_bad_arguments(config: dict, message: str) -> None:
 
 @pytest.mark.parametrize('shape', [(1, 24, 4, 4), (1, 16, 12)])
 def test_a_backbone_that_does_not_fit(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"neck.in_channels is 12, but the backbone gives .*'featmap'"):
+    with pytest.raises(ValueError, match=r"neck.in_channels is 12, but the backbone returns .*'featmap'"):
         SimpleFeaturePyramid(12)((torch.zeros(shape),))
 
 

@@ -147,7 +147,7 @@ def test_temporal_embedding_of_other_numbers_of_frames() -> None:
     module = TemporalPositionEmbedding(2, 4)
     assert not module.table.any()
     assert 1.5 < TemporalPositionEmbedding(64, 8, init_std=2.0).table.std() < 2.5
-    with pytest.raises(ValueError, match='at the start must be 0 or more, got -1.0'):
+    with pytest.raises(ValueError, match='temporal_init_std must be a number of at least 0, got -1.0'):
         TemporalPositionEmbedding(2, 4, init_std=-1.0)
     with torch.no_grad():
         module.table.copy_(torch.tensor([[[0.0, 1.0], [2.0, 1.0], [4.0, 1.0], [6.0, 1.0]]]))

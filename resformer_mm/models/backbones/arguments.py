@@ -9,11 +9,11 @@ def read_arch(arch: str | Mapping[str, int], zoo: Mapping[str, Mapping[str, int]
     """Return the dimensions of an architecture.
 
     Args:
-        arch: the name of one, or its dimensions.
-        zoo: the dimensions of those that have a name.
+        arch: the name of an architecture, or its dimensions.
+        zoo: the dimensions of the named architectures.
 
     Raises:
-        ValueError: there is no architecture of that name, or a dimension is missing or left over.
+        ValueError: the name is unknown, or a dimension is missing or unknown.
     """
     if isinstance(arch, str):
         if arch not in zoo:
@@ -26,20 +26,20 @@ def read_arch(arch: str | Mapping[str, int], zoo: Mapping[str, Mapping[str, int]
 
 
 def block_indices(name: str, indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
-    """Return one or several indices of blocks, of which negative ones count from the end, as positive ones.
+    """Return indices of blocks as non-negative numbers; negative ones count from the end.
 
     Args:
-        name: of the argument, for the messages.
+        name: name of the argument, for messages.
         indices: in increasing order of the blocks.
-        num_layers: how many blocks there are.
+        num_layers: number of blocks.
 
     Raises:
-        ValueError: they are not whole numbers, there is no such block, or they repeat or are out of order.
+        ValueError: an index is not an integer or does not exist, or the indices are not increasing.
     """
     indices = (indices,) if isinstance(indices, int) else tuple(indices)
     for index in indices:
         if not isinstance(index, int):
-            raise ValueError(f'{name} must be whole numbers, got {index!r}')
+            raise ValueError(f'{name} must be integers, got {index!r}')
         if not -num_layers <= index < num_layers:
             raise ValueError(f'{name} contains {index}, but there are {num_layers} blocks')
     positive = tuple(index % num_layers for index in indices)
@@ -49,10 +49,10 @@ def block_indices(name: str, indices: int | Sequence[int], num_layers: int) -> t
 
 
 def check_rates(**rates: float) -> None:
-    """Check probabilities of dropping something, by the names of their arguments.
+    """Check drop rates, given by the names of their arguments.
 
     Raises:
-        ValueError: one is negative, or 1 or more, which would leave nothing.
+        ValueError: a rate is negative, or at least 1, which would drop everything.
     """
     for name, rate in rates.items():
         if not 0 <= rate < 1:
@@ -60,7 +60,7 @@ def check_rates(**rates: float) -> None:
 
 
 def initial_weights(pretrained: str | None, init_cfg: dict | None) -> dict | None:
-    """Return the ``init_cfg`` of a backbone, given the path of a checkpoint or that config.
+    """Return the ``init_cfg`` of a backbone, given either a checkpoint path or an ``init_cfg``.
 
     Raises:
         ValueError: both are given.

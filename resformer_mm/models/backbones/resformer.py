@@ -35,10 +35,10 @@ OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
 class ResFormer(BaseModule):
     """A DeiT-shaped ViT whose position embeddings follow the size of the input.
 
-    ``forward`` maps images ``(B, C_in, h, w)`` of any size from one patch on to a tuple with one entry per
-    out index. Images are padded with zeros at the bottom and the right to a multiple of the patch size.
-    With the ``sizes`` of the images in a batch that was padded to one size, every image gets what it gets
-    alone, whatever its batch mates are.
+    ``forward`` maps images ``(B, C_in, h, w)`` of at least one patch to a tuple with one entry per out index.
+    Images are padded with zeros at the bottom and the right to a multiple of the patch size. If the images of
+    a batch were padded to one size and their ``sizes`` are given, the output for an image does not depend on
+    the other images.
 
     Args:
         arch: 'tiny', 'small', 'base', or a dict with ``embed_dims``, ``num_layers``, ``num_heads`` and
@@ -52,18 +52,19 @@ class ResFormer(BaseModule):
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
         with_cls_token: whether there is a class token.
         final_norm: whether the output of the last block is normalised.
-        frozen_stages: -1 trains everything, 0 freezes what comes before the blocks, n the first n blocks too.
+        frozen_stages: -1 trains everything, 0 freezes what precedes the blocks, n also the first n blocks.
         with_cp: activation checkpointing of every block: less memory, more time, the same gradients.
-        global_position: config of what is added at the input: ``GlobalPositionEmbedding``,
-            ``LearnedPositionEmbedding``, ``NoGlobalPosition`` or a :class:`GlobalPosition` of your own.
-        local_position: config of the module inside every attention, e.g. ``LocalPositionEmbedding``; or None.
+        global_position: config of the position embedding added at the input: ``GlobalPositionEmbedding``,
+            ``LearnedPositionEmbedding``, ``NoGlobalPosition`` or your own :class:`GlobalPosition`.
+        local_position: config of the position module in every attention, e.g. ``LocalPositionEmbedding``;
+            None for none.
         window_size: side in tokens of the windows of the blocks in ``window_block_indices``.
         window_block_indices: blocks that attend inside windows instead of over the whole map.
         pretrained: checkpoint of a classifier, short for an ``init_cfg`` of type ``PretrainedResFormer``;
-            models of the libraries hand over their field ``model.pretrained`` under this name.
+            models of the libraries pass their field ``model.pretrained`` under this name.
 
     Raises:
-        ValueError: an argument is out of range or does not go with another; the message names it.
+        ValueError: an argument is out of range or conflicts with another; the message names it.
     """
 
     block_class: type[PreNormBlock] = Block
@@ -159,7 +160,7 @@ class ResFormer(BaseModule):
         return MODELS.build({**config, 'embed_dims': self.embed_dims})
 
     def _reset_parameters(self) -> None:
-        # Position modules start as they are built: a bias of the scores may have to start at zero.
+        # Position modules keep their own initialisation: some must start at zero.
         positions = [m for m in self.modules() if isinstance(m, (GlobalPosition, LocalPosition))]
         own = {module for position in positions for module in position.modules()}
         for module in self.modules():
@@ -172,7 +173,7 @@ class ResFormer(BaseModule):
     def _freeze(self) -> None:
         if not -1 <= self.frozen_stages <= self.num_layers:
             raise ValueError(
-                f'frozen_stages must lie between -1 and {self.num_layers}, got {self.frozen_stages}'
+                f'frozen_stages must be between -1 and {self.num_layers}, got {self.frozen_stages}'
             )
         if self.frozen_stages < 0:
             return
@@ -192,14 +193,14 @@ class ResFormer(BaseModule):
         return self
 
     def forward(self, image: Tensor, sizes: Sequence[Grid] | None = None) -> tuple[Tensor, ...]:
-        """Return one entry per out index, of the form that ``out_type`` names.
+        """Return one entry per out index, in the form given by ``out_type``.
 
         Args:
             image: ``(B, C_in, h, w)``.
             sizes: real height and width in pixels of each image of a batch that was padded at the bottom and
                 the right. Position embeddings, attention and means are then those of each image alone, and
-                maps and raw tokens are zero in the padding, whose pixels are not read. None, or sizes that
-                need as many patches as the batch: the plain computation.
+                maps and raw tokens are zero in the padding, whose pixels are not read. Without sizes, or if
+                every image has as many patches as the batch, nothing is masked.
 
         Raises:
             ValueError: the sizes do not fit the batch.
@@ -217,9 +218,9 @@ class ResFormer(BaseModule):
 
         Args:
             image: ``(B, C_in, h, w)``.
-            cls_only: whether of the last out index the class token suffices, N = 1: its block then computes
-                nothing that only patch tokens would receive.
-            padding: which tokens no image has.
+            cls_only: whether to return only the class token for the last out index, N = 1. Its block then
+                skips the computation for the patch tokens.
+            padding: which tokens belong to the images of a padded batch.
         """
         tokens, grid = self.patch_embed(image)
         if padding is None:
@@ -244,7 +245,7 @@ class ResFormer(BaseModule):
         return outputs, grid
 
     def _prepend_cls_token(self, tokens: Tensor) -> Tensor:
-        """Put the class token before patch tokens ``(B, N, C)``, if there is one."""
+        """Prepend the class token, if there is one, to patch tokens ``(B, N, C)``."""
         if self.cls_token is None:
             return tokens
         cls_position = self.global_position.cls_token_embedding()
@@ -252,7 +253,7 @@ class ResFormer(BaseModule):
         return torch.cat((cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
 
     def _run_block(self, index: int, tokens: Tensor, grid: TokenGrid, cls_only: bool, **kwargs) -> Tensor:
-        """Return what a block makes of tokens, checkpointed or not; with ``cls_only`` of the class token."""
+        """Return the output of a block, with ``cls_only`` for the class token alone."""
         block: Any = self.blocks[index]  # a PreNormBlock, or one in a wrapper such as that of FSDP
         function = block.forward_cls if cls_only else block
         if self.with_cp and self.training:
@@ -275,7 +276,7 @@ class ResFormer(BaseModule):
         return feats, tokens[:, 0] if is_cls else self.patch_tokens(tokens).mean(dim=1)
 
     def format_output(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
-        """Turn tokens ``(B, N, C)``, zero in the padding, into what ``out_type`` names."""
+        """Return tokens ``(B, N, C)``, which are zero in the padding, in the form given by ``out_type``."""
         if self.out_type == 'raw':
             return tokens
         if self.out_type == 'cls_token':
@@ -285,8 +286,8 @@ class ResFormer(BaseModule):
             if padding is not None:
                 return patches.sum(dim=1) / padding.valid.sum(dim=1, keepdim=True)
             return patches.mean(dim=1)
-        # Contiguous, since a view of the tokens is a channels-last map, which convolutions hand on and which
-        # RoIAlign of mmcv 2 reads as if it were contiguous: wrong numbers without an error.
+        # A view of the tokens would be a channels-last map. Convolutions keep this layout, and RoIAlign of
+        # mmcv 2 reads it as if it were contiguous, with wrong results and no error.
         return patches.transpose(1, 2).unflatten(2, grid).contiguous()
 
     def patch_tokens(self, tokens: Tensor) -> Tensor:
@@ -296,11 +297,11 @@ class ResFormer(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return the depth of a parameter and the number of depths, for layer-wise learning-rate decay.
 
-        What comes before the blocks has depth 0, block i has depth i + 1, what comes after has the last one.
+        Modules before the blocks have depth 0, block i has depth i + 1, modules after them the last depth.
 
         Args:
             param_name: full name of the parameter.
-            prefix: what the name of a backbone's parameter starts with, e.g. 'backbone.'.
+            prefix: prefix of the backbone's parameters, e.g. 'backbone.'.
         """
         num_depths = self.num_layers + 2
         if not param_name.startswith(prefix):
@@ -313,13 +314,13 @@ class ResFormer(BaseModule):
         return 0, num_depths
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
-        # A width that differs would only be logged by a lenient loader: the training would go on untrained.
+        # A lenient loader would only log the different shape, and the weights would stay random.
         key = f'{prefix}patch_embed.proj.weight'
         weight, own = state_dict.get(key), self.patch_embed.proj.weight
         if weight is not None and weight.shape != own.shape:
             raise ValueError(
                 f'the checkpoint does not fit this backbone: {key} is {tuple(weight.shape)} there and '
                 f'{tuple(own.shape)} here (width, channels, patch, patch). Set backbone.arch, in_channels '
-                'and patch_size to those of the checkpoint, or take another checkpoint.'
+                'and patch_size to those of the checkpoint, or use another checkpoint.'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -25,39 +25,39 @@ from .resformer import ResFormer
 class VideoResFormer(ResFormer):
     """A ResFormer that attends over time as well, for clips of any number, height and width of frames.
 
-    Every frame is cut into patches and gets the global position embedding of an image; to all patches of
-    frame t is then added the temporal embedding of t, while the class token, one for the clip, gets neither.
-    The blocks follow ``attention_type``:
+    Every frame is cut into patches, which receive the global position embedding of an image and the temporal
+    embedding of their frame. The clip has one class token, which receives neither. ``attention_type`` selects
+    the blocks:
 
-    - 'divided_space_time': attention over time, attention over space with local position embedding, MLP; the
-      equations stand at :class:`~resformer_mm.models.layers.DividedBlock`.
+    - 'divided_space_time': attention over time, attention over space with local position embedding, MLP; see
+      :class:`~resformer_mm.models.layers.DividedBlock` for the equations.
     - 'joint_space_time': attention among all tokens of the clip, local position embedding in each frame; see
       :class:`~resformer_mm.models.layers.JointAttention` for other local positions.
-    - 'space_only': every frame is an image, without a temporal embedding; the class tokens of the frames are
-      averaged before the final norm.
+    - 'space_only': every frame is processed as an image, without a temporal embedding; the class tokens of
+      the frames are averaged before the final norm.
 
-    Weights of an image :class:`ResFormer` fit by name. What is new, ``temporal_*``, starts such that the
-    model does to every frame what the image model does: the temporal embedding and the projection behind
+    Weights of an image :class:`ResFormer` fit by name. The new parameters, ``temporal_*``, are initialised so
+    that the model treats every frame as the image model does: the temporal embedding and the projection after
     the attention over time are zero. A clip of one repeated frame then gives the class token of the image.
-    With 'joint_space_time' it does so up to the share of the class token in the attention, 1 in 1 + T * N
-    tokens instead of 1 in 1 + N.
+    With 'joint_space_time' this holds only approximately, because the class token is one of 1 + T * N tokens
+    in the attention instead of one of 1 + N.
 
-    ``forward`` maps clips ``(B, C_in, T, h, w)`` to one tensor, or to a tuple of them if there are several
+    ``forward`` maps clips ``(B, C_in, T, h, w)`` to one tensor, or to a tuple of tensors if there are several
     out indices, as the backbones of mmaction do.
 
     Args:
         arch: see :class:`ResFormer`, as are all arguments that are not listed.
         num_frames: number of learned temporal embeddings; they are interpolated for clips of another number.
         attention_type: 'divided_space_time', 'joint_space_time' or 'space_only'.
-        temporal_init_std: standard deviation of the temporal embedding at the start. With 0 the model starts
-            as the image model. Where a class hangs on the order of the frames and training is short, it is
-            learned much sooner from 2, about the size of the tokens. 'space_only' has no such embedding.
+        temporal_init_std: standard deviation of the initial temporal embedding. With 0, the model starts as
+            the image model. If classes depend on the order of the frames and training is short, they are
+            learned much sooner with 2, about the size of the tokens. 'space_only' has no such embedding.
         out_type: 'cls_token' ``(B, C)``, 'raw' ``(B, 1 + T * H * W, C)`` (class token first, if there is
             one), 'featmap' ``(B, C, T, H, W)`` or 'avg_featmap' ``(B, C)``, the mean over the patch tokens.
         **kwargs: further arguments of :class:`ResFormer`, except for windows.
 
     Raises:
-        ValueError: an argument is out of range or does not go with another; the message names it.
+        ValueError: an argument is out of range or conflicts with another; the message names it.
     """
 
     attention_types: Mapping[str, tuple[type[PreNormBlock], type[Attention]]] = {
@@ -99,14 +99,14 @@ class VideoResFormer(ResFormer):
 
     def _freeze(self) -> None:
         super()._freeze()
-        # The base class freezes before there is a temporal embedding, and this class again.
+        # The base class also calls this before the temporal embedding exists.
         temporal_position = self._modules.get('temporal_position')
         if temporal_position is not None and self.frozen_stages >= 0:
             temporal_position.eval().requires_grad_(False)
 
     # Clips, not images: callers of a backbone know which of the two it takes.
     def forward(self, clip: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
-        """Return what ``out_type`` names, as a tuple if there are several out indices."""
+        """Return the output in the form given by ``out_type``, a tuple if there are several out indices."""
         outputs, grid = self.forward_tokens(clip, cls_only=self.out_type == 'cls_token')
         formatted = tuple(self.format_output(tokens, grid) for tokens in outputs)
         return formatted[0] if len(formatted) == 1 else formatted
@@ -118,12 +118,12 @@ class VideoResFormer(ResFormer):
 
         Args:
             clip: ``(B, C_in, T, h, w)``.
-            cls_only: whether of the last out index the class token suffices, ``(B, 1, C)``: its block then
-                computes nothing that only patch tokens would receive.
+            cls_only: whether to return only the class token for the last out index, ``(B, 1, C)``. Its block
+                then skips the computation for the patch tokens.
 
         Raises:
-            ValueError: the clip has not five dimensions, another number of channels than the model or no
-                frame, or a side is shorter than a patch.
+            ValueError: the clip does not have five dimensions or the channels of the model, has no frame, or
+                a side is shorter than a patch.
         """
         tokens, grid = self._embed(clip)
         block_grid = grid[1:] if self.attention_type == 'space_only' else grid
@@ -136,7 +136,7 @@ class VideoResFormer(ResFormer):
         return outputs, grid
 
     def _embed(self, clip: Tensor) -> tuple[Tensor, ClipGrid]:
-        """Return the tokens of the first block and their grid; of 'space_only' ``(B * T, 1 + N, C)``."""
+        """Return the input of the first block and its grid; with 'space_only', ``(B * T, 1 + N, C)``."""
         if clip.ndim != 5:
             raise ValueError(
                 f'VideoResFormer takes clips (B, C, T, H, W), got {tuple(clip.shape)}: end the pipeline with '
@@ -159,7 +159,7 @@ class VideoResFormer(ResFormer):
         return self.drop(self._prepend_cls_token(patches)), (num_frames, *frame_grid)
 
     def _finish(self, tokens: Tensor, grid: ClipGrid, index: int) -> Tensor:
-        """Return what an out index gives: clips, normalised after the last block."""
+        """Return the tokens of clips for an out index, normalised after the last block."""
         if self.attention_type == 'space_only':
             tokens = merge_frames(tokens, grid[0], self.with_cls_token)
         return self.norm(tokens) if index == self.num_layers - 1 and self.norm is not None else tokens

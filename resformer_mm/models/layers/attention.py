@@ -1,4 +1,4 @@
-"""Multi-head self-attention with a position module."""
+"""Multi-head self-attention with an optional position module."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .local_position import LocalPosition, pad_cls_token
 
 
 class Attention(nn.Module):
-    """Self-attention over all tokens, with what a position module adds to it, then a projection::
+    """Self-attention over all tokens with rotation, bias and term of a position module, and a projection::
 
         softmax(rotate(Q) rotate(K)^T / sqrt(d) + bias) V + term(V)
 
     Args:
         embed_dims: width C.
         num_heads: number of heads; C must be a multiple of it.
-        with_cls_token: whether token 0 is a class token, which position modules leave alone.
+        with_cls_token: whether token 0 is a class token, to which position modules do not apply.
         local_position: config of a :class:`LocalPosition`, or None.
         drop_rate: dropout after the projection.
 
@@ -51,7 +51,7 @@ class Attention(nn.Module):
         self.drop = nn.Dropout(drop_rate)
         self.local_position: LocalPosition | None = None
         if local_position is not None:
-            # The scope makes plain names ours, also inside a config of another library.
+            # With this scope, plain names are those of this package, also in a config of another library.
             self.local_position = MODELS.build(
                 {
                     '_scope_': 'resformer_mm',
@@ -138,7 +138,7 @@ class Attention(nn.Module):
             return query, key
         first = int(self.with_cls_token)
         patches = self._rotate_patches(position, query[:, :, first:], key[:, :, first:], grid, grids)
-        # A module may compute in float32 under autocast; the fused kernel takes one type.
+        # A module may compute in float32 under autocast; the fused kernel needs a single type.
         rotated = [new.to(old.dtype) for new, old in zip(patches, (query, key))]
         if first:
             rotated = [torch.cat((old[:, :, :1], new), dim=2) for new, old in zip(rotated, (query, key))]
@@ -176,7 +176,7 @@ class Attention(nn.Module):
         term = self._term(value[:, 1:] if self.with_cls_token else value, grid, padding)
         if term is None:
             return out
-        # `out` may be what attention saved for its backward: leave it as it is; in place is dear in ONNX.
+        # Not in place: attention may have saved `out` for its backward pass, and ONNX makes it slow.
         if torch.is_grad_enabled() or is_exporting():
             return out + pad_cls_token(term, self.with_cls_token)
         patches = out[:, 1:] if self.with_cls_token else out
@@ -184,7 +184,7 @@ class Attention(nn.Module):
         return out
 
     def _valid(self, padding: BatchPadding | None) -> Tensor | None:
-        """Return which tokens are real, ``(B, N)``; the class token always is."""
+        """Return which tokens are real, ``(B, N)``; the class token always is real."""
         if padding is None:
             return None
         return F.pad(padding.valid, (1, 0), value=True) if self.with_cls_token else padding.valid
@@ -199,5 +199,5 @@ def _as_mask(bias: Tensor | None, valid: Tensor | None, dtype: torch.dtype) -> T
     seen = None if valid is None else valid[:, None, None]
     if bias is None:
         return seen
-    bias = bias.to(dtype)[(None,) * (4 - bias.ndim)]  # the fused kernels take no three dimensions
+    bias = bias.to(dtype)[(None,) * (4 - bias.ndim)]  # the fused kernels need four dimensions
     return bias if seen is None else bias.masked_fill(~seen, -math.inf)

@@ -1,4 +1,4 @@
-"""Padding of batches whose images have different sizes: masks, and work on each image alone."""
+"""Padding of batches whose images have different sizes: masks and image-wise computation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BatchPadding(NamedTuple):
     """The real part of a batch of images that were padded to one size, at the bottom and the right.
 
     Attributes:
-        grids: the token grid ``(H_i, W_i)`` that each image has alone.
+        grids: the token grid ``(H_i, W_i)`` of each image.
         valid: whether a patch token of the batch's grid belongs to its image, ``(B, H * W)``, row by row.
     """
 
@@ -36,10 +36,10 @@ def inside(sizes: Sequence[Grid], extent: Grid, device: torch.device) -> Tensor:
     """Return whether a position of a map lies inside its image, ``(B, H, W)``.
 
     Args:
-        sizes: height and width of each of the B images, in positions of the map; plain integers, so that
-            nothing waits for the device.
+        sizes: height and width of each of the B images, in positions of the map; plain integers, which need
+            no synchronisation with the device.
         extent: ``(H, W)`` of the map.
-        device: of the result.
+        device: device of the result.
     """
     heights, widths = torch.tensor(sizes).to(device, non_blocking=True).unbind(1)
     rows = torch.arange(extent[0], device=device) < heights[:, None]
@@ -50,7 +50,7 @@ def inside(sizes: Sequence[Grid], extent: Grid, device: torch.device) -> Tensor:
 def extend_edges(x: Tensor, sizes: Sequence[Grid]) -> Tensor:
     """Return a map ``(B, C, H, W)`` in which the first position beyond an edge has the value at the edge.
 
-    An interpolation at the edge of an image is then that of the image alone, where it stops at the edge.
+    Interpolation at the edge of an image then gives the same result as for the image alone.
 
     Args:
         x: the map, zero beyond the images.
@@ -99,11 +99,11 @@ def image_by_image(
     grid: Grid,
     grids: Sequence[Grid],
 ) -> tuple[Tensor, ...]:
-    """Return what a function of patch tokens gives for each image alone, zero in the padding.
+    """Apply a function of patch tokens to each image of a batch separately; the padding becomes zero.
 
     Args:
-        function: takes patch tokens ``(1, ..., H_i * W_i, C)`` of one image, as many tensors as there are,
-            and its grid, and returns tensors of the same shapes, or for every image none at all.
+        function: takes patch tokens ``(1, ..., H_i * W_i, C)`` of one image, one tensor for each in
+            ``tensors``, and its grid. It returns tensors of the same shapes, or nothing for every image.
         tensors: ``(B, ..., H * W, C)`` each.
         grid: ``(H, W)`` of the batch.
         grids: the token grid ``(H_i, W_i)`` of each of the B images.
@@ -128,17 +128,17 @@ def _extend(tokens: Tensor, own: Grid, grid: Grid) -> Tensor:
 
 
 def place_pairs(pairs: Tensor, own: Grid, grid: Grid, with_cls_token: bool) -> Tensor:
-    """Return numbers of pairs of tokens of one image, zero for pairs with a token that it does not have.
+    """Place values for the pairs of tokens of one image among the pairs of a batch, zero for other pairs.
 
     Args:
         pairs: broadcastable to ``(1, D, n, n)`` with n = H_i * W_i, plus one with a class token, which comes
             first.
         own: ``(H_i, W_i)``, the grid of the image.
-        grid: ``(H, W)``, that of its batch.
+        grid: ``(H, W)``, the grid of the batch.
         with_cls_token: whether there is a class token.
 
     Returns:
-        The same numbers, ``(1, D, N, N)`` with N = H * W, plus one with a class token.
+        The placed values, ``(1, D, N, N)`` with N = H * W, plus one with a class token.
     """
     tokens = torch.arange(grid[0] * grid[1], device=pairs.device).view(grid)[: own[0], : own[1]].flatten()
     if with_cls_token:

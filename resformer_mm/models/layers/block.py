@@ -1,4 +1,4 @@
-"""The transformer block."""
+"""Transformer blocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .grids import TokenGrid
 class DropPath(nn.Module):
     """Stochastic depth: in training, drop the residual branch of whole samples with probability ``rate``.
 
-    Kept branches are scaled by ``1 / (1 - rate)``, so that the expectation stays.
+    Kept branches are scaled by ``1 / (1 - rate)``, which preserves the expectation.
     """
 
     def __init__(self, rate: float) -> None:
@@ -31,7 +31,7 @@ class DropPath(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with an exact GELU between, ``(B, N, C) -> (B, N, C)``."""
+    """Two linear layers with an exact GELU in between, ``(B, N, C) -> (B, N, C)``."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class MLP(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """Base class of the blocks: their modules, and ``x + mlp(norm(x))``. Subclasses attend.
+    """Base class of the blocks: their modules and the MLP branch. Subclasses implement the attention.
 
     Args:
         embed_dims: width C.

@@ -11,10 +11,10 @@ from .block import MLP
 
 
 class CheckpointedMLP(MLP):
-    """An :class:`MLP` that keeps its hidden layer once, ``(B, N, D)``: backward computes the GELU again.
+    """An :class:`MLP` that stores its hidden layer ``(B, N, D)`` once and recomputes the GELU in backward.
 
-    A plain one keeps the hidden layer before and after the GELU, at 4 times the width the most of all that a
-    block keeps. The second linear layer is not computed again: recomputation ends with what backward needs.
+    A plain MLP stores the hidden layer before and after the GELU, which is the largest part of the memory of
+    a block. The second linear layer is not recomputed, because backward does not need its output.
     """
 
     def forward(self, x: Tensor) -> Tensor:

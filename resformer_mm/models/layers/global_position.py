@@ -41,21 +41,21 @@ def sinusoid_map(
 
 
 class GlobalPosition(BaseModule):
-    """Interface of what :class:`ResFormer` adds to its tokens.
+    """Interface of the position embeddings that :class:`ResFormer` adds to its tokens.
 
-    It is built with ``embed_dims``, the width, and ``with_cls_token``, whether there is a class token.
+    Subclasses are built with ``embed_dims``, the width, and ``with_cls_token``.
     """
 
     def forward(self, grid: Grid) -> Tensor | None:
-        """Return the embedding of the patch tokens ``(1, H * W, C)``, row by row, or None for none."""
+        """Return the embedding of the patch tokens ``(1, H * W, C)``, row by row, or None to add nothing."""
         raise NotImplementedError
 
     def cls_token_embedding(self) -> Tensor | None:
-        """Return what the class token receives, ``(1, 1, C)``; None (the default) means zeros."""
+        """Return the embedding of the class token, ``(1, 1, C)``; None (the default) adds nothing."""
         return None
 
     def of_batch(self, grids: Sequence[Grid], extent: Grid) -> Tensor | None:
-        """Return what :meth:`forward` gives for the grid of each image, ``(B, H * W, C)``.
+        """Return the embedding of each image of a padded batch for its own grid, ``(B, H * W, C)``.
 
         Args:
             grids: token grid of each of the B images.
@@ -87,19 +87,19 @@ class NoGlobalPosition(GlobalPosition):
 class GlobalPositionEmbedding(GlobalPosition):
     """GPE: a sine-cosine map of the grid, smoothed by one depthwise convolution (paper, Equation 4).
 
-    It depends on the grid alone, never on the batch. The sine-cosine map, which has no weights, is computed
-    once per grid and kept; the convolution runs once per forward. The class token receives nothing.
+    It depends only on the grid. The sine-cosine map, which has no weights, is computed once per grid and
+    cached; the convolution runs once per forward pass. The class token receives no embedding.
 
     Args:
         embed_dims: width C, a multiple of 4 (sine and cosine for rows and for columns).
-        conv: whether the 3x3 depthwise convolution follows (the paper's Table 5 measures both).
+        conv: whether to apply the 3x3 depthwise convolution (the paper's Table 5 measures both).
         temperature: base of the wavelengths.
 
     Raises:
         ValueError: ``embed_dims`` is not a multiple of 4.
     """
 
-    # Images of many shapes (detection) must not fill the memory: 64 x 64 tokens of width 768 are 12 MiB.
+    # Images of many sizes (detection) must not fill the memory: 64 x 64 tokens of width 768 are 12 MiB.
     max_kept_maps = 16
 
     def __init__(
@@ -116,16 +116,16 @@ class GlobalPositionEmbedding(GlobalPosition):
         self.embed_dims = embed_dims
         self.temperature = temperature
         self.conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims) if conv else None
-        # Lives only on the device, follows `.to()`, and is not part of a checkpoint.
+        # Follows `.to()`, and is not part of a checkpoint.
         self.register_buffer('anchor', torch.zeros(()), persistent=False)
         self._maps: dict[tuple[Grid, torch.device, torch.dtype], Tensor] = {}
 
     def forward(self, grid: Grid) -> Tensor:
         """Return the embedding ``(1, H * W, C)`` of a grid."""
-        # Compiled code holds no cache: it must not depend on what was computed before.
+        # Compiled code uses no cache: it must not depend on what was computed before.
         embedding = self._compute_map(grid) if torch.compiler.is_compiling() else self._map(grid)
         if self.conv is not None:
-            # Autocast stays out: float32 here keeps the token stream in float32.
+            # Without autocast, the embedding and thereby the token stream stay in float32.
             with torch.autocast(self.anchor.device.type, enabled=False):
                 embedding = self.conv(embedding)
         # Unlike `contiguous()`, this copies without asking for the layout, which depends on the grid.
@@ -136,7 +136,7 @@ class GlobalPositionEmbedding(GlobalPosition):
         if key not in self._maps:
             if len(self._maps) >= self.max_kept_maps:
                 self._maps.pop(next(iter(self._maps)))
-            with torch.inference_mode(False):  # a tensor of inference could not take part in training
+            with torch.inference_mode(False):  # training cannot use inference tensors
                 self._maps[key] = self._compute_map(grid)
         return self._maps[key]
 
@@ -144,7 +144,7 @@ class GlobalPositionEmbedding(GlobalPosition):
         return sinusoid_map(self.embed_dims, grid, self.temperature, self.anchor.device).to(self.anchor.dtype)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, '_maps': {}}  # a copy or a file does without
+        return {**self.__dict__, '_maps': {}}  # copies and pickles have an empty cache
 
 
 @MODELS.register_module()
@@ -155,8 +155,8 @@ class LearnedPositionEmbedding(GlobalPosition):
         embed_dims: width C.
         grid_size: side of the training grid in tokens, e.g. 14 for 224 pixels and patch 16.
         interpolation: mode of :func:`torch.nn.functional.interpolate` for other grids.
-        with_cls_token: whether the class token has a row of its own, as in DeiT and ViT: by default where
-            there is a class token. False with a class token is the table of models such as DeiT III.
+        with_cls_token: whether the class token has its own row, as in DeiT and ViT; by default, if there is a
+            class token. In some models, such as DeiT III, there is a class token without a row.
 
     A checkpoint with a table of another grid is resized on loading.
     """
@@ -186,7 +186,7 @@ class LearnedPositionEmbedding(GlobalPosition):
         return self._resize(self.table, self.grid_size, grid)
 
     def cls_token_embedding(self) -> Tensor | None:
-        """Return the row of the class token, ``(1, 1, C)``, if there is one."""
+        """Return the row of the class token, ``(1, 1, C)``; None if it has no row."""
         return self.cls_token_table
 
     def _resize(self, table: Tensor, side: int, grid: Grid) -> Tensor:

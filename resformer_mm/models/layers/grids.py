@@ -12,6 +12,6 @@ def frame_grid(grid: TokenGrid) -> Grid:
     return grid[-2], grid[-1]
 
 
-def num_frames(grid: TokenGrid) -> int:
+def frame_count(grid: TokenGrid) -> int:
     """Return the number of frames T, which is 1 for an image."""
     return grid[0] if len(grid) == 3 else 1

@@ -11,9 +11,9 @@ from resformer_mm.registry import MODELS
 class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of every position of a map ``(B, C, H, W)``.
 
-    A subclass of :class:`torch.nn.LayerNorm`, so that optimisers that spare norms from weight decay spare it
-    too. In heads of mmdet and convolutions of mmcv it is ``norm_cfg=dict(type='resformer_mm.LayerNorm2d',
-    eps=1e-6)``; mmcv sets eps to 1e-5 where the config gives none.
+    As a subclass of :class:`torch.nn.LayerNorm`, it is exempt from weight decay whenever norms are. In heads
+    of mmdet and convolutions of mmcv, use ``norm_cfg=dict(type='resformer_mm.LayerNorm2d', eps=1e-6)``;
+    without ``eps``, mmcv sets it to 1e-5.
 
     Args:
         num_channels: C.
@@ -24,10 +24,10 @@ class LayerNorm2d(nn.LayerNorm):
         super().__init__(num_channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised map, contiguous: mmcv's RoIAlign reads every map as if it were so.
+        """Return the normalised map, which is contiguous, because mmcv's RoIAlign assumes it.
 
-        It has the type of the weights: float32 under autocast on every device, as CUDA has it. mmcv's
-        RoIAlign takes no bfloat16.
+        The map has the type of the weights, which is float32 under autocast on every device, as in PyTorch's
+        own norms on CUDA. mmcv's RoIAlign does not support bfloat16.
         """
         x = x.permute(0, 2, 3, 1).to(self.weight.dtype)
         return super().forward(x).permute(0, 3, 1, 2).contiguous()

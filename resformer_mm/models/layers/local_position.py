@@ -16,11 +16,12 @@ from .grids import Grid
 
 
 class LocalPosition(nn.Module):
-    """Interface of a block's own position module: built with ``embed_dims`` and ``num_heads``.
+    """Interface of the position module of a block.
 
-    A module overrides what it needs of three methods: a term of the attention output (:meth:`forward`, as in
-    LPE), a bias of the attention scores (:meth:`attention_bias`, as in relative position biases), a rotation
-    of queries and keys (:meth:`rotate`, as in rotary embeddings). Each sees one grid ``(H, W)``:
+    Subclasses are built with ``embed_dims`` and ``num_heads``. A module overrides one or more of three
+    methods: a term of the attention output (:meth:`forward`, as in LPE), a bias of the attention scores
+    (:meth:`attention_bias`, as in relative position biases), a rotation of queries and keys (:meth:`rotate`,
+    as in rotary embeddings). Each sees one grid ``(H, W)``:
 
     - the token grid of an image, also where a batch was padded to one size;
     - of a clip, that of a frame. In joint attention over space and time, the bias between two patches is the
@@ -55,7 +56,7 @@ class LocalPosition(nn.Module):
     def rotate(self, query: Tensor, key: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Return queries and keys as functions of their positions, by default unchanged.
 
-        Neither may depend on the other: where only the class token is read, there are no patch queries.
+        Neither may depend on the other: if only the class token is needed, there are no queries of patches.
 
         Args:
             query: queries of the patch tokens, ``(B, num_heads, H * W, d)``; so is the result.
@@ -66,11 +67,11 @@ class LocalPosition(nn.Module):
 
     @property
     def rotates(self) -> bool:
-        """Whether the class has a rotation of its own."""
+        """Whether the class overrides :meth:`rotate`."""
         return type(self).rotate is not LocalPosition.rotate
 
     def term_of_batch(self, value: Tensor, grid: Grid, padding: BatchPadding) -> Tensor | None:
-        """Return what :meth:`forward` gives for each image alone, ``(B, H * W, C)``, zero in the padding.
+        """Return the term of each image of a padded batch, ``(B, H * W, C)``, zero in the padding.
 
         Args:
             value: ``(B, H * W, C)``.
@@ -86,10 +87,10 @@ class LocalPosition(nn.Module):
         return terms[0] if terms else None
 
     def bias_of_batch(self, grid: Grid, grids: Sequence[Grid], with_cls_token: bool) -> Tensor | None:
-        """Return what :meth:`attention_bias` gives for the grid of each image, ``(B, num_heads or 1, N, N)``.
+        """Return the bias of each image of a padded batch, ``(B, num_heads or 1, N, N)``.
 
         Args:
-            grid: ``(H, W)`` of the batch; zeros fill the pairs of tokens that an image does not have.
+            grid: ``(H, W)`` of the batch; the bias is zero for tokens that do not belong to the image.
             grids: the token grid of each of the B images.
             with_cls_token: as in :meth:`attention_bias`.
         """
@@ -104,7 +105,7 @@ class LocalPosition(nn.Module):
     def rotate_batch(
         self, query: Tensor, key: Tensor, grid: Grid, grids: Sequence[Grid]
     ) -> tuple[Tensor, Tensor]:
-        """Return what :meth:`rotate` gives for each image alone, zero in the padding.
+        """Return the rotated queries and keys of each image of a padded batch, zero in the padding.
 
         Args:
             query: ``(B, num_heads, H * W, d)``.
@@ -120,11 +121,11 @@ class LocalPosition(nn.Module):
 class LocalPositionEmbedding(LocalPosition):
     """LPE: a 3x3 depthwise convolution of the values, its filters shared by all heads (paper, Equation 5).
 
-    Weight and bias start at zero, so that a fresh LPE changes nothing.
+    Weight and bias start at zero, so an untrained LPE changes nothing.
 
     Args:
         embed_dims: width C of all heads together.
-        num_heads: number of heads; each has C / num_heads filters to share.
+        num_heads: number of heads; they share C / num_heads filters.
     """
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
@@ -137,7 +138,7 @@ class LocalPositionEmbedding(LocalPosition):
 
     def forward(self, value: Tensor, grid: Grid) -> Tensor:
         """Return the convolved values ``(B, H * W, C)``."""
-        # One convolution over all heads with repeated filters: the tokens already are a channels-last map.
+        # One convolution over all heads with repeated filters: the tokens are already a channels-last map.
         value_map = value.transpose(1, 2).unflatten(2, grid)
         if is_exporting():  # channels-last maps would ask whether the grid is wider than one token
             value_map = value_map.clone(memory_format=torch.contiguous_format)
@@ -148,10 +149,9 @@ class LocalPositionEmbedding(LocalPosition):
         return out.flatten(2).transpose(1, 2)
 
     def term_of_batch(self, value: Tensor, grid: Grid, padding: BatchPadding) -> Tensor:
-        """Return the convolved values of each image alone; those of the padding mean nothing.
+        """Return the convolved values of each image; those in the padding are undefined.
 
-        One convolution does for all images: the padding holds zeros, as does what lies beyond the border of
-        an image alone.
+        One convolution suffices for all images: the padding is zero, as is the padding of the convolution.
         """
         return self(value.masked_fill(~padding.valid.unsqueeze(2), 0), grid)
 

@@ -40,7 +40,7 @@ class PatchEmbed(nn.Module):
                 'use a larger resolution or a smaller patch_size'
             )
         if is_exporting() or height % patch or width % patch:
-            # Written without a negative operand, which dynamic compilation cannot take through `%`.
+            # Without a negative operand of `%`, which dynamic compilation does not support.
             bottom = (height + patch - 1) // patch * patch - height
             right = (width + patch - 1) // patch * patch - width
             image = F.pad(image, (0, right, 0, bottom))

@@ -16,12 +16,12 @@ from .attention import Attention
 from .batch_padding import BatchPadding
 from .block import Block, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
-from .grids import ClipGrid, Grid, TokenGrid, frame_grid, num_frames
+from .grids import ClipGrid, Grid, TokenGrid, frame_count, frame_grid
 from .local_position import LocalPosition, pad_cls_token
 
 
 def split_frames(tokens: Tensor, num_frames: int, with_cls_token: bool) -> Tensor:
-    """Make images of frames, each with a copy of the class token: ``(B * T, 1 + N, C)``."""
+    """Return frames as images, each with a copy of the class token: ``(B * T, 1 + N, C)``."""
     patches = tokens[:, 1:] if with_cls_token else tokens
     frames = patches.unflatten(1, (num_frames, -1))
     if with_cls_token:
@@ -31,7 +31,7 @@ def split_frames(tokens: Tensor, num_frames: int, with_cls_token: bool) -> Tenso
 
 
 def merge_frames(frames: Tensor, num_frames: int, with_cls_token: bool) -> Tensor:
-    """Put the frames of a clip together, and average their class tokens: ``(B, 1 + T * N, C)``."""
+    """Join the frames of each clip, and average their class tokens: ``(B, 1 + T * N, C)``."""
     frames = frames.unflatten(0, (-1, num_frames))
     if not with_cls_token:
         return frames.flatten(1, 2)
@@ -62,8 +62,8 @@ class TemporalAttention(nn.Module):
         batch, length, channels = tokens.shape
         head_dim = channels // self.num_heads
 
-        # Query, key and value apart are views of (B, N * num_heads, T, d) without copying anything: positions
-        # of a frame and heads lie side by side, so that together they are what attention calls heads.
+        # With separate projections, query, key and value are views (B, N * num_heads, T, d) without copies:
+        # positions of a frame and heads are adjacent, and together serve as the heads of the attention.
         def project(weight: Tensor, bias: Tensor) -> Tensor:
             return F.linear(tokens, weight, bias).view(batch, grid[0], -1, head_dim).transpose(1, 2)
 
@@ -77,8 +77,8 @@ class TemporalAttention(nn.Module):
 class JointAttention(Attention):
     """Self-attention among all tokens of a clip, of any number of frames.
 
-    The local position is that of a frame: its term and its rotation are computed in each frame by itself, and
-    its bias between two patches, or a patch and the class token, is the same for all frames that they are in.
+    The local position is that of a frame: term and rotation are computed in each frame separately, and the
+    bias between two patches, or between a patch and the class token, is the same in all frames.
     """
 
     def _rotate_patches(
@@ -89,7 +89,7 @@ class JointAttention(Attention):
         grid: TokenGrid,
         grids: Sequence[Grid] | None,
     ) -> tuple[Tensor, Tensor]:
-        number = num_frames(grid)
+        number = frame_count(grid)
         queries, keys = (
             x.unflatten(2, (number, -1)).transpose(1, 2).flatten(0, 1)  # (B * T, num_heads, H * W, d)
             for x in (query, key)
@@ -110,11 +110,11 @@ class JointAttention(Attention):
         bias = bias.expand(*bias.shape[:-2], length, length)
         for dim in (-2, -1):
             cls_part, patches = bias.split((first, length - first), dim=dim)
-            bias = torch.cat((cls_part, *[patches] * num_frames(grid)), dim=dim)
+            bias = torch.cat((cls_part, *[patches] * frame_count(grid)), dim=dim)
         return bias
 
     def _term(self, value: Tensor, grid: TokenGrid, padding: BatchPadding | None) -> Tensor | None:
-        number = num_frames(grid)
+        number = frame_count(grid)
         term = super()._term(value.unflatten(1, (number, -1)).flatten(0, 1), grid, padding)
         return None if term is None else term.unflatten(0, (-1, number)).flatten(1, 2)
 
@@ -142,9 +142,9 @@ class DividedBlock(PreNormBlock):
         x[t]    <- x[t] + y[t, 1:],    c <- c + 1/T sum_t y[t, 0]
         z       <- z + mlp(norm2(z))                                                   for z = c and every x
 
-    The class token takes no part in the attention over time. ``temporal_fc`` starts at zero, so that a new
-    block does to every frame what a :class:`Block` with the same ``norm1``, ``attn``, ``norm2`` and ``mlp``
-    does to an image. The arguments are those of :class:`Block`; ``drop_rate`` is also the dropout in the
+    The class token does not take part in the attention over time. ``temporal_fc`` starts at zero, so a new
+    block treats every frame as a :class:`Block` with the same ``norm1``, ``attn``, ``norm2`` and ``mlp``
+    treats an image. The arguments are those of :class:`Block`; ``drop_rate`` is also the dropout in the
     attention over time.
     """
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 class TemporalPositionEmbedding(nn.Module):
     """A learned vector for each frame of a clip, interpolated linearly for another number of frames.
 
-    The vectors lie at the middle of equal shares of the clip's time, so that 16 frames of the same time see
-    the same function of it as 8 do. By default they start at zero: a model that was initialised from images
-    first treats frames alike. A checkpoint with another number of frames is interpolated on loading.
+    The vectors belong to the centres of equal parts of the clip, so 16 frames of a clip sample the same
+    function of time as 8 frames. By default they start at zero, so a model initialised from images first
+    treats all frames alike. A checkpoint with another number of frames is interpolated on loading.
 
     Args:
         embed_dims: width C.
         num_frames: number of learned vectors.
-        init_std: standard deviation of the normal distribution that they are drawn from.
+        init_std: standard deviation of the normal distribution from which they are drawn; 0 starts at zero.
 
     Raises:
         ValueError: ``num_frames`` is not an integer of at least 1, or ``init_std`` is not a number
@@ -31,7 +31,7 @@ class TemporalPositionEmbedding(nn.Module):
         if isinstance(num_frames, bool) or not isinstance(num_frames, int) or num_frames < 1:
             raise ValueError(f'num_frames must be an integer of at least 1, got {num_frames!r}')
         if not isinstance(init_std, (int, float)) or not 0 <= init_std < math.inf:
-            raise ValueError(f'the standard deviation at the start must be 0 or more, got {init_std!r}')
+            raise ValueError(f'temporal_init_std must be a number of at least 0, got {init_std!r}')
         self.num_frames = num_frames
         self.table = nn.Parameter(torch.zeros(1, num_frames, embed_dims))
         if init_std > 0:

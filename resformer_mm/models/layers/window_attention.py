@@ -17,8 +17,8 @@ class WindowAttention(Attention):
     """Self-attention within windows of ``window_size`` x ``window_size`` tokens that do not shift or overlap.
 
     A map that the window does not divide is padded at the bottom and the right; padded keys are masked, so
-    every token sees exactly the real tokens of its window. To the local position a window is a grid
-    ``(window_size, window_size)``: it gives every window, also a padded one, the same bias and rotation. Its
+    every token attends to exactly the real tokens of its window. The bias and rotation of a local position
+    are those of the grid ``(window_size, window_size)``, the same for every window, also for padded ones. Its
     term is that of the whole map, across window borders.
 
     Args:
@@ -26,15 +26,16 @@ class WindowAttention(Attention):
         **kwargs: arguments of :class:`Attention`.
 
     Raises:
-        ValueError: with a class token, which belongs to no window, or ``window_size`` is not a whole number.
+        ValueError: there is a class token, which belongs to no window, or ``window_size`` is not a positive
+            integer.
     """
 
     def __init__(self, *args, window_size: int, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.with_cls_token:
-            raise ValueError('window_block_indices needs with_cls_token=False: it belongs to no window')
+            raise ValueError('window_block_indices needs with_cls_token=False: no window has a class token')
         if not isinstance(window_size, int) or window_size < 1:
-            raise ValueError(f'window_size must be a whole number of tokens, got {window_size!r}')
+            raise ValueError(f'window_size must be a positive number of tokens, got {window_size!r}')
         self.window_size = window_size
 
     def attend(
@@ -46,7 +47,7 @@ class WindowAttention(Attention):
         valid: Tensor | None = None,
         grids: Sequence[Grid] | None = None,
     ) -> Tensor:
-        """Return the values ``(B, num_heads, H * W, e)``, weighted per window; ``grids`` do not matter."""
+        """Return the values ``(B, num_heads, H * W, e)``, weighted per window; ``grids`` is not needed."""
         plane, size = frame_grid(grid), self.window_size
         height, width = plane
         batch, heads, length, dim = value.shape
@@ -62,7 +63,7 @@ class WindowAttention(Attention):
         if valid is not None:
             seen = F.pad(valid.unflatten(1, plane), (0, right, 0, bottom))
             seen = seen.view(batch, rows, size, columns, size).transpose(2, 3).reshape(-1, size * size)
-            # A window of padding alone sees itself: nobody reads it, but some kernels give NaN for no key.
+            # A window without real tokens attends to itself: some kernels return NaN if there is no key.
             seen = seen | ~seen.any(dim=1, keepdim=True)
         elif is_exporting() or height % size or width % size:
             real_rows = torch.arange(rows * size, device=query.device).view(rows, 1, size, 1) < height
@@ -76,5 +77,5 @@ class WindowAttention(Attention):
 
 
 def _copy(x: Tensor) -> Tensor:
-    """Return a contiguous copy, without asking first whether `x` is contiguous, which depends on the grid."""
+    """Return a contiguous copy, without checking whether `x` is contiguous, which depends on the grid."""
     return x.clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Feature pyramid from one map, for detectors on a plain backbone."""
+"""Feature pyramid from the last map of a plain backbone, for detectors."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class PyramidLevel(nn.Module):
         self.norm = LayerNorm2d(out_channels)
 
     def forward(self, x: Tensor, grids: Sequence[Grid] | None = None) -> Tensor:
-        """Return the level ``(B, D, H', W')`` of a map ``(B, C, H, W)``; ``grids`` as in the pyramid."""
+        """Return the level ``(B, D, H', W')`` of a map ``(B, C, H, W)``; for ``grids`` see the pyramid."""
         if grids is None:
             x = self.lateral_norm(self.lateral_conv(self.resample(x)))
             return self.norm(self.conv(x))
-        if self.log_scale < 0:  # the largest of the real values, also where they are all negative
+        if self.log_scale < 0:  # max pooling must ignore the padding even if all real values are negative
             x = x.masked_fill(_outside(grids, x), -math.inf)
         x = self.resample(x)
         outside = _outside([scale_grid(grid, self.log_scale) for grid in grids], x)
         x = self.lateral_norm(self.lateral_conv(x.masked_fill(outside, 0)))
-        # Zeros for the 3x3 convolution, as beyond the border of an image alone.
+        # Zeros for the 3x3 convolution, as outside the border of a single image.
         return self.norm(self.conv(x.masked_fill(outside, 0))).masked_fill(outside, 0)
 
 
@@ -69,14 +69,14 @@ class SimpleFeaturePyramid(BaseModule):
     """The pyramid of a plain backbone, from its last map alone (ViTDet, arXiv 2203.16527, Section 3).
 
     With a backbone of stride 16 and the default scales, the levels have strides 4, 8, 16, 32 and 64, the
-    last by max pooling the one before. Convolutions that a norm follows have no bias.
+    last by max pooling of the previous one. Convolutions followed by a norm have no bias.
 
     Args:
         in_channels: C, the width of the backbone.
         out_channels: D, channels of every level.
         scale_factors: positions of each level along a side, relative to the map: powers of two.
-        num_outs: number of levels; those beyond ``scale_factors`` take every second position of the level
-            before, which is max pooling with a 1x1 kernel.
+        num_outs: number of levels; those beyond ``scale_factors`` take every second position of the previous
+            level, which is max pooling with a 1x1 kernel.
 
     Raises:
         ValueError: a scale factor is not a power of two, or there are more of them than levels.
@@ -119,8 +119,8 @@ class SimpleFeaturePyramid(BaseModule):
         x = inputs[-1]
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
-                f'neck.in_channels is {self.in_channels}, but the backbone gives {tuple(x.shape)}: set it to '
-                "the width of the backbone, whose out_type must be 'featmap'"
+                f'neck.in_channels is {self.in_channels}, but the backbone returns {tuple(x.shape)}: set it '
+                "to the width of the backbone, whose out_type must be 'featmap'"
             )
         if grids is not None and all(tuple(grid) == (x.shape[2], x.shape[3]) for grid in grids):
             grids = None
