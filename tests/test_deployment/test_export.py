@@ -299,7 +299,7 @@ def test_data_preprocessors_that_do_more_are_refused() -> None:
     class Other(BaseDataPreprocessor):
         pass
 
-    with pytest.raises(ExportError, match='pads images.*leave pad_size_divisor'):
+    with pytest.raises(ExportError, match='pads images.*remove pad_size_divisor'):
         Normalization.of(Probe(ImgDataPreprocessor(pad_size_divisor=32)))
     with pytest.raises(ExportError, match='data_preprocessor=Other'):
         Normalization.of(Probe(Other()))

@@ -94,7 +94,7 @@ def test_pictures_at_their_own_size(folder, tmp_path) -> None:
     assert np.array_equal(predictions[0]['seg_map'], expected['seg_map'])
     results = predict_at_resolutions(inferencer, folder, [None], tmp_path)
     assert len(results[None]['predictions']) == 3 and (tmp_path / 'predictions.json').is_file()
-    with pytest.raises(ValueError, match='cannot be evaluated at another resolution'):
+    with pytest.raises(ValueError, match='cannot be run at another resolution'):
         inferencer(pictures, resolution=64)
 
 
