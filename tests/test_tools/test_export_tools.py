@@ -103,7 +103,7 @@ def test_both_files_and_the_snippets_of_the_document(
     ('words', 'message'),
     [
         (['--verify-sizes', '32', '8x64'], 'size 8x64 is smaller than one patch of 16x16 pixels'),
-        (['--verify-sizes', '32x'], "'32x' is not a size: give pixels, as 224 or (height x width) 224x320"),
+        (['--verify-sizes', '32x'], "'32x' is not a size: give pixels, e.g. 224 or (height x width) 224x320"),
         (['--verify-sizes', '32', '--no-verify'], '--no-verify and --verify-sizes exclude each other'),
         (['--out', '{folder}/small.py/model.onnx'], '--out {folder}/small.py/model.onnx: '),
         (['--out', '{folder}'], '--out {folder}: {folder} is a folder: name the file'),
