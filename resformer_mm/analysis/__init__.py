@@ -1,4 +1,4 @@
-"""Tables and pictures of models and results; what needs no library but matplotlib is offered here."""
+"""Tables and figures of models and results; the exports of this package need only matplotlib."""
 
 from .resolution_curves import ResolutionCurve, format_table, plot_curves, read_curve, write_curves
 

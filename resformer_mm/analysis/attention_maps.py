@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine import fileio
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
@@ -18,12 +20,12 @@ from resformer_mm.models.layers import Attention, Grid, JointAttention, WindowAt
 
 from .position_maps import token_at
 
-WEIGHTS_AT_ONCE = 256  # keys; all of a large map at once would fill the memory
+WEIGHTS_AT_ONCE = 256  # keys per pass, to limit the memory for large maps
 
 
 @dataclass(frozen=True)
 class BlockPass:
-    """What went through one block in a forward pass.
+    """Inputs and outputs of one block in a forward pass.
 
     Attributes:
         attn: attention of the block.
@@ -40,14 +42,14 @@ class BlockPass:
 
 @dataclass(frozen=True)
 class ImageMaps:
-    """One image at one resolution, a column of the picture.
+    """Maps of one image at one resolution, a column of the figure.
 
     Attributes:
         resolution: resolution of the test pipeline in pixels.
         image: the image as the model sees it, RGB uint8 ``(h, w, 3)``.
         patch_size: side of a token in pixels.
         point: (x, y) of the point in pixels of the image.
-        attention: attention weights over the patches ``(H, W)``, times the number of tokens: 1 is even.
+        attention: attention weights of the patches ``(H, W)``, times the number of tokens: 1 is uniform.
         similarity: cosine similarity of the patch features ``(H, W)`` to those at the point.
     """
 
@@ -62,7 +64,7 @@ class ImageMaps:
 def attention_weights(
     attn: Attention, tokens: Tensor, grid: Grid, queries: Sequence[int] | None = None
 ) -> Tensor:
-    """Return the weights that an attention gives to the tokens, which its fused kernel never shows.
+    """Return the attention weights of the tokens, which the fused kernel does not return.
 
     They are ``softmax(rotate(Q) rotate(K)^T / sqrt(d) + bias)``, and 0 for tokens outside the window of a
     :class:`WindowAttention`.
@@ -71,20 +73,20 @@ def attention_weights(
         attn: the attention.
         tokens: its input, ``(B, N, C)``.
         grid: token grid (H, W); of a :class:`JointAttention` (T, H, W).
-        queries: the tokens that look; by default all N.
+        queries: indices of the query tokens; by default all N.
 
     Returns:
-        The weights ``(B, num_heads, Q, N)``, of each of the Q queries to each token; they add up to 1.
+        The weights ``(B, num_heads, Q, N)`` of all tokens for each of the Q queries; they add up to 1.
 
     Raises:
-        ValueError: the attention is of a class of its own.
+        ValueError: the attention is of an unsupported class.
     """
     if type(attn) not in (Attention, WindowAttention, JointAttention):
         raise ValueError(f'the weights of {type(attn).__name__} are not known here, only those of Attention')
     batch, length, _ = tokens.shape
     queries = list(range(length) if queries is None else queries)
     query, key, _ = (attn.split_heads(x) for x in attn.qkv(tokens).chunk(3, dim=2))
-    # The output for values that are unit vectors is the weights: those that the model itself works with.
+    # With unit vectors as values, the output of the model's own kernel is the weights.
     parts = []
     for indices in torch.arange(length, device=tokens.device).split(WEIGHTS_AT_ONCE):
         unit = nn.functional.one_hot(indices, length).t().to(query.dtype)
@@ -108,27 +110,29 @@ def run_to_block(backbone: ResFormer, image: Tensor, block: int = -1) -> BlockPa
     if not -len(running) <= block < len(running):
         raise ValueError(f'there is no block {block}: blocks 0 to {len(running) - 1} run, -1 is the last')
     index = block % len(running)
-    caught = {}
+    attn = running[index].attn
+    assert isinstance(attn, Attention)
+    caught: dict[str, Any] = {}
     hooks = (
-        running[index].attn.register_forward_pre_hook(lambda _, args: caught.update(attn=args)),
+        attn.register_forward_pre_hook(lambda _, args: caught.update(attn=args)),
         running[index].register_forward_hook(lambda _, args, output: caught.update(output=output)),
     )
     try:
         with torch.no_grad():
-            backbone.forward_tokens(image)  # in full: with `cls_only` the last block has no patch tokens
+            backbone.forward_tokens(image)  # not forward: with `cls_only` the last block has no patch tokens
     finally:
         for hook in hooks:
             hook.remove()
     attn_input, grid = caught['attn']
     features = caught['output']
-    if index == backbone.num_layers - 1 and backbone.norm is not None:
+    if index == len(backbone.blocks) - 1 and backbone.norm is not None:
         with torch.no_grad():
             features = backbone.norm(features)
-    return BlockPass(running[index].attn, attn_input, features, grid)
+    return BlockPass(attn, attn_input, features, grid)
 
 
-def read_image(model: nn.Module, path: str | Path, resolution: int) -> tuple[Tensor, np.ndarray]:
-    """Take one image file through the test pipeline of a model's config, at a resolution.
+def read_image(model: BaseModel, path: str | Path, resolution: int) -> tuple[Tensor, np.ndarray]:
+    """Read an image file with the test pipeline of a model's config, at a resolution.
 
     Args:
         model: model with its config as ``cfg``.
@@ -136,8 +140,8 @@ def read_image(model: nn.Module, path: str | Path, resolution: int) -> tuple[Ten
         resolution: resolution in pixels.
 
     Returns:
-        The normalised input ``(1, 3, h, w)``, and the same pixels to look at, RGB uint8 ``(h, w, 3)``; the
-        input may be padded at the bottom and the right.
+        The normalised input ``(1, 3, h, w)``, which may be padded at the bottom and the right, and the image
+        without normalisation and padding, RGB uint8 ``(h, w, 3)``.
 
     Raises:
         ValueError: the file is not a readable image, or the config has no test pipeline.
@@ -146,7 +150,7 @@ def read_image(model: nn.Module, path: str | Path, resolution: int) -> tuple[Ten
 
     try:
         decode_image(fileio.get(str(path)))
-    except Exception as error:  # decoders raise many types for a damaged file
+    except Exception as error:  # each decoder has its own error types
         raise ValueError(f'cannot read the image {path} ({type(error).__name__}: {error})') from error
     pipeline = [
         step for step in test_dataset(model.cfg)['pipeline'] if 'Annotations' not in str(step['type'])
@@ -154,13 +158,13 @@ def read_image(model: nn.Module, path: str | Path, resolution: int) -> tuple[Ten
     sample = Compose(pipeline_at_resolution(pipeline, resolution))(dict(img_path=str(path), img_id=0))
     with torch.no_grad():
         inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
-    # Loaded by OpenCV's order of channels, as everywhere in the libraries; the preprocessor turns it.
+    # Images are loaded as BGR, as in all the libraries; the data preprocessor swaps the channels.
     picture = sample['inputs'].flip(0).permute(1, 2, 0)
     return inputs, picture.to(torch.uint8).cpu().numpy()
 
 
 def image_maps(
-    model: nn.Module,
+    model: BaseModel,
     path: str | Path,
     resolution: int,
     block: int = -1,
@@ -169,7 +173,7 @@ def image_maps(
 ) -> ImageMaps:
     """Return the attention and feature maps of one image at one resolution.
 
-    The attention is that of the class token; of the token at the point where there is no class token.
+    The attention is that of the class token or, without a class token, of the token at the point.
 
     Args:
         model: model with a :class:`ResFormer` as ``backbone`` and its config as ``cfg``.
@@ -186,7 +190,7 @@ def image_maps(
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, ResFormer) or isinstance(backbone, VideoResFormer):
         raise ValueError(
-            'attention maps are those of an image: they need a model with a ResFormer as its backbone, not '
+            'attention maps need a model of images with a ResFormer as its backbone, not '
             f'{type(backbone).__name__}'
         )
     check_resolutions([resolution], 'resolutions')

@@ -1,4 +1,4 @@
-"""Pictures of what a ResFormer looks at in an image."""
+"""Figures of attention and feature similarity in an image."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 def plot_image_maps(
     columns: Sequence[ImageMaps], path: str | Path, attention_of: str, title: str = ''
 ) -> None:
-    """Draw the image, the attention and the feature similarity below each other, a column per resolution.
+    """Draw the image, the attention and the feature similarity as three rows, one column per resolution.
 
-    The maps lie over the image in faint grey; each kind has one colour scale for all resolutions. That of the
-    attention is logarithmic: a few tokens get most of it, the more so the more tokens there are.
+    The maps are drawn over the image in light grey. Each row has one colour scale for all resolutions. The
+    scale of the attention is logarithmic, because a few tokens get most of it, especially among many tokens.
 
     Args:
-        columns: the resolutions.
-        path: the picture.
-        attention_of: whose attention it is, e.g. 'class token'.
-        title: title of the picture.
+        columns: maps of each resolution.
+        path: the image file.
+        attention_of: the query of the attention, e.g. 'class token'.
+        title: title of the figure.
     """
     from matplotlib.colors import LogNorm, Normalize
 
@@ -44,7 +44,7 @@ def plot_image_maps(
     scale: Normalize = LogNorm(0.1, max(10, highest), clip=True)
     for column, axes in zip(columns, panels[1]):
         drawn = _draw_over(axes, column, column.attention, cmap='inferno', norm=scale)
-    label = f'attention of the {attention_of}\n(1: the same to every token)'
+    label = f'attention of the {attention_of}\n(1: uniform)'
     add_colour_bar(drawn, bars[1], label, extend='min', format='%g')
     scale = Normalize(min(column.similarity.min() for column in columns), 1)
     for column, axes in zip(columns, panels[2]):
@@ -58,10 +58,10 @@ def plot_image_maps(
 
 
 def _draw_over(axes: Axes, column: ImageMaps, values: np.ndarray, **style) -> AxesImage:
-    """Draw a map over the image, and the cross."""
+    """Draw a map over the image, with a cross at the point."""
     height, width = column.image.shape[:2]
     rows, columns = (side * column.patch_size for side in values.shape)
-    # Half white, so that the colours of the map stay close to those of the colour bar.
+    # Half white, to keep the colours of the map close to those of the colour bar.
     faint = 0.5 + 0.5 * column.image.mean(axis=2) / 255
     axes.imshow(faint, extent=(0, width, height, 0), cmap='gray', vmin=0, vmax=1)
     drawn = axes.imshow(values, extent=(0, columns, rows, 0), alpha=0.75, interpolation='nearest', **style)

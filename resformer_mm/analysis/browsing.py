@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.model import BaseModel
 from mmengine.runner import Runner, set_random_seed
 from mmengine.structures import BaseDataElement
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from resformer_mm.config.resolutions import pipeline_at_resolution
@@ -60,7 +62,7 @@ class SampleBrowser:
         ValueError: the config does not have this data loader, or its annotations do not match its images.
     """
 
-    def __init__(self, model: nn.Module, phase: str, number: int, seed: int = 0) -> None:
+    def __init__(self, model: BaseModel, phase: str, number: int, seed: int = 0) -> None:
         if number < 1:
             raise ValueError(f'cannot show {number} samples: request at least one')
         self.model = model
@@ -68,7 +70,8 @@ class SampleBrowser:
         self.number = number
         self.seed = seed
         self.loaders = _loaders(model.cfg, phase, number, seed)
-        self.dataset_meta = dict(self.loaders[0].dataset.metainfo or {})
+        dataset: BaseDataset = self.loaders[0].dataset
+        self.dataset_meta = dict(dataset.metainfo or {})
 
     def __iter__(self) -> Iterator[BrowsedSample]:
         """Set the global random state and yield the samples.
@@ -122,7 +125,7 @@ def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader
     config = cfg.get(f'{phase}_dataloader')
     if config is None:
         raise ValueError(f'{cfg.filename or "the config"} has no `{phase}_dataloader`: nothing to browse')
-    config = copy.deepcopy(config)
+    config = deepcopy(config)
     config.update(num_workers=0, persistent_workers=False)
     config.pop('prefetch_factor', None)
     if 'batch_size' in config:
@@ -132,14 +135,14 @@ def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader
     resolutions = None if phase == 'train' else (cfg.get(f'{phase}_cfg') or {}).get('resolutions')
     configs = [config]
     if resolutions:
-        configs = [copy.deepcopy(config) for _ in resolutions]
+        configs = [deepcopy(config) for _ in resolutions]
         for at_resolution, resolution in zip(configs, resolutions):
             pipeline = at_resolution['dataset']['pipeline']
             at_resolution['dataset']['pipeline'] = pipeline_at_resolution(pipeline, resolution)
     return [Runner.build_dataloader(config, seed=seed) for config in configs]
 
 
-def to_pictures(images: Tensor, model: nn.Module) -> np.ndarray:
+def to_pictures(images: Tensor, model: BaseModel) -> np.ndarray:
     """Undo the normalisation of a model's data preprocessor.
 
     Args:
@@ -152,7 +155,7 @@ def to_pictures(images: Tensor, model: nn.Module) -> np.ndarray:
         :func:`film_strip`.
 
     Raises:
-        ValueError: the images have another shape.
+        ValueError: the images have none of these shapes.
     """
     is_clip = images.ndim == 6 and images.shape[2] == 3
     if not is_clip and (images.ndim != 4 or images.shape[1] not in (1, 3)):
@@ -169,10 +172,10 @@ def to_pictures(images: Tensor, model: nn.Module) -> np.ndarray:
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     if bool(settings.get('to_rgb') or settings.get('bgr_to_rgb')) == is_clip:
         images = images.flip(1)
-    images = images.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    pixels = images.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     if is_clip:
-        return np.stack([film_strip(clip) for clip in images.transpose(0, 2, 3, 4, 1)])
-    return np.broadcast_to(images, (len(images), 3, *images.shape[2:])).transpose(0, 2, 3, 1)
+        return np.stack([film_strip(clip) for clip in pixels.transpose(0, 2, 3, 4, 1)])
+    return np.broadcast_to(pixels, (len(pixels), 3, *pixels.shape[2:])).transpose(0, 2, 3, 1)
 
 
 def film_strip(frames: np.ndarray) -> np.ndarray:

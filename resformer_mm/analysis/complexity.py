@@ -1,11 +1,11 @@
-"""How much a forward pass computes: multiply-adds and parameters, per module, operator and part."""
+"""Complexity of a forward pass: multiply-adds and parameters, per module, operator and part."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,8 +22,8 @@ from resformer_mm.models.layers import MLP, Attention, GlobalPosition, LocalPosi
 
 ATTENTION = 'aten::scaled_dot_product_attention'
 
-# One or a few operations per element and no weights: left out of the count, as upstream leaves out its own
-# list of them. What is neither here, nor there, nor counted is reported.
+# Operators with a few operations per element and no weights. They are not counted, like those on MMEngine's
+# own list. Operators on neither list that have no counter are reported.
 _ELEMENTWISE = """
 abs add add_ clamp_max clamp_min clone cos cumsum div div_ elu exp expand_as feature_dropout floor_ gelu
 hardsigmoid hardswish hardswish_ le leaky_relu leaky_relu_ log log2 log_softmax logical_and logical_not lt
@@ -32,7 +32,7 @@ repeat repeat_interleave rsqrt rsub sigmoid sigmoid_ silu silu_ sin softmax soft
 unflatten where
 """.split()
 
-# Which part of a model the operators of a module belong to, where the module is of this project.
+# Part of the model that the operators of a module of this project belong to.
 _PARTS = {
     PatchEmbed: 'patch embedding',
     GlobalPosition: 'global position',
@@ -54,15 +54,15 @@ class Complexity:
     """The cost of one forward pass.
 
     Attributes:
-        flops: multiply-adds, one multiplication with its addition counting as one.
-        parameters: numbers in all parameters of the model, whether the pass uses them or not.
-        by_module: module name -> multiply-adds within it; '' is the model.
+        flops: multiply-adds; a multiplication and an addition count as one.
+        parameters: size of all parameters of the model, including those that the pass does not use.
+        by_module: module name -> multiply-adds of the module; '' is the model.
         by_operator: operator -> multiply-adds.
         by_part: part of the model -> multiply-adds, adding up to ``flops``: 'patch embedding', 'global
             position', 'local position', 'attention' (the products Q K^T and A V), 'projections' (qkv and
-            output), 'MLP' and 'normalisation'; all else stands under the name of the model's child, e.g.
-            'backbone' or 'head'.
-        uncounted: operator -> how often it was met without being counted, elementwise ones aside.
+            output), 'MLP' and 'normalisation'; everything else is listed under the name of the model's
+            child module, e.g. 'backbone' or 'head'.
+        uncounted: operator -> number of calls that were not counted, without elementwise operators.
     """
 
     flops: int
@@ -78,16 +78,19 @@ def count_complexity(
 ) -> Complexity:
     """Count the multiply-adds of one forward pass in evaluation mode, without preprocessing and losses.
 
-    A model of MMEngine runs as ``model(inputs, data_samples, mode='tensor')``, any other module as
-    ``model(*inputs)``. The convention is that of papers, fvcore and MMEngine, whose counters are used: a
-    multiply-add is one, a norm five per element, other elementwise work nothing. Attention is counted as
-    Q K^T and A V, of all keys where some are masked. What a model would keep from an earlier pass, such as
-    position maps, is counted in full. The model itself is not changed.
+    An MMEngine model is called as ``model(inputs, data_samples, mode='tensor')``, any other module as
+    ``model(*inputs)``. The convention is the one of papers, fvcore and MMEngine, whose counters are used: a
+    multiply-add counts as one, a norm as five per element, other elementwise operators as zero. Attention is
+    counted as Q K^T and A V over all keys, masked or not. Values that a model caches, such as position maps,
+    are counted in full. The model itself is not changed.
 
     Args:
         model: the model, on any device.
-        inputs: images ``(B, C, H, W)``, or whatever the model takes, on its device; the values do not matter.
-        data_samples: one per image, for models that ask for them, such as two-stage detectors.
+        inputs: images ``(B, C, H, W)``, or other inputs of the model, on its device; any values.
+        data_samples: one per image, for models that need them, such as two-stage detectors.
+
+    Raises:
+        ValueError: ``data_samples`` are given for a model that is not an MMEngine model.
     """
     analyzer = analyze_flops(model, inputs, data_samples)
     with torch.no_grad(), torch.random.fork_rng(_devices(model)):
@@ -105,18 +108,18 @@ def count_complexity(
 def analyze_flops(
     model: nn.Module, inputs: Tensor | tuple[Tensor, ...], data_samples: Sequence[Any] | None = None
 ) -> FlopAnalyzer:
-    """Return MMEngine's analyzer of a copy of the model, in evaluation mode, with what it lacks added.
+    """Return MMEngine's analyzer of a copy of the model, in evaluation mode, with additional counters.
 
-    Its tables (:func:`mmengine.analysis.complexity_stats_table`, ``complexity_stats_str``) take it.
-    The arguments are those of :func:`count_complexity`.
+    It can be printed with MMEngine's ``complexity_stats_table`` and ``complexity_stats_str``.
+    The arguments and errors are those of :func:`count_complexity`.
     """
-    # A copy, as tracing hangs hooks on the modules, and maps kept from an earlier pass would be left out.
-    traced = copy.deepcopy(model).eval()
+    # A copy, because tracing adds hooks to the modules, and cached position maps would not be counted.
+    traced = deepcopy(model).eval()
     forward = traced.forward
     if isinstance(model, BaseModel):
         forward = partial(forward, data_samples=data_samples, mode='tensor', **library_of(model).forward)
     elif data_samples is not None:
-        raise ValueError(f'data_samples are for models of MMEngine, {type(model).__name__} is not one')
+        raise ValueError(f'data_samples are for MMEngine models only, {type(model).__name__} is not one')
     traced.forward = lambda *args: tuple(_tensors(forward(*args)))
     analyzer = FlopAnalyzer(traced, inputs if isinstance(inputs, Tensor) else tuple(inputs))
     analyzer.set_op_handle(**{ATTENTION: _count_attention, 'aten::baddbmm': _count_baddbmm})
@@ -125,12 +128,12 @@ def analyze_flops(
 
 
 def _tensors(output: Any) -> list[Tensor]:
-    """Return the tensors of a nested output, which is all that a trace may return."""
+    """Return the tensors of a nested output; a trace cannot return anything else."""
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, Mapping):
         output = list(output.values())
-    elif hasattr(output, 'all_items'):  # a data element of MMEngine
+    elif hasattr(output, 'all_items'):  # an MMEngine data element
         output = [value for _, value in output.all_items()]
     if isinstance(output, Sequence) and not isinstance(output, str):
         return [tensor for item in output for tensor in _tensors(item)]
@@ -174,7 +177,7 @@ def _part(model: nn.Module, name: str, operator: str) -> str:
         for kind, part in _PARTS.items():
             if isinstance(module, kind):
                 return part
-        # The last block may compute the class token alone, by method: its qkv then belongs to no module.
+        # The last block may compute only the class token, without calling qkv as a module.
         if isinstance(module, ResFormer) and ancestor == name and operator == 'linear':
             return 'projections'
         if not ancestor:

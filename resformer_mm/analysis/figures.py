@@ -1,4 +1,4 @@
-"""Helpers shared by the figures of this package."""
+"""Creation and saving of figures, shared by the modules of this package."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def new_map_figure(rows: int, columns: int, title: str) -> tuple[Figure, np.ndar
     panels = figure.subplots(rows, columns + 1, squeeze=False, gridspec_kw=dict(width_ratios=widths))
     for axes in panels[:, :-1].flat:
         axes.tick_params(labelsize=7)
-    if title:  # about 13 characters of this size fit into an inch
+    if title:  # about 13 characters of this size per inch
         figure.suptitle(fill(title, int(13 * figure.get_figwidth())), fontsize=10)
     return figure, panels[:, :-1], list(panels[:, -1])
 

@@ -18,7 +18,7 @@ def peak_memory(function: Callable[[], object], device: str | torch.device) -> i
 
     The figure includes everything that PyTorch's allocator for the device allocates: tensors, gradients, data
     saved for the backward pass, and most scratch memory of operators. Memory allocated before the call, such
-    as parameters and inputs, is not included. Memory that the call allocates and still holds at its end is.
+    as parameters and inputs, is not included. Memory that the call allocates and does not free is included.
     The call should not free memory that was allocated before: this lowers the figure on a GPU, but not on the
     CPU.
 
@@ -48,9 +48,8 @@ def _cpu_memory_events(function: Callable[[], object]) -> list[tuple[int, int]]:
     with without_profiler_announcements():
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             function()
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # exporting a trace is the documented way to get these events
+    # Exporting a trace is the documented way to get these events.
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'trace.json')
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text())['traceEvents']

@@ -57,7 +57,7 @@ def position_embedding(model: nn.Module, size: Size) -> Tensor:
         embedding = module((height, width))
     if embedding is None:
         raise ValueError(
-            f'the global_position of the backbone is {type(module).__name__}, which adds nothing to the '
+            f'the global_position of the backbone is {type(module).__name__}, which adds no embedding to the '
             'tokens: there is no map to draw'
         )
     return embedding[0].detach().unflatten(0, (height, width)).float().cpu()

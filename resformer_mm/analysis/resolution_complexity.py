@@ -1,4 +1,4 @@
-"""Operations of a model at each resolution, as a table."""
+"""Table of the complexity of a model at several resolutions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from torch import nn
 
 from resformer_mm.files import write_csv
 from resformer_mm.text import size_text, table
@@ -18,15 +18,15 @@ from .complexity import Complexity, count_complexity
 Size = tuple[int, int]
 
 
-def complexity_at(model: nn.Module, size: Size) -> Complexity:
-    """Count what a model computes on one blank image or clip, see :func:`~.complexity.count_complexity`.
+def complexity_at(model: BaseModel, size: Size) -> Complexity:
+    """Count the complexity on one blank image or clip, see :func:`~.complexity.count_complexity`.
 
     Args:
-        model: what :func:`~resformer_mm.apis.load_model` returned.
+        model: a model returned by :func:`~resformer_mm.apis.load_model`.
         size: height and width of the image in pixels.
 
     Raises:
-        ValueError: the model does not run on such an image, e.g. because it is smaller than one patch.
+        ValueError: the model does not run on an image of this size, e.g. because it is below one patch.
     """
     try:
         batch = blank_batch(model, size)
@@ -38,23 +38,23 @@ def complexity_at(model: nn.Module, size: Size) -> Complexity:
         ) from error
 
 
-def blank_batch(model: nn.Module, size: Size) -> dict:
-    """Return ``inputs`` and ``data_samples`` as a model's data preprocessor makes them of one black image.
+def blank_batch(model: BaseModel, size: Size) -> dict:
+    """Return ``inputs`` and ``data_samples`` of one black image, from a model's data preprocessor.
 
-    A recognizer of mmaction2 gets one clip, of as many frames as its config samples for one view.
+    For a recognizer of mmaction2, it is a clip with as many frames as the config samples for one view.
 
     Args:
-        model: what :func:`~resformer_mm.apis.load_model` returned.
+        model: a model returned by :func:`~resformer_mm.apis.load_model`.
         size: height and width of the image in pixels.
 
     Raises:
-        ValueError: a side is not positive, or the config of a recognizer does not say how long a clip is.
+        ValueError: a side is not positive, or the config of a recognizer does not set ``clip_len``.
     """
     if min(size) < 1:
         raise ValueError(f'image size must be positive, got {size[0]} x {size[1]}')
     channels = model.cfg.model.get('backbone', {}).get('in_channels', 3)
-    shape = (channels, *size)
-    # Of the libraries only mmaction2 says how frames lie in a batch.
+    shape: tuple[int, ...] = (channels, *size)
+    # Only the data preprocessor of mmaction2 has a layout of frames.
     frames = getattr(model.data_preprocessor, 'format_shape', None)
     if frames is not None:
         clip_len, num_clips = _clip(model.cfg)
@@ -67,36 +67,33 @@ def blank_batch(model: nn.Module, size: Size) -> dict:
 
 
 def _clip(cfg: Config) -> tuple[int, int]:
-    """Return frames per clip and clips per view, as the pipeline of a recognizer samples them."""
+    """Return the frames per clip and clips per view that the pipeline of a recognizer samples."""
     for loader in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
         for transform in (cfg.get(loader) or {}).get('dataset', {}).get('pipeline') or ():
             if 'clip_len' in transform:
                 return transform['clip_len'], transform.get('num_clips', 1)
     raise ValueError(
         f'{cfg.filename or "the config"} has no transform with `clip_len`, such as SampleFrames, in its '
-        'test, validation or training pipeline: how many frames the model gets is unknown'
+        'test, validation or training pipeline: the number of frames of an input is unknown'
     )
 
 
 def format_complexities(complexities: Mapping[Size, Complexity]) -> str:
-    """Return a Markdown table: per resolution parameters, giga multiply-adds, and the share of every part."""
+    """Return a Markdown table with parameters, giga multiply-adds and shares of the parts by resolution."""
+    parts = _parts(complexities)
     rows = []
-    for row in _rows(complexities):
-        size, parameters, flops, *parts = row.values()
-        shares = (f'{part / flops:.1%}' if flops else '' for part in parts)
-        rows.append([size, f'{parameters / 1e6:.2f} M', f'{flops / 1e9:#.4g}', *shares])
-    names = list(_rows(complexities)[0])
-    return table([*names[:2], 'GFLOPs', *names[3:]], rows, justify='right')
+    for size, complexity in complexities.items():
+        flops, by_part = complexity.flops, complexity.by_part
+        shares = (f'{by_part.get(part, 0) / flops:.1%}' if flops else '' for part in parts)
+        parameters = f'{complexity.parameters / 1e6:.2f} M'
+        rows.append([size_text(size), parameters, f'{flops / 1e9:#.4g}', *shares])
+    return table(['resolution', 'parameters', 'GFLOPs', *parts], rows, justify='right')
 
 
 def write_complexities(complexities: Mapping[Size, Complexity], path: str | Path) -> None:
-    """Write a CSV file: a line per resolution, parameters and multiply-adds in whole numbers."""
-    write_csv(path, _rows(complexities))
-
-
-def _rows(complexities: Mapping[Size, Complexity]) -> list[dict[str, str | int]]:
-    parts = list(dict.fromkeys(part for complexity in complexities.values() for part in complexity.by_part))
-    return [
+    """Write a CSV file with parameters and multiply-adds as integers, one line per resolution."""
+    parts = _parts(complexities)
+    rows = [
         {
             'resolution': size_text(size),
             'parameters': complexity.parameters,
@@ -105,3 +102,8 @@ def _rows(complexities: Mapping[Size, Complexity]) -> list[dict[str, str | int]]
         }
         for size, complexity in complexities.items()
     ]
+    write_csv(path, rows)
+
+
+def _parts(complexities: Mapping[Size, Complexity]) -> list[str]:
+    return list(dict.fromkeys(part for complexity in complexities.values() for part in complexity.by_part))

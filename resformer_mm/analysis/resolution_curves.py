@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from resformer_mm.files import write_csv
 from resformer_mm.text import table
 
+from .figures import new_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -19,12 +21,12 @@ MARKERS = 'osD^vP*X'
 
 @dataclass
 class ResolutionCurve:
-    """What one model reaches at each resolution.
+    """The metric of one model at each resolution.
 
     Attributes:
         name: name of the model.
         values: resolution in pixels -> metric.
-        trained_on: resolutions the model was trained on, for the picture.
+        trained_on: resolutions on which the model was trained, which are marked in tables and figures.
     """
 
     name: str
@@ -45,12 +47,12 @@ def read_curve(path: str | Path, name: str, metric: str, trained_on: Sequence[in
         if resolution.isdigit() and rest == metric:
             values[int(resolution)] = float(value)
     if not values:
-        raise ValueError(f'{path} has no metric RESOLUTION/{metric}, it has {sorted(metrics)}')
+        raise ValueError(f'{path} has no metric RESOLUTION/{metric}; its metrics are {sorted(metrics)}')
     return ResolutionCurve(name, dict(sorted(values.items())), tuple(trained_on))
 
 
 def format_table(curves: Sequence[ResolutionCurve]) -> str:
-    """Return a Markdown table: a row per model, a column per resolution; trained ones carry a star."""
+    """Return a Markdown table: a row per model, a column per resolution; * marks trained resolutions."""
     resolutions = sorted({resolution for curve in curves for resolution in curve.values})
     rows = []
     for curve in curves:
@@ -79,12 +81,8 @@ def write_curves(curves: Sequence[ResolutionCurve], path: str | Path, metric: st
 
 
 def plot_curves(curves: Sequence[ResolutionCurve], path: str | Path, ylabel: str, title: str = '') -> None:
-    """Draw the curves as a PNG; filled markers are at the resolutions a model was trained on."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout='constrained')
-    FigureCanvasAgg(figure)
+    """Draw the curves and write the figure; filled markers are at the resolutions of training."""
+    figure = new_figure(7, 4.5)
     axes = figure.add_subplot()
     draw_curves(curves, axes, ylabel)
     axes.set_title(title)

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.registry import VISUALIZERS
@@ -35,6 +36,8 @@ def draw_copies(sample: BrowsedSample) -> np.ndarray:
     Returns:
         RGB uint8 ``(H, W, 3)``.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     zoom = max(1, SMALLEST // max(max(image.shape[:2]) for image in sample.copies))
     label_each = len(sample.labels) > 1
     captions = []
@@ -56,7 +59,7 @@ def draw_copies(sample: BrowsedSample) -> np.ndarray:
     figure = new_figure(width / DPI, height / DPI)
     figure.set_dpi(DPI)
     figure.set_layout_engine('none')  # all positions are given in pixels
-    text = dict(fontsize=9, ha='center', va='top', linespacing=1.2)
+    text: dict[str, Any] = dict(fontsize=9, ha='center', va='top', linespacing=1.2)
     figure.text(0.5, 1 - MARGIN / 4 / height, '\n'.join(title), **text)
     left = MARGIN
     for image, lines, column in zip(sample.copies, captions, columns):
@@ -67,8 +70,9 @@ def draw_copies(sample: BrowsedSample) -> np.ndarray:
         axes.axis('off')
         figure.text((left + column / 2) / width, (floor - 4) / height, '\n'.join(lines), **text)
         left += column + MARGIN
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def sample_drawer(browser: SampleBrowser) -> Callable[[BrowsedSample], np.ndarray]:
@@ -102,7 +106,7 @@ def build_visualizer(browser: SampleBrowser) -> Visualizer:
     settings = dict(cfg.visualizer, vis_backends=None)
     with VISUALIZERS.switch_scope_and_registry(None) as registry:
         kind = registry.get(settings.pop('type'))
-    visualizer = kind(**settings)  # a new instance: `build` would share that of a runner
+    visualizer = kind(**settings)  # a new instance: `build` would return the one of a runner
     visualizer.dataset_meta = browser.dataset_meta
     return visualizer
 
@@ -116,13 +120,13 @@ def annotate(image: np.ndarray, sample: BrowsedSample, visualizer: Visualizer) -
         visualizer: visualizer of the library, with the ``dataset_meta`` of the data set.
 
     Raises:
-        ValueError: the annotations are for another size than that of the copy.
+        ValueError: the annotations do not have the size of the copy.
     """
     data_sample = sample.data_sample.cpu()
     size, annotated = image.shape[:2], sample.copies[0].shape[:2]
     if size != annotated:
         if 'gt_instances' in data_sample or 'gt_sem_seg' not in data_sample:
-            raise ValueError(f'annotations for {annotated} pixels cannot be drawn on a copy of {size} pixels')
+            raise ValueError(f'annotations of {annotated} pixels cannot be drawn on a copy of {size} pixels')
         data_sample = labels_at(data_sample, size)
     if 'gt_instances' in data_sample and 'masks' in data_sample.gt_instances:
         from mmdet.models.utils import mask2ndarray

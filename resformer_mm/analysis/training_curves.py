@@ -1,4 +1,4 @@
-"""Pictures of training logs."""
+"""Figures of training logs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STYLES = ('-', '--', ':', '-.')
-# Of a legend: letters in the width of the figure, and those in whose width a line is drawn.
+# Of a legend: letters across the figure, and the width of a line sample in letters.
 LETTERS, LETTERS_OF_HANDLE = 100, 8
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
-    """Return the mean of the ``width`` values around each, fewer at the ends; NaN and infinity stay out."""
+    """Return the mean of the ``width`` values around each, fewer at the ends, without NaN and infinity."""
     means = []
     for index, value in enumerate(values):
         start = index - width // 2
@@ -40,26 +40,26 @@ def plot_training_curves(
     smooth: int = 1,
     by_epoch: bool = False,
 ) -> list[str]:
-    """Draw curves of one training or several: what training logged, and below it what validation measured.
+    """Draw curves of one or several training runs, with validation metrics in a panel below.
 
     Args:
-        logs: the trainings.
-        patterns: keys, or shell patterns of keys, that each of the logs has.
-        path: the picture.
-        legend: names of the curves, log by log; by default their keys, with the names of several logs.
-        title: title of the picture.
-        smooth: number of logged values over which training curves are averaged; the raw ones stay visible.
+        logs: the logs.
+        patterns: keys, or shell patterns of keys; each must match in every log.
+        path: the image file.
+        legend: names of the curves, log by log; by default the keys, with the log's name for several logs.
+        title: title of the figure.
+        smooth: number of logged values over which training curves are averaged; raw values stay visible.
         by_epoch: whether the x axis counts epochs instead of iterations.
 
     Returns:
-        What the reader should know: one line per curve with values that are not finite.
+        Notes for the reader: one line per curve that has values that are not finite.
 
     Raises:
-        ValueError: a pattern meets no key, the legend is of another length than the curves, an epoch is of
-            unknown length, or ``smooth`` is below 1.
+        ValueError: a pattern does not match any key, the number of names in the legend is wrong, the length
+            of an epoch is unknown, or ``smooth`` is below 1.
     """
     if smooth < 1:
-        raise ValueError(f'smoothing over {smooth} values: give at least 1')
+        raise ValueError(f'cannot smooth over {smooth} values: give at least 1')
     curves = [(log, log.curve(key)) for log in logs for key in log.match(patterns)]
     labels = _labels(logs, curves, legend)
     kinds = sorted({curve.is_metric for _, curve in curves})
@@ -98,7 +98,7 @@ def _draw_panel(
         _draw(axes, log.epochs(curve) if by_epoch else curve.iterations, curve, label, smooth, look)
     axes.set_ylabel(_common_name(keys))
     axes.grid(alpha=0.3)
-    if len(chosen) > 4:  # above the panel, where they hide no curve
+    if len(chosen) > 4:  # above the panel, so as not to hide curves
         fitting = LETTERS // (max(len(label) for *_, label in chosen) + LETTERS_OF_HANDLE)
         axes.legend(fontsize=8, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=max(1, fitting))
     else:
@@ -137,7 +137,7 @@ def _colour(index: int, number: int) -> str | tuple:
 
 
 def _common_name(keys: Sequence[str]) -> str:
-    """Return the words that keys share at one end: 'loss_cls' of 'loss_cls_64' and 'loss_cls_48'."""
+    """Return the common start or end of keys: 'loss_cls' for 'loss_cls_64' and 'loss_cls_48'."""
     words = [re.split('([/_])', key) for key in keys]
     start = os.path.commonprefix(words)
     end = os.path.commonprefix([key[::-1] for key in words])[::-1]

@@ -1,4 +1,4 @@
-"""Training curves and times from what MMEngine logs."""
+"""Training curves and iteration times from MMEngine's logs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import fmean, pstdev
 
-# What a line says of its place in the training, not of the training.
+# Keys that give the position of a line in the training.
 PLACE = ('step', 'iter', 'epoch')
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One logged quantity over a training.
+    """One logged quantity over a training run.
 
     Attributes:
         key: its name in the log.
-        iterations: iterations that were done when it was logged.
-        values: what was logged, one per iteration of the list.
-        is_metric: whether a validation measured it, not the training itself.
+        iterations: number of iterations completed when each value was logged.
+        values: the logged values.
+        is_metric: whether the values come from validation, not from training.
     """
 
     key: str
@@ -32,37 +32,37 @@ class Curve:
 
 @dataclass
 class _Run:
-    """What one process logged: (training iteration, line), validations at the training line before them."""
+    """Lines of one log file with their iterations; validations have that of the preceding training line."""
 
     train: list[tuple[int, dict]] = field(default_factory=list)
     val: list[tuple[int, dict]] = field(default_factory=list)
 
     @property
     def start(self) -> int:
-        """The iteration at which it started: one logging interval before its first line."""
+        """First iteration of the run: one logging interval before its first line."""
         first = self.train[0][0]
         interval = self.train[1][0] - first if len(self.train) > 1 else 1
         return max(0, first - interval)
 
 
 class TrainingLog:
-    """The log of one training, from all the runs that it took.
+    """Log of one training, joined from all its runs.
 
-    A run that resumed an earlier one replaces what that logged after the checkpoint; one that started anew
-    replaces all. So the lines are those of the way that led to the last weights.
+    A run that resumed an earlier one replaces the lines logged after the checkpoint; a run that started from
+    scratch replaces all lines. The result is the history of the last weights.
 
     Args:
-        path: a work dir of MMEngine, one run of it (the folder named by its time), or a file
+        path: a work dir of MMEngine, one of its runs (a folder named by time), or a file
             ``vis_data/scalars.json``.
 
     Attributes:
         name: name of the work dir.
-        files: the files that were read, in the order of their runs.
-        iterations_per_epoch: length of an epoch; None if the log is by iteration, or has one epoch alone.
+        files: the log files, in the order of the runs.
+        iterations_per_epoch: length of an epoch; None if the log is by iteration or has only one epoch.
 
     Raises:
-        FileNotFoundError: there is no such file or folder, or no training log in it.
-        ValueError: a line is damaged (file and line number are named), or no training line is left.
+        FileNotFoundError: there is no such file or folder, or it has no training log.
+        ValueError: a line is damaged (file and line number are named), or there are no training lines.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -77,7 +77,7 @@ class TrainingLog:
             self.train = [line for line in self.train if line[0] <= run.start] + run.train
             val = [line for line in val if line[0] <= run.start] + run.val
         if not self.train:
-            raise ValueError(f'{path} has no line of a training: nothing was logged before the run ended')
+            raise ValueError(f'{path} has no training lines: nothing was logged before the run ended')
         self.by_epoch = 'epoch' in self.train[0][1]
         self.iterations_per_epoch = self._epoch_length()
         epochs = {iteration: line.get('epoch') for iteration, line in self.train}
@@ -92,43 +92,47 @@ class TrainingLog:
         )
 
     def match(self, patterns: Sequence[str]) -> list[str]:
-        """Return the keys that are meant by names or shell patterns such as 'loss_*' or '*/accuracy/top1'.
+        """Return the keys that match names or shell patterns such as 'loss_*' or '*/accuracy/top1'.
 
         Raises:
-            ValueError: a name or pattern meets nothing; the keys that there are are listed.
+            ValueError: a name or pattern does not match any key; the message lists the keys.
         """
         found = []
         for pattern in patterns:
             matching = [key for key in self.keys if key == pattern or fnmatchcase(key, pattern)]
             if not matching:
-                raise ValueError(f'{self.name} has logged no {pattern!r}; it has: {", ".join(self.keys)}')
+                raise ValueError(f'{self.name} does not have {pattern!r}; it has: {", ".join(self.keys)}')
             found += matching
         return list(dict.fromkeys(found))
 
     def curve(self, key: str) -> Curve:
-        """Return the curve of a key: of training lines if they have it, else of validations."""
+        """Return the curve of a key, from the training lines if they have it, else from the validations.
+
+        Raises:
+            ValueError: no line has the key.
+        """
         for is_metric, lines in ((False, self.train), (True, self.val)):
             points = [(iteration, line[key]) for iteration, line in lines if _is_number(line.get(key))]
             if points:
                 iterations, values = zip(*points)
                 return Curve(key, list(iterations), list(values), is_metric)
-        raise ValueError(f'{self.name} has logged no {key!r}; it has: {", ".join(self.keys)}')
+        raise ValueError(f'{self.name} does not have {key!r}; it has: {", ".join(self.keys)}')
 
     def epochs(self, curve: Curve) -> list[float]:
-        """Return the epochs that were done where a curve has its points.
+        """Return the number of epochs completed at each point of a curve.
 
         Raises:
-            ValueError: the log does not say how long an epoch is.
+            ValueError: the length of an epoch is unknown.
         """
         if self.iterations_per_epoch is None:
-            reason = 'one epoch alone' if self.by_epoch else 'no epochs'
+            reason = 'only one epoch' if self.by_epoch else 'no epochs'
             raise ValueError(
                 f'{self.name} has {reason}, so the length of an epoch is unknown: use iterations'
             )
         return [iteration / self.iterations_per_epoch for iteration in curve.iterations]
 
     def _epoch_length(self) -> float | None:
-        # The first line of every epoch is equally far from its start.
+        # The first lines of all epochs are equally far from the start of their epoch.
         firsts: dict[int, int] = {}
         for iteration, line in self.train:
             if 'epoch' in line:
@@ -141,7 +145,7 @@ class TrainingLog:
     def _place(self, step: float, before: int, epoch: int | None) -> float:
         """Return the iteration of a validation, whose step is an epoch or an iteration.
 
-        The training line before it was of the iteration ``before`` and the epoch ``epoch``.
+        The preceding training line has the iteration ``before`` and the epoch ``epoch``.
         """
         if step == epoch:
             return epoch * self.iterations_per_epoch if self.iterations_per_epoch else before
@@ -153,7 +157,7 @@ class TrainTime:
     """Seconds per training iteration.
 
     Attributes:
-        mean: over all lines that count.
+        mean: mean over the selected lines.
         by_epoch: epoch -> mean; empty if the log is by iteration.
     """
 
@@ -174,30 +178,30 @@ class TrainTime:
 
 
 def train_time(log: TrainingLog, include_outliers: bool = False) -> TrainTime:
-    """Return how long the iterations of a training took.
+    """Return the time per iteration of a training.
 
     Args:
-        log: the training.
-        include_outliers: whether the first line of every epoch counts, in which the data loaders start (if
+        log: the log.
+        include_outliers: whether to include the first line of every epoch, when the data loaders start (if
             the log is by iteration, the first line of the training).
 
     Raises:
-        ValueError: no times were logged, or none is left without the outliers.
+        ValueError: the log has no times, or none without the outliers.
     """
     groups: dict[int | None, list[float]] = {}
     for _, line in log.train:
         if _is_number(line.get('time')):
             groups.setdefault(line.get('epoch'), []).append(line['time'])
     if not groups:
-        raise ValueError(f'{log.name} has no `time` in its training lines: the IterTimerHook logs it')
+        raise ValueError(f'{log.name} has no `time` in its training lines: train with the IterTimerHook')
     if not include_outliers:
         groups = {epoch: times[1:] for epoch, times in groups.items()}
         empty = [str(epoch) for epoch, times in groups.items() if not times and epoch is not None]
         if empty or not any(groups.values()):
             where = f'epoch {", ".join(empty)}' if empty else 'the training'
             raise ValueError(
-                f'{log.name} has one line alone in {where}, and the first is left out as an outlier: '
-                'count it with --include-outliers, or log more often (default_hooks.logger.interval)'
+                f'{log.name} has only one line in {where}, and the first one is excluded as an outlier: '
+                'use --include-outliers, or log more often (default_hooks.logger.interval)'
             )
     by_epoch = {epoch: fmean(times) for epoch, times in groups.items() if epoch is not None}
     return TrainTime(fmean(time for times in groups.values() for time in times), by_epoch)
@@ -213,14 +217,14 @@ def _read_run(path: Path) -> _Run:
         except ValueError as error:
             raise ValueError(
                 f'{path}, line {number} is damaged ({error}): {text[:60]!r}. '
-                'If the run broke off there, delete the line'
+                'If the run was interrupted there, delete the line'
             ) from error
         if not isinstance(line, dict) or not _is_number(line.get('step')):
             raise ValueError(
                 f'{path}, line {number} is not a line of a log (an object with a `step`): {text[:60]!r}. '
                 'Give the vis_data/scalars.json of a run, or its work dir'
             )
-        # Only training lines name the iteration, or, before MMEngine 0.8, the learning rate alone.
+        # Only training lines have the iteration or, before MMEngine 0.8, only the learning rate.
         if 'iter' in line or 'lr' in line:
             before = line['step']
             run.train.append((before, line))
@@ -235,7 +239,7 @@ def _find_files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise FileNotFoundError(f'there is no log {path}: give a work dir, or its */vis_data/scalars.json')
     for pattern in ('scalars.json', 'vis_data/scalars.json', '*/vis_data/scalars.json'):
-        files = sorted(path.glob(pattern))  # the folders of the runs are named by their time
+        files = sorted(path.glob(pattern))  # folders of runs are named by time
         if files:
             return files
     raise FileNotFoundError(

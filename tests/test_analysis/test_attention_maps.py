@@ -323,7 +323,7 @@ def test_bad_input(photo: Path, tmp_path: Path) -> None:
     model.backbone = VideoResFormer(dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16))
     with pytest.raises(ValueError, match='a ResFormer as its backbone, not VideoResFormer'):
         image_maps(model, photo, 64)
-    with pytest.raises(ValueError, match='a model with a ResFormer as its backbone, not Linear'):
+    with pytest.raises(ValueError, match='a model of images with a ResFormer as its backbone, not Linear'):
         model.backbone = nn.Linear(1, 1)
         image_maps(model, photo, 64)
     with pytest.raises(ValueError, match=r'no `test_dataloader.dataset.pipeline`'):

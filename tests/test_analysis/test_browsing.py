@@ -339,7 +339,7 @@ def test_annotations_of_every_copy(segmentation):
             num_equal, num_all = num_equal + equal.sum(), num_all + equal.size
     assert num_equal > 0.97 * num_all  # all but pixels on an edge, which shrinking blends
     sample.data_sample.gt_instances = InstanceData()
-    with pytest.raises(ValueError, match=r'for \(64, 64\) pixels cannot be drawn on a copy of \(32, 32\)'):
+    with pytest.raises(ValueError, match=r'of \(64, 64\) pixels cannot be drawn on a copy of \(32, 32\)'):
         annotate(sample.copies[1], sample, Recolour())
 
 

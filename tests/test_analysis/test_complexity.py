@@ -203,7 +203,7 @@ def test_random_numbers_stay_where_they_were():
 
 
 def test_data_samples_are_for_models_of_mmengine():
-    with pytest.raises(ValueError, match='data_samples are for models of MMEngine, Linear is not one'):
+    with pytest.raises(ValueError, match='data_samples are for MMEngine models only, Linear is not one'):
         count_complexity(nn.Linear(2, 2), torch.zeros(1, 2), data_samples=[])
 
 

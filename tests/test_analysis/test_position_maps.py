@@ -98,7 +98,7 @@ def test_bad_sizes(text: str) -> None:
 
 
 def test_what_has_no_map_says_why() -> None:
-    with pytest.raises(ValueError, match='NoGlobalPosition, which adds nothing'):
+    with pytest.raises(ValueError, match='NoGlobalPosition, which adds no embedding'):
         position_embedding(model(type='NoGlobalPosition'), (64, 64))
     with pytest.raises(ValueError, match='backbone Linear has no `global_position`'):
         position_embedding(SimpleNamespace(backbone=torch.nn.Linear(1, 1)), (64, 64))

@@ -24,7 +24,7 @@ def test_read_curve_takes_one_metric_in_order_of_resolution(tmp_path):
 def test_read_curve_names_the_file_and_what_it_has(tmp_path):
     path = tmp_path / 'metrics.json'
     path.write_text('{"accuracy/top1": 1.0}')
-    with pytest.raises(ValueError, match=r'metrics\.json has no metric RESOLUTION/accuracy/top1, it'):
+    with pytest.raises(ValueError, match=r'metrics\.json has no metric RESOLUTION/accuracy/top1; its'):
         read_curve(path, 'model', 'accuracy/top1')
 
 

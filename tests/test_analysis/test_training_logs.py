@@ -77,7 +77,7 @@ def test_a_training_by_iteration(tmp_path: Path, steps: tuple[int, int]) -> None
 def test_an_epoch_alone(tmp_path: Path) -> None:
     log = TrainingLog(write_run(tmp_path, '20260101_000000', [train(10, 1), train(20, 1), val(1, 5)]))
     assert points(log, '64/accuracy/top1') == [(20, 5)]
-    with pytest.raises(ValueError, match='has one epoch alone'):
+    with pytest.raises(ValueError, match='has only one epoch'):
         log.epochs(log.curve('loss'))
 
 
@@ -115,7 +115,7 @@ def test_runs_that_logged_no_training_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / '20260103_000000' / 'vis_data').mkdir(parents=True)  # a test run
     assert len(points(TrainingLog(tmp_path), 'loss')) == 6
     write_run(tmp_path / 'empty', '20260101_000000', [''])
-    with pytest.raises(ValueError, match='has no line of a training'):
+    with pytest.raises(ValueError, match='has no training lines'):
         TrainingLog(tmp_path / 'empty')
 
 
@@ -132,7 +132,7 @@ def test_patterns(tmp_path: Path) -> None:
         'loss_cls_48',
     ]
     for unknown in ('acc', 'note', 'step', 'lo'):
-        words = f"logged no '{unknown}'; it has: lr, loss, time, data_time, loss_cls_64, loss_cls_48, 64/acc"
+        words = f"does not have '{unknown}'; it has: lr, loss, time, data_time, loss_cls_64, loss_cls_48, 64/"
         with pytest.raises(ValueError, match=words):
             log.match(['loss', unknown])
 
@@ -181,9 +181,9 @@ def test_no_train_time(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='has no `time`'):
         train_time(log)
     one_each = [train(10, 1), train(20, 1), train(40, 2)]
-    with pytest.raises(ValueError, match='one line alone in epoch 2, .* --include-outliers'):
+    with pytest.raises(ValueError, match='only one line in epoch 2, .* --include-outliers'):
         train_time(TrainingLog(write_run(tmp_path, 'b', one_each)))
-    with pytest.raises(ValueError, match='one line alone in the training'):
+    with pytest.raises(ValueError, match='only one line in the training'):
         train_time(TrainingLog(write_run(tmp_path, 'c', [train(10)])))
 
 
@@ -242,7 +242,7 @@ def test_the_picture_of_two_trainings(tmp_path: Path, figures: list) -> None:
     assert [text.get_text() for text in figures[2].axes[0].get_legend().texts] == ['A', 'B']
     with pytest.raises(ValueError, match='legend has 3 names for 2 curves: one; other'):
         plot_training_curves(logs, ['loss'], 'unused.png', legend=['A', 'B', 'C'])
-    with pytest.raises(ValueError, match='smoothing over 0 values'):
+    with pytest.raises(ValueError, match='cannot smooth over 0 values'):
         plot_training_curves(logs, ['loss'], 'unused.png', smooth=0)
 
 

@@ -83,7 +83,7 @@ def test_position_embeddings_of_two_models(trained: Path, data: Path, tmp_path: 
     [
         (['small.py', '--resolutions', '64', '15'], ['small.py', 'resolution 15 is smaller than one patch']),
         (['small.py', '--resolutions', '64x'], ["'64x' is not a size"]),
-        (['none.py', '--resolutions', '64'], ['none.py', 'NoGlobalPosition, which adds nothing']),
+        (['none.py', '--resolutions', '64'], ['none.py', 'NoGlobalPosition, which adds no embedding']),
         (['small.py', 'run/epoch_2.pth', '--baseline', 'table.py', 'run/epoch_2.pth', '--resolutions', '64'],
          ['run/epoch_2.pth does not fit', 'global_position']),
         (['small.py', 'gone.pth', '--resolutions', '64'], ['gone.pth does not exist']),
@@ -167,7 +167,7 @@ def test_bad_logs(trained: Path, data: Path, tmp_path: Path) -> None:
         'loss_cls_64',
         '48/accuracy/top1',
     )
-    fail(run_on(trained, data, LOGS, *plot, '--smooth', '0'), 'smoothing over 0')
+    fail(run_on(trained, data, LOGS, *plot, '--smooth', '0'), 'cannot smooth over 0')
     fail(run_on(trained, data, LOGS, *plot, '--legend', 'a', 'b'), 'legend has 2 names for 1 curves')
     log = tmp_path / 'scalars.json'
     log.write_text(json.dumps(dict(step=1, iter=1, loss=1.0)) + '\n{"step": 2, "it')
