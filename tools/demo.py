@@ -25,13 +25,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cascade',
         action='store_true',
-        help='try every image small first, as the `cascade` of the config says (classifiers)',
+        help='use the `cascade` of the config: low resolutions first (classifiers)',
     )
-    parser.add_argument('--out-dir', help='folder for predictions.json and the drawn pictures')
+    parser.add_argument('--out-dir', help='folder for predictions.json and the drawings')
     parser.add_argument('--device', help='device such as cpu or cuda:0 (a GPU if there is one)')
-    parser.add_argument('--batch-size', type=int, default=1, help='images of one forward pass')
-    parser.add_argument('--topk', type=int, help='classes to list (5); for classifiers')
-    parser.add_argument('--score-thr', type=float, help='least score to list and draw (0.3); for detectors')
+    parser.add_argument('--batch-size', type=int, default=1, help='images per forward pass (1)')
+    parser.add_argument('--topk', type=int, help='number of classes to list (5), for classifiers')
+    parser.add_argument('--score-thr', type=float, help='minimum score to list and draw (0.3), for detectors')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window is shown')
     parser.add_argument(

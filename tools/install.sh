@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs the pinned stack into the active virtual or conda environment, or into .venv of this project.
 #
-#   bash tools/install.sh [tests]      'tests' adds what the tests need
+#   bash tools/install.sh [tests]      'tests' adds the requirements of the tests
 #
-# Sourced, it offers install_environment [tests] and leaves the interpreter in $PY, first in PATH. What is
-# installed already is kept, whatever its version; a second run only looks. Variables: PYTHON (the interpreter
-# that makes .venv), MAX_JOBS (compiler processes, default: number of cores), CXX.
+# When sourced, it provides install_environment [tests], which sets $PY to the interpreter and puts it first in
+# PATH. Installed packages are kept, whatever their version; a second run only checks. Variables: PYTHON (the
+# interpreter that creates .venv), MAX_JOBS (compiler processes, default: number of cores), CXX.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
@@ -35,7 +35,7 @@ make_venv() {
         rm -rf "$ROOT/.venv"
         tail -n 5 <<<"$output" >&2
         die "$base cannot make a virtual environment: its module venv or ensurepip is missing." \
-            'On Debian and Ubuntu: apt-get install python3-venv. Or activate an environment of your own.'
+            'On Debian and Ubuntu: apt-get install python3-venv. Or activate an existing environment.'
     fi
 }
 
@@ -58,11 +58,11 @@ choose_python() {
 
 missing() { "$PY" "$ROOT/tools/missing_requirements.py" "$@"; }
 
-# run_watched TITLE LOG COMMAND...: run it with its output in LOG and a sign of life every 20 seconds.
+# run_watched TITLE LOG COMMAND...: run it with its output in LOG, and report progress every 20 seconds.
 run_watched() {
     local title="$1" log="$2" job files status=0 start=$SECONDS next=20 elapsed
     shift 2
-    set -m # a process group of its own, so that an interrupt reaches the compilers as well
+    set -m # in a separate process group, so an interrupt reaches the compilers as well
     "$@" >"$log" 2>&1 </dev/null &
     job=$!
     set +m
@@ -135,13 +135,13 @@ install_browser() {
 
 install_mmcv() (
     export MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)}"
-    # A GPU in sight would make mmcv look for the CUDA compiler and fail without it.
+    # With a visible GPU, mmcv would require the CUDA compiler.
     if [[ -z ${CUDA_HOME:-} ]] && ! command -v nvcc >/dev/null; then export CUDA_VISIBLE_DEVICES=; fi
     REMEDY='If a compiler was "Killed" for want of memory: MAX_JOBS=1 before the command. It starts over.'
     say "compiling mmcv's operators: 12 to 45 minutes on 2 cores, once; pip keeps the result and reuses it"
     pip_install mmcv --no-deps --no-build-isolation -r "$REQUIREMENTS/mmcv.txt"
     if ! "$PY" -c 'import mmcv.ops' >/dev/null 2>&1; then
-        say 'what pip had kept was compiled for another PyTorch: compiling again'
+        say 'the cached build of mmcv was compiled for another PyTorch: compiling again'
         pip_install mmcv --no-deps --no-build-isolation --no-cache-dir --force-reinstall -r "$REQUIREMENTS/mmcv.txt"
     fi
 )

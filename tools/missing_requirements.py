@@ -1,11 +1,11 @@
-"""Print which requirements the running interpreter lacks (for tools/install.sh; stdlib only).
+"""Print the requirements that are not installed (for tools/install.sh; standard library only).
 
 Usage: python missing_requirements.py [--exact] FILE...   one missing requirement per line
-       python missing_requirements.py --freeze            constraints for what is never replaced
-       python missing_requirements.py --project ROOT      'missing' unless ROOT is installed so
+       python missing_requirements.py --freeze            constraints for packages that are never replaced
+       python missing_requirements.py --project ROOT      'missing' unless ROOT is installed (editable)
 
-A distribution that is there in another version than the file, or pins.txt beside it, says is kept and
-mentioned on stderr; with --exact it counts as missing.
+A distribution whose version differs from the file, or from pins.txt in the same folder, is kept and reported
+on stderr; with --exact it counts as missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 
-# Distributions that provide the same import: where one of a row is installed, no other may be.
+# Distributions that provide the same import: at most one of each row may be installed.
 EQUIVALENT = (
     {'mmengine', 'mmengine-lite', 'onedl-mmengine'},
     {'mmcv', 'mmcv-full', 'mmcv-lite', 'onedl-mmcv', 'onedl-mmcv-lite'},
@@ -51,7 +51,7 @@ def requirements(file: Path) -> dict[str, str]:
 
 
 def pinned(file: Path) -> dict[str, str]:
-    """Return the requirements of a file, as exact as ``pins.txt`` beside it makes them."""
+    """Return the requirements of a file, with the versions of ``pins.txt`` in the same folder."""
     pins = file.with_name('pins.txt')
     exact = requirements(pins) if pins.is_file() else {}
     return {name: exact.get(name, line) for name, line in requirements(file).items()}

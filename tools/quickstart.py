@@ -2,7 +2,7 @@
 
 The baselines have the same size and see the same images as often: the same ResFormer on the largest
 resolution alone, and a DeiT with a learned, interpolated position table on that resolution. Everything
-runs through tools/train.py and tools/test.py; what is done already is not done again.
+runs through tools/train.py and tools/test.py; completed steps are not repeated.
 """
 
 import argparse
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs' / 'classification'
 RESOLUTIONS = [24, 32, 40, 48, 56, 64, 80, 96, 128]
 METRIC = 'accuracy/top1'
-# Shorter than the configs (10 minutes on 2 cores), and in float32, faster there for so narrow a model.
+# Shorter than the configs (10 minutes on 2 cores), and in float32, which is faster for such a narrow model.
 EPOCHS = 14
 OPTIONS = [
     f'train_cfg.max_epochs={EPOCHS}',
@@ -35,12 +35,12 @@ MODELS = [  # name, config, resolutions trained on
 
 
 def run(tool: str, *args: object, log: Path, data_root: Path) -> None:
-    """Run a tool as a user would, its output in a log file.
+    """Run a tool as a user would, with its output in a log file.
 
     Raises:
         SystemExit: the tool failed; the end of its output is printed.
     """
-    # Threads that spin while they wait would take the cores from the processes that load the images.
+    # Threads that spin while they wait would slow down the processes that load the images.
     environment = {'OMP_WAIT_POLICY': 'PASSIVE', **os.environ, 'MINI_DATA_ROOT': str(data_root)}
     command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)]
     with open(log, 'w') as file:
@@ -51,12 +51,12 @@ def run(tool: str, *args: object, log: Path, data_root: Path) -> None:
 
 
 def train_and_test(name: str, config: str, folder: Path, data_root: Path, index: int) -> None:
-    """Train one model and evaluate it at every resolution, unless that was done."""
+    """Train one model and evaluate it at every resolution, unless already done."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = folder / 'metrics.json'
     step = f'[{index + 2}/{len(MODELS) + 1}] {name}'
     if metrics.is_file():
-        print(f'{step}: done already, in {folder}', flush=True)
+        print(f'{step}: already done, in {folder}', flush=True)
         return
     start = time.time()
     print(f'{step}: training (log: {folder / "train.log"}) ...', flush=True)
@@ -73,7 +73,10 @@ def main() -> None:
     """Generate the data, train, test, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        '--work-dir', type=Path, default=ROOT / 'work_dirs' / 'quickstart', help='folder of everything'
+        '--work-dir',
+        type=Path,
+        default=ROOT / 'work_dirs' / 'quickstart',
+        help='folder of the data and the results',
     )
     work_dir = parser.parse_args().work_dir.absolute()
     data_root = work_dir / 'data'

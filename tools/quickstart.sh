@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to a trained multi-resolution classifier beside its baselines, on generated images.
+# From a fresh clone to a trained multi-resolution classifier and its baselines, on generated images.
 #
 #   bash tools/quickstart.sh [--work-dir DIR]
 #

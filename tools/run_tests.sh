@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need if it is missing, then lints, checks formatting and types, and runs every test.
+# Installs missing requirements of the tests, then runs linter, formatter, type checker and all tests.
 #
 #   bash tools/run_tests.sh [arguments of pytest]
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""Train a model of any task: the config's ``default_scope`` says with which library."""
+"""Train a model of any task; the config's ``default_scope`` selects the library."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Serve a local web page that predicts on an image and lets the resolution be moved with a slider."""
+"""Serve a local web page that predicts on an image, with a slider for the resolution."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--host', default='127.0.0.1', help='address to listen on (this machine alone)')
+    parser.add_argument(
+        '--host', default='127.0.0.1', help='address to listen on (127.0.0.1: this machine only)'
+    )
     parser.add_argument('--port', type=int, default=8080, help='port to listen on (8080)')
     parser.add_argument(
         '--resolutions',

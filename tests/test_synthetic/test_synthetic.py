@@ -348,7 +348,7 @@ def test_tool_writes_once_and_tells_errors(small_folder, tmp_path):
     assert digest(root) == digest(small_folder)
     again = run_tool(*command)
     assert again.returncode == 0
-    assert 'are there already, nothing to do' in again.stdout
+    assert 'already exist, nothing to do' in again.stdout
     for wrong, message in (
         ([root, '--seed', 4], 'contains a data set with other settings'),
         ([tmp_path / 'x', '--num-train', 0], 'num_train must be at least 1, got 0'),

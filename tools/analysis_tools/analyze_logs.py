@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
         task.add_argument(
             'json_logs',
             nargs='+',
-            help='work dirs, whose resumed runs are joined, or files vis_data/scalars.json',
+            help='work dirs (resumed runs are joined), or files vis_data/scalars.json',
         )
         task.set_defaults(parser=task)
     plot.add_argument(
@@ -26,17 +26,20 @@ def parse_args() -> argparse.Namespace:
         default=['loss'],
         help="keys of the log, or patterns of them: 'loss_*' '*/accuracy/top1' (loss)",
     )
-    plot.add_argument('--out', required=True, help='the picture, .png, .pdf or .svg')
+    plot.add_argument('--out', required=True, help='image file to write: .png, .pdf or .svg')
     plot.add_argument('--legend', nargs='+', help='name of each curve: all keys of the first log, then ...')
-    plot.add_argument('--title', default='', help='title of the picture')
+    plot.add_argument('--title', default='', help='title of the figure')
     plot.add_argument(
-        '--smooth', type=int, default=1, help='average training curves over so many logged values (1)'
+        '--smooth',
+        type=int,
+        default=1,
+        help='number of logged values over which to average training curves (1)',
     )
     plot.add_argument('--x-axis', choices=['iter', 'epoch'], default='iter', help='what the x axis counts')
     time.add_argument(
         '--include-outliers',
         action='store_true',
-        help='count the first line of every epoch too, in which the data loaders start',
+        help='include the first line of every epoch, when the data loaders start',
     )
     return parser.parse_args()
 

@@ -1,11 +1,10 @@
-"""Show samples of a config as its model gets them: the copies at all resolutions side by side.
+"""Show samples of a config as the model receives them, with the copies at all resolutions side by side.
 
     python tools/analysis_tools/browse_dataset.py CONFIG --output-dir pictures --show-number 8
 
-Pipeline, collation and data preprocessor run as in training, mixup and CutMix included; only the
-normalisation is undone. Where a config evaluates at several resolutions, --phase val or test shows those. Of
-a segmentation or detection config the training images are drawn with their annotations, by the visualizer of
-the config.
+Pipeline, collation and data preprocessor run as in training, including mixup and CutMix; only the
+normalisation is undone. If a config evaluates at several resolutions, --phase val or test shows those. For
+segmentation and detection, the training images are drawn with their annotations, by the config's visualizer.
 """
 
 import argparse
@@ -28,9 +27,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument('--output-dir', '-o', type=Path, help='folder for the pictures, one per sample')
+    parser.add_argument('--output-dir', '-o', type=Path, help='folder for the images, one per sample')
     parser.add_argument(
-        '--not-show', action='store_true', help='open no window; none opens without a display'
+        '--not-show', action='store_true', help='do not open windows (without a display, none are opened)'
     )
     parser.add_argument('--phase', '-p', choices=PHASES, default='train', help='which data loader (train)')
     parser.add_argument('--show-number', '-n', type=int, default=10, help='how many samples (10)')
@@ -40,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     args.show = not args.not_show and _has_display()
     if not args.show and args.output_dir is None:
-        parser.error('no window is to be opened, or there is no display: give a folder with --output-dir')
+        parser.error('with --not-show or without a display, give a folder with --output-dir')
     args.parser = parser
     return args
 

@@ -1,7 +1,7 @@
-"""Fit a cascade, small images first and larger ones where the model is unsure, to a validation split.
+"""Fit a cascade (low resolution first, higher ones if confidence is low) on the validation split.
 
-Prints what it does beside the single resolutions, and writes a config that tools/demo.py --cascade and
-resformer_mm.apis.CascadeInferencer take.
+Prints accuracy and cost of the cascade and of the single resolutions, and writes a config for
+tools/demo.py --cascade and resformer_mm.apis.CascadeInferencer.
 """
 
 import argparse
@@ -28,17 +28,22 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         '--resolutions', nargs='+', type=int, required=True, help='resolutions to choose from'
     )
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument('--target-accuracy', type=float, help='percent that must be right, at the least cost')
-    target.add_argument('--target-cost', type=float, help='mean cost of an image, for the best accuracy')
+    target.add_argument('--target-accuracy', type=float, help='accuracy in percent to reach at minimum cost')
+    target.add_argument('--target-cost', type=float, help='mean cost per image at which to maximise accuracy')
     parser.add_argument(
-        '--cost', choices=['gflops', 'latency_ms'], default='gflops', help='what an image costs'
+        '--cost',
+        choices=['gflops', 'latency_ms'],
+        default='gflops',
+        help='measure of the cost of an image (gflops)',
     )
     parser.add_argument(
         '--confidence',
         default='max_probability',
-        help='max_probability, margin, negative_entropy or your own',
+        help='max_probability, margin, negative_entropy or a registered measure of your own',
     )
-    parser.add_argument('--max-stages', type=int, default=3, help='most resolutions of one cascade')
+    parser.add_argument(
+        '--max-stages', type=int, default=3, help='maximum number of resolutions of the cascade (3)'
+    )
     parser.add_argument('--out', type=Path, help='config file to write')
     parser.add_argument('--work-dir', default='work_dirs/fit_cascade', help="folder of MMEngine's log")
     add_config_options(parser)
@@ -49,7 +54,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 
 def report(fitted: FittedCascade, cost: str) -> str:
-    """Return the cascade beside the single resolutions."""
+    """Return accuracy and cost of the cascade and of the single resolutions as text."""
     rule, seen, unseen = fitted.fit.rule, fitted.fit.operation, fitted.unseen
     operations = {**fitted.singles(), 'cascade': seen, 'cascade, on unseen halves': unseen}
     rows = [(name, f'{100 * one.accuracy:.2f}', f'{one.cost:.4g}') for name, one in operations.items()]

@@ -1,12 +1,11 @@
-"""Count what the model of a config computes on one image, at one resolution or several.
+"""Count the multiply-adds and parameters of a config's model for one image, at one or several resolutions.
 
     python tools/analysis_tools/get_flops.py CONFIG --resolutions 96 128 160 224
     python tools/analysis_tools/get_flops.py CONFIG --shape 512 683
 
-Prints parameters, giga multiply-adds (the convention of papers and of MMEngine) and each part's share of
-them. Operators that the count leaves out are named below the table. Works for configs of any of the
-libraries; of a segmentor or detector it is one forward pass over the whole image, of a recognizer over one
-clip.
+Prints parameters, giga multiply-adds (the convention of papers and of MMEngine) and the share of each part.
+Operators that are not counted are named below the table. Works for configs of all libraries. The count is for
+one forward pass, over the whole image for segmentors and detectors, over one clip for recognizers.
 """
 
 import argparse
@@ -40,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         help="sides of square images (those of the config's test_cfg, else 224)",
     )
-    parser.add_argument('--out', help='CSV file for the table, in whole numbers')
+    parser.add_argument('--out', help='CSV file for the table, with integers')
     parser.add_argument('--show-table', action='store_true', help="print MMEngine's table of modules as well")
     parser.add_argument('--show-arch', action='store_true', help='print the architecture with counts as well')
     add_config_options(parser)
@@ -84,7 +83,7 @@ def main() -> None:
     for complexity in complexities.values():
         uncounted.update(complexity.uncounted)
     for operator, times in uncounted.items():
-        print(f'not counted: {operator}, met {times} times', file=sys.stderr)
+        print(f'not counted: {operator}, called {times} times', file=sys.stderr)
     if args.out:
         write_complexities(complexities, args.out)
 

@@ -1,8 +1,8 @@
 """Report of a resolution sweep: metrics, operations, time and memory at every resolution.
 
 Works for every config that tools/test.py takes. Writes sweep.json, sweep.csv, sweep.png, sweep.html and,
-where the predictions have class scores, cascade.csv to the output folder. Interrupted and started again,
-or started again with more models or resolutions, it measures what is missing.
+if the predictions have class scores, cascade.csv to the output folder. A second run, after an interruption
+or with more models or resolutions, measures only what is missing.
 """
 
 import argparse
@@ -22,7 +22,10 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
-        '--resolutions', nargs='+', type=int, help="test resolutions in pixels (test_cfg's of the config)"
+        '--resolutions',
+        nargs='+',
+        type=int,
+        help="test resolutions in pixels (those of the config's test_cfg)",
     )
     parser.add_argument(
         '--baseline',
@@ -34,7 +37,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     parser.add_argument('--names', nargs='+', help='names of the models (those of the config files)')
     parser.add_argument('--out-dir', type=Path, help='folder of the results (work_dirs/sweep/CONFIG)')
-    parser.add_argument('--metric', help='the metric that comes first (the first of the evaluator)')
+    parser.add_argument('--metric', help='main metric (the first of the evaluator)')
     parser.add_argument(
         '--lower-is-better',
         nargs='+',
@@ -42,9 +45,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         metavar='METRIC',
         help="metrics that are better when lower, besides losses and errors: names, or patterns '*/rank'",
     )
-    parser.add_argument('--batch-size', type=int, default=1, help='samples of one timed call')
-    parser.add_argument('--rounds', type=int, default=5, help='timing rounds per point')
-    parser.add_argument('--amp', action='store_true', help='mixed precision, for metrics and time')
+    parser.add_argument('--batch-size', type=int, default=1, help='samples per timed call (1)')
+    parser.add_argument('--rounds', type=int, default=5, help='timing rounds per point (5)')
+    parser.add_argument('--amp', action='store_true', help='use mixed precision, for metrics and timing')
     add_config_options(parser, 'every config')
     args = parser.parse_args()
     for name in ('batch_size', 'rounds'):

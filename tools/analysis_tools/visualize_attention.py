@@ -1,8 +1,8 @@
-"""Draw what a model looks at in an image, at several resolutions.
+"""Draw attention and feature similarity in an image, at several resolutions.
 
-Each column is a resolution. Below the image as the model sees it lie the attention of the class token over
-the patches (where there is no class token, of the patch at the cross) and the similarity of the patch
-features to those at the cross.
+Each column is a resolution. The rows are the input image, the attention of the class token over the patches
+(without a class token, the attention of the patch at the cross), and the similarity of the patch features to
+those at the cross.
 """
 
 import argparse
@@ -35,8 +35,8 @@ def parse_args() -> argparse.Namespace:
         metavar=('X', 'Y'),
         help='point of the similarity, from 0 0 (top left) to 1 1 (bottom right) of the image (0.5 0.5)',
     )
-    parser.add_argument('--title', help='title of the picture')
-    parser.add_argument('--out', required=True, help='the picture, .png, .pdf or .svg')
+    parser.add_argument('--title', help='title of the figure')
+    parser.add_argument('--out', required=True, help='image file to write: .png, .pdf or .svg')
     add_config_options(parser)
     args = parser.parse_args()
     if args.head != 'mean' and not args.head.isdigit():
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Draw the picture."""
+    """Draw the figure."""
     args = parse_args()
     head = None if args.head == 'mean' else int(args.head)
     try:

@@ -1,8 +1,8 @@
 """Draw the position embedding that a model adds to its tokens, as heat maps at several resolutions.
 
-Each row is a model, each column a resolution. The colour of a token is the mean over the channels of its
-embedding: this is Figure 6 of the paper, which compares an interpolated table with GPE. Or it is one channel,
-or the similarity to one token.
+Each row is a model, each column a resolution. By default the colour of a token is the mean of its embedding
+over the channels, as in Figure 6 of the paper, which compares an interpolated table with GPE. It can also be
+one channel, or the similarity to one token.
 """
 
 import argparse
@@ -28,16 +28,14 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        'checkpoint', nargs='?', help='checkpoint file; without one the weights are untrained'
-    )
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file (untrained weights)')
     parser.add_argument(
         '--baseline',
         nargs='+',
         action='append',
         default=[],
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='a further model, below the first; may be repeated',
+        help='another model, in a row below; may be given several times',
     )
     parser.add_argument(
         '--resolutions',
@@ -55,8 +53,8 @@ def parse_args() -> argparse.Namespace:
         metavar=('X', 'Y'),
         help='draw the cosine similarity to the token at this point, 0.5 0.5 being the centre',
     )
-    parser.add_argument('--title', default='', help='title of the picture')
-    parser.add_argument('--out', required=True, help='the picture, .png, .pdf or .svg')
+    parser.add_argument('--title', default='', help='title of the figure')
+    parser.add_argument('--out', required=True, help='image file to write: .png, .pdf or .svg')
     args = parser.parse_args()
     args.models = [[args.config, args.checkpoint], *args.baseline]
     for words in args.baseline:
@@ -88,7 +86,7 @@ def make_row(args: argparse.Namespace, index: int) -> PositionMaps:
 
 
 def main() -> None:
-    """Draw the picture."""
+    """Draw the figure."""
     args = parse_args()
     label = 'mean over channels'
     if args.channel is not None:

@@ -3,9 +3,9 @@
     python tools/dataset_converters/check_detection.py data/coco
     python tools/dataset_converters/check_detection.py --config CONFIG
 
-Names every image that is missing, unreadable or of another size than its annotations, every box outside its
-image or without an area, unknown categories and images, broken masks, and what else would train something
-wrong. Exit status: 0 if the data set is sound, 1 if something is wrong with it, 2 if the command is.
+Reports images that are missing, unreadable or differ in size from their annotations, boxes outside the image
+or without area, unknown categories and images, broken masks, and other errors that would impair training.
+Exit status: 0 if the data set is valid, 1 if it has errors, 2 after a usage error.
 """
 
 import argparse
@@ -38,11 +38,11 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 
 def sources_below(args: argparse.Namespace) -> list[AnnotatedImages]:
-    """Return the folders and files that the options name.
+    """Return the folders and files given by the options.
 
     Raises:
         FileNotFoundError: there is no such data root.
-        ValueError: options do not go together.
+        ValueError: options contradict each other.
     """
     root = existing_root(args.data_root)
     img_dirs = args.img_dir or SPLITS
@@ -57,7 +57,7 @@ def sources_below(args: argparse.Namespace) -> list[AnnotatedImages]:
 
 
 def main() -> None:
-    """Check, report, and end with the status that says whether the data set is sound."""
+    """Check, report, and exit with a status that shows whether the data set is valid."""
     parser, args = parse_args()
     try:
         if args.config:

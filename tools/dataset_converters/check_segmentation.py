@@ -3,9 +3,9 @@
     python tools/dataset_converters/check_segmentation.py data/ade/ADEChallengeData2016 --num-classes 150
     python tools/dataset_converters/check_segmentation.py --config CONFIG
 
-Names every mask that is missing, unreadable, of another size than its image or with label values out of
-range, and what else would train something wrong. Exit status: 0 if the data set is sound, 1 if something is
-wrong with it, 2 if the command is.
+Reports masks that are missing, unreadable, differ in size from their image or have label values out of range,
+and other errors that would impair training. Exit status: 0 if the data set is valid, 1 if it has errors,
+2 after a usage error.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         action=argparse.BooleanOptionalAction,
         help='value 0 of a mask is ignored and value 1 the first class, as in ADE20K (the default)',
     )
-    parser.add_argument('--ignore-index', type=int, help='label of pixels that do not count (255)')
+    parser.add_argument('--ignore-index', type=int, help='label of ignored pixels (255)')
     parser.add_argument(
         '--img-dir', nargs='+', help='folders of images below DATA_ROOT (images/{training,validation})'
     )
@@ -53,11 +53,11 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 
 def folders_below(args: argparse.Namespace) -> list[PairFolders]:
-    """Return the folders that the options name.
+    """Return the folders given by the options.
 
     Raises:
         FileNotFoundError: there is no such data root.
-        ValueError: options are missing or do not go together.
+        ValueError: options are missing or contradict each other.
     """
     root = existing_root(args.data_root)
     if args.num_classes is None:
@@ -86,14 +86,14 @@ def folders_in_config(args: argparse.Namespace) -> list[PairFolders]:
 
     Raises:
         FileNotFoundError: there is no such config.
-        ValueError: an option says what the config says, or the config has no such data set.
+        ValueError: an option repeats a setting of the config, or the config has no such data set.
     """
     layout = ('num_classes', 'reduce_zero_label', 'ignore_index', 'img_dir', 'ann_dir', 'img_suffix')
     return configured_sources(config_to_check(args, (*layout, 'seg_map_suffix')), PairFolders.from_config)
 
 
 def main() -> None:
-    """Check, report, and end with the status that says whether the data set is sound."""
+    """Check, report, and exit with a status that shows whether the data set is valid."""
     parser, args = parse_args()
     try:
         folders = folders_in_config(args) if args.config else folders_below(args)

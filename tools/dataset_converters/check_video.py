@@ -1,12 +1,11 @@
-"""Check lists of video files before training, and read every clip to its end.
+"""Check lists of video files before training; every clip is read to its end.
 
     python tools/dataset_converters/check_video.py data/clips --num-classes 400 \
         --ann-file train_list.txt val_list.txt --video-dir videos_train videos_val --window 256
     python tools/dataset_converters/check_video.py --config CONFIG
 
-Names every line without a label or with one out of range, and every clip that is missing, empty, truncated,
-damaged or no video. Exit status: 0 if the data set is sound, 1 if something is wrong with it, 2 if the
-command is.
+Reports lines whose label is missing or out of range, and clips that are missing, empty, truncated, damaged
+or not a video. Exit status: 0 if the data set is valid, 1 if it has errors, 2 after a usage error.
 """
 
 import argparse
@@ -48,11 +47,11 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 
 def lists_below(args: argparse.Namespace) -> list[ClipList]:
-    """Return the lists that the options name.
+    """Return the lists given by the options.
 
     Raises:
         FileNotFoundError: there is no such data root.
-        ValueError: options are missing or do not go together.
+        ValueError: options are missing or contradict each other.
     """
     root = existing_root(args.data_root)
     if args.num_classes is None or args.num_classes < 1:
@@ -72,7 +71,7 @@ def lists_in_config(args: argparse.Namespace) -> list[ClipList]:
 
     Raises:
         FileNotFoundError: there is no such config.
-        ValueError: an option says what the config says, or the config has no such data set.
+        ValueError: an option repeats a setting of the config, or the config has no such data set.
     """
     return configured_sources(
         config_to_check(args, ('num_classes', 'ann_file', 'video_dir', 'window')), ClipList.from_config
@@ -80,13 +79,13 @@ def lists_in_config(args: argparse.Namespace) -> list[ClipList]:
 
 
 def main() -> None:
-    """Check, report, and end with the status that says whether the data set is sound."""
+    """Check, report, and exit with a status that shows whether the data set is valid."""
     parser, args = parse_args()
     try:
         lists = lists_in_config(args) if args.config else lists_below(args)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    # The report has what decord would print of every bad file.
+    # The report covers what decord would print about every bad file.
     decord.logging.set_level(decord.logging.FATAL)
     print_report(check_clip_lists(lists, args.timeout, args.workers, show_progress=True), args.max_lines)
 

@@ -3,11 +3,11 @@
     python tools/dataset_converters/make_embedded_data.py ROOT [--task classification] [--seed 0]
         [--num-train 2000] [--num-val 500] [--size 128] [--workers 2]
 
-For classification makes ``ROOT/{train,val}/CLASS/*.jpg``, for segmentation ADE20K's layout,
+Writes for classification ``ROOT/{train,val}/CLASS/*.jpg``, for segmentation ADE20K's layout,
 ``ROOT/{images,annotations}/{training,validation}`` with ``ROOT/classes.txt``, for detection COCO's,
 ``ROOT/{train2017,val2017}`` with ``ROOT/annotations/instances_{train2017,val2017}.json``, for video
 ``ROOT/{train,val}/MOTION/*.avi`` with ``ROOT/{train,val}_list.txt``, and always ``ROOT/manifest.json``. A
-second call with the same settings finds the data and does nothing; an interrupted one is completed.
+second call with the same settings finds the data and does nothing; an interrupted call is completed.
 """
 
 from __future__ import annotations
@@ -54,10 +54,14 @@ TASKS = {
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; end the process with status 2 if it makes no sense."""
+    """Parse the command line; exit with status 2 after a usage error."""
     parser = argparse.ArgumentParser(description='Write the embedded data of a task.')
-    parser.add_argument('root', type=Path, help='folder to write; absent, empty or made by this')
-    parser.add_argument('--task', choices=TASKS, default='classification', help='what the data are for')
+    parser.add_argument(
+        'root', type=Path, help='folder to write: a new or empty one, or one that this tool wrote'
+    )
+    parser.add_argument(
+        '--task', choices=TASKS, default='classification', help='task of the data (classification)'
+    )
     parser.add_argument('--seed', type=int, default=0, help='seed of all randomness')
     for name, split in (('num_train', 'training'), ('num_val', 'validation')):
         counts = ', '.join(f'{getattr(task, name)} for {which}' for which, task in TASKS.items())
@@ -103,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds = time.perf_counter() - start
         print(f'{args.root}: wrote {what} of {TASKS[args.task].num_classes} classes in {seconds:.1f} s')
     else:
-        print(f'{args.root}: {what} are there already, nothing to do')
+        print(f'{args.root}: {what} already exist, nothing to do')
     return 0
 
 

@@ -2,8 +2,9 @@
 
     python tools/deployment/export_onnx.py CONFIG CHECKPOINT --out model.onnx
 
-The input 'image' is float32 (batch, 3, height, width), RGB, 0 to 255: the file normalises. The result is run
-in onnxruntime at twelve sizes, or those of --verify-sizes, and only written if it equals PyTorch there.
+The input 'image' is float32 (batch, 3, height, width), RGB, 0 to 255; normalisation is part of the file. The
+result is run in onnxruntime at twelve sizes, or those of --verify-sizes, and only written if it agrees with
+PyTorch.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 The file runs in PyTorch without this package, on the device of --device:
 torch.export.load('model.pt2').module()(image). The image is float32 (batch, 3, height, width), RGB, 0 to 255:
-the file normalises. It is loaded again and run at twelve sizes, or those of --verify-sizes, and only written
-if it equals PyTorch there.
+normalisation is part of the file. It is loaded again, run at twelve sizes, or those of --verify-sizes, and
+only written if it agrees with the model.
 """
 
 import argparse

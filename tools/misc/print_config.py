@@ -1,4 +1,4 @@
-"""Print a config with all its bases and overrides put together; what is printed is a config file itself."""
+"""Print a config merged with its base configs and overrides; the output is itself a config file."""
 
 import argparse
 from pathlib import Path
@@ -34,7 +34,7 @@ def main() -> None:
         cfg = Config.fromfile(args.config)
         if args.cfg_options is not None:
             cfg.merge_from_dict(args.cfg_options)
-    except Exception as error:  # whatever is wrong in the file or the overrides, it is the user's
+    except Exception as error:  # errors in the file or the overrides are usage errors
         args.parser.error(f'{args.config}: {type(error).__name__}: {error}')
     print(cfg.pretty_text)
     if args.save_path is not None:

@@ -1,9 +1,9 @@
-"""Make a checkpoint ready to be given to others: weights and data set, no optimizer states, logs or paths.
+"""Prepare a checkpoint for publication: keep weights and data set, drop optimizer states, logs and paths.
 
     python tools/model_converters/publish_model.py work_dirs/NAME/epoch_300.pth NAME.pth
 
 Writes NAME-<first 8 digits of the file's SHA-256>.pth, which torch.load(..., weights_only=True) reads, and
-says what was kept and dropped. The same checkpoint always gives the same file.
+reports what was kept and dropped. The same checkpoint always gives the same file.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('in_file', help='checkpoint of a training run')
-    parser.add_argument('out_file', help='file to write, to whose name the hash is added')
+    parser.add_argument('out_file', help='file to write; the hash is added to its name')
     parser.add_argument(
         '--save-keys',
         nargs='+',

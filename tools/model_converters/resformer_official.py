@@ -30,20 +30,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('src', help='checkpoint to read')
     parser.add_argument('dst', help='checkpoint to write; its folder is created')
-    parser.add_argument('--reverse', action='store_true', help="from this project's names to the published")
+    parser.add_argument(
+        '--reverse', action='store_true', help="convert from this project's names to the published ones"
+    )
     parser.add_argument('--key', help="entry of SRC that holds the weights, e.g. 'model_ema'")
     parser.add_argument(
         '--position',
         choices=POSITIONS,
-        help="what becomes of a DeiT's position table: dropped for GPE and LPE (default), or kept",
+        help="use of a DeiT's position table: dropped in favour of GPE and LPE (default), or kept",
     )
     parser.add_argument(
         '--num-heads',
         type=int,
-        help='attention heads, where no shape tells; default: one per 64 channels',
+        help='attention heads, if they do not follow from a shape; default: one per 64 channels',
     )
     parser.add_argument('--allow-missing', action='store_true', help='write an incomplete checkpoint')
-    parser.add_argument('--allow-unexpected', action='store_true', help='drop what has no place')
+    parser.add_argument('--allow-unexpected', action='store_true', help='drop unexpected entries')
     return parser.parse_args(argv)
 
 

@@ -45,7 +45,7 @@ def test_generate_then_check(tmp_path: Path) -> None:
     result = succeed(run_tool(GENERATE, *command, '--workers', 1, data=tmp_path, cwd=tmp_path))
     assert 'made: wrote 8 training and 5 validation pictures of 5 classes' in result.stdout
     result = succeed(run_tool(GENERATE, *command, data=tmp_path, cwd=tmp_path))
-    assert 'are there already, nothing to do' in result.stdout
+    assert 'already exist, nothing to do' in result.stdout
     result = succeed(check(tmp_path, 'made', '--workers', 2))
     lines = result.stdout.splitlines()
     assert len(lines) == 3 and lines[-1] == 'sound'
