@@ -163,7 +163,7 @@ def test_bad_logs(trained: Path, data: Path, tmp_path: Path) -> None:
     plot = ['plot_curve', 'run', '--out', tmp_path / 'no.png']
     fail(
         run_on(trained, data, LOGS, *plot, '--keys', 'acc'),
-        "no 'acc'; it has:",
+        "does not have 'acc'; it has:",
         'loss_cls_64',
         '48/accuracy/top1',
     )
