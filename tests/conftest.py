@@ -64,15 +64,21 @@ def pytest_report_header() -> str | None:
     return None if find_spec('mmcv') else 'without mmcv and the libraries built on it: core tests alone'
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    # What is not core imports the libraries.
-    is_test = collection_path.name.startswith('test_') and collection_path.suffix == '.py'
-    return True if is_test and not _is_core(collection_path) and find_spec('mmcv') is None else None
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not collection_path.name.startswith('test_') or collection_path.suffix != '.py':
+        return None
+    # What is not core imports the libraries; reading the files of slow tests alone takes seconds.
+    if find_spec('mmcv') is None and not _is_core(collection_path):
+        return True
+    return True if config.getoption('markexpr') == 'not slow' and _lies_in(collection_path, SLOW) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if _is_core(item.path):
+        if item.get_closest_marker('libraries'):
+            if find_spec('mmcv') is None:
+                item.add_marker(pytest.mark.skip('needs the OpenMMLab libraries'))
+        elif _is_core(item.path):
             item.add_marker('core')
         if _lies_in(item.path, SLOW):
             item.add_marker('slow')

@@ -437,6 +437,7 @@ def check_attention(attn: Attention, args: tuple, kwargs: dict, out: Tensor) -> 
         torch.testing.assert_close(out[index, seen], expected.float(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.libraries
 @EACH_KIND
 @pytest.mark.parametrize('task', TASKS)
 def test_a_new_module_is_used_by_config(kind: str, task: str) -> None:
