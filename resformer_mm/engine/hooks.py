@@ -57,8 +57,9 @@ class CheckNumClassesHook(Hook):
     """Stop a run before its first step if the number of classes of a head differs from that of the data.
 
     With too many classes the head trains without an error; with too few a label fails deep inside a loss. A
-    head is a module called ``head`` or ``..._head``, or an item of a list of that name. Class-agnostic heads
-    and data sets without a list of classes are not checked.
+    head is a module called ``head`` or ``..._head``, or an item of a list of that name. Not checked are
+    class-agnostic heads, heads whose class fixes the number, as those of depth do, and data sets without a list
+    of classes.
 
     Args:
         ignore: names of heads that do not predict the classes of the data, such as a region proposal network.
@@ -99,7 +100,7 @@ class CheckNumClassesHook(Hook):
     def _heads(self, model: nn.Module) -> Iterator[tuple[str, int]]:
         """Yield the name and the number of classes of every head that predicts the classes of the data."""
         for name, module in model.named_modules():
-            number = getattr(module, 'num_classes', None)
+            number = vars(module).get('num_classes')
             if number is None or getattr(module, 'class_agnostic', False):
                 continue
             parts = [part for part in name.split('.') if not part.isdigit()]

@@ -102,6 +102,15 @@ def test_heads_that_do_not_predict_the_classes() -> None:
     check(nn.ModuleDict(dict(auxiliary_head=nn.ModuleList([head(2)]))), Data(5), ignore=['auxiliary_head'])
 
 
+def test_a_head_whose_class_fixes_the_number_predicts_something_else() -> None:
+    class DepthHead(nn.Module):
+        num_classes = 1
+
+    check(nn.ModuleDict({'decode_head': DepthHead()}), Data(27))
+    with pytest.raises(ValueError, match='decode_head.num_classes is 1'):
+        check(nn.ModuleDict({'decode_head': head(1)}), Data(27))
+
+
 def test_models_in_wrappers() -> None:
     """As testing with augmentation and several processes have them."""
     wrapped = nn.ModuleDict(dict(module=nn.ModuleDict(dict(head=head(4)))))
