@@ -58,8 +58,8 @@ class CheckNumClassesHook(Hook):
 
     With too many classes the head trains without an error; with too few a label fails deep inside a loss. A
     head is a module called ``head`` or ``..._head``, or an item of a list of that name. Not checked are
-    class-agnostic heads, heads whose class fixes the number, as those of depth do, and data sets without a list
-    of classes.
+    class-agnostic heads, heads whose class fixes the number, such as those of depth, and data sets without a
+    list of classes.
 
     Args:
         ignore: names of heads that do not predict the classes of the data, such as a region proposal network.
