@@ -31,6 +31,7 @@ def test_every_task_is_there() -> None:
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('entry', INDEX['Models'], ids=lambda entry: entry['Name'])
 def test_an_entry_is_its_config(entry: dict) -> None:
     assert Path(entry['Config']).stem == entry['Name']

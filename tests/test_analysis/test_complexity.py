@@ -102,6 +102,7 @@ def test_published_size_of_a_deit_without_the_saving_in_the_last_block():
     assert complexity.by_part == expected
 
 
+@pytest.mark.slow
 def test_count_grows_with_the_batch_but_for_the_global_position(mini):
     one, three = (count_complexity(mini, torch.zeros(n, 3, 40, 64)).by_part for n in (1, 3))
     assert one.pop('global position') == three.pop('global position')

@@ -80,6 +80,7 @@ def deit_state(official_state: State) -> State:
 # ------------------------------------------------------------------------------------ round trips
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize('key', ['model', 'state_dict', ''])
 def test_round_trip(official_state: State, tmp_path: Path, key: str, dtype: torch.dtype) -> None:

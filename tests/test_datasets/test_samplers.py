@@ -196,6 +196,7 @@ def test_two_loaders_over_one_sampler_do_not_disturb_each_other(kind: type) -> N
 # Weights
 
 
+@pytest.mark.slow
 @BOTH
 def test_draws_follow_the_weights(kind: type) -> None:
     batches = sampler(length=8, batch_size=4, weights=[1, 0, 3], kind=kind)

@@ -132,6 +132,7 @@ LOOPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('joint', 'turns'), LOOPS, ids=['epochs', 'iterations'])
 @pytest.mark.parametrize('counts', [1, 2])
 @pytest.mark.parametrize('wrapper', ['OptimWrapper', 'resformer_mm.AutocastOptimWrapper'])

@@ -119,6 +119,7 @@ def test_every_window_has_something_to_see(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(masks) == 3 and all(mask.any(dim=-1).all() for mask in masks)
 
 
+@pytest.mark.slow
 def test_windows_of_a_padded_batch_equal_the_literal_reference() -> None:
     model = build(**MODELS_UNDER_TEST['windows']).double()
     params = {key: value.detach().clone().requires_grad_() for key, value in model.named_parameters()}

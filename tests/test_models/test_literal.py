@@ -77,6 +77,7 @@ def test_outputs_of_alternatives(config: dict, gpe: bool) -> None:
     torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(24, 48), (32, 32), (37, 50), (8, 40), (16, 8)], ids=str)
 def test_window_attention(size: tuple[int, int]) -> None:
     """Windows of 3 x 3 tokens: those that divide the map, and those that do not."""
@@ -88,6 +89,7 @@ def test_window_attention(size: tuple[int, int]) -> None:
         torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('config', 'windowed'),
     [(dict(), ()), (dict(with_cls_token=False), ()), (WINDOWS, (0,))],

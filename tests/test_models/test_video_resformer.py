@@ -53,6 +53,7 @@ def exact(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().double().requires_grad_() for name, value in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('clip', CLIPS, ids=str)
 @pytest.mark.parametrize('attention_type', TYPES)
 def test_outputs_and_gradients_are_the_literal_ones(attention_type: str, clip: tuple) -> None:

@@ -194,6 +194,7 @@ def test_depths_for_layer_wise_decay() -> None:
     assert depths['neck.levels.0.conv.weight'][0] == depths['rpn_head.rpn_cls.bias'][0] == 3
 
 
+@pytest.mark.slow
 def test_a_stock_config_of_mmdet_takes_the_backbone() -> None:
     """Two lines changed: the backbone, and the channels that the neck gets from it."""
     stock = (

@@ -233,6 +233,7 @@ def test_a_recognizer_is_not_exported() -> None:
         DeployableModel(build())
 
 
+@pytest.mark.slow
 def test_bad_settings_and_batches() -> None:
     with pytest.raises(ValueError, match=r"consistency_target='cls' needs a backbone with `forward_pooled`"):
         build(backbone=dict(type='C3D'))
