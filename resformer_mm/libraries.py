@@ -1,7 +1,7 @@
 """Tables of the upstream libraries and of the tasks: one row each.
 
-Only these rows differ; all other code treats libraries and tasks alike. The class of a model determines its
-task. The library does not: mmsegmentation, for example, also has models that predict depth.
+What differs between libraries or tasks is in these rows. The class of a model determines its task. Its
+library does not: mmsegmentation, for example, also has models that predict depth.
 """
 
 from __future__ import annotations

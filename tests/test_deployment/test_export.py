@@ -353,7 +353,7 @@ def test_a_file_that_differs_is_not_written(error: float, tmp_path: Path) -> Non
     assert path.read_text() == str(error)
 
 
-def test_weights_that_are_not_finite_are_no_success(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_fail(tmp_path: Path) -> None:
     model = backbone()
     with torch.no_grad():
         model.norm.bias[0] = float('nan')

@@ -84,7 +84,9 @@ def model(
 
 
 @pytest.mark.parametrize('resolution', RESOLUTIONS)
-def test_outputs(model: Classifier, golden: dict[str, Tensor], resolution: int) -> None:
+def test_outputs_are_the_reference_numbers(
+    model: Classifier, golden: dict[str, Tensor], resolution: int
+) -> None:
     model.eval()
     with torch.no_grad():
         tokens, logits = model(noise(1000 + resolution, 2, 3, resolution, resolution))
@@ -110,7 +112,9 @@ def training_step(model: Classifier, soft_labels: Tensor, step: str) -> dict[str
 
 
 @pytest.mark.parametrize('step', STEPS)
-def test_training_step(files: dict[str, Path], golden: dict[str, Tensor], step: str) -> None:
+def test_a_training_step_gives_the_reference_losses_and_gradients(
+    files: dict[str, Path], golden: dict[str, Tensor], step: str
+) -> None:
     model = Classifier().train()
     load_pretrained(model, files['converted'])
     losses = training_step(model, golden['train/soft_labels'], step)

@@ -47,7 +47,7 @@ def draw(size: tuple[int, int], batch: int = 2) -> Tensor:
 
 @pytest.mark.parametrize('size', SIZES, ids=str)
 @pytest.mark.parametrize('with_cls_token', [True, False])
-def test_outputs(size: tuple[int, int], with_cls_token: bool) -> None:
+def test_tokens_equal_the_literal_ones(size: tuple[int, int], with_cls_token: bool) -> None:
     model = build(with_cls_token=with_cls_token, out_indices=(0, 1))
     image = draw(size)
     reference = literal.forward(exact(model), image.double(), num_heads=2)

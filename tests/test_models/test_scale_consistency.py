@@ -54,7 +54,7 @@ def one_minus_cosine(student: Tensor, teacher: Tensor) -> float:
 
 
 @pytest.mark.parametrize('weight', [1.0, 0.25])
-def test_formulas(pair: tuple[Tensor, Tensor], weight: float) -> None:
+def test_the_losses_equal_their_formulas(pair: tuple[Tensor, Tensor], weight: float) -> None:
     student, teacher = pair
     white = whitened(teacher)
     cases = [
@@ -126,7 +126,7 @@ def test_whitening_does_not_overflow_in_half_precision() -> None:
     assert SmoothL1Consistency()(torch.zeros(1, 4), teacher).isfinite()
 
 
-def test_defaults() -> None:
+def test_only_smooth_l1_whitens_and_only_kl_needs_probabilities() -> None:
     assert SmoothL1Consistency().whiten
     assert not any(loss().whiten for loss in LOSSES[1:])
     assert [loss().compares_probabilities for loss in LOSSES] == [False, False, False, True]

@@ -201,7 +201,7 @@ def test_dropped_paths_leave_the_tokens_alone() -> None:
     torch.testing.assert_close(model(clips), expected[:, 0])
 
 
-def test_bfloat16() -> None:
+def test_bfloat16_is_close_to_float32() -> None:
     for attention_type in TYPES:
         model, clips = build(attention_type, out_type='cls_token'), draw(3, 21, 16)
         exactly = model(clips)

@@ -168,6 +168,8 @@ def test_an_interrupted_run_is_completed(root: Path, tmp_path: Path) -> None:
         (dict(seed=4), FolderConflictError, 'other settings'),
     ],
 )
-def test_bad_settings(root: Path, change: dict, error: type[Exception], message: str) -> None:
+def test_settings_that_do_not_fit_are_refused(
+    root: Path, change: dict, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         write_clips(root, **{**SETTINGS, **change})

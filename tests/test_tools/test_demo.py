@@ -130,7 +130,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('mistake', MISTAKES)
-def test_mistakes_are_told(model, folder, tmp_path, mistake) -> None:
+def test_mistakes_are_reported(model, folder, tmp_path, mistake) -> None:
     (name,), options, message = MISTAKES[mistake]
     source = folder / name if (folder / name).is_file() else name
     result = demo(source, *model, *options, cwd=tmp_path)

@@ -183,7 +183,7 @@ def test_dropping_an_image_and_moving_the_slider(page, model, pictures) -> None:
     assert not errors
 
 
-def test_what_is_no_picture_is_told_and_the_page_lives_on(page, pictures, tmp_path) -> None:
+def test_a_broken_picture_is_reported_and_the_page_keeps_working(page, pictures, tmp_path) -> None:
     broken = tmp_path / 'broken.png'
     broken.write_bytes(pictures[0].read_bytes()[:-60])
     page.choose(broken)
@@ -201,7 +201,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('mistake', MISTAKES)
-def test_mistakes_are_told(model, tmp_path, mistake) -> None:
+def test_mistakes_are_reported(model, tmp_path, mistake) -> None:
     options, message = MISTAKES[mistake]
     config, checkpoint = model
     if mistake == 'missing checkpoint':

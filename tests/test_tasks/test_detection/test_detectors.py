@@ -168,7 +168,7 @@ def test_sizes_are_forgotten_after_an_error() -> None:
     assert model._sizes is None
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+def test_weights_that_are_nan_are_refused(tmp_path: Path) -> None:
     cfg = shrink(read(MASK_RCNN))
     state = load_model(cfg, device='cpu').state_dict()
     state['neck.levels.1.conv.weight'][0, 0, 0, 0] = torch.nan

@@ -245,7 +245,7 @@ def test_labels_are_taken_from_the_centre() -> None:
     assert labels_at(sample, (1, 2)).gt_sem_seg.data.dtype == labels.dtype
 
 
-def test_bad_settings() -> None:
+def test_settings_and_batches_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="model.consistency_target='cls' is unknown"):
         build(consistency=dict(type='SmoothL1Consistency'), consistency_target='cls')
     with pytest.raises(ValueError, match=r'high to low'):
