@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from resformer_mm.checkpoints.models import check_strict
 from resformer_mm.checkpoints.reading import secure_runner_loading, weights_in
+from resformer_mm.compat.metrics_file import write_metrics_once
 from resformer_mm.libraries import prepare_library
 
 
@@ -34,7 +35,9 @@ def build_runner(cfg: Config) -> Runner:
         atexit.register(_leave_process_group)
         if get_device() == 'cpu':
             _set_up_cpu_processes(cfg)
-    return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    write_metrics_once(runner)
+    return runner
 
 
 def build_test_runner(cfg: Config) -> Runner:
