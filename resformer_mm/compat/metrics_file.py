@@ -8,6 +8,7 @@ is then not valid JSON. This module leaves it to the first process.
 from __future__ import annotations
 
 import types
+from operator import methodcaller
 
 from mmengine.dist import master_only
 from mmengine.hooks import LoggerHook
@@ -27,6 +28,4 @@ def write_metrics_once(runner: Runner) -> None:
         if getattr(kind, 'after_test_epoch', None) is not LoggerHook.after_test_epoch:
             continue
         members = {'after_test_epoch': master_only(LoggerHook.after_test_epoch)}
-        hook.__class__ = types.new_class(
-            kind.__name__, (kind,), exec_body=lambda namespace, members=members: namespace.update(members)
-        )
+        hook.__class__ = types.new_class(kind.__name__, (kind,), exec_body=methodcaller('update', members))
