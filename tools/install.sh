@@ -21,14 +21,14 @@ die() {
     exit 1
 }
 
-supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 make_venv() {
     local candidate base='' output
-    for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10 python}; do
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python}; do
         if supported "$candidate"; then base="$candidate" && break; fi
     done
-    [[ -n $base ]] || die "no usable Python: ${PYTHON:-python3} is missing or not of version 3.10, 3.11 or 3.12." \
+    [[ -n $base ]] || die "no usable Python: ${PYTHON:-python3} is missing or not of version 3.10 to 3.13." \
         'Install one of them, or name it by PYTHON=/path/to/python3.11 before the command.'
     say "making a virtual environment in .venv with $("$base" --version)"
     if ! output=$("$base" -m venv "$ROOT/.venv" 2>&1); then
@@ -48,7 +48,7 @@ choose_python() {
         PY="$ROOT/.venv/bin/python"
         [[ -x $PY ]] || make_venv
     fi
-    supported "$PY" || die "$PY is missing or not of version 3.10, 3.11 or 3.12." \
+    supported "$PY" || die "$PY is missing or not of version 3.10 to 3.13." \
         'Activate an environment that has one of them; or deactivate this one, delete .venv if it is there, and' \
         'let the project make its own (PYTHON=/path/to/python3.11 chooses the interpreter).'
     say "using $PY ($("$PY" --version))"

@@ -132,7 +132,7 @@ def test_python_of_the_active_environment_is_too_old(project, tmp_path):
     environment = write_environment(tmp_path / 'env', 'exit 1')
     result = install(project, VIRTUAL_ENV=str(environment))
     assert result.returncode == 1
-    assert 'is missing or not of version 3.10, 3.11 or 3.12' in result.stderr
+    assert 'is missing or not of version 3.10 to 3.13' in result.stderr
 
 
 def test_python_without_venv(project, tmp_path):
