@@ -8,7 +8,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 # Scripts that only make sense in a clone.
-CLONE_ONLY = ('install.sh', 'missing_requirements.py', 'quickstart.sh', 'run_tests.sh')
+CLONE_ONLY = ('install.sh', 'missing_requirements.py', 'quickstart.sh', 'run_tests.sh', 'test_stack.sh')
 
 
 class BuildPy(build_py):

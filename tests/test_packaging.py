@@ -47,6 +47,7 @@ def test_wheel_carries_configs_and_tools(wheel):
         'tools/missing_requirements.py',
         'tools/quickstart.sh',
         'tools/run_tests.sh',
+        'tools/test_stack.sh',
     }
     expected = files_below('configs') | files_below('tools') | {'model-index.yml'}
     assert carried == expected - clone_only

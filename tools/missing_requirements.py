@@ -1,29 +1,36 @@
-"""Print the requirements that are not installed (for tools/install.sh; standard library only).
+"""What is installed and what is missing (for tools/install.sh; standard library only).
 
-Usage: python missing_requirements.py [--exact] FILE...   one missing requirement per line
-       python missing_requirements.py --freeze            constraints for packages that are never replaced
-       python missing_requirements.py --project ROOT      'missing' unless ROOT is installed (editable)
+Usage: python missing_requirements.py [--exact] [--pins FILE] FILE...  one missing requirement per line
+       python missing_requirements.py --constraints FILE   constraints: what is never replaced, and the pins
+       python missing_requirements.py --held               'STACK NAME VERSION' of every OpenMMLab package
+       python missing_requirements.py --operators          'compiled' or 'none', if mmcv is installed
+       python missing_requirements.py --project ROOT       'missing' unless ROOT is installed (editable)
 
-A distribution whose version differs from the file, or from pins.txt in the same folder, is kept and reported
-on stderr; with --exact it counts as missing.
+Pins are the versions of a stack (requirements/stacks). A distribution whose version differs from the
+requirement or its pin is kept and reported on stderr; with --exact it counts as missing.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 # Distributions that provide the same import: at most one of each row may be installed.
-EQUIVALENT = (
+LIBRARIES = (
     {'mmengine', 'mmengine-lite', 'onedl-mmengine'},
     {'mmcv', 'mmcv-full', 'mmcv-lite', 'onedl-mmcv', 'onedl-mmcv-lite'},
     {'mmpretrain', 'mmcls', 'onedl-mmpretrain'},
     {'mmsegmentation', 'onedl-mmsegmentation'},
     {'mmdet', 'onedl-mmdetection'},
     {'mmaction2', 'onedl-mmaction2'},
+)
+EQUIVALENT = (
+    *LIBRARIES,
     {'imaug', 'imgaug'},
     {
         'opencv-python',
@@ -33,6 +40,7 @@ EQUIVALENT = (
     },
 )
 KEPT = {'torch', 'torchvision', 'torchaudio', 'numpy'}.union(*EQUIVALENT)
+IN_BOTH_STACKS = {'mmaction2'}
 
 
 def normalize(name: str) -> str:
@@ -44,25 +52,50 @@ def installed() -> dict[str, str]:
     return {normalize(name): version for name, version in names if name}
 
 
+def applies(marker: str) -> bool:
+    """Evaluate the only kind of marker that the requirement files use."""
+    found = re.fullmatch(r'python_version (>=|<) "3\.(\d+)"', marker)
+    if found is None:
+        raise ValueError(f'a marker other than python_version >= or < "3.N": {marker}')
+    return (sys.version_info.minor >= int(found[2])) == (found[1] == '>=')
+
+
 def requirements(file: Path) -> dict[str, str]:
-    """Return the requirements of a file by the name of their distribution."""
-    lines = (line.split('#')[0].strip() for line in file.read_text().splitlines())
-    return {normalize(re.match(r'[\w.-]+', line).group()): line for line in lines if line}
+    """Return the requirements of a file and of those it includes with -c, by the name of the distribution."""
+    found: dict[str, str] = {}
+    for line in (line.split('#')[0].strip() for line in file.read_text().splitlines()):
+        if line.startswith('-c '):
+            found.update(requirements(file.parent / line[3:].strip()))
+        elif line:
+            requirement, _, marker = (part.strip() for part in line.partition(';'))
+            if not marker or applies(marker):
+                found[normalize(re.match(r'[\w.-]+', requirement).group())] = requirement
+    return found
 
 
-def pinned(file: Path) -> dict[str, str]:
-    """Return the requirements of a file, with the versions of ``pins.txt`` in the same folder."""
-    pins = file.with_name('pins.txt')
-    exact = requirements(pins) if pins.is_file() else {}
-    return {name: exact.get(name, line) for name, line in requirements(file).items()}
+def rivals(name: str) -> set[str]:
+    return next((row for row in EQUIVALENT if name in row), {name})
 
 
-def missing(files: list[str], exact: bool) -> None:
+def version_of(requirement: str) -> str:
+    return requirement.partition('==')[2]
+
+
+def valid_pins(file: Path | None) -> dict[str, str]:
+    """Return the pins of a stack that fit what is kept: torchvision follows a PyTorch of another version."""
+    pins = {} if file is None else requirements(file)
+    torch = installed().get('torch', '').split('+')[0]
+    if torch and 'torch' in pins and torch != version_of(pins['torch']):
+        pins.pop('torchvision', None)
+    return pins
+
+
+def missing(files: list[Path], pins: dict[str, str], exact: bool) -> None:
     have = installed()
-    for name, requirement in (item for file in files for item in pinned(Path(file)).items()):
-        pin = requirement.partition('==')[2]
-        rivals = next((row for row in EQUIVALENT if name in row), set())
-        found = next((other for other in (name, *sorted(rivals)) if other in have), None)
+    wanted = {name: pins.get(name, line) for file in files for name, line in requirements(file).items()}
+    for name, requirement in wanted.items():
+        pin = version_of(requirement)
+        found = next((other for other in (name, *sorted(rivals(name) - {name})) if other in have), None)
         if found is None:
             print(requirement)
         elif found != name or (pin and have[found].split('+')[0] != pin):
@@ -71,6 +104,30 @@ def missing(files: list[str], exact: bool) -> None:
             else:
                 note = f'-- keeping {found} {have[found]} (tested with {requirement})'
                 print(note, file=sys.stderr)
+
+
+def constraints(pins: dict[str, str]) -> None:
+    have = installed()
+    for name, version in have.items():
+        if name in KEPT:
+            print(f'{name}=={version}')
+    for name, requirement in pins.items():
+        if not (rivals(name) & have.keys() & KEPT):
+            print(requirement)
+
+
+def held() -> None:
+    libraries = set().union(*LIBRARIES) - IN_BOTH_STACKS
+    for name, version in sorted(installed().items()):
+        if name in libraries:
+            print('onedl' if name.startswith('onedl-') else 'openmmlab', name, version)
+
+
+def operators() -> None:
+    spec = find_spec('mmcv')
+    if spec is not None:
+        folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+        print('compiled' if any(any(folder.glob('_ext.*')) for folder in folders) else 'none')
 
 
 def project_is_installed(root: str) -> bool:
@@ -83,15 +140,25 @@ def project_is_installed(root: str) -> bool:
 
 
 def main() -> None:
-    first, *rest = sys.argv[1:]
-    if first == '--freeze':
-        kept = (f'{name}=={version}' for name, version in installed().items() if name in KEPT)
-        print('\n'.join(kept))
-    elif first == '--project':
-        print('' if project_is_installed(rest[0]) else 'missing')
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('files', nargs='*', type=Path)
+    parser.add_argument('--exact', action='store_true')
+    parser.add_argument('--pins', type=Path)
+    parser.add_argument('--constraints', type=Path)
+    parser.add_argument('--held', action='store_true')
+    parser.add_argument('--operators', action='store_true')
+    parser.add_argument('--project')
+    args = parser.parse_args()
+    if args.constraints is not None:
+        constraints(valid_pins(args.constraints))
+    elif args.held:
+        held()
+    elif args.operators:
+        operators()
+    elif args.project is not None:
+        print('' if project_is_installed(args.project) else 'missing')
     else:
-        exact = first == '--exact'
-        missing(rest if exact else [first, *rest], exact)
+        missing(args.files, valid_pins(args.pins), args.exact)
 
 
 if __name__ == '__main__':

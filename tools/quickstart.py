@@ -6,7 +6,9 @@ runs through tools/train.py and tools/test.py; completed steps are not repeated.
 """
 
 import argparse
+import csv
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ METRIC = 'accuracy/top1'
 # Shorter than the configs (10 minutes on 2 cores), and in float32, which is faster for such a narrow model.
 EPOCHS = 14
 OPTIONS = [
+    'default_hooks.logger.interval=1',  # shows when the first step is done
     f'train_cfg.max_epochs={EPOCHS}',
     f'param_scheduler.1.end={EPOCHS}',
     f'param_scheduler.1.T_max={EPOCHS}',
@@ -34,8 +37,39 @@ MODELS = [  # name, config, resolutions trained on
 ]
 
 
-def run(tool: str, *args: object, log: Path, data_root: Path) -> None:
+FIRST_STEP = re.compile(r'Epoch\(train\)\s+\[1\]\[\s*1/')
+
+
+class TimeLine:
+    """Prints the seconds since the start when a stage is reached, and collects them."""
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.stages: dict[str, int] = {}
+
+    def reach(self, stage: str) -> None:
+        """Note the time of a stage, unless it was reached before."""
+        if stage not in self.stages:
+            self.stages[stage] = round(time.time() - self.start)
+            print(f'      {stage} after {self.format(stage)}', flush=True)
+
+    def format(self, stage: str) -> str:
+        """Return the time of a stage as minutes and seconds."""
+        return '{} min {:02} s'.format(*divmod(self.stages[stage], 60))
+
+    def write(self, file: Path) -> None:
+        """Write a table with a row for each stage."""
+        with open(file, 'w', newline='') as stream:
+            rows = csv.writer(stream, lineterminator='\n')
+            rows.writerow(['stage', 'seconds'])
+            rows.writerows(self.stages.items())
+
+
+def run(tool: str, *args: object, log: Path, data_root: Path, time_line: TimeLine | None = None) -> None:
     """Run a tool as a user would, with its output in a log file.
+
+    Args:
+        time_line: where to note the first training step.
 
     Raises:
         SystemExit: the tool failed; the end of its output is printed.
@@ -44,13 +78,25 @@ def run(tool: str, *args: object, log: Path, data_root: Path) -> None:
     environment = {'OMP_WAIT_POLICY': 'PASSIVE', **os.environ, 'MINI_DATA_ROOT': str(data_root)}
     command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)]
     with open(log, 'w') as file:
-        code = subprocess.call(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        try:
+            while time_line is not None and process.poll() is None:
+                if FIRST_STEP.search(log.read_text(errors='replace')):
+                    time_line.reach('first training step')
+                    break
+                time.sleep(0.2)
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
     if code:
         print(''.join(log.read_text(errors='replace').splitlines(keepends=True)[-25:]))
         sys.exit(f'error: tools/{tool} failed; its output is in {log}')
 
 
-def train_and_test(name: str, config: str, folder: Path, data_root: Path, index: int) -> None:
+def train_and_test(
+    name: str, config: str, folder: Path, data_root: Path, index: int, time_line: TimeLine
+) -> None:
     """Train one model and evaluate it at every resolution, unless already done."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = folder / 'metrics.json'
@@ -61,7 +107,8 @@ def train_and_test(name: str, config: str, folder: Path, data_root: Path, index:
     start = time.time()
     print(f'{step}: training (log: {folder / "train.log"}) ...', flush=True)
     options = ('--work-dir', folder, '--resume', '--no-validate', '--cfg-options', *OPTIONS)
-    run('train.py', CONFIGS / config, *options, log=folder / 'train.log', data_root=data_root)
+    log = folder / 'train.log'
+    run('train.py', CONFIGS / config, *options, log=log, data_root=data_root, time_line=time_line)
     print(f'{step}: trained in {time.time() - start:.0f} s; testing ...', flush=True)
     checkpoint = Path((folder / 'last_checkpoint').read_text().strip())
     options = ('--resolutions', *RESOLUTIONS, '--out', metrics, '--out-item', 'metrics')
@@ -78,8 +125,17 @@ def main() -> None:
         default=ROOT / 'work_dirs' / 'quickstart',
         help='folder of the data and the results',
     )
-    work_dir = parser.parse_args().work_dir.absolute()
+    parser.add_argument(
+        '--started',
+        type=float,
+        default=time.time(),
+        help='when tools/quickstart.sh began, in seconds since the epoch, for the times that are printed',
+    )
+    args = parser.parse_args()
+    work_dir = args.work_dir.absolute()
     data_root = work_dir / 'data'
+    time_line = TimeLine(args.started)
+    time_line.reach('installation')
     start = time.time()
     print(f'[1/{len(MODELS) + 1}] generating images in {data_root} ...', flush=True)
     write_image_folder(data_root, workers=os.cpu_count() or 1)
@@ -88,15 +144,19 @@ def main() -> None:
     curves = []
     for index, (name, config, trained_on) in enumerate(MODELS):
         folder = work_dir / Path(config).stem
-        train_and_test(name, config, folder, data_root, index)
+        train_and_test(name, config, folder, data_root, index, time_line)
         curves.append(read_curve(folder / 'metrics.json', name, METRIC, trained_on))
 
+    time_line.reach('table')
     print(f'\nTop-1 accuracy (%) by test resolution after {EPOCHS} epochs; * = trained on\n')
     print(format_table(curves))
     write_curves(curves, work_dir / 'top1_by_resolution.csv', METRIC)
     picture = work_dir / 'top1_by_resolution.png'
     plot_curves(curves, picture, 'top-1 accuracy (%)', 'Generated images: accuracy by test resolution')
     print(f'\nPicture: {picture}')
+    time_line.write(work_dir / 'time_line.csv')
+    stages = ', '.join(f'{stage} {time_line.format(stage)}' for stage in time_line.stages)
+    print(f'Time since the start, on {os.cpu_count()} cores: {stages}')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs missing requirements of the tests, then runs linter, formatter, type checker and all tests.
+# Installs missing requirements of the tests, then runs linter, formatter, type checker and all tests. For another
+# stack, see tools/test_stack.sh.
 #
 #   bash tools/run_tests.sh [arguments of pytest]
 set -euo pipefail
