@@ -5,7 +5,7 @@
 #
 # The environment is .venv or .venv-openmmlab of this project, whatever is active; PYTHON names the interpreter
 # that creates it. The result is also written as JUnit XML, to work_dirs/test_stack/STACK.xml, which
-# benchmarks/compatibility.py --junit turns into rows of docs/compatibility.md. The linter and the type checker are part of tools/run_tests.sh.
+# benchmarks/compatibility.py --junit reads. The linter and the type checker are part of tools/run_tests.sh.
 set -euo pipefail
 stack="${1:-}"
 case $stack in
