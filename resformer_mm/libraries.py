@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from resformer_mm.compat import prepare_mmaction
+from resformer_mm.operators import require_operators
 
 FOLDER = '{folder}'
 
@@ -63,8 +65,17 @@ LIBRARIES = {
         hook_folder='out_dir',
         loader=dict(collate_fn=dict(type='default_collate')),
     ),
-    'mmseg': Library(hook=dict(draw=True), visualizer=dict(save_dir=FOLDER), draws_both=False),
-    'mmdet': Library(hook=dict(draw=True, test_out_dir=FOLDER), hook_folder='test_out_dir'),
+    'mmseg': Library(
+        prepare=partial(require_operators, 'mmseg'),
+        hook=dict(draw=True),
+        visualizer=dict(save_dir=FOLDER),
+        draws_both=False,
+    ),
+    'mmdet': Library(
+        prepare=partial(require_operators, 'mmdet'),
+        hook=dict(draw=True, test_out_dir=FOLDER),
+        hook_folder='test_out_dir',
+    ),
     'mmaction': Library(
         prepare=prepare_mmaction,
         hook=dict(enable=True, out_dir=FOLDER),
@@ -106,7 +117,11 @@ def register_task(name: str, task: Task) -> None:
 
 
 def prepare_library(name: str | None) -> None:
-    """Call the ``prepare`` of a library, if it has one."""
+    """Call the ``prepare`` of a library, if it has one.
+
+    Raises:
+        MissingOperatorsError: it needs the operators of mmcv, which are missing.
+    """
     prepare = LIBRARIES[name].prepare if name in LIBRARIES else None
     if prepare is not None:
         prepare()

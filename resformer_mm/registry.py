@@ -17,6 +17,7 @@ from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
 from resformer_mm.libraries import prepare_library
+from resformer_mm.operators import MissingOperatorsError
 
 __all__ = [
     'DATASETS',
@@ -61,6 +62,8 @@ class AdapterRegistry(Registry):
         try:
             prepare_library(library)
             importlib.import_module(library)
+        except MissingOperatorsError as error:
+            raise MissingOperatorsError(f"'resformer_mm.{name}': {error}") from error
         except Exception as error:  # libraries check their versions with assertions, not ImportError
             raise ImportError(
                 f"'resformer_mm.{name}' needs the library {library!r}, which cannot be imported "

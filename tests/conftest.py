@@ -1,7 +1,9 @@
 """Fixtures of several test folders, and the tiers of the tests.
 
 ``pytest`` runs the quick tests, ``pytest -m core`` those that need PyTorch and MMEngine alone, ``-m ''`` all.
-The tier of a test follows from its folder or file; a single slow test is marked where it is defined.
+The tier of a test follows from its folder or file; a single slow test is marked where it is defined. Where
+mmcv has no compiled operators, the tests that need them are skipped: folders as listed here, single tests by
+the marker ``operators``.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 import resformer_mm  # noqa: F401  before mmpretrain: makes torchvision importable on a CPU-only torch
+from resformer_mm.operators import MissingOperatorsError, has_operators, require_operators
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / 'data' / 'official_d48_l2_h3_p16.npz'
@@ -34,6 +38,12 @@ CORE = (
     'test_sweep/test_record.py',
 )
 NOT_CORE = ('test_engine/test_hooks.py',)
+# Libraries that may need the compiled operators of mmcv, which not every build of mmcv has.
+OPERATORS = {
+    'test_tasks/test_detection': 'mmdet',
+    'test_tasks/test_new_task': 'mmseg',
+    'test_tasks/test_segmentation': 'mmseg',
+}
 # They start processes, train, export, generate data, or build the models of all configs.
 SLOW = (
     'test_browsing.py',
@@ -61,7 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str | None:
-    return None if find_spec('mmcv') else 'without mmcv and the libraries built on it: core tests alone'
+    if find_spec('mmcv') is None:
+        return 'without mmcv and the libraries built on it: core tests alone'
+    return None if has_operators() else 'mmcv without operators: tests that need them are skipped'
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -73,6 +85,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.getoption('markexpr') == 'not slow' and _lies_in(collection_path, SLOW) else None
 
 
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    for folder, library in OPERATORS.items():
+        if _lies_in(module_path, (folder,)) and (reason := _missing_operators(library)):
+            module = _SkippedModule.from_parent(parent, path=module_path)
+            module.reason = reason
+            return module
+    return None
+
+
+class _SkippedModule(pytest.Module):
+    """A file of tests that is not imported, and is reported as skipped."""
+
+    reason: str
+
+    def collect(self) -> list[pytest.Item]:
+        pytest.skip(self.reason, allow_module_level=True)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker('libraries'):
@@ -82,6 +112,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker('core')
         if _lies_in(item.path, SLOW):
             item.add_marker('slow')
+        for marker in item.iter_markers('operators'):
+            for reason in filter(None, map(_missing_operators, marker.args)):
+                item.add_marker(pytest.mark.skip(reason))
 
 
 def pytest_collection_finish() -> None:
@@ -92,6 +125,16 @@ def pytest_collection_finish() -> None:
 
 def _is_core(path: Path) -> bool:
     return _lies_in(path, CORE) and not _lies_in(path, NOT_CORE)
+
+
+@cache
+def _missing_operators(library: str) -> str | None:
+    """Why a library cannot be used with an mmcv without operators, if that is what is installed."""
+    try:
+        require_operators(library)
+    except MissingOperatorsError:
+        return f'{library} needs the operators of mmcv, which is installed without them'
+    return None
 
 
 def _lies_in(path: Path, places: tuple[str, ...]) -> bool:

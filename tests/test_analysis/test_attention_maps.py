@@ -260,6 +260,7 @@ def test_maps_of_an_image(photo: Path, with_cls_token: bool, head: int | None) -
     assert maps.similarity[1, 3] == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.operators('mmseg')
 def test_a_rectangle_through_a_segmentation_pipeline(photo: Path) -> None:
     """Labels are not asked for, the sides stay in proportion, and the input may be padded."""
     torch.manual_seed(0)

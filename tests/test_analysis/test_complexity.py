@@ -215,6 +215,7 @@ def test_tables_of_mmengine_name_the_modules_of_the_model(mini):
     assert 'backbone.patch_embed' in table and 'head.fc' in table
 
 
+@pytest.mark.operators('mmseg')
 def test_segmentor_and_detector_of_other_libraries():
     with DefaultScope.overwrite_default_scope('mmseg'):
         backbone = dict(

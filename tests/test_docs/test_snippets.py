@@ -21,6 +21,8 @@ from resformer_mm.sweep import Point, SweepRecord, SweptModel
 
 for library in ('mmpretrain', 'mmseg', 'mmdet'):
     pytest.importorskip(library)
+# The recipes are one module, which has a task of mmseg.
+recipes = pytest.mark.operators('mmseg')
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 GRIDS = [(1, 1), (3, 5), (6, 2)]
 
@@ -100,6 +102,7 @@ def backbone(**kwargs) -> torch.nn.Module:
     return model
 
 
+@recipes
 def test_recipes_are_named_by_their_config(extension: ModuleType, configs: Config) -> None:
     assert configs.imported.imports == [extension.__name__]
     with torch.device('meta'):
@@ -108,6 +111,7 @@ def test_recipes_are_named_by_their_config(extension: ModuleType, configs: Confi
     assert {type(block.attn.local_position) for block in model.blocks} == {extension.DistanceBias}
 
 
+@recipes
 @pytest.mark.parametrize('kind', ['NeighbourMean', 'DistanceBias'])
 def test_local_positions_start_without_effect_and_learn(extension: ModuleType, kind: str) -> None:
     torch.manual_seed(0)
@@ -124,6 +128,7 @@ def test_local_positions_start_without_effect_and_learn(extension: ModuleType, k
     assert len(learned) == 2 and all(value.grad.abs().sum() > 0 for value in learned)
 
 
+@recipes
 def test_a_term_and_a_bias_are_what_they_say(extension: ModuleType) -> None:
     term = extension.NeighbourMean(8, 2)
     torch.nn.init.ones_(term.share)
@@ -139,6 +144,7 @@ def test_a_term_and_a_bias_are_what_they_say(extension: ModuleType) -> None:
     torch.testing.assert_close(scores[0, 1, 1, 12], -torch.tensor(13.0).sqrt())  # two rows, three columns
 
 
+@recipes
 def test_a_rotation_makes_scores_depend_on_differences_of_places(extension: ModuleType) -> None:
     rotation = extension.AxialRotation(32, 2)
     query, key = (torch.randn(1, 2, 1, 16).expand(1, 2, 12, 16) for _ in range(2))
@@ -149,6 +155,7 @@ def test_a_rotation_makes_scores_depend_on_differences_of_places(extension: Modu
     assert (scores[:, 0, 0, 1, 2] - scores[:, 0, 0, 2, 1]).abs().min() > 1e-4
 
 
+@recipes
 @pytest.mark.parametrize('kind', ['NeighbourMean', 'DistanceBias', 'AxialRotation'])
 def test_local_positions_work_in_windows_and_padded_batches(extension: ModuleType, kind: str) -> None:
     windows = dict(window_size=3, window_block_indices=(0,))
@@ -159,6 +166,7 @@ def test_local_positions_work_in_windows_and_padded_batches(extension: ModuleTyp
     torch.testing.assert_close(together[:1, :, :3], alone, atol=1e-4, rtol=1e-4)
 
 
+@recipes
 @pytest.mark.parametrize('kind', ['NeighbourMean', 'DistanceBias', 'AxialRotation'])
 def test_local_positions_see_the_grid_of_a_frame(extension: ModuleType, kind: str) -> None:
     settings = dict(arch=ARCH, patch_size=8, local_position=dict(type=kind))
@@ -171,6 +179,7 @@ def test_local_positions_see_the_grid_of_a_frame(extension: ModuleType, kind: st
     torch.testing.assert_close(video_model(still), expected, atol=1e-5, rtol=1e-5)
 
 
+@recipes
 @pytest.mark.parametrize('grid', GRIDS)
 def test_the_global_position_is_linear(extension: ModuleType, grid: tuple[int, int]) -> None:
     model = backbone(global_position=dict(type='LinearPosition'))
@@ -180,6 +189,7 @@ def test_the_global_position_is_linear(extension: ModuleType, grid: tuple[int, i
         torch.testing.assert_close(position[0, 0], -position[0, -1])
 
 
+@recipes
 def test_the_consistency_loss(extension: ModuleType, configs: Config) -> None:
     loss = MODELS.build(configs.model.consistency)
     student, teacher = torch.randn(4, 8, requires_grad=True), torch.randn(4, 8, requires_grad=True)
@@ -190,6 +200,7 @@ def test_the_consistency_loss(extension: ModuleType, configs: Config) -> None:
     torch.testing.assert_close(2 * loss(student, teacher), loss.distance(student, teacher))
 
 
+@recipes
 def test_the_schedule_rises_and_draws_as_configured(extension: ModuleType, configs: Config) -> None:
     settings = configs.train_dataloader.batch_sampler.to_dict()
     rising = DATA_SAMPLERS.get(settings.pop('type'))(range(100), batch_size=4, seed=0, **settings)
@@ -201,6 +212,7 @@ def test_the_schedule_rises_and_draws_as_configured(extension: ModuleType, confi
     assert {rising.draw(rng, 200, batch) for batch in range(100)} == {32, 48, 64}
 
 
+@recipes
 def test_the_figure_shows_every_model_of_a_sweep(extension: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip('plotly')
     conditions = {'device': 'abacus', 'threads': 1, 'precision': 'float32', 'batch_size': 1, 'torch': '2'}
@@ -239,6 +251,7 @@ def depth_model() -> dict:
     )  # fmt: skip
 
 
+@recipes
 def test_the_task_trains_on_copies_and_is_recognised(extension: ModuleType) -> None:
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
@@ -256,6 +269,7 @@ def test_the_task_trains_on_copies_and_is_recognised(extension: ModuleType) -> N
     DefaultScope._instance_dict.clear()
 
 
+@recipes
 @pytest.mark.slow
 def test_the_data_set_gives_copies(extension: ModuleType, configs: Config, tmp_path: Path) -> None:
     from mmpretrain.utils import register_all_modules

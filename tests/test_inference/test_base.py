@@ -18,8 +18,6 @@ from resformer_mm import libraries
 from resformer_mm.apis.cascade_inferencer import CascadeInferencer
 from resformer_mm.apis.inferencer import make_inferencer
 from resformer_mm.inference.base import ResolutionInferencer
-from resformer_mm.tasks.detection.inferencer import DetectionInferencer
-from resformer_mm.tasks.segmentation.inferencer import SegmentationInferencer
 
 
 @pytest.fixture
@@ -42,7 +40,15 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter:
     return counts
 
 
-@pytest.mark.parametrize('make', [classifier, segmentor, detector, recognizer])
+@pytest.mark.parametrize(
+    'make',
+    [
+        classifier,
+        pytest.param(segmentor, marks=pytest.mark.operators('mmseg')),
+        pytest.param(detector, marks=pytest.mark.operators('mmdet')),
+        recognizer,
+    ],
+)
 def test_config_and_checkpoint_are_read_once(make, tmp_path, reads) -> None:
     checkpoint = save_checkpoint(make(), tmp_path / 'w.pth')
     make().dump(tmp_path / 'config.py')
@@ -107,6 +113,7 @@ def depth_task(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     libraries.register_task('depth', task)
 
 
+@pytest.mark.operators('mmseg')
 def test_a_task_of_another_package_brings_its_inferencer(depth_task, tmp_path) -> None:
     torch.manual_seed(0)
     checkpoint = save_checkpoint(depth_estimator(), tmp_path / 'w.pth', std=None)
@@ -126,7 +133,11 @@ def test_a_task_of_another_package_brings_its_inferencer(depth_task, tmp_path) -
         assert made.describe(prediction) == f'farthest {prediction["depth"].max() / 100:.3f}'
 
 
+@pytest.mark.operators('mmseg', 'mmdet')
 def test_a_model_of_another_task_is_refused(monkeypatch) -> None:
+    from resformer_mm.tasks.detection.inferencer import DetectionInferencer
+    from resformer_mm.tasks.segmentation.inferencer import SegmentationInferencer
+
     with pytest.raises(ValueError, match='DepthEstimator does not predict `pred_sem_seg`.*register_task'):
         make_inferencer(depth_estimator(), None, 'cpu')
     with pytest.raises(ValueError, match='DepthEstimator does not predict `pred_sem_seg`'):

@@ -439,7 +439,16 @@ def check_attention(attn: Attention, args: tuple, kwargs: dict, out: Tensor) -> 
 
 @pytest.mark.libraries
 @EACH_KIND
-@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize(
+    'task',
+    [
+        'classification',
+        pytest.param('segmentation', marks=pytest.mark.operators('mmseg')),
+        pytest.param('detection', marks=pytest.mark.operators('mmdet')),
+        'video, divided',
+        'video, joint',
+    ],
+)
 def test_a_new_module_is_used_by_config(kind: str, task: str) -> None:
     torch.manual_seed(0)
     model, data = TASKS[task](kind)

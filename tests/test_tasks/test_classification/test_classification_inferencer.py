@@ -284,6 +284,7 @@ def test_overrides_and_wrapped_data_sets(checkpoint, pictures) -> None:
     assert seen_sizes(make_inferencer(cfg, checkpoint, 'cpu'), pictures[0], resolution=32) == [(1, 3, 32, 32)]
 
 
+@pytest.mark.operators('mmseg')
 def test_two_inferencers_of_different_libraries_side_by_side(inferencer, pictures) -> None:
     expected = inferencer(pictures[0], resolution=32)['predictions']
     other = make_inferencer(segmentor(), None, 'cpu')
