@@ -37,8 +37,9 @@ def require_operators(library: str) -> None:
     problem = _problem_of_models(library)
     if problem is not None:
         raise MissingOperatorsError(
-            f'{library} needs the compiled operators of mmcv, which cannot be loaded ({problem}). Install '
-            'mmcv with them, for example with `bash tools/install.sh`. Classification and video do not need them.'
+            f'{library} needs the compiled operators of mmcv, which cannot be loaded ({problem}). '
+            'Install mmcv with them, for example with `bash tools/install.sh`. Classification and video '
+            'do not need them.'
         )
 
 

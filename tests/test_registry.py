@@ -21,7 +21,16 @@ BACKBONE = (
 REGISTRIES = [
     value for name in registry.__all__ if isinstance(value := getattr(registry, name), AdapterRegistry)
 ]
-ADAPTERS = [(table, name) for table in REGISTRIES for name in table.adapters]
+# Libraries that may need an mmcv with operators are marked as such.
+MARKED_LIBRARIES = [
+    pytest.param(name, marks=pytest.mark.operators(name)) if name in ('mmseg', 'mmdet') else name
+    for name in LIBRARIES
+]
+ADAPTERS = [
+    pytest.param(table, name, marks=pytest.mark.operators(library) if library in ('mmseg', 'mmdet') else ())
+    for table in REGISTRIES
+    for name, (_, library) in table.adapters.items()
+]
 
 
 def run(code: str) -> subprocess.CompletedProcess:
@@ -70,7 +79,7 @@ FOREIGN_MODELS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('library', LIBRARIES)
+@pytest.mark.parametrize('library', MARKED_LIBRARIES)
 def test_the_backbone_builds_in_foreign_configs(library: str, preamble: str) -> None:
     feature_maps = BACKBONE.format(out_type='featmap', out_indices=(1, 3))
     code = f"""{library_imports(library, preamble)}

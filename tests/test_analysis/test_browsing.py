@@ -297,6 +297,7 @@ def segmentation(tmp_path) -> Config:
     )
 
 
+@pytest.mark.operators('mmseg')
 def test_segmentation_samples_lie_on_their_labels(segmentation):
     samples = browse(segmentation, number=5)
     assert len(samples) == 5
@@ -322,6 +323,7 @@ class Recolour:
         Image.fromarray(colours).save(out_file)
 
 
+@pytest.mark.operators('mmseg')
 def test_annotations_of_every_copy(segmentation):
     """Copies of 64 and 32 pixels of blocks of colour: what is drawn on them is what they look like."""
     preprocessor = segmentation.model.data_preprocessor
@@ -343,6 +345,7 @@ def test_annotations_of_every_copy(segmentation):
         annotate(sample.copies[1], sample, Recolour())
 
 
+@pytest.mark.operators('mmseg')
 def test_the_visualizer_of_the_config_draws(segmentation):
     browser = SampleBrowser(load_model(segmentation, device='cpu'), 'train', 1)
     (sample,) = browser

@@ -94,7 +94,13 @@ def test_a_video(model, tmp_path) -> None:
     assert (tmp_path / 'out' / 'vis' / 'v.mp4').is_file()
 
 
-@pytest.mark.parametrize('make', [segmentor, detector])
+@pytest.mark.parametrize(
+    'make',
+    [
+        pytest.param(segmentor, marks=pytest.mark.operators('mmseg')),
+        pytest.param(detector, marks=pytest.mark.operators('mmdet')),
+    ],
+)
 def test_other_tasks(make, folder, tmp_path) -> None:
     make().dump(tmp_path / 'config.py')
     checkpoint = save_checkpoint(make(), tmp_path / 'w.pth', std=None)

@@ -47,6 +47,7 @@ def test_the_picture_shown_is_what_the_model_gets(inferencer) -> None:
     assert (shown == (200, 0, 0)).all()
 
 
+@pytest.mark.operators('mmseg')
 def test_dense_predictions_come_with_a_drawing() -> None:
     predictor = WebPredictor(make_inferencer(segmentor(), None, 'cpu'))
     answer = predictor.predict(picture(), 32)
