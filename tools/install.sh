@@ -300,8 +300,7 @@ install_mmcv() (
     if [[ -z ${CUDA_HOME:-} ]] && ! command -v nvcc >/dev/null; then export CUDA_VISIBLE_DEVICES=; fi
     REMEDY='If a compiler was "Killed" for want of memory: MAX_JOBS=1 before the command. It starts over.'
     hint_prebuilt
-    say "mmcv's operators are compiled once, unless pip has kept an earlier build. The time depends on the machine:" \
-        'an estimate follows as soon as some files are compiled'
+    say "mmcv's operators are compiled, unless pip has kept an earlier build; an estimate of the time will follow"
     build_mmcv
     if ! "$PY" -m zipfile -l "$LOGS"/wheel/*.whl | grep '^mmcv/_ext' >/dev/null; then
         say 'the build that pip kept has no operators: compiling'

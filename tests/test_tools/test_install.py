@@ -377,3 +377,31 @@ def test_stack_of_the_tests_must_be_named():
     command = ['bash', str(ROOT / 'tools' / 'test_stack.sh'), '-k', 'name']
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2 and 'onedl|openmmlab' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('stack', 'build', 'command'),
+    [
+        ('openmmlab', '2.1.2 12.1 3.10', 'mim install mmcv==2.1.0'),
+        ('openmmlab', '2.1.0 cpu 3.11', 'mim install mmcv==2.1.0'),
+        ('openmmlab', '2.1.2 12.4 3.10', None),
+        ('openmmlab', '2.5.1 cpu 3.10', None),
+        ('openmmlab', '2.1.2 cpu 3.12', None),
+        ('onedl', '2.8.0 12.9 3.10', 'mim install onedl-mmcv'),
+        ('onedl', '2.13.0 cpu 3.11', None),
+    ],
+)
+def test_prebuilt_wheels_are_named_where_they_should_fit(tmp_path, stack, build, command):
+    environment = write_environment(tmp_path / 'env', f'echo {build}')
+    (environment / 'bin' / 'uname').write_text('#!/bin/sh\necho Linux x86_64\n')
+    (environment / 'bin' / 'uname').chmod(0o755)
+    script = f'source {ROOT}/tools/install.sh; STACK={stack} PY={environment}/bin/python hint_prebuilt'
+    result = subprocess.run(
+        ['bash', '-c', script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, 'PATH': f'{environment}/bin:{os.environ["PATH"]}'},
+        check=True,
+    )
+    assert command in result.stdout if command else not result.stdout
