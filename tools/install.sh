@@ -15,7 +15,6 @@
 # interpreter and $STACK to the stack, and puts the interpreter first in PATH. Variables: PYTHON (the interpreter
 # that creates an own environment), MAX_JOBS (compiler processes, default: number of cores), CXX.
 set -euo pipefail
-shopt -s extglob
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 REQUIREMENTS="$ROOT/requirements"
@@ -259,7 +258,7 @@ hint_prebuilt() {
     build=$("$PY" -c 'import sys, torch
 print(torch.__version__.split("+")[0], torch.version.cuda or "cpu", "3.%d" % sys.version_info[1])') || return 0
     case "$STACK $build" in
-        'openmmlab 2.1.'*' '@(cpu|11.8|12.1)' 3.1'[01])
+        'openmmlab 2.1.'*' cpu 3.1'[01] | 'openmmlab 2.1.'*' 11.8 3.1'[01] | 'openmmlab 2.1.'*' 12.1 3.1'[01])
             say 'OpenMMLab publishes builds of mmcv 2.1 for this PyTorch. To use one, stop here, run' \
                 "'$PY -m pip install openmim', '$PY -m mim install mmcv==2.1.0', then this command again" ;;
         'onedl 2.'[4-9]'.'*' '*' 3.10' | 'onedl 2.9.0 12.9 3.12')
@@ -360,7 +359,8 @@ install_environment() {
     common=$(packages "${files[@]}")
     libraries=$(libraries)
     mmcv=$(mmcv_plan) ||
-        die "mmcv is installed without operators in $(dirname "$(dirname "$PY")"), and segmentation and detection need them." \
+        die "mmcv is installed without operators in $(dirname "$(dirname "$PY")")," \
+            'and segmentation and detection need them.' \
             'It was not replaced, because this environment is yours. To have it replaced:' \
             "$PY -m pip uninstall $(missing --held | cut -d ' ' -f 2 | grep mmcv), then the same command again." \
             'Without operators: bash tools/install.sh classification video'
