@@ -16,7 +16,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from resformer_mm.compat import prepare_mmaction
-from resformer_mm.operators import require_operators
+from resformer_mm.config_types import find_type, packages_of_types, type_name
+from resformer_mm.operators import MissingOperatorsError, require_operators
 
 FOLDER = '{folder}'
 
@@ -127,16 +128,53 @@ def prepare_library(name: str | None) -> None:
         prepare()
 
 
+def prepare_libraries(cfg: Config) -> None:
+    """Call the ``prepare`` of all libraries that the types of a config may import."""
+    packages = packages_of_types(cfg._cfg_dict) | {cfg.get('default_scope')}
+    # Any other package, this one included, may import any of the libraries.
+    others = packages - {None, 'mmcv', 'mmengine', 'torch', 'torchvision', *LIBRARIES}
+    for name in LIBRARIES if others else packages:
+        prepare_library(name)
+
+
 def library_of(model: object) -> Library:
     """Return the row of the library that the class of a model derives from, or a row of defaults."""
-    packages = [kind.__module__.split('.')[0] for kind in type(model).__mro__]
-    return next((LIBRARIES[package] for package in packages if package in LIBRARIES), Library())
+    return LIBRARIES.get(_package(type(model)), Library())
+
+
+def library_of_config(cfg: Config) -> Library:
+    """Return the row of the library of a config, or a row of defaults.
+
+    That is its ``default_scope`` if that is a library, else the library of its model.
+
+    Raises:
+        ImportError: the model cannot be imported.
+        ValueError: the model is not registered.
+    """
+    scope = cfg.get('default_scope')
+    return LIBRARIES.get(scope if scope in LIBRARIES else _package(model_class(cfg)), Library())
+
+
+def scope_of(cfg: Config) -> str:
+    """Return the scope in which names of a config are looked up first.
+
+    That is its ``default_scope``; without one, the library of its model, or MMEngine for other models.
+
+    Raises:
+        ImportError: the model cannot be imported.
+        ValueError: the model is not registered.
+    """
+    return cfg.get('default_scope') or _package(model_class(cfg)) or 'mmengine'
+
+
+def _package(kind: type | Callable) -> str:
+    """Return the name of the library that a class derives from; '' for other classes, and functions."""
+    packages = [base.__module__.split('.')[0] for base in getattr(kind, '__mro__', ())]
+    return next((package for package in packages if package in LIBRARIES), '')
 
 
 def task_of(cfg: Config) -> Task:
     """Return the task of a config, by the class of its model.
-
-    The default scope must be that of the config.
 
     Raises:
         ImportError: the library of the model cannot be imported.
@@ -144,35 +182,76 @@ def task_of(cfg: Config) -> Task:
     """
     kind = model_class(cfg)
     by_model = {task.model: task for task in TASKS.values()}
-    for base in kind.__mro__:
+    for base in getattr(kind, '__mro__', ()):
         if (task := by_model.get(f'{base.__module__.split(".")[0]}.{base.__name__}')) is not None:
             return task
     raise ValueError(
-        f'{cfg.filename or "the config"}: cannot infer the task from model.type={kind.__name__!r}, which '
+        f'{cfg.filename or "the config"}: cannot infer the task from model.type={type_name(kind)!r}, which '
         f'derives from none of {", ".join(by_model)}: register it with resformer_mm.libraries.register_task'
     )
 
 
-def model_class(cfg: Config) -> type:
-    """Return the class of a config's model, or of the model inside a wrapper.
+def model_class(cfg: Config) -> type | Callable:
+    """Return the class of a config's model, or of the model inside a wrapper; a function if one builds it.
 
     Raises:
+        ImportError: the class cannot be imported.
         ValueError: the model is not registered.
     """
     settings = cfg.model
     while 'type' in settings.get('module', {}):  # test-time augmentation
         settings = settings['module']
     kind = settings.get('type')
-    if isinstance(kind, str):
-        with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
-            found = registry.get(kind)
-        if found is None:
-            raise ValueError(
-                f'{cfg.filename or "the config"}: model.type={kind!r} is not registered: check the name and '
-                'default_scope'
-            )
-        return found
-    return kind
+    found = None if kind is None else find_type(kind, MODELS, cfg.get('default_scope') or 'mmengine')
+    if found is None:
+        raise ValueError(
+            f'{cfg.filename or "the config"}: model.type={kind!r} is not registered: check the name and '
+            'default_scope'
+        )
+    return found
+
+
+def import_adapter(name: str, module: str, library: str) -> Any:
+    """Return a registered class of this package from its module.
+
+    Args:
+        name: name of the class.
+        module: module that defines it.
+        library: library that the module needs.
+
+    Raises:
+        ImportError: the library is missing or cannot be imported.
+    """
+    try:
+        prepare_library(library)
+        importlib.import_module(library)
+    except MissingOperatorsError as error:
+        raise MissingOperatorsError(f"'resformer_mm.{name}': {error}") from error
+    except Exception as error:  # libraries check their versions with assertions, not ImportError
+        raise ImportError(
+            f"'resformer_mm.{name}' needs the library {library!r}, which cannot be imported "
+            f'({type(error).__name__}: {error}). Install it with '
+            "`pip install 'resformer-mm[onedl]'` (maintained forks) or "
+            "`pip install 'resformer-mm[openmmlab]'` (upstream)."
+        ) from error
+    return getattr(importlib.import_module(module), name)
+
+
+def adapters_of(manifest: Mapping[str, Any]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a manifest: each class it lists is imported when it is first used.
+
+    Args:
+        manifest: the namespace of the manifest, see :mod:`resformer_mm.tasks`.
+    """
+
+    def import_class(name: str) -> Any:
+        for variable, modules in manifest.items():
+            if variable.isupper() and isinstance(modules, dict) and name in modules:
+                module = f'{manifest["__name__"]}.{modules[name]}'
+                return import_adapter(name, module, manifest['LIBRARY'])
+        raise AttributeError(f'module {manifest["__name__"]!r} has no attribute {name!r}')
+
+    return import_class
 
 
 def import_name(reference: str) -> Any:

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
-from resformer_mm.libraries import prepare_library
-from resformer_mm.operators import MissingOperatorsError
+from resformer_mm.libraries import import_adapter
 
 __all__ = [
     'DATASETS',
@@ -58,20 +57,7 @@ class AdapterRegistry(Registry):
         return super().get(key)
 
     def _import_adapter(self, name: str) -> None:
-        module, library = self.adapters[name]
-        try:
-            prepare_library(library)
-            importlib.import_module(library)
-        except MissingOperatorsError as error:
-            raise MissingOperatorsError(f"'resformer_mm.{name}': {error}") from error
-        except Exception as error:  # libraries check their versions with assertions, not ImportError
-            raise ImportError(
-                f"'resformer_mm.{name}' needs the library {library!r}, which cannot be imported "
-                f'({type(error).__name__}: {error}). Install it with '
-                "`pip install 'resformer-mm[onedl]'` (maintained forks) or "
-                "`pip install 'resformer-mm[openmmlab]'` (upstream)."
-            ) from error
-        importlib.import_module(module)
+        import_adapter(name, *self.adapters[name])
 
 
 _tasks = importlib.import_module('resformer_mm.tasks')

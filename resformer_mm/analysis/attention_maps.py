@@ -15,6 +15,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution, test_dataset
+from resformer_mm.config_types import type_name
 from resformer_mm.models import ResFormer, VideoResFormer
 from resformer_mm.models.layers import Attention, Grid, JointAttention, WindowAttention
 
@@ -153,7 +154,7 @@ def read_image(model: BaseModel, path: str | Path, resolution: int) -> tuple[Ten
     except Exception as error:  # each decoder has its own error types
         raise ValueError(f'cannot read the image {path} ({type(error).__name__}: {error})') from error
     pipeline = [
-        step for step in test_dataset(model.cfg)['pipeline'] if 'Annotations' not in str(step['type'])
+        step for step in test_dataset(model.cfg)['pipeline'] if 'Annotations' not in type_name(step['type'])
     ]
     sample = Compose(pipeline_at_resolution(pipeline, resolution))(dict(img_path=str(path), img_id=0))
     with torch.no_grad():

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from resformer_mm.config.resolutions import pipeline_at_resolution
-from resformer_mm.libraries import LIBRARIES, Library, task_of
+from resformer_mm.libraries import library_of_config, task_of
 
 PHASES = ('train', 'val', 'test')
 FRAMES_IN_A_ROW = 4
@@ -130,7 +130,7 @@ def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader
     config.pop('prefetch_factor', None)
     if 'batch_size' in config:
         config['batch_size'] = min(config['batch_size'], number)
-    for key, value in LIBRARIES.get(cfg.get('default_scope'), Library()).loader.items():
+    for key, value in library_of_config(cfg).loader.items():
         config.setdefault(key, value)  # as the library's own tools do
     resolutions = None if phase == 'train' else (cfg.get(f'{phase}_cfg') or {}).get('resolutions')
     configs = [config]

@@ -14,6 +14,7 @@ from mmengine.registry import VISUALIZERS
 from mmengine.visualization import Visualizer
 from PIL import Image
 
+from resformer_mm.config_types import find_type
 from resformer_mm.datasets.label_resizing import labels_at
 from resformer_mm.libraries import task_of
 
@@ -104,8 +105,7 @@ def build_visualizer(browser: SampleBrowser) -> Visualizer:
             f'{cfg.filename or "the config"} has no `visualizer`, which is needed to draw annotations'
         )
     settings = dict(cfg.visualizer, vis_backends=None)
-    with VISUALIZERS.switch_scope_and_registry(None) as registry:
-        kind = registry.get(settings.pop('type'))
+    kind = find_type(settings.pop('type'), VISUALIZERS)
     visualizer = kind(**settings)  # a new instance: `build` would return the one of a runner
     visualizer.dataset_meta = browser.dataset_meta
     return visualizer

@@ -6,7 +6,7 @@ import atexit
 import gc
 
 import torch.distributed
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -15,8 +15,10 @@ from mmengine.runner import Runner
 
 from resformer_mm.checkpoints.models import check_strict
 from resformer_mm.checkpoints.reading import secure_runner_loading, weights_in
+from resformer_mm.compat.lazy_configs import make_writable
 from resformer_mm.compat.metrics_file import write_metrics_once
-from resformer_mm.libraries import prepare_library
+from resformer_mm.config.files import enter_scope
+from resformer_mm.config_types import type_name
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -30,7 +32,8 @@ def build_runner(cfg: Config) -> Runner:
         ValueError: the launcher needs GPUs, but there are none.
     """
     secure_runner_loading()
-    prepare_library(cfg.get('default_scope'))
+    enter_scope(cfg)
+    make_writable(cfg)
     if cfg.launcher != 'none':
         atexit.register(_leave_process_group)
         if get_device() == 'cpu':
@@ -92,13 +95,14 @@ def _set_up_cpu_processes(cfg: Config) -> None:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
     print_log('No GPU: processes communicate through gloo on the CPU', logger='current')
-    cfg.model_wrapper_cfg = {
-        'type': 'MMDistributedDataParallel',
-        'device_ids': None,
-        'broadcast_buffers': False,
-        'find_unused_parameters': cfg.get('find_unused_parameters', False),
-        **(cfg.get('model_wrapper_cfg') or {}),
-    }
+    wrapper = ConfigDict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    wrapper.update(cfg.get('model_wrapper_cfg') or {})
+    cfg.model_wrapper_cfg = wrapper
     if _replace_sync_bn(cfg.model):
         print_log('No GPU: SyncBN is replaced by BN, with separate statistics in each process', 'current')
 
@@ -106,7 +110,7 @@ def _set_up_cpu_processes(cfg: Config) -> None:
 def _replace_sync_bn(config: object) -> int:
     """Replace every SyncBN in a model's config by BN, and return their number."""
     if isinstance(config, dict):
-        found = config.get('type') == 'SyncBN'
+        found = type_name(config.get('type')) in ('SyncBN', 'SyncBatchNorm')
         if found:
             config['type'] = 'BN'
         return found + sum(_replace_sync_bn(value) for value in config.values())

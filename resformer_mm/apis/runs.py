@@ -7,13 +7,17 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 
 from resformer_mm.config.files import read_config
 from resformer_mm.config.resolutions import pipeline_at_resolution
+from resformer_mm.config_types import find_type, type_name
+from resformer_mm.engine import AutocastOptimWrapper
 from resformer_mm.inference.devices import check_display
-from resformer_mm.libraries import FOLDER, LIBRARIES, Library
+from resformer_mm.libraries import FOLDER, LIBRARIES, library_of_config, scope_of
 
 
 @dataclass(frozen=True)
@@ -151,12 +155,13 @@ def _existing(path: str | Path, what: str) -> str:
 
 def _enable_amp(cfg: Config) -> None:
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
-    if kind in ('AmpOptimWrapper', 'resformer_mm.AutocastOptimWrapper'):
+    kind = find_type(wrapper.get('type', 'OptimWrapper'), OPTIM_WRAPPERS, scope_of(cfg))
+    if kind in (AmpOptimWrapper, AutocastOptimWrapper):
         return
-    if kind != 'OptimWrapper':
+    if kind is not OptimWrapper:
         raise ValueError(
-            f'--amp cannot replace optim_wrapper.type={kind!r}: set mixed precision in the config'
+            f'--amp cannot replace optim_wrapper.type={type_name(wrapper.type)!r}: set mixed precision in '
+            'the config'
         )
     if get_device() == 'cpu':
         wrapper.type = 'resformer_mm.AutocastOptimWrapper'
@@ -167,11 +172,11 @@ def _enable_amp(cfg: Config) -> None:
 
 def _enable_drawing(cfg: Config, drawing: Drawing) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
-    library = LIBRARIES.get(cfg.get('default_scope'))
-    if hook is None or library is None:
+    library = library_of_config(cfg)
+    if hook is None or not library.hook:
         raise ValueError(
-            f'--show and --show-dir need `default_hooks.visualization` and a `default_scope` of '
-            f'{list(LIBRARIES)}; {cfg.filename} has {cfg.get("default_scope")!r}'
+            f'--show and --show-dir need `default_hooks.visualization` and a model of {list(LIBRARIES)}, '
+            f'which {cfg.filename} does not have'
         )
     if drawing.show:
         check_display()
@@ -196,13 +201,15 @@ def _enable_tta(cfg: Config) -> None:
     """Set up test-time augmentation from the config; by default horizontal flips for classification."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
-        if cfg.get('default_scope') != 'mmpretrain':
+        if library_of_config(cfg) is not LIBRARIES['mmpretrain']:
             raise ValueError(f'--tta: {cfg.filename} has no `tta_model` and `tta_pipeline`')
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         tta = dict(type='TestTimeAug', transforms=[flips, [deepcopy(pipeline[-1])]])
         cfg.tta_pipeline = [*deepcopy(pipeline[:-1]), tta]
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    tta_model = cfg.tta_model.copy()
+    tta_model.module = cfg.model
+    cfg.model = tta_model
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     # The views of an image are a list; only pseudo_collate keeps the images separate.
     cfg.test_dataloader.collate_fn = dict(type='pseudo_collate')
@@ -220,7 +227,7 @@ def _check_resolutions(cfg: Config, resolutions: Sequence[int], field: str) -> N
 
 def _set_loader_defaults(cfg: Config, fields: tuple[str, ...]) -> None:
     """Set the defaults that a library's tools set, so its configs run here as well."""
-    defaults = LIBRARIES.get(cfg.get('default_scope'), Library()).loader
+    defaults = library_of_config(cfg).loader
     for field in fields if defaults else ():
         loader = cfg.get(field)
         if loader is not None:

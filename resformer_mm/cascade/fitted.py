@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmengine.config import Config
+
+from resformer_mm.compat.lazy_configs import finish_lazy_config
+
 from .fitting import Fit, Operation, choose, cross_fit, fit_frontier
 from .outcomes import Outcomes
 
@@ -56,6 +60,8 @@ def fit_cascade(
 def write_cascade_config(path: Path, config: str, checkpoint: str, fitted: FittedCascade, unit: str) -> None:
     """Write a config that adds the cascade to another config; ``unit`` is the unit of the cost.
 
+    A pure-Python config cannot be the base of the file, so all of its settings are copied.
+
     Raises:
         FileNotFoundError: the folder of the file does not exist.
     """
@@ -64,7 +70,14 @@ def write_cascade_config(path: Path, config: str, checkpoint: str, fitted: Fitte
         f'"""{Path(config).name} with a cascade fitted to its validation split.\n\n'
         f'On this split, {Path(checkpoint).name} has accuracy {operation.accuracy:.4f} at a mean cost of '
         f'{operation.cost:.4g} {unit}.\n"""\n\n'
-        f'_base_ = {str(Path(config).resolve())!r}\n\n'
+        f'{_inherited(config)}\n\n'
         f'cascade = {fitted.fit.rule.as_config()!r}\n'
     )
     path.write_text(text)
+
+
+def _inherited(config: str) -> str:
+    """Return the lines with which a string config takes over another config."""
+    if Config._is_lazy_import(config):
+        return finish_lazy_config(Config.fromfile(config)).pretty_text.strip()
+    return f'_base_ = {str(Path(config).resolve())!r}'

@@ -7,7 +7,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from resformer_mm.libraries import prepare_library
+from resformer_mm.compat.lazy_configs import finish_lazy_config
+from resformer_mm.libraries import prepare_libraries, scope_of
 
 
 def read_config(config: str | Path | Config, cfg_options: dict | None = None) -> Config:
@@ -24,7 +25,7 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
             raise FileNotFoundError(f'there is no config {config}')
         source = config
         try:
-            cfg = Config.fromfile(config)
+            cfg = finish_lazy_config(Config.fromfile(config))
         except Exception as error:  # a config is code: it can fail in any way
             raise ValueError(f'{config} is not a valid config: {type(error).__name__}: {error}') from error
     if cfg_options:
@@ -34,11 +35,19 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
             raise ValueError(f'--cfg-options do not fit {source}: {type(error).__name__}: {error}') from error
     if cfg.get('model') is None:
         raise ValueError(f'{source} has no `model`: give the config of a model, as for tools/train.py')
+    prepare_libraries(cfg)
     return cfg
 
 
 def enter_scope(cfg: Config) -> None:
-    """Make the ``default_scope`` of a config the scope in which names are looked up first."""
-    scope = cfg.get('default_scope', 'mmengine')
-    prepare_library(scope)
-    init_default_scope(scope)
+    """Make the ``default_scope`` of a config the scope in which names are looked up first.
+
+    A config without one gets that of :func:`~resformer_mm.libraries.scope_of`.
+
+    Raises:
+        ImportError: the config has no scope, and its model cannot be imported.
+        ValueError: the config has no scope, and its model is not registered.
+    """
+    prepare_libraries(cfg)
+    cfg.default_scope = scope_of(cfg)
+    init_default_scope(cfg.default_scope)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from resformer_mm.config_types import type_name
+
 PLACEHOLDER = '{resolution}'
 # Transforms that resize, crop or pad in evaluation pipelines of the libraries, with their size fields.
 SIZE_FIELDS = {
@@ -104,11 +106,6 @@ def pipeline_at_resolution(pipeline: Sequence[dict], resolution: int) -> list[di
     return scaled
 
 
-def transform_name(transform: Mapping) -> str:
-    """Return the type of a transform's config, without the scope."""
-    return str(transform['type']).rpartition('.')[2]
-
-
 def short_side(size: int | Sequence[int]) -> int:
     """Return the smallest given side; -1 and None mean that a side is not given."""
     sides = [size] if isinstance(size, int) else size
@@ -138,7 +135,7 @@ def _transforms(config: Any) -> Iterator[dict]:
 
 def _size_fields(transform: dict) -> Iterator[str]:
     """Yield the fields of a transform that contain a size in pixels."""
-    for name in SIZE_FIELDS.get(transform_name(transform), ()):
+    for name in SIZE_FIELDS.get(type_name(transform['type']), ()):
         size = transform.get(name)
         if _is_length(size) or (isinstance(size, (list, tuple)) and any(map(_is_length, size))):
             yield name

@@ -4,5 +4,9 @@ Importing this package imports none of its modules. Like the manifests of :mod:`
 for ``resformer_mm.registry`` the transforms that need a library, here mmcv.
 """
 
+from resformer_mm.libraries import adapters_of
+
 LIBRARY = 'mmcv'
 TRANSFORMS = {'LoadImage': 'loading', 'MultiResolution': 'multi_resolution'}
+
+__getattr__ = adapters_of(globals())

@@ -23,6 +23,7 @@ from mmengine.visualization import Visualizer
 from resformer_mm.checkpoints.models import build_model
 from resformer_mm.config.files import enter_scope, read_config
 from resformer_mm.config.resolutions import pipeline_at_resolution, test_dataset
+from resformer_mm.config_types import find_type
 
 from .devices import check_device, check_display
 from .pipelines import Batch, BatchReader, ImagePipeline, InputPipeline
@@ -95,7 +96,7 @@ class ResolutionInferencer(BaseInferencer):
         cfg = read_config(config, cfg_options)
         check_device(device)
         enter_scope(cfg)
-        super().__init__(cfg, checkpoint, device, cfg.get('default_scope', 'mmengine'), show_progress)
+        super().__init__(cfg, checkpoint, device, cfg.default_scope, show_progress)
 
     def __call__(
         self,
@@ -295,10 +296,7 @@ class ResolutionInferencer(BaseInferencer):
             ValueError: the config has no test data set.
         """
         dataset = test_dataset(model.cfg)
-        kind = dataset['type']
-        if isinstance(kind, str):
-            with DATASETS.switch_scope_and_registry(self.scope) as registry:
-                kind = registry.get(kind)
+        kind = find_type(dataset['type'], DATASETS, self.scope)
         own = {key.lower(): value for key, value in model.dataset_meta.items()}
         return {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {}), **own}
 

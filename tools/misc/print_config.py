@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from resformer_mm.compat.lazy_configs import finish_lazy_config
 from resformer_mm.config.command_line import add_config_options
 
 SUFFIXES = ('.py', '.json', '.yml', '.yaml')
@@ -31,7 +32,7 @@ def main() -> None:
     if not Path(args.config).is_file():
         args.parser.error(f'there is no config {args.config}')
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = finish_lazy_config(Config.fromfile(args.config))
         if args.cfg_options is not None:
             cfg.merge_from_dict(args.cfg_options)
     except Exception as error:  # errors in the file or the overrides are usage errors

@@ -1,5 +1,7 @@
 """Image classification with mmpretrain."""
 
+from resformer_mm.libraries import adapters_of
+
 LIBRARY = 'mmpretrain'
 MODELS = {
     'MultiResolutionClassifier': 'model',
@@ -7,3 +9,5 @@ MODELS = {
 }
 DATASETS = {'ImageFolder': 'folders', 'ImageNet': 'folders'}
 TRANSFORMS = {'ResizeCenterCrop': 'resize_center_crop'}
+
+__getattr__ = adapters_of(globals())

@@ -56,7 +56,7 @@ class ClassificationInferencer(ResolutionInferencer):
 
     postprocess_kwargs = {'topk'}
     output = 'pred_score'
-    default_visualizer = 'UniversalVisualizer'
+    default_visualizer = 'mmpretrain.UniversalVisualizer'
 
     def to_dict(self, sample: BaseDataElement, topk: int = 5) -> dict:
         """Return label, class name and score of the best classes."""

@@ -1,5 +1,7 @@
 """Object detection and instance segmentation with mmdetection."""
 
+from resformer_mm.libraries import adapters_of
+
 LIBRARY = 'mmdet'
 MODELS = {
     'CascadeRCNN': 'detectors',
@@ -9,3 +11,5 @@ MODELS = {
 }
 DATASETS = {'COCO': 'coco', 'DetectionFolder': 'coco'}
 METRICS = {'CocoMetric': 'metric'}
+
+__getattr__ = adapters_of(globals())

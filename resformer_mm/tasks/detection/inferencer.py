@@ -25,7 +25,7 @@ class DetectionInferencer(ResolutionInferencer):
     forward_kwargs = {'score_thr'}
     output = 'pred_instances'
     mixes_sizes = True
-    default_visualizer = 'DetLocalVisualizer'
+    default_visualizer = 'mmdet.DetLocalVisualizer'
 
     def forward(self, inputs: Batch, score_thr: float = 0.3) -> list[BaseDataElement]:
         """Return the data samples of a batch, with the objects whose score is at least ``score_thr``."""

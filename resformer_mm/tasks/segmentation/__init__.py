@@ -1,5 +1,7 @@
 """Semantic segmentation with mmsegmentation."""
 
+from resformer_mm.libraries import adapters_of
+
 LIBRARY = 'mmseg'
 MODELS = {
     'MultiResolutionSegmentor': 'model',
@@ -7,3 +9,5 @@ MODELS = {
 }
 DATASETS = {'ADE20K': 'folders', 'SegmentationFolder': 'folders'}
 TRANSFORMS = {'LoadSegMap': 'load_seg_map'}
+
+__getattr__ = adapters_of(globals())

@@ -18,7 +18,7 @@ class SegmentationInferencer(ResolutionInferencer):
     """
 
     output = 'pred_sem_seg'
-    default_visualizer = 'SegLocalVisualizer'
+    default_visualizer = 'mmseg.SegLocalVisualizer'
 
     def to_dict(self, sample: BaseDataElement) -> dict:
         """Return the label map, and the area of every class in it."""

@@ -1,5 +1,7 @@
 """Video classification with mmaction2."""
 
+from resformer_mm.libraries import adapters_of
+
 LIBRARY = 'mmaction'
 MODELS = {
     'MultiResolutionActionDataPreprocessor': 'preprocessor',
@@ -13,3 +15,5 @@ TRANSFORMS = {
     'MultiResolutionClips': 'multi_resolution_clips',
     'PackClips': 'clips',
 }
+
+__getattr__ = adapters_of(globals())

@@ -11,7 +11,7 @@ import mmcv
 import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS
 
-from resformer_mm.config.resolutions import transform_name
+from resformer_mm.config_types import type_name
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
 
 from .clip_lists import ClipListError, ListedClip, read_clip_list
@@ -227,7 +227,7 @@ def sampling_window(pipeline: Sequence[Mapping]) -> int | None:
     """Return how many video frames a sample spans; None if the pipeline does not sample frames."""
     widths = []
     for step in pipeline:
-        if transform_name(step) in SAMPLERS:
+        if type_name(step['type']) in SAMPLERS:
             sampler = TRANSFORMS.build(step)
             # MultiResolutionClips samples one window for all copies.
             sampler = getattr(sampler, 'window', sampler)

@@ -9,7 +9,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
 from mmengine.structures import BaseDataElement
 
-from resformer_mm.config.resolutions import transform_name
+from resformer_mm.config_types import type_name
 from resformer_mm.inference.pipelines import InputPipeline
 from resformer_mm.inference.sources import ClipSources, Source
 from resformer_mm.tasks.classification.inferencer import ClassificationInferencer
@@ -29,7 +29,7 @@ class ClipPipeline(InputPipeline):
     """
 
     def __init__(self, transforms: Sequence[dict]) -> None:
-        names = [transform_name(step) for step in transforms]
+        names = [type_name(step['type']) for step in transforms]
         decoder = next((number for number, name in enumerate(names) if name.endswith('Decode')), None)
         if decoder is None:
             raise ValueError(
@@ -38,9 +38,11 @@ class ClipPipeline(InputPipeline):
         head, tail = transforms[: decoder + 1], transforms[decoder + 1 :]
         sampling = [step for step, name in zip(head[:-1], names) if not name.endswith('Init')]
         if names[decoder] == 'RawFrameDecode':
-            head = [dict(type='DecordInit'), *sampling, dict(type='DecordDecode')]
+            head = [dict(type='mmaction.DecordInit'), *sampling, dict(type='mmaction.DecordDecode')]
         self._file = Compose([TRANSFORMS.build(step) for step in head])
-        self._array = Compose([TRANSFORMS.build(step) for step in (*sampling, dict(type='ArrayDecode'))])
+        self._array = Compose(
+            [TRANSFORMS.build(step) for step in (*sampling, dict(type='mmaction.ArrayDecode'))]
+        )
         self.prepare = Compose([TRANSFORMS.build(step) for step in tail])
 
     def read(self, source: Source) -> dict:

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detection_files import CATEGORIES, annotation, content, crowd, write_coco, write_content
+from pure_python import write_pure_python
 from runs import ROOT, assert_weights_equal, run_dist, run_tool, scalars, succeed, training_log
 
+from resformer_mm.apis import enter_scope, read_config
 from resformer_mm.synthetic import write_detection
 
 MINI = ROOT / 'configs' / 'detection' / 'resformer-mini_mr-64-48-32_mask-rcnn_1xb8-8e_mini.py'
@@ -199,3 +201,44 @@ def test_what_stops_a_run(trained: Path, data: Path, tmp_path: Path) -> None:
         r'model\.roi_head\.bbox_head\.num_classes is 4, but the data set of train_dataloader has 5', words
     )
     assert 'there is no annotation file' in error('train_dataloader.dataset.ann_file=nowhere.json')
+
+
+@pytest.fixture(scope='module')
+def pure(trained: Path, data: Path) -> Path:
+    """The config of ``trained`` in pure Python, with classes and without a default scope."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MINI_DETECTION_ROOT', str(data))
+        cfg = read_config(trained / 'small.py')
+    enter_scope(cfg)
+    return write_pure_python(cfg, trained / 'pure.py')
+
+
+def test_a_pure_python_config_trains_alike(pure: Path, trained: Path, data: Path, tmp_path: Path) -> None:
+    command = ['train.py', pure, '--work-dir', tmp_path / 'run', '--no-validate', '--auto-scale-lr']
+    scale = ['--cfg-options', 'auto_scale_lr.base_batch_size=2']
+    succeed(run_tool(*command, *scale, data=data, cwd=tmp_path))
+    assert_weights_equal(tmp_path / 'run' / 'epoch_2.pth', trained / 'run' / 'epoch_2.pth', atol=0)
+
+
+def test_a_pure_python_config_in_all_tools(pure: Path, trained: Path, data: Path, tmp_path: Path) -> None:
+    checkpoint = trained / 'run' / 'epoch_2.pth'
+    metrics = []
+    for config in (pure, trained / 'small.py'):
+        out = tmp_path / f'{config.stem}.json'
+        command = ['test.py', config, checkpoint, '--resolutions', '48', '96', '--out', out, '--out-item']
+        draw = ['--show-dir', tmp_path / config.stem]
+        succeed(run_tool(*command, 'metrics', *draw, '--work-dir', tmp_path, data=data, cwd=tmp_path))
+        metrics.append(json.loads(out.read_text()))
+        assert len(list((tmp_path / config.stem).rglob('*.[jp][pn]g'))) == 6
+    assert metrics[0] == metrics[1] and '96/coco/segm_mAP' in metrics[0]
+    texts = [
+        succeed(run_tool(*command, data=data, cwd=tmp_path)).stdout
+        for command in (
+            ('demo.py', data / 'val2017', pure, checkpoint, '--score-thr', '0'),
+            ('dataset_converters/check_detection.py', '--config', pure),
+            ('analysis_tools/browse_dataset.py', pure, '--output-dir', 'pictures', '-n', '2'),
+            ('analysis_tools/get_flops.py', pure, '--shape', '64'),
+        )
+    ]
+    assert '3 done, 0 skipped' in texts[0] and texts[1].endswith('sound\n')
+    assert len(list((tmp_path / 'pictures').iterdir())) == 2

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
+from pure_python import write_pure_python
 from runs import ROOT, assert_weights_equal, run_dist, run_tool, scalars, succeed, training_log
 from small_models import save_checkpoint
 
-from resformer_mm.apis import read_config
+from resformer_mm.apis import enter_scope, read_config
 from resformer_mm.synthetic import write_segmentation
 
 FOLDER = ROOT / 'configs' / 'segmentation'
@@ -282,3 +283,62 @@ def test_bad_input(data: Path, trained: Path, tmp_path: Path) -> None:
         arguments = (trained / 'small.py', trained / 'run' / 'iter_4.pth', *options)
         result = run_tool('test.py', *arguments, data=data, cwd=tmp_path)
         assert result.returncode == 2 and words in result.stderr
+
+
+@pytest.fixture(scope='module')
+def pure(trained: Path, data: Path) -> Path:
+    """The config of ``trained`` in pure Python, with classes and without a default scope."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MINI_SEGMENTATION_ROOT', str(data))
+        cfg = read_config(trained / 'small.py')
+    enter_scope(cfg)
+    return write_pure_python(cfg, trained / 'pure.py')
+
+
+@pytest.mark.slow
+def test_a_pure_python_config_trains_alike(pure: Path, trained: Path, data: Path, tmp_path: Path) -> None:
+    command = ['train.py', pure, '--work-dir', tmp_path / 'run', '--no-validate']
+    succeed(run_tool(*command, data=data, cwd=tmp_path))
+    assert_weights_equal(tmp_path / 'run' / 'iter_4.pth', trained / 'run' / 'iter_4.pth', atol=0)
+
+
+@pytest.mark.slow
+def test_a_pure_python_config_trains_by_turns(data: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MINI_SEGMENTATION_ROOT', str(data))
+        cfg = read_config(config(tmp_path / 'small.py', MULTI))
+    enter_scope(cfg)
+    logs = []
+    for path in (tmp_path / 'small.py', write_pure_python(cfg, tmp_path / 'pure.py')):
+        command = ['train.py', path, '--work-dir', tmp_path / path.stem, '--no-validate', '--amp']
+        succeed(run_tool(*command, data=data, cwd=tmp_path))
+        log = training_log(tmp_path / path.stem)
+        logs.append([{key: line[key] for key in line if 'loss' in key} for line in log])
+    assert logs[0] == logs[1] and 'decode.loss_ce_64' in logs[0][-1]
+
+
+@pytest.mark.slow
+def test_a_pure_python_config_in_all_tools(pure: Path, trained: Path, data: Path, tmp_path: Path) -> None:
+    checkpoint = trained / 'run' / 'iter_4.pth'
+    for option in ('--tta', '--amp'):
+        metrics = []
+        for path in (pure, trained / 'small.py'):
+            out = tmp_path / f'{path.stem}{option}.json'
+            command = ['test.py', path, checkpoint, '--out', out, '--out-item', 'metrics', option]
+            if option == '--amp':
+                command += ['--resolutions', '48', '96', '--show-dir', tmp_path / path.stem]
+            succeed(run_tool(*command, '--work-dir', tmp_path, data=data, cwd=tmp_path))
+            metrics.append(json.loads(out.read_text()))
+        assert metrics[0] == metrics[1]
+    assert len(list((tmp_path / 'pure').rglob('*.png'))) == 8
+    texts = [
+        succeed(run_tool(*command, data=data, cwd=tmp_path)).stdout
+        for command in (
+            ('demo.py', data / 'images/validation', pure, checkpoint),
+            ('dataset_converters/check_segmentation.py', '--config', pure),
+            ('analysis_tools/browse_dataset.py', pure, '--output-dir', 'pictures', '-n', '2'),
+            ('analysis_tools/get_flops.py', pure, '--shape', '64'),
+        )
+    ]
+    assert '4 done, 0 skipped' in texts[0] and texts[1].endswith('sound\n')
+    assert len(list((tmp_path / 'pictures').iterdir())) == 2

@@ -11,9 +11,10 @@ import pytest
 from clip_files import write_damaged, write_truncated
 from mmengine.runner import Runner, set_random_seed
 from PIL import Image
+from pure_python import write_pure_python
 from runs import ROOT, assert_weights_equal, run_dist, run_tool, scalars, succeed, training_log
 
-from resformer_mm.apis import VideoInferencer, load_model
+from resformer_mm.apis import VideoInferencer, enter_scope, load_model, read_config
 from resformer_mm.synthetic import MOTIONS, write_clips
 
 FOLDER = ROOT / 'configs' / 'video'
@@ -220,3 +221,44 @@ def test_bad_clips_stop_the_training_or_are_skipped(trained: Path, tmp_path: Pat
     result = run_tool(*command, data=broken, cwd=tmp_path)
     assert result.returncode != 0
     assert "train_list.txt, line 9: label out of range, 6 of 'train/left/000000.avi'" in result.stderr
+
+
+@pytest.fixture(scope='module')
+def pure(trained: Path, data: Path) -> Path:
+    """The config of ``trained`` in pure Python, with classes and without a default scope."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MINI_VIDEO_ROOT', str(data))
+        cfg = read_config(trained / 'small.py')
+    enter_scope(cfg)
+    return write_pure_python(cfg, trained / 'pure.py')
+
+
+def test_a_pure_python_config_trains_alike(pure: Path, trained: Path, data: Path, tmp_path: Path) -> None:
+    command = ['train.py', pure, '--work-dir', tmp_path / 'run', '--no-validate']
+    succeed(run_tool(*command, data=data, cwd=tmp_path))
+    assert_weights_equal(tmp_path / 'run' / 'epoch_2.pth', trained / 'run' / 'epoch_2.pth', atol=0)
+
+
+def test_a_pure_python_config_in_all_tools(pure: Path, trained: Path, data: Path, tmp_path: Path) -> None:
+    checkpoint = trained / 'run' / 'epoch_2.pth'
+    metrics = []
+    for path in (pure, trained / 'small.py'):
+        out = tmp_path / f'{path.stem}.json'
+        command = ['test.py', path, checkpoint, '--resolutions', '32', '64', '--amp', '--out', out]
+        draw = ['--out-item', 'metrics', '--show-dir', tmp_path / path.stem]
+        succeed(run_tool(*command, *draw, '--work-dir', tmp_path, data=data, cwd=tmp_path))
+        metrics.append(json.loads(out.read_text()))
+        assert len(list((tmp_path / path.stem).iterdir())) == 2
+    assert metrics[0] == metrics[1] and '64/acc/top1' in metrics[0]
+    [clip, *_] = sorted(data.rglob('*.mp4'))
+    texts = [
+        succeed(run_tool(*command, data=data, cwd=tmp_path)).stdout
+        for command in (
+            ('demo.py', clip, pure, checkpoint, '--resolution', '32', '64'),
+            ('dataset_converters/check_video.py', '--config', pure),
+            ('analysis_tools/browse_dataset.py', pure, '--output-dir', 'pictures', '-n', '2'),
+            ('analysis_tools/get_flops.py', pure, '--shape', '64'),
+        )
+    ]
+    assert '1 done, 0 skipped' in texts[0] and texts[1].endswith('sound\n')
+    assert len(list((tmp_path / 'pictures').iterdir())) == 2
