@@ -129,12 +129,16 @@ def prepare_library(name: str | None) -> None:
 
 
 def prepare_libraries(cfg: Config) -> None:
-    """Call the ``prepare`` of all libraries that the types of a config may import."""
+    """Call the ``prepare`` of all libraries that the types of a config name.
+
+    Raises:
+        MissingOperatorsError: one needs the operators of mmcv, which are missing.
+    """
     packages = packages_of_types(cfg._cfg_dict) | {cfg.get('default_scope')}
-    # Any other package, this one included, may import any of the libraries.
-    others = packages - {None, 'mmcv', 'mmengine', 'torch', 'torchvision', *LIBRARIES}
-    for name in LIBRARIES if others else packages:
+    for name in packages:
         prepare_library(name)
+    if packages - {None, 'mmcv', 'mmengine', 'torch', 'torchvision', *LIBRARIES}:
+        prepare_mmaction()  # any other package, this one included, may import mmaction
 
 
 def library_of(model: object) -> Library:
@@ -198,6 +202,7 @@ def model_class(cfg: Config) -> type | Callable:
         ImportError: the class cannot be imported.
         ValueError: the model is not registered.
     """
+    prepare_libraries(cfg)
     settings = cfg.model
     while 'type' in settings.get('module', {}):  # test-time augmentation
         settings = settings['module']

@@ -21,7 +21,6 @@ REGISTRIES = (
     registry.OPTIM_WRAPPERS,
     registry.OPTIMIZERS,
     registry.PARAM_SCHEDULERS,
-    registry.FUNCTIONS,
     registry.TASK_UTILS,
     registry.VISUALIZERS,
     registry.VISBACKENDS,
@@ -37,7 +36,10 @@ FIELDS = (
 
 
 def find(name: str, scope: str) -> Callable:
-    """Return the class of a name, wherever it is registered."""
+    """Return the class or function of a name, wherever it is registered."""
+    # MMEngine looks up functions in its own registry; that of mmaction cannot be read.
+    if (function := registry.FUNCTIONS.get(name)) is not None:
+        return function
     for one in REGISTRIES:
         with one.switch_scope_and_registry(scope) as scoped:
             if (kind := scoped.get(name)) is not None:

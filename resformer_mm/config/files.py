@@ -35,7 +35,6 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
             raise ValueError(f'--cfg-options do not fit {source}: {type(error).__name__}: {error}') from error
     if cfg.get('model') is None:
         raise ValueError(f'{source} has no `model`: give the config of a model, as for tools/train.py')
-    prepare_libraries(cfg)
     return cfg
 
 

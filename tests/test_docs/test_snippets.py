@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import runpy
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,17 +13,21 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATA_SAMPLERS, DATASETS, MODELS, DefaultScope, init_default_scope
-from pages import DOCS, README, blocks
+from pages import DOCS, README, ROOT, blocks
 from PIL import Image
 from torch import Tensor
 
 from resformer_mm import libraries
+from resformer_mm.apis import load_model, make_train_config
+from resformer_mm.engine import TurnByTurnEpochLoop
+from resformer_mm.models import LearnedPositionEmbedding
 from resformer_mm.sweep import Point, SweepRecord, SweptModel
 
 for library in ('mmpretrain', 'mmseg', 'mmdet'):
     pytest.importorskip(library)
 # The recipes are one module, which has a task of mmseg.
 recipes = pytest.mark.operators('mmseg')
+PURE = '# pure-Python config'
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 GRIDS = [(1, 1), (3, 5), (6, 2)]
 
@@ -69,7 +74,8 @@ def test_the_story_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def extension(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The module that the recipes build up, imported from a folder of its own."""
     folder = tmp_path_factory.mktemp('extension')
-    snippets = [code for code in blocks(DOCS / 'extending.md', 'python') if not code.startswith('# config')]
+    blocks_ = blocks(DOCS / 'extending.md', 'python')
+    snippets = [code for code in blocks_ if not code.startswith(('# config', PURE))]
     (folder / 'my_package.py').write_text('\n'.join(snippets), encoding='utf-8')
     tasks = dict(libraries.TASKS)
     sys.path.insert(0, str(folder))
@@ -287,3 +293,26 @@ def test_the_data_set_gives_copies(extension: ModuleType, configs: Config, tmp_p
     copies: list[Tensor] = sample['inputs']
     assert [tuple(copy.shape) for copy in copies] == [(3, size, size) for size in (64, 48, 32)]
     assert sample['data_samples'].gt_label.item() == 3
+
+
+@recipes
+@pytest.mark.slow
+def test_the_pure_python_config(
+    extension: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    [command] = [code for code in blocks(DOCS / 'extending.md', 'bash') if 'print_config' in code]
+    _, tool, *arguments = command.replace('\\\n', ' ').split()
+    monkeypatch.setattr(sys, 'argv', [tool, str(ROOT / arguments[0]), *arguments[1:]])
+    runpy.run_path(str(ROOT / tool), run_name='__main__')
+    [code] = [code for code in blocks(DOCS / 'extending.md', 'python') if code.startswith(PURE)]
+    (tmp_path / 'pure.py').write_text(code)
+    cfg = make_train_config(tmp_path / 'pure.py', amp=True, auto_scale_lr=True)
+    assert cfg.train_cfg.type is TurnByTurnEpochLoop and cfg.train_cfg.max_epochs == 30
+    assert cfg.optim_wrapper.type == 'resformer_mm.AutocastOptimWrapper'
+    model = load_model(cfg, device='cpu')
+    assert type(model.consistency) is extension.RelationConsistency
+    assert type(model.backbone.global_position) is LearnedPositionEmbedding
+    again = Config.fromstring(cfg.pretty_text, '.py')
+    assert again.model.consistency.type == 'my_package.RelationConsistency'
+    assert again.optim_wrapper.optimizer.type == 'torch.optim.SGD'

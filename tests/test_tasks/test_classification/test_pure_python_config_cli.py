@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from runs import (
     assert_weights_equal,
+    run_dist,
     run_tool,
     succeed,
     training_log,
@@ -261,3 +262,27 @@ def test_analysis_tools(folder: Path, tmp_path: Path) -> None:
     assert swept['points']['32']['metrics'] == {
         name.removeprefix('32/'): value for name, value in expected.items() if name.startswith('32/')
     }
+
+
+def test_two_processes_train_like_one(folder: Path, tmp_path: Path) -> None:
+    wrapper = 'from mmengine.model import MMDistributedDataParallel\n'
+    wrapper += 'model_wrapper_cfg = dict(type=MMDistributedDataParallel)\n'
+    (folder / 'wrapped.py').write_text(PURE + wrapper)
+    options = ['--work-dir', tmp_path, '--cfg-options', 'train_dataloader.batch_size=4']
+    succeed(run_dist('dist_train.sh', 'wrapped.py', 2, *options, data=folder / 'data', cwd=folder))
+    assert_weights_equal(tmp_path / 'epoch_1.pth', folder / 'run' / 'epoch_1.pth', atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('line', 'words'),
+    [
+        ("model.update(type='Unknown')", "model.type='Unknown' is not registered"),
+        ('from mmpretrain.models import Missing\nmodel.update(type=Missing)', 'Failed to import Missing'),
+        ('train_dataloader.update(collate_fn=copies)', 'train_dataloader.collate_fn is <function copies'),
+    ],
+    ids=['name', 'import', 'function'],
+)
+def test_mistakes_are_named(folder: Path, line: str, words: str) -> None:
+    (folder / 'wrong.py').write_text(f'{PURE}{line}\n')
+    result = tool(folder, 'train.py', 'wrong.py')
+    assert result.returncode == 2 and words in result.stderr and 'wrong.py' in result.stderr
