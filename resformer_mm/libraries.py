@@ -199,20 +199,23 @@ def model_class(cfg: Config) -> type | Callable:
     """Return the class of a config's model, or of the model inside a wrapper; a function if one builds it.
 
     Raises:
-        ImportError: the class cannot be imported.
-        ValueError: the model is not registered.
+        ImportError: the library of the model is missing.
+        ValueError: the model is not registered, or cannot be imported by the config.
     """
     prepare_libraries(cfg)
     settings = cfg.model
     while 'type' in settings.get('module', {}):  # test-time augmentation
         settings = settings['module']
-    kind = settings.get('type')
-    found = None if kind is None else find_type(kind, MODELS, cfg.get('default_scope') or 'mmengine')
+    kind = dict.get(settings, 'type')  # the `get` of a ConfigDict would import it
+    source = cfg.filename or 'the config'
+    try:
+        found = None if kind is None else find_type(kind, MODELS, cfg.get('default_scope') or 'mmengine')
+    except ImportError as error:
+        if isinstance(kind, str):
+            raise  # its library is missing
+        raise ValueError(f'{source}: model.type cannot be imported: {error}') from error
     if found is None:
-        raise ValueError(
-            f'{cfg.filename or "the config"}: model.type={kind!r} is not registered: check the name and '
-            'default_scope'
-        )
+        raise ValueError(f'{source}: model.type={kind!r} is not registered: check the name and default_scope')
     return found
 
 
