@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mmpretrain.models
 import pytest
 from mmengine.config import Config
 from mmengine.config.lazy import LazyObject
@@ -24,7 +23,6 @@ FORMS = [
     'mmpretrain.models.classifiers.image.ImageClassifier',
     ImageClassifier,
     LAZY,
-    mmpretrain.models.ImageClassifier,
 ]
 
 
