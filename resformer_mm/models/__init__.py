@@ -1,6 +1,6 @@
 """Models. Importing this package needs only PyTorch and MMEngine."""
 
-from .backbones import ResFormer, VideoResFormer
+from .backbones import FrameResFormer, ResFormer, VideoResFormer
 from .layers import (
     GlobalPosition,
     GlobalPositionEmbedding,
@@ -15,6 +15,7 @@ from .necks import SimpleFeaturePyramid
 
 __all__ = [
     'CosineConsistency',
+    'FrameResFormer',
     'GlobalPosition',
     'GlobalPositionEmbedding',
     'KLConsistency',

@@ -51,6 +51,8 @@ class ResFormer(BaseModule):
         drop_rate: dropout after the position embedding, attention projections and MLP layers.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
         with_cls_token: whether there is a class token.
+        output_cls_token: whether every map comes with the class token, ``[(B, C, H, W), (B, C)]``, as heads
+            such as mmseg's ``DPTHead`` expect. It needs ``out_type='featmap'`` and a class token.
         final_norm: whether the output of the last block is normalised.
         frozen_stages: -1 trains everything, 0 freezes what precedes the blocks, n also the first n blocks.
         with_cp: activation checkpointing of every block: less memory, more time, the same gradients.
@@ -86,6 +88,7 @@ class ResFormer(BaseModule):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         with_cls_token: bool = True,
+        output_cls_token: bool = False,
         final_norm: bool = True,
         frozen_stages: int = -1,
         with_cp: bool = False,
@@ -105,6 +108,12 @@ class ResFormer(BaseModule):
         self.out_indices = block_indices('out_indices', out_indices, self.num_layers)
         self.out_type = self._check_out_type(out_type, with_cls_token)
         self.with_cls_token = with_cls_token
+        if output_cls_token and (out_type != 'featmap' or not with_cls_token):
+            raise ValueError(
+                "output_cls_token=True needs out_type='featmap' and with_cls_token=True, got "
+                f'out_type={out_type!r} and with_cls_token={with_cls_token}'
+            )
+        self.output_cls_token = output_cls_token
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
 
@@ -192,7 +201,9 @@ class ResFormer(BaseModule):
             self._freeze()
         return self
 
-    def forward(self, image: Tensor, sizes: Sequence[Grid] | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, image: Tensor, sizes: Sequence[Grid] | None = None
+    ) -> tuple[Tensor | list[Tensor], ...]:
         """Return one entry per out index, in the form given by ``out_type``.
 
         Args:
@@ -260,7 +271,7 @@ class ResFormer(BaseModule):
             return checkpoint(function, tokens, grid, **kwargs, use_reentrant=False)
         return function(tokens, grid, **kwargs)
 
-    def forward_pooled(self, image: Tensor, pool: str) -> tuple[tuple[Tensor, ...], Tensor]:
+    def forward_pooled(self, image: Tensor, pool: str) -> tuple[tuple[Tensor | list[Tensor], ...], Tensor]:
         """Return what :meth:`forward` returns, and the tokens of the last out index pooled to ``(B, C)``.
 
         The pooled tokens are what scale consistency compares (paper, Section 3.2).
@@ -275,8 +286,13 @@ class ResFormer(BaseModule):
         tokens = outputs[-1]
         return feats, tokens[:, 0] if is_cls else self.patch_tokens(tokens).mean(dim=1)
 
-    def format_output(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
-        """Return tokens ``(B, N, C)``, which are zero in the padding, in the form given by ``out_type``."""
+    def format_output(
+        self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None
+    ) -> Tensor | list[Tensor]:
+        """Return tokens ``(B, N, C)``, which are zero in the padding, in the form given by ``out_type``.
+
+        With ``output_cls_token``, this is the list of the map and the class token.
+        """
         if self.out_type == 'raw':
             return tokens
         if self.out_type == 'cls_token':
@@ -288,7 +304,8 @@ class ResFormer(BaseModule):
             return patches.mean(dim=1)
         # A view of the tokens would be a channels-last map. Convolutions keep this layout, and RoIAlign of
         # mmcv 2 reads it as if it were contiguous, with wrong results and no error.
-        return patches.transpose(1, 2).unflatten(2, grid).contiguous()
+        featmap = patches.transpose(1, 2).unflatten(2, grid).contiguous()
+        return [featmap, tokens[:, 0]] if self.output_cls_token else featmap
 
     def patch_tokens(self, tokens: Tensor) -> Tensor:
         """Return the tokens without the class token."""

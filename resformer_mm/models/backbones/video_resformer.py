@@ -42,8 +42,8 @@ class VideoResFormer(ResFormer):
     With 'joint_space_time' this holds only approximately, because the class token is one of 1 + T * N tokens
     in the attention instead of one of 1 + N.
 
-    ``forward`` maps clips ``(B, C_in, T, h, w)`` to one tensor, or to a tuple of tensors if there are several
-    out indices, as the backbones of mmaction do.
+    ``forward`` maps clips ``(B, C_in, T, h, w)`` to one tensor, or to a tuple if there are several out
+    indices or ``output_cls_token``, as the backbones of mmaction do.
 
     Args:
         arch: see :class:`ResFormer`, as are all arguments that are not listed.
@@ -105,11 +105,17 @@ class VideoResFormer(ResFormer):
             temporal_position.eval().requires_grad_(False)
 
     # Clips, not images: callers of a backbone know which of the two it takes.
-    def forward(self, clip: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
-        """Return the output in the form given by ``out_type``, a tuple if there are several out indices."""
+    def forward(  # type: ignore[override]
+        self, clip: Tensor
+    ) -> Tensor | list[Tensor] | tuple[Tensor | list[Tensor], ...]:
+        """Return the output in the form given by ``out_type``.
+
+        It is a tuple if there are several out indices, or if every map comes with the class token.
+        """
         outputs, grid = self.forward_tokens(clip, cls_only=self.out_type == 'cls_token')
         formatted = tuple(self.format_output(tokens, grid) for tokens in outputs)
-        return formatted[0] if len(formatted) == 1 else formatted
+        # A list of a map and a token is one output: heads of mmaction find it in a tuple.
+        return formatted[0] if len(formatted) == 1 and not self.output_cls_token else formatted
 
     def forward_tokens(  # type: ignore[override]
         self, clip: Tensor, cls_only: bool = False

@@ -1,0 +1,29 @@
+"""ResFormer for recognizers that process the frames of a video as images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from resformer_mm.models.layers import Grid
+from resformer_mm.registry import MODELS
+
+from .resformer import ResFormer
+
+
+@MODELS.register_module()
+class FrameResFormer(ResFormer):
+    """A :class:`ResFormer` with the output convention of mmaction, for its 2D recognizers (TSN and others).
+
+    ``forward`` maps frames ``(B * T, C_in, h, w)`` to one output, or to a tuple of outputs if there are
+    several out indices. Heads of mmaction such as ``TSNHead`` take a map: set
+    ``out_type='featmap'``. Parameters, and therefore checkpoints, are those of :class:`ResFormer`.
+    """
+
+    def forward(  # type: ignore[override]
+        self, image: Tensor, sizes: Sequence[Grid] | None = None
+    ) -> Tensor | list[Tensor] | tuple[Tensor | list[Tensor], ...]:
+        """Return the output in the form given by ``out_type``, a tuple if there are several out indices."""
+        outputs = super().forward(image, sizes)
+        return outputs[0] if len(outputs) == 1 else outputs
