@@ -11,15 +11,14 @@ reason, or the config of the zoo is run with its own backbone; if that works, th
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
 import multiprocessing
-import re
 import resource
 import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
@@ -32,27 +31,13 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from swap_data import batch, image_size, omni_images, preprocessor_of
 from swap_edits import Output, backbone_place, probe, swap
+from swap_results import EXCLUDED, FAILED, OK, ZOO_FAILS, explain, merge, outcome
 from swap_zoo import LIBRARIES, Kind, detector, kinds, zoo
 
 from resformer_mm.files import write_csv
 from resformer_mm.libraries import prepare_library
 
 MEMORY = 10 * 2**30  # bytes of a process
-ZOO_FAILS = 'the config of the zoo fails here with its own backbone as well'
-OK, FAILED, EXCLUDED = 'ok', 'failed', 'excluded'
-
-# Models that no plain backbone can serve: pattern of 'library config model neck head' -> reason.
-EXPLAINED: dict[str, str] = {
-    'LFBInferHead': 'the head writes features of a video to a file: it does not learn',
-    'FBOHead': 'the head reads a file of features of all videos, which the old backbone has computed',
-    'carafe': 'the operator CARAFE of mmcv has no implementation for the CPU',
-    'OmniHead': 'one backbone takes images and clips; VideoResFormer takes clips',
-    'crowddet': 'RoIAlign of torchvision needs compiled operators, which a CPU-only PyTorch lacks',
-    'DDRHead': 'the head reads two maps of different widths in training, and one in prediction',
-    'PIDHead': 'the head reads three branches of different widths in training, and one map in prediction',
-    'ConformerHead': 'the head reads two branches of the Conformer, one convolutional, of different widths',
-    'DeiTClsHead': 'the head reads a distillation token beside the class token: use VisionTransformerClsHead',
-}
 
 
 def run(
@@ -217,12 +202,6 @@ def stack() -> str:
     return 'onedl'
 
 
-def explain(row: dict[str, str]) -> str | None:
-    """Return why a model of a row cannot work, None if that is unknown."""
-    name = ' '.join(row[key] for key in ('library', 'config', 'model', 'neck', 'head'))
-    return next((reason for pattern, reason in EXPLAINED.items() if re.search(pattern, name)), None)
-
-
 def _compare(kind: Kind, row: dict[str, str], seconds: float) -> str:
     """Return the note of a failure, after a run of the zoo's own config, which may fail as well."""
     own = run_apart(kind, seconds, {}, swapped=False)
@@ -230,15 +209,14 @@ def _compare(kind: Kind, row: dict[str, str], seconds: float) -> str:
     return f'{ZOO_FAILS}: {own["note"]}' if same else row['note']
 
 
-def measure(library: str, pattern: str, kind_pattern: str, seconds: float) -> list[dict[str, str]]:
-    """Return the rows of a library, printing each."""
+def measure(library: str, pattern: str, kind_pattern: str, seconds: float) -> Iterator[dict[str, str]]:
+    """Yield the rows of a library, printing each."""
     prepare_library(library)
     version = importlib.import_module(library).__version__
     importlib.import_module(f'{library}.models')
     found, unreadable = kinds(library, pattern)
     for problem in unreadable:
         print(f'cannot be read: {library} {problem}', flush=True)
-    rows = []
     known: dict[str, list[Output]] = {}
     for kind in found:
         if not fnmatch(kind.config, kind_pattern):
@@ -262,35 +240,11 @@ def measure(library: str, pattern: str, kind_pattern: str, seconds: float) -> li
             row.update(run_apart(kind, seconds, known))
             if FAILED in (row['loss'], row['prediction']):
                 row['note'] = explain(row) or _compare(kind, row, seconds)
-        rows.append(row)
         took = time.perf_counter() - start
         print(f'{row["loss"]:8} {row["prediction"]:8} {took:5.1f} s  {library} {kind.config}', flush=True)
         if row['note']:
             print(f'         {row["note"]}', flush=True)
-    return rows
-
-
-def merge(path: Path, rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Return new rows and those of a CSV that have no new one, in order of stack, library and config."""
-    merged = {}
-    if path.exists():
-        with open(path, newline='', encoding='utf-8') as file:
-            merged = {_identity(row): row for row in csv.DictReader(file)}
-    merged.update((_identity(row), row) for row in rows)
-    return [merged[identity] for identity in sorted(merged)]
-
-
-def _identity(row: dict[str, str]) -> tuple[str, int, str]:
-    return row['stack'], LIBRARIES.index(row['library']), row['config']
-
-
-def outcome(row: dict[str, str]) -> str:
-    """Return the class of a row in the summary."""
-    if row['loss'] == EXCLUDED:
-        return 'excluded'
-    if row['loss'] == row['prediction'] == OK:
-        return 'works, other lines changed' if row['changed_lines'] else 'works, backbone line alone'
-    return 'explained' if explain(row) or row['note'].startswith(ZOO_FAILS) else 'failed'
+        yield row
 
 
 def main() -> int:
@@ -310,11 +264,12 @@ def main() -> int:
         if zoo(library) is None:
             print(f'{library}: not installed, or without its configs (.mim/configs): left out')
             continue
-        rows += measure(library, args.config, args.kind, args.seconds)
+        for row in measure(library, args.config, args.kind, args.seconds):
+            rows.append(row)
+            if args.out:
+                write_csv(args.out, merge(args.out, [row]))
     if not rows:
         parser.error('no config was found')
-    if args.out:
-        write_csv(args.out, merge(args.out, rows))
     counts: dict[tuple[str, str], int] = {}
     for row in rows:
         counts[row['library'], outcome(row)] = counts.get((row['library'], outcome(row)), 0) + 1

@@ -41,8 +41,6 @@ EXCLUDED: dict[str, dict[str, str]] = {
         'BMN|DRN|PEM|TEM|TCANet': FEATURES,
         'CLIPSimilarity|VindLU.*': LANGUAGE,
         'RecognizerAudio': 'audio',
-        'RecognizerGCN': 'skeletons: graphs of joints, not images',
-        'MMRecognizer3D': 'skeletons: two streams, of images and of heatmaps, that exchange features',
     },
 }
 
@@ -116,7 +114,7 @@ def kinds(library: str, pattern: str = '*') -> tuple[list[Kind], list[str]]:
     found = []
     for members in groups.values():
         name, cfg = min(members, key=_effort)
-        found.append(Kind(library, name, len(members), cfg, _exclusion(library, cfg.model)))
+        found.append(Kind(library, name, len(members), cfg, _exclusion(library, name, cfg.model)))
     return sorted(found, key=lambda kind: kind.config), unreadable
 
 
@@ -156,16 +154,25 @@ def _key(model: ConfigDict) -> tuple[str, ...]:
 
 
 def _effort(member: tuple[str, Config]) -> tuple:
-    """Order configs of one kind: backbones of the library itself, then small ones, then short names."""
+    """Order configs of one kind: images, backbones of the library itself, small ones, short names."""
     name, cfg = member
     backbone = detector(cfg.model).get('backbone') or {}
     kind = backbone.get('type', '')
     foreign = isinstance(kind, str) and '.' in kind
     numbers = [backbone.get(key) for key in ('depth', 'embed_dims')]
-    return (foreign, *(number if isinstance(number, int) else 0 for number in numbers), len(name), name)
+    skeleton = name.startswith('skeleton/')
+    return (
+        skeleton,
+        foreign,
+        *(number if isinstance(number, int) else 0 for number in numbers),
+        len(name),
+        name,
+    )
 
 
-def _exclusion(library: str, model: ConfigDict) -> str:
+def _exclusion(library: str, config: str, model: ConfigDict) -> str:
+    if config.startswith('skeleton/'):
+        return 'joints of skeletons, not images'
     for pattern, reason in EXCLUDED[library].items():
         if re.fullmatch(pattern, type_name(model)):
             return reason

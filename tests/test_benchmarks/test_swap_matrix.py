@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -50,15 +51,12 @@ def test_a_config_that_does_not_exist() -> None:
     assert 'no config was found' in result.stderr
 
 
-def test_the_committed_matrix_has_no_failure_without_a_reason() -> None:
-    sys.path.insert(0, str(ROOT / 'benchmarks'))
-    try:
-        from swap_matrix import merge, outcome
-    finally:
-        sys.path.remove(str(ROOT / 'benchmarks'))
+def test_the_committed_matrix_has_no_failure_without_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    results = importlib.import_module('swap_results')
     committed = rows(RESULTS)
     assert {row['library'] for row in committed} == set(NEW_LINES)
-    assert not [row['config'] for row in committed if outcome(row) == 'failed']
-    assert merge(RESULTS, committed[:3]) == committed
+    assert not [row['config'] for row in committed if results.outcome(row) == 'failed']
+    assert results.merge(RESULTS, committed[:3]) == committed
     broken = {**committed[0], 'loss': 'failed', 'note': 'RuntimeError: sizes (head.py:3)'}
-    assert outcome(broken) == 'failed'
+    assert results.outcome(broken) == 'failed'

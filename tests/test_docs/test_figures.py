@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import importlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -95,3 +97,23 @@ def test_detection() -> None:
 def test_rows(first_cell: str, file: str, columns: str) -> None:
     _, *rows = table(EXPERIMENTS, first_cell)
     assert rows == [[row[column] for column in columns.split()] for row in read(file)]
+
+
+def test_swapped_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    swap_results = importlib.import_module('swap_results')
+    page, results = DOCS / 'swapping_the_backbone.md', read('swap_matrix.csv')
+    outcomes = [
+        'works, backbone line alone',
+        'works, other lines changed',
+        'explained',
+        'excluded',
+    ]
+    _, *rows = table(page, 'mmpretrain')
+    for library, *cells in rows:
+        own = [swap_results.outcome(row) for row in results if row['library'] == library]
+        assert [int(cell) for cell in cells] == [len(own), *(own.count(name) for name in outcomes)], library
+    assert {row['library'] for row in results} == {row[0] for row in rows}
+    _, *rows = table(page, 'none besides the backbone')
+    changes = [change for row in results if row['loss'] == 'ok' for change in swap_results.changes(row)]
+    assert {row[0]: int(row[1]) for row in rows} == Counter(changes)
