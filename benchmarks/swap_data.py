@@ -123,7 +123,7 @@ def _detection(cfg: Config) -> dict[str, Any]:
         image_shapes=[(3, *size)] * 2,
         num_items=[3, 4],
         sem_seg_output_strides=8 if 'semantic_head' in str(model.get('roi_head')) else 1,
-        with_mask=True,
+        with_mask='mask' in str(cfg.model).lower(),  # detectors that find masks learn from them
         with_semantic=True,
         use_box_type=True,
     )

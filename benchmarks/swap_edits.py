@@ -168,6 +168,8 @@ def _backbone(
         settings['in_channels'] = channels
     if kind == 'VideoResFormer':
         settings['num_frames'] = clip_length(cfg)[1]
+    if kind == 'FrameResFormer' and (cfg.model.get('test_cfg') or {}).get('fcn_test'):
+        settings['num_segments'] = math.prod(clip_length(cfg))
     last = outputs[-1]
     if last.form != 'cls_token':
         settings['out_type'] = last.form

@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
@@ -31,12 +31,13 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from swap_data import batch, image_size, omni_images, preprocessor_of
 from swap_edits import Output, backbone_place, probe, swap
-from swap_results import EXCLUDED, FAILED, OK, ZOO_FAILS, explain, merge, outcome
+from swap_results import EXCLUDED, FAILED, OK, ZOO_FAILS, explain, finished, merge, outcome
 from swap_zoo import LIBRARIES, Kind, detector, kinds, zoo
 
 from resformer_mm.files import write_csv
 from resformer_mm.libraries import prepare_library
 
+BOXES = ('max_per_img', 'nms_post', 'max_num')
 MEMORY = 10 * 2**30  # bytes of a process
 
 
@@ -88,6 +89,8 @@ def _build(kind: Kind, outputs: list[Output]) -> torch.nn.Module:
             settings.data_preprocessor.size = image_size(kind.settings)
         elif kind.library == 'mmdet':
             settings.data_preprocessor.pop('batch_augments', None)
+            for field in ('train_cfg', 'test_cfg'):
+                _reduce(detector(settings).get(field) or {})
     for part in (settings, detector(settings)):
         for field in ('pretrained', 'init_cfg', 'teacher_ckpt'):
             if part.get(field) is not None:
@@ -209,8 +212,19 @@ def _compare(kind: Kind, row: dict[str, str], seconds: float) -> str:
     return f'{ZOO_FAILS}: {own["note"]}' if same else row['note']
 
 
-def measure(library: str, pattern: str, kind_pattern: str, seconds: float) -> Iterator[dict[str, str]]:
-    """Yield the rows of a library, printing each."""
+def _reduce(settings: Any) -> None:
+    """Lower the number of boxes that a detector samples and keeps, in place: each costs time alone."""
+    for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
+        if isinstance(value, (dict, list)):
+            _reduce(value)
+        elif (key in BOXES or (key == 'num' and 'pos_fraction' in settings)) and isinstance(value, int):
+            settings[key] = min(value, 64)
+
+
+def measure(
+    library: str, pattern: str, kind_pattern: str, seconds: float, done: Collection[str]
+) -> Iterator[dict[str, str]]:
+    """Yield the rows of a library, printing each; configs that are done are left out."""
     prepare_library(library)
     version = importlib.import_module(library).__version__
     importlib.import_module(f'{library}.models')
@@ -219,7 +233,7 @@ def measure(library: str, pattern: str, kind_pattern: str, seconds: float) -> It
         print(f'cannot be read: {library} {problem}', flush=True)
     known: dict[str, list[Output]] = {}
     for kind in found:
-        if not fnmatch(kind.config, kind_pattern):
+        if kind.config in done or not fnmatch(kind.config, kind_pattern):
             continue
         start = time.perf_counter()
         row = dict(
@@ -254,6 +268,7 @@ def main() -> int:
     parser.add_argument('--config', default='*', help="pattern of config paths in the zoo, e.g. 'detr/*'")
     parser.add_argument('--kind', default='*', help='pattern of the configs that stand for their kind')
     parser.add_argument('--seconds', type=float, default=300, help='time limit of a config')
+    parser.add_argument('--resume', action='store_true', help='leave out rows of --out that did not fail')
     parser.add_argument('--out', type=Path, help='CSV file')
     args = parser.parse_args()
     torch.set_num_threads(1)  # a forked process hangs in the thread pool of its parent
@@ -264,11 +279,12 @@ def main() -> int:
         if zoo(library) is None:
             print(f'{library}: not installed, or without its configs (.mim/configs): left out')
             continue
-        for row in measure(library, args.config, args.kind, args.seconds):
+        done = finished(args.out, stack(), library) if args.resume else []
+        for row in measure(library, args.config, args.kind, args.seconds, done):
             rows.append(row)
             if args.out:
                 write_csv(args.out, merge(args.out, [row]))
-    if not rows:
+    if not rows and not args.resume:
         parser.error('no config was found')
     counts: dict[tuple[str, str], int] = {}
     for row in rows:

@@ -24,8 +24,8 @@ EXPLAINED: dict[str, str] = {
     'DeiTClsHead': 'the head reads a distillation token beside the class token: use VisionTransformerClsHead',
 }
 
-WIDTH = re.compile(r'(in_channels|c1_in_channels|input_features|embed_dims?)=')
-HEAD = re.compile(r'head\.(type|distillation)=|neck\.dim=')
+WIDTH = re.compile(r'(in_channels|c1_in_channels|input_features|embed_dims?|spatial_modulation_cfg.out_channels)=')
+HEAD = re.compile(r'head\.(type|num_classes|distillation)=|neck\.dim=')
 
 
 def explain(row: dict[str, str]) -> str | None:
@@ -42,6 +42,13 @@ def merge(path: Path, rows: list[dict[str, str]]) -> list[dict[str, str]]:
             merged = {_identity(row): row for row in csv.DictReader(file)}
     merged.update((_identity(row), row) for row in rows)
     return [merged[identity] for identity in sorted(merged)]
+
+
+def finished(path: Path, stack: str, library: str) -> list[str]:
+    """Return the configs of a library that a CSV has for a stack, without those that failed."""
+    rows = merge(path, [])
+    own = [row for row in rows if (row['stack'], row['library']) == (stack, library)]
+    return [row['config'] for row in own if outcome(row) != 'failed']
 
 
 def _identity(row: dict[str, str]) -> tuple[str, int, str]:

@@ -19,7 +19,16 @@ class FrameResFormer(ResFormer):
     ``forward`` maps frames ``(B * T, C_in, h, w)`` to one output, or to a tuple of outputs if there are
     several out indices. Heads of mmaction such as ``TSNHead`` take a map: set
     ``out_type='featmap'``. Parameters, and therefore checkpoints, are those of :class:`ResFormer`.
+
+    Args:
+        *args: see :class:`ResFormer`, as are all arguments that are not listed.
+        num_segments: frames per video. A recognizer with ``test_cfg.fcn_test`` reads it from its backbone.
+        **kwargs: further arguments of :class:`ResFormer`.
     """
+
+    def __init__(self, *args, num_segments: int | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.num_segments = num_segments
 
     def forward(  # type: ignore[override]
         self, image: Tensor, sizes: Sequence[Grid] | None = None
