@@ -24,7 +24,9 @@ EXPLAINED: dict[str, str] = {
     'DeiTClsHead': 'the head reads a distillation token beside the class token: use VisionTransformerClsHead',
 }
 
-WIDTH = re.compile(r'(in_channels|c1_in_channels|input_features|embed_dims?|spatial_modulation_cfg.out_channels)=')
+WIDTH = re.compile(
+    r'(in_channels|c1_in_channels|input_features|embed_dims?|spatial_modulation_cfg.out_channels)='
+)
 HEAD = re.compile(r'head\.(type|num_classes|distillation)=|neck\.dim=')
 
 
