@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import multiprocessing
+import re
 import resource
 import sys
 import time
@@ -145,7 +146,8 @@ def _prototypes(model: torch.nn.Module, kind: Kind) -> torch.Tensor:
 
 def _message(error: Exception) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
-    text = ' '.join(str(error).split())[:160]
+    # Without the folders of this machine.
+    text = re.sub(r'(?<![\w.])(/[\w.+-]+)+/', '', ' '.join(str(error).split()))[:160]
     return f'{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno})'
 
 
@@ -209,7 +211,8 @@ def _compare(kind: Kind, row: dict[str, str], seconds: float) -> str:
     """Return the note of a failure, after a run of the zoo's own config, which may fail as well."""
     own = run_apart(kind, seconds, {}, swapped=False)
     same = all(own[step] == FAILED for step in ('loss', 'prediction') if row[step] == FAILED)
-    return f'{ZOO_FAILS}: {own["note"]}' if same else row['note']
+    slow = own['note'].startswith('stopped')  # a time limit explains nothing
+    return f'{ZOO_FAILS}: {own["note"]}' if same and not slow else row['note']
 
 
 def _reduce(settings: Any) -> None:
