@@ -117,26 +117,44 @@ def register_task(name: str, task: Task) -> None:
         raise ValueError(f'another task is called {name!r}: choose a different name')
 
 
-def prepare_library(name: str | None) -> None:
-    """Call the ``prepare`` of a library, if it has one.
+def import_library(name: str, needed_by: str) -> None:
+    """Import a library, after its ``prepare``.
+
+    Args:
+        name: name of its package.
+        needed_by: what needs it, for the message.
 
     Raises:
+        ImportError: the library is missing, or refuses the installed version of mmcv.
         MissingOperatorsError: it needs the operators of mmcv, which are missing.
     """
     prepare = LIBRARIES[name].prepare if name in LIBRARIES else None
-    if prepare is not None:
-        prepare()
+    try:
+        if prepare is not None:
+            prepare()
+        importlib.import_module(name)
+    except MissingOperatorsError as error:
+        raise MissingOperatorsError(f'{needed_by}: {error}') from error
+    except Exception as error:  # libraries check their versions with assertions, not ImportError
+        raise ImportError(
+            f'{needed_by} needs the library {name!r}, which cannot be imported ({type(error).__name__}: '
+            f"{error}). Install it with `pip install 'resformer-mm[onedl]'` (maintained forks) or "
+            "`pip install 'resformer-mm[openmmlab]'` (upstream)."
+        ) from error
 
 
 def prepare_libraries(cfg: Config) -> None:
-    """Call the ``prepare`` of all libraries that the types of a config name.
+    """Import all libraries of the table that the types of a config name, or its default scope.
 
     Raises:
+        ImportError: see :func:`import_library`.
         MissingOperatorsError: one needs the operators of mmcv, which are missing.
     """
-    packages = packages_of_types(cfg._cfg_dict) | {cfg.get('default_scope')}
-    for name in packages:
-        prepare_library(name)
+    scope = cfg.get('default_scope')
+    packages = packages_of_types(cfg._cfg_dict) | {scope}
+    for name in LIBRARIES:
+        if name in packages:
+            import_library(name, f'default_scope={name!r}' if name == scope else 'the config')
     if packages - {None, 'mmcv', 'mmengine', 'torch', 'torchvision', *LIBRARIES}:
         prepare_mmaction()  # any other package, this one included, may import mmaction
 
@@ -230,18 +248,7 @@ def import_adapter(name: str, module: str, library: str) -> Any:
     Raises:
         ImportError: the library is missing or cannot be imported.
     """
-    try:
-        prepare_library(library)
-        importlib.import_module(library)
-    except MissingOperatorsError as error:
-        raise MissingOperatorsError(f"'resformer_mm.{name}': {error}") from error
-    except Exception as error:  # libraries check their versions with assertions, not ImportError
-        raise ImportError(
-            f"'resformer_mm.{name}' needs the library {library!r}, which cannot be imported "
-            f'({type(error).__name__}: {error}). Install it with '
-            "`pip install 'resformer-mm[onedl]'` (maintained forks) or "
-            "`pip install 'resformer-mm[openmmlab]'` (upstream)."
-        ) from error
+    import_library(library, f"'resformer_mm.{name}'")
     return getattr(importlib.import_module(module), name)
 
 

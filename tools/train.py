@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
             amp=args.amp,
             auto_scale_lr=args.auto_scale_lr,
         )
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
     return args
 

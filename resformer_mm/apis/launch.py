@@ -29,6 +29,7 @@ def build_runner(cfg: Config) -> Runner:
     raises a :class:`~resformer_mm.checkpoints.CheckpointError` for files that cannot be read this way.
 
     Raises:
+        ImportError: the library of the config is missing, or needs operators of mmcv that are missing.
         ValueError: the launcher needs GPUs, but there are none.
     """
     secure_runner_loading()

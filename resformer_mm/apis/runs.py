@@ -17,7 +17,7 @@ from resformer_mm.config.resolutions import pipeline_at_resolution
 from resformer_mm.config_types import find_type, type_name
 from resformer_mm.engine import AutocastOptimWrapper
 from resformer_mm.inference.devices import check_display
-from resformer_mm.libraries import FOLDER, LIBRARIES, library_of_config, scope_of
+from resformer_mm.libraries import FOLDER, LIBRARIES, library_of_config, prepare_libraries, scope_of
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ def make_test_config(
 
 def _load(config: str | Path, work_dir: str | Path | None, cfg_options: dict | None, launcher: str) -> Config:
     cfg = read_config(config, cfg_options)
+    prepare_libraries(cfg)
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = str(work_dir)

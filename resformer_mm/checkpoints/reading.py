@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
-import numpy as np
-import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
-from torch.hub import load_state_dict_from_url
+from torch.hub import download_url_to_file, get_dir
 
-MapLocation = str | torch.device | Callable | None
+from resformer_mm.compat.weights_only import MapLocation, load_weights_only
 
 # The entries that weights are taken from, in order of preference. Other entries, such as the averaged
 # copies in 'model_ema' and 'ema_state_dict', are never taken unless asked for by name.
@@ -140,16 +139,15 @@ def read_content(path: str | Path, map_location: MapLocation = 'cpu') -> Any:
     if not path.is_file():
         reason = 'is a folder' if path.is_dir() else 'does not exist'
         raise CheckpointError(f'{path} {reason}: give the path of a checkpoint file')
-    with _restricted_unpickling(path):
-        return torch.load(path, map_location=map_location, weights_only=True)
+    with _explained_refusals(path):
+        return load_weights_only(path, map_location, _RUNNER_GLOBALS)
 
 
 @contextlib.contextmanager
-def _restricted_unpickling(source: str | Path) -> Iterator[None]:
-    """Allow the log histories in checkpoints of MMEngine's runner, and explain what is refused."""
+def _explained_refusals(source: str | Path) -> Iterator[None]:
+    """Explain why a file cannot be read."""
     try:
-        with _runner_globals():
-            yield
+        yield
     except MemoryError:
         raise
     except OSError as error:
@@ -202,29 +200,12 @@ class _History:
         return HistoryBuffer(values, counts, self.state.get('max_length', len(values) or 1))
 
 
-# The functions with which NumPy rebuilds arrays and scalars.
-_RECONSTRUCT, _SCALAR = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-# The parts of the runner's log histories, by the names that files use.
-_RUNNER_GLOBALS: list = [
-    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
-    (_Attribute, 'builtins.getattr'),
-    (_Attribute, '__builtin__.getattr'),
-    (np.ndarray, 'numpy.ndarray'),
-    (np.dtype, 'numpy.dtype'),
-    *{type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'},
-    *((_RECONSTRUCT, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
-    *((_SCALAR, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
-]
-
-
-def _runner_globals() -> contextlib.AbstractContextManager:
-    """Let the restricted unpickler read log histories, without giving it functions that could be misused.
-
-    PyTorch before 2.6 does not support replacements, and refuses such files.
-    """
-    if torch.__version__ < '2.6':
-        return contextlib.nullcontext()
-    return torch.serialization.safe_globals(_RUNNER_GLOBALS)
+# Parts of the runner's log histories, by the names that files use.
+_RUNNER_GLOBALS = {
+    'mmengine.logging.history_buffer.HistoryBuffer': _History,
+    'builtins.getattr': _Attribute,
+    '__builtin__.getattr': _Attribute,
+}
 
 
 def secure_runner_loading() -> None:
@@ -247,12 +228,21 @@ def load_from_http(url: str, map_location: MapLocation = None) -> Any:
     """Download a file to PyTorch's cache in the first process, and read it in every process."""
 
     def load() -> Any:
-        with _restricted_unpickling(url):
-            return load_state_dict_from_url(url, map_location=map_location, weights_only=True)
+        with _explained_refusals(url):
+            return load_weights_only(_download(url), map_location, _RUNNER_GLOBALS)
 
     content = load() if is_main_process() else None
     barrier()
     return _restore_histories(load() if content is None else content)
+
+
+def _download(url: str) -> Path:
+    """Return the file of a URL in PyTorch's cache, where the same URL is found again."""
+    file = Path(get_dir(), 'checkpoints', Path(urlparse(url).path).name)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(file))
+    return file
 
 
 def _restore_histories(content: Any) -> Any:

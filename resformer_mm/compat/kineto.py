@@ -1,9 +1,9 @@
 """Suppresses the messages of PyTorch's profiler.
 
-The profiler library of PyTorch 2.13 writes two lines beginning with ``USDT:`` to the standard error stream
-whenever a profile starts and stops. Its log level is read from the environment when PyTorch is loaded, which
-is too early to be set here. Instead, the stream is buffered during the profile, and all other output is
-written afterwards.
+Whenever a profile starts and stops, the profiler library writes lines to the standard error stream, which
+begin with ``STAGE:`` in PyTorch 2.1 and with ``USDT:`` in 2.13. Its log level is read from the environment
+when PyTorch is loaded, which is too early to be set here. Instead, the stream is buffered during the profile,
+and all other output is written afterwards.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from importlib.metadata import version
 
 __all__ = ['without_profiler_announcements']
 
-_ANNOUNCEMENT = b'USDT:'
+_ANNOUNCEMENTS = (b'STAGE:', b'USDT:')
 
 
 @contextmanager
 def without_profiler_announcements() -> Iterator[None]:
     """Buffer the standard error stream within the context, and remove the profiler's lines from it."""
-    if tuple(map(int, version('torch').split('.')[:2])) < (2, 13):
+    if (2, 5) <= tuple(map(int, version('torch').split('.')[:2])) < (2, 13):
         yield
         return
     sys.stderr.flush()
@@ -38,5 +38,5 @@ def without_profiler_announcements() -> Iterator[None]:
             os.close(real)
             held.seek(0)
             for line in held:
-                if not line.startswith(_ANNOUNCEMENT):
+                if not line.startswith(_ANNOUNCEMENTS):
                     os.write(2, line)

@@ -8,19 +8,22 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
-import torch.fx.experimental._config as symbolic_shapes_config
 from torch import Tensor
-from torch.export import Dim, ExportedProgram
 
 from .model import DeployableModel, ExportError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 INPUT_NAME = 'image'
 AXES = {0: 'batch', 2: 'height', 3: 'width'}
 # The opsets that PyTorch 2.13 converts to directly; the comparison is tested with all of them.
 OPSETS = range(18, 26)
+# The first version of PyTorch that captures the models for all sizes, one patch included.
+VERSION = '2.13'
 
 Run = Callable[[Tensor], list[Tensor]]
 
@@ -47,7 +50,7 @@ def capture(model: DeployableModel) -> ExportedProgram:
     # No multiples of the patch and no equal sizes, so that the tracer does not identify any of them.
     example = torch.rand(2, model.in_channels, 5 * patch + 3, 7 * patch + 1, device=model.device)
     smallest = {0: 1, 2: patch, 3: patch}
-    sizes = {axis: Dim(name, min=smallest[axis]) for axis, name in AXES.items()}
+    sizes = {axis: torch.export.Dim(name, min=smallest[axis]) for axis, name in AXES.items()}
     try:
         with torch.no_grad(), _size_one_as_any_other(), _quiet():
             return torch.export.export(model, (example,), dynamic_shapes={INPUT_NAME: sizes}, strict=False)
@@ -62,9 +65,15 @@ class ProgramFormat:
     """Files of ``torch.export``, for PyTorch without this package and for ahead-of-time compilation.
 
     They run on the device of the exported model.
+
+    Raises:
+        ExportError: this version of PyTorch cannot write them.
     """
 
     suffix = '.pt2'
+
+    def __init__(self) -> None:
+        _require_pytorch('files of torch.export')
 
     def write(self, model: DeployableModel, path: Path) -> None:
         """Export the model, with its metadata as the extra file 'metadata.json'."""
@@ -93,12 +102,13 @@ class OnnxFormat:
 
     Raises:
         ImportError: a package that writes ONNX is missing; the message names the extra.
-        ExportError: PyTorch does not convert to the opset.
+        ExportError: this version of PyTorch cannot write them, or does not convert to the opset.
     """
 
     suffix = '.onnx'
 
     def __init__(self, opset: int = 20, output_names: Sequence[str] | None = None) -> None:
+        _require_pytorch('ONNX files')
         _require('onnx', 'onnxscript')
         if opset not in OPSETS:
             raise ExportError(f'opset {opset} is not supported: choose from {OPSETS[0]} to {OPSETS[-1]}')
@@ -161,12 +171,22 @@ def _require(*modules: str) -> None:
         )
 
 
+def _require_pytorch(files: str) -> None:
+    if torch.__version__ < VERSION:
+        raise ExportError(
+            f'{files} for all image sizes need PyTorch {VERSION} or later, this is {torch.__version__}: '
+            'export the checkpoint in an environment with a later version'
+        )
+
+
 def _size_one_as_any_other() -> contextlib.AbstractContextManager:
     """Let a program also accept a batch of one, and a grid one token high or wide.
 
     By default PyTorch specialises sizes of one and excludes them. ``torch.onnx.export`` of a module sets the
     same switch; the comparison of the written file covers these sizes.
     """
+    import torch.fx.experimental._config as symbolic_shapes_config
+
     return symbolic_shapes_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
 
 

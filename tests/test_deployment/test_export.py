@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor, BaseModel, ImgDataPreprocessor
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from resformer_mm.deployment import (
     DeployableModel,
@@ -51,6 +53,9 @@ SIZES = [
     (31, 130),
 ]
 BATCHES = [1, 2, 5]
+exports = pytest.mark.skipif(
+    torch.__version__ < formats.VERSION, reason=f'files for all sizes need PyTorch {formats.VERSION}'
+)
 
 
 def backbone(**kwargs) -> ResFormer:
@@ -156,6 +161,7 @@ def assert_equal_everywhere(run, model: nn.Module, channels: str) -> None:
     assert torch.pdist(torch.stack(seen)).min() > 1e-3
 
 
+@exports
 @pytest.mark.slow
 @pytest.mark.parametrize('file_format', [OnnxFormat, ProgramFormat])
 def test_a_file_equals_pytorch_at_every_size(case: dict, file_format: type) -> None:
@@ -163,6 +169,7 @@ def test_a_file_equals_pytorch_at_every_size(case: dict, file_format: type) -> N
     assert_equal_everywhere(run, case['model'], case['channels'])
 
 
+@exports
 @pytest.mark.slow
 def test_what_an_onnx_file_says_of_itself(case: dict) -> None:
     import onnx
@@ -185,6 +192,7 @@ def test_what_an_onnx_file_says_of_itself(case: dict) -> None:
         assert json.loads(entries['classes']) == case['model'].dataset_meta['classes']
 
 
+@exports
 @pytest.mark.slow
 def test_a_program_has_the_parameters_of_the_model_and_refuses_less_than_a_patch(case: dict) -> None:
     extra = {'metadata.json': ''}
@@ -200,6 +208,7 @@ def test_a_program_has_the_parameters_of_the_model_and_refuses_less_than_a_patch
         program.module()(random_pixels(1, 15, 40, 'RGB'))
 
 
+@exports
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'settings',
@@ -222,6 +231,7 @@ def test_other_settings_as_programs(settings: dict, tmp_path: Path) -> None:
     assert_equal_everywhere(ProgramFormat().load(tmp_path / 'model.pt2'), model, '')
 
 
+@exports
 @pytest.mark.slow
 def test_the_ends_of_the_opsets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnx
@@ -412,7 +422,7 @@ def test_default_sizes_are_of_all_kinds(patch: int) -> None:
 def test_sizes_below_one_patch(size: tuple[int, int], tmp_path: Path) -> None:
     model = DeployableModel(backbone())
     with pytest.raises(ExportError, match=f'{size[0]}x{size[1]} is smaller than one patch of 16x16'):
-        export(model, tmp_path / 'model.pt2', ProgramFormat(), [(32, 32), size])
+        export(model, tmp_path / 'model.txt', Echo(0.0, model), [(32, 32), size])
     assert not list(tmp_path.iterdir())
 
 
@@ -424,6 +434,7 @@ def test_models_that_cannot_be_exported() -> None:
         DeployableModel(backbone(global_position=area))
 
 
+@exports
 def test_a_module_that_takes_another_path_for_some_sizes(tmp_path: Path) -> None:
     class Fickle(ResFormer):
         def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -433,6 +444,7 @@ def test_a_module_that_takes_another_path_for_some_sizes(tmp_path: Path) -> None
         ProgramFormat().write(DeployableModel(Fickle(arch=ARCH)), tmp_path / 'model.pt2')
 
 
+@exports
 def test_onnx_options_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ExportError, match='opset 17 is not supported: choose from 18 to 25'):
         OnnxFormat(opset=17)
@@ -443,6 +455,7 @@ def test_onnx_options_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             OnnxFormat(output_names=names).write(DeployableModel(backbone()), tmp_path / 'model.onnx')
 
 
+@exports
 @pytest.mark.parametrize(
     ('module', 'use'),
     [
@@ -456,3 +469,14 @@ def test_a_missing_package_is_named(module: str, use, monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == module else find_spec(name))
     with pytest.raises(ImportError, match=rf"need {module}: pip install 'resformer-mm\[deployment\]'"):
         use()
+
+
+@pytest.mark.parametrize('version', ['2.1.2+cu121', '2.9.1'])
+@pytest.mark.parametrize('file_format', [OnnxFormat, ProgramFormat])
+def test_versions_of_pytorch_that_cannot_export_are_refused(file_format, version, monkeypatch) -> None:
+    monkeypatch.setattr(torch, '__version__', TorchVersion(version))
+    needed = (
+        rf'need PyTorch {formats.VERSION} or later, this is {re.escape(version)}: export the checkpoint in'
+    )
+    with pytest.raises(ExportError, match=needed):
+        file_format()

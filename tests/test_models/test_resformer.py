@@ -433,8 +433,9 @@ def test_class_token_output_is_the_first_raw_token_with_the_same_gradients(with_
         models[out_type] = ResFormer(
             arch=arch, patch_size=8, out_type=out_type, out_indices=out_indices, with_cp=with_cp
         )
-        for index, parameter in enumerate(models[out_type].parameters()):
-            torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(index))
+        with torch.no_grad():
+            for index, parameter in enumerate(models[out_type].parameters()):
+                parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(index))
     image = torch.randn(2, 3, 40, 24)
     raw = [tokens[:, 0] for tokens in models['raw'](image)]
     short = models['cls_token'](image)

@@ -13,11 +13,16 @@ import torch
 from mmengine.registry import MODELS
 from PIL import Image
 from runs import ROOT, run_tool, succeed, write_config
+from torch.torch_version import TorchVersion
 
 from resformer_mm.apis import enter_scope, load_model, read_config
 from resformer_mm.deployment import DeployableModel
+from resformer_mm.deployment.formats import VERSION
 
 ONNX, PROGRAM = 'deployment/export_onnx.py', 'deployment/export_program.py'
+exports = pytest.mark.skipif(
+    torch.__version__ < VERSION, reason=f'files for all sizes need PyTorch {VERSION}'
+)
 CLASSES = [f'kind {index}' for index in range(10)]
 
 
@@ -64,6 +69,7 @@ def call(
     return stop.value.code, *capsys.readouterr()
 
 
+@exports
 @pytest.mark.slow
 def test_both_files_and_the_snippets_of_the_document(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
@@ -99,6 +105,7 @@ def test_both_files_and_the_snippets_of_the_document(
     assert capsys.readouterr().out.strip() == CLASSES[expected.argmax()]
 
 
+@exports
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
@@ -131,6 +138,7 @@ def test_mistakes_end_with_code_2_and_say_what_is_wrong(
     assert sorted(trained.iterdir()) == before
 
 
+@exports
 @pytest.mark.parametrize('missing', ['nothing.py', 'nothing.pth'])
 def test_missing_files(missing: str, trained: Path, monkeypatch, capsys) -> None:
     files = [trained / ('nothing.py' if missing == 'nothing.py' else 'small.py'), trained / 'nothing.pth']
@@ -138,6 +146,7 @@ def test_missing_files(missing: str, trained: Path, monkeypatch, capsys) -> None
     assert code == 2 and missing in error
 
 
+@exports
 def test_a_missing_package_names_the_extra(trained: Path, monkeypatch, capsys) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
@@ -148,6 +157,7 @@ def test_a_missing_package_names_the_extra(trained: Path, monkeypatch, capsys) -
     assert code == 2 and "pip install 'resformer-mm[deployment]'" in error
 
 
+@exports
 @pytest.mark.slow
 def test_a_file_that_differs_ends_with_code_1_unless_nobody_compares(
     trained: Path, tmp_path: Path, monkeypatch, capsys
@@ -163,3 +173,11 @@ def test_a_file_that_differs_ends_with_code_1_unless_nobody_compares(
     code, output, _ = call(PROGRAM, *inputs, *words, monkeypatch=monkeypatch, capsys=capsys)
     assert code == 0 and out.is_file()
     assert f'written: {out}' in output and 'not verified' in output and 'difference' not in output
+
+
+@pytest.mark.parametrize('tool', [ONNX, PROGRAM])
+def test_a_version_of_pytorch_that_cannot_export(tool: str, trained: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch, '__version__', TorchVersion('2.1.2'))
+    inputs = [trained / 'small.py', trained / 'small.pth']
+    code, _, error = call(tool, *inputs, monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 2 and f'need PyTorch {VERSION} or later, this is 2.1.2' in error

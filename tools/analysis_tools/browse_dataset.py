@@ -64,7 +64,7 @@ def main() -> None:
                 print(path)
             if args.show:
                 Visualizer().show(picture, win_name=sample.name, wait_time=args.show_interval)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         args.parser.error(str(error))
 
 

@@ -72,7 +72,7 @@ def main() -> None:
     try:
         model = load_model(args.config, device='cpu', cfg_options=args.cfg_options)
         complexities = {size: complexity_at(model, size) for size in _sizes(args, model)}
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         args.parser.error(str(error))
     if args.show_arch or args.show_table:
         for size in complexities:

@@ -73,7 +73,7 @@ def main() -> None:
             cfg_options=args.cfg_options,
         ).run()
         summary = summarise(record, args.out_dir, args.metric, args.lower_is_better)
-    except (FileNotFoundError, CheckpointError, ValueError) as error:
+    except (FileNotFoundError, CheckpointError, ImportError, ValueError) as error:
         parser.error(str(error))
     print(format_rows(summary))
     for note in summary.notes:

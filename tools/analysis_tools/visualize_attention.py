@@ -62,7 +62,7 @@ def main() -> None:
         block = 'last block' if args.block == -1 else f'block {args.block}'
         title = f'{Path(args.config).stem}: {block}, {heads}' if args.title is None else args.title
         plot_image_maps(columns, args.out, attention_of, title)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         args.parser.error(str(error))
     print(f'picture: {args.out}')
 

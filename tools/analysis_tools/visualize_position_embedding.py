@@ -97,7 +97,7 @@ def main() -> None:
         check_picture_path(args.out)
         rows = [make_row(args, index) for index in range(len(args.models))]
         plot_position_maps(rows, args.out, label, args.title, args.similarity_to)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         args.parser.error(str(error))
     print(f'picture: {args.out}')
 

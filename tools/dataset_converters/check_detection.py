@@ -65,7 +65,7 @@ def main() -> None:
             sources = configured_sources(cfg, AnnotatedImages.from_config)
         else:
             sources = sources_below(args)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
     report = CheckReport()
     for source in sources:

@@ -97,7 +97,7 @@ def main() -> None:
     parser, args = parse_args()
     try:
         folders = folders_in_config(args) if args.config else folders_below(args)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
     crop_size = None if args.crop is None else (args.crop[0], args.crop[-1])
     report = CheckReport()

@@ -83,7 +83,7 @@ def main() -> None:
     parser, args = parse_args()
     try:
         lists = lists_in_config(args) if args.config else lists_below(args)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
     # The report covers what decord would print about every bad file.
     decord.logging.set_level(decord.logging.FATAL)

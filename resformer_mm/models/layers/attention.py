@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resformer_mm.compat.tracing import is_exporting
 from resformer_mm.registry import MODELS
 
 from .batch_padding import BatchPadding
-from .exporting import is_exporting
 from .grids import Grid, TokenGrid, frame_grid
 from .local_position import LocalPosition, pad_cls_token
 

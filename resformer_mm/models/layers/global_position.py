@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from resformer_mm.compat.tracing import is_compiling, is_exporting
 from resformer_mm.registry import MODELS
 
-from .exporting import is_exporting
 from .grids import Grid
 
 
@@ -61,8 +61,10 @@ class GlobalPosition(BaseModule):
             grids: token grid of each of the B images.
             extent: grid ``(H, W)`` of the batch, at least as large; zeros fill the rest.
         """
-        maps = {}
-        for grid in dict.fromkeys(grids):
+        maps: dict[Grid, Tensor] = {}
+        for grid in grids:
+            if grid in maps:
+                continue
             embedding = self(grid)
             if embedding is None:
                 return None
@@ -123,7 +125,7 @@ class GlobalPositionEmbedding(GlobalPosition):
     def forward(self, grid: Grid) -> Tensor:
         """Return the embedding ``(1, H * W, C)`` of a grid."""
         # Compiled code uses no cache: it must not depend on what was computed before.
-        embedding = self._compute_map(grid) if torch.compiler.is_compiling() else self._map(grid)
+        embedding = self._compute_map(grid) if is_compiling() else self._map(grid)
         if self.conv is not None:
             # Without autocast, the embedding and thereby the token stream stay in float32.
             with torch.autocast(self.anchor.device.type, enabled=False):

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resformer_mm.compat.tracing import is_exporting
 from resformer_mm.registry import MODELS
 
 from .batch_padding import BatchPadding, image_by_image, place_pairs
-from .exporting import is_exporting
 from .grids import Grid
 
 
@@ -33,7 +33,16 @@ class LocalPosition(nn.Module):
 
     The methods for padded batches, :meth:`term_of_batch`, :meth:`bias_of_batch` and :meth:`rotate_batch`,
     follow from these three. A module overrides them only where it has a faster way.
+
+    Attributes:
+        rotates: whether the class overrides :meth:`rotate`.
     """
+
+    rotates = False
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.rotates = cls.rotate is not LocalPosition.rotate
 
     def forward(self, value: Tensor, grid: Grid) -> Tensor | None:
         """Return what is added to the attention output of the patch tokens, or None to add nothing.
@@ -65,11 +74,6 @@ class LocalPosition(nn.Module):
         """
         return query, key
 
-    @property
-    def rotates(self) -> bool:
-        """Whether the class overrides :meth:`rotate`."""
-        return type(self).rotate is not LocalPosition.rotate
-
     def term_of_batch(self, value: Tensor, grid: Grid, padding: BatchPadding) -> Tensor | None:
         """Return the term of each image of a padded batch, ``(B, H * W, C)``, zero in the padding.
 
@@ -94,8 +98,10 @@ class LocalPosition(nn.Module):
             grids: the token grid of each of the B images.
             with_cls_token: as in :meth:`attention_bias`.
         """
-        biases = {}
-        for own in dict.fromkeys(grids):
+        biases: dict[Grid, Tensor] = {}
+        for own in grids:
+            if own in biases:
+                continue
             bias = self.attention_bias(own, with_cls_token)
             if bias is None:
                 return None

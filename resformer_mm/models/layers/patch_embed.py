@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .exporting import is_exporting
+from resformer_mm.compat.tracing import is_exporting
+
 from .grids import Grid
 
 

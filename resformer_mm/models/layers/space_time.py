@@ -67,7 +67,8 @@ class TemporalAttention(nn.Module):
         def project(weight: Tensor, bias: Tensor) -> Tensor:
             return F.linear(tokens, weight, bias).view(batch, grid[0], -1, head_dim).transpose(1, 2)
 
-        query, key, value = map(project, self.qkv.weight.chunk(3), self.qkv.bias.chunk(3))
+        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        query, key, value = (project(*part) for part in zip(weights, biases))
         parts = zip(*(x.split(self.max_sequences, dim=1) for x in (query, key, value)))
         outs = [F.scaled_dot_product_attention(*part) for part in parts]
         out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)

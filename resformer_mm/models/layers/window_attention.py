@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resformer_mm.compat.tracing import is_exporting
+
 from .attention import Attention
-from .exporting import is_exporting
 from .grids import Grid, TokenGrid, frame_grid
 
 

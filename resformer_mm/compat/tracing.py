@@ -1,0 +1,18 @@
+"""Detection of ``torch.compile`` and ``torch.export``, which record the path that a call takes.
+
+An exported program contains a single path, that of the example. In eager mode, layers take shortcuts for some
+sizes, or query the memory layout, for which PyTorch has a special case if a map is one token high or wide.
+While exporting, they take the path that is correct for all sizes.
+
+PyTorch has ``torch.compiler.is_compiling`` since 2.3 and ``torch.compiler.is_exporting`` since 2.7. Earlier
+versions compile a function of another name to True, and do not distinguish exporting from compiling.
+"""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ['is_compiling', 'is_exporting']
+
+is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
+is_exporting = getattr(torch.compiler, 'is_exporting', None) or is_compiling
