@@ -118,7 +118,7 @@ def _make_dtype(code: str, align: bool = False, copy: bool = False) -> np.dtype:
     """Return a new type of numbers; types with objects or fields are refused."""
     if not isinstance(code, str) or not re.fullmatch(r'b1|[iufc]\d{1,2}', code):
         raise pickle.UnpicklingError(f'Unsupported global: GLOBAL numpy.dtype.{code}')
-    return np.dtype(code, copy=True)  # type: ignore[call-overload]
+    return np.dtype(code, copy=True)
 
 
 def _make_scalar(dtype: np.dtype, data: bytes) -> np.generic:
@@ -141,7 +141,7 @@ def _fill_array(array: np.ndarray, state: tuple) -> None:
         and all(isinstance(length, int) and length >= 0 for length in shape)
     ):
         raise pickle.UnpicklingError('unexpected state of a NumPy array')
-    array.__setstate__((1, tuple(shape), dtype, bool(fortran), data))
+    array.__setstate__((1, tuple(shape), dtype, bool(fortran), data))  # type: ignore[arg-type]
 
 
 def _set_byte_order(dtype: np.dtype, state: tuple) -> None:
@@ -151,6 +151,8 @@ def _set_byte_order(dtype: np.dtype, state: tuple) -> None:
     dtype.__setstate__((3, state[1], None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
 
 
+# Without types, as its methods are not part of the type stubs.
+_PythonUnpickler: Any = pickle._Unpickler
 # Name in a file -> function that may be called with any arguments.
 _FUNCTIONS: dict[str, Callable] = {
     'collections.OrderedDict': OrderedDict,
@@ -174,7 +176,7 @@ _VALUES: dict[str, object] = {
 }
 
 
-class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class RestrictedUnpickler(_PythonUnpickler):
     """An unpickler for the files of :func:`torch.save` that calls functions of a fixed table alone.
 
     It derives from the implementation of the standard library in Python, because the one in C cannot restrict
@@ -285,6 +287,6 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
     )
     dispatch = {
         **dict.fromkeys(range(256), _refuse),
-        **{code[0]: pickle._Unpickler.dispatch[code[0]] for code in _harmless},  # type: ignore[attr-defined]
+        **{code[0]: _PythonUnpickler.dispatch[code[0]] for code in _harmless},
         **{code[0]: method for code, method in _restricted.items()},
     }

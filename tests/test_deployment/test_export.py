@@ -54,7 +54,8 @@ SIZES = [
 ]
 BATCHES = [1, 2, 5]
 exports = pytest.mark.skipif(
-    torch.__version__ < formats.VERSION, reason=f'files for all sizes need PyTorch {formats.VERSION}'
+    torch.__version__ < formats.PROGRAM_VERSION,
+    reason=f'files for all sizes need PyTorch {formats.PROGRAM_VERSION}',
 )
 
 
@@ -472,11 +473,12 @@ def test_a_missing_package_is_named(module: str, use, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize('version', ['2.1.2+cu121', '2.9.1'])
-@pytest.mark.parametrize('file_format', [OnnxFormat, ProgramFormat])
-def test_versions_of_pytorch_that_cannot_export_are_refused(file_format, version, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ('file_format', 'first'),
+    [(OnnxFormat, formats.ONNX_VERSION), (ProgramFormat, formats.PROGRAM_VERSION)],
+)
+def test_versions_of_pytorch_that_cannot_export_are_refused(file_format, first, version, monkeypatch) -> None:
     monkeypatch.setattr(torch, '__version__', TorchVersion(version))
-    needed = (
-        rf'need PyTorch {formats.VERSION} or later, this is {re.escape(version)}: export the checkpoint in'
-    )
+    needed = rf'need PyTorch {first} or later, this is {re.escape(version)}: export the checkpoint in'
     with pytest.raises(ExportError, match=needed):
         file_format()

@@ -17,11 +17,11 @@ from torch.torch_version import TorchVersion
 
 from resformer_mm.apis import enter_scope, load_model, read_config
 from resformer_mm.deployment import DeployableModel
-from resformer_mm.deployment.formats import VERSION
+from resformer_mm.deployment.formats import ONNX_VERSION, PROGRAM_VERSION
 
 ONNX, PROGRAM = 'deployment/export_onnx.py', 'deployment/export_program.py'
 exports = pytest.mark.skipif(
-    torch.__version__ < VERSION, reason=f'files for all sizes need PyTorch {VERSION}'
+    torch.__version__ < PROGRAM_VERSION, reason=f'files for all sizes need PyTorch {PROGRAM_VERSION}'
 )
 CLASSES = [f'kind {index}' for index in range(10)]
 
@@ -175,9 +175,9 @@ def test_a_file_that_differs_ends_with_code_1_unless_nobody_compares(
     assert f'written: {out}' in output and 'not verified' in output and 'difference' not in output
 
 
-@pytest.mark.parametrize('tool', [ONNX, PROGRAM])
-def test_a_version_of_pytorch_that_cannot_export(tool: str, trained: Path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize(('tool', 'first'), [(ONNX, ONNX_VERSION), (PROGRAM, PROGRAM_VERSION)])
+def test_a_version_of_pytorch_that_cannot_export(tool, first, trained, monkeypatch, capsys) -> None:
     monkeypatch.setattr(torch, '__version__', TorchVersion('2.1.2'))
     inputs = [trained / 'small.py', trained / 'small.pth']
     code, _, error = call(tool, *inputs, monkeypatch=monkeypatch, capsys=capsys)
-    assert code == 2 and f'need PyTorch {VERSION} or later, this is 2.1.2' in error
+    assert code == 2 and f'need PyTorch {first} or later, this is 2.1.2' in error
