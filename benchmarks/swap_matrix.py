@@ -36,7 +36,7 @@ from swap_results import EXCLUDED, FAILED, OK, ZOO_FAILS, explain, finished, mer
 from swap_zoo import LIBRARIES, Kind, detector, kinds, zoo
 
 from resformer_mm.files import write_csv
-from resformer_mm.libraries import prepare_library
+from resformer_mm.libraries import import_library
 
 BOXES = ('max_per_img', 'nms_post', 'max_num')
 MEMORY = 10 * 2**30  # bytes of a process
@@ -228,7 +228,7 @@ def measure(
     library: str, pattern: str, kind_pattern: str, seconds: float, done: Collection[str]
 ) -> Iterator[dict[str, str]]:
     """Yield the rows of a library, printing each; configs that are done are left out."""
-    prepare_library(library)
+    import_library(library, 'the matrix')
     version = importlib.import_module(library).__version__
     importlib.import_module(f'{library}.models')
     found, unreadable = kinds(library, pattern)

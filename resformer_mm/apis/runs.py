@@ -63,6 +63,7 @@ def make_train_config(
 
     Raises:
         FileNotFoundError: the config or the checkpoint to resume from does not exist.
+        ImportError: a library of the config is missing, or needs operators of mmcv that are missing.
         ValueError: an option does not apply to the config.
     """
     cfg = _load(config, work_dir, cfg_options, launcher)
@@ -112,6 +113,7 @@ def make_test_config(
 
     Raises:
         FileNotFoundError: the config or the checkpoint does not exist.
+        ImportError: a library of the config is missing, or needs operators of mmcv that are missing.
         ValueError: an option does not apply to the config.
     """
     cfg = _load(config, work_dir, cfg_options, launcher)
