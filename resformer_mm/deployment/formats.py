@@ -90,7 +90,7 @@ class ProgramFormat:
 
         def run(image: Tensor) -> list[Tensor]:
             with torch.no_grad():
-                return torch.utils._pytree.tree_leaves(module(image))
+                return torch.utils._pytree.tree_flatten(module(image))[0]
 
         return run
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from .model import DeployableModel, ExportError
 
@@ -96,7 +96,7 @@ def compare(
                 outputs = [x.float().cpu() for x in run(image.float())]
             except Exception as error:  # runtimes raise errors of any type
                 raise ExportError(f'at {batch}x{height}x{width} the file does not run: {error}') from error
-            expected = [x.float().cpu() for x in tree_leaves(model.predict_as_trained(image))]
+            expected = [x.float().cpu() for x in tree_flatten(model.predict_as_trained(image))[0]]
         shapes, wanted = ([tuple(x.shape) for x in tensors] for tensors in (outputs, expected))
         if shapes != wanted:
             raise ExportError(f'at {batch}x{height}x{width} the file gives {shapes}, PyTorch {wanted}')
