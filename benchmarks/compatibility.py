@@ -14,6 +14,7 @@ or ``bash tools/run_tests.sh --junit-xml report.xml``.
 from __future__ import annotations
 
 import argparse
+import ast
 import csv
 import os
 import platform
@@ -59,9 +60,9 @@ PACKAGES = {
     'mmaction2': ('mmaction2',),
 }
 ENVIRONMENT = ('stack', 'python', 'torch', *PACKAGES, 'operators')
-OLD_TABLE = re.compile(r'\A(?:\|.*\|\n)*')
+OLD_TABLE = re.compile(r'\A\n*(?:\|.*\|\n)*')
 # Problems that end a run of pytest before its report is complete, by exit code.
-INCOMPLETE = {2: 'it was interrupted', 3: 'internal error', 4: 'usage error', 5: 'no tests were found'}
+INCOMPLETE = {2: 'it was interrupted', 3: 'internal error', 4: 'usage error'}
 
 Row = dict[str, str]
 
@@ -114,7 +115,7 @@ def run_tests(tasks: Sequence[str], report: Path) -> None:
     command += [f'--junit-xml={report}', *(file for task in tasks for file in files[task])]
     environment = {'OMP_WAIT_POLICY': 'PASSIVE', **os.environ}
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-    if status not in (0, 1):
+    if status not in (0, 1, 5):  # 5: every file was skipped
         reason = INCOMPLETE.get(status, f'exit code {status}')
         sys.exit(f'error: pytest did not finish ({reason}): nothing was written')
 
@@ -158,7 +159,10 @@ def outcome(case: ElementTree.Element) -> tuple[str, str]:
     skipped = case.find('skipped')
     if skipped is None:
         return 'passed', ''
-    reason = re.sub(r'^Skipped: ', '', skipped.get('message', '')).strip()
+    reason = skipped.get('message', '')
+    if reason == 'collection skipped':  # a whole file: (path, line, reason)
+        reason = ast.literal_eval(skipped.text)[2]
+    reason = re.sub(r'^Skipped: ', '', reason).strip()
     return 'skipped', re.sub(r'\s*[;|\n]\s*', ', ', reason)  # these separate reasons and cells
 
 
@@ -254,7 +258,7 @@ def write_page(page: Path, rows: list[Row]) -> None:
         before, found, after = text.partition(comment)
         if not found:
             raise ValueError(f'{page} lacks the line {comment.strip()}')
-        text = f'{before}{comment}{table}\n{re.sub(OLD_TABLE, "", after, count=1)}'
+        text = f'{before}{comment}\n{table}\n{re.sub(OLD_TABLE, "", after, count=1)}'
     page.write_text(text, encoding='utf-8')
 
 

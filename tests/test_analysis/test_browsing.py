@@ -176,6 +176,11 @@ def test_configs_that_cannot_be_browsed(root):
     browser.loaders[1] = list(browser.loaders[1])[::-1]
     with pytest.raises(ValueError, match='do not show the same images'):
         list(browser)
+
+
+@pytest.mark.operators('mmdet')
+def test_annotations_of_evaluation_are_not_shown(root):
+    cfg = config(root)
     cfg.model.type = 'mmdet.RetinaNet'
     with pytest.raises(ValueError, match="phase='val': annotations of evaluation"):
         SampleBrowser(SimpleNamespace(cfg=cfg), 'val', 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import runpy
 import subprocess
 import sys
@@ -488,10 +489,11 @@ def test_command_line(official_state: State, tmp_path: Path) -> None:
     assert refused.returncode == 1 and not destination.exists()
     for line in ('ignored: epoch', 'matched: 37', 'missing: 0', 'unexpected: 1', 'odd (2,)'):
         assert line in refused.stdout
-    assert refused.stderr.startswith(f'error: {source}') and 'Traceback' not in refused.stderr
+    # Warnings that imports show come first.
+    assert re.search(f'^error: {source}', refused.stderr, re.M) and 'Traceback' not in refused.stderr
 
     allowed = run_tool(source, destination, '--allow-unexpected')
-    assert allowed.returncode == 0 and not allowed.stderr, allowed.stderr
+    assert allowed.returncode == 0 and 'error' not in allowed.stderr, allowed.stderr
     assert len(torch.load(destination, weights_only=True)['state_dict']) == 37
     assert [path.name for path in destination.parent.iterdir()] == ['ours.pth']
 

@@ -1,5 +1,6 @@
 """Suppression of profiler messages. Every case runs in a separate interpreter."""
 
+import re
 import subprocess
 import sys
 
@@ -18,20 +19,22 @@ def run(fail=False):
 """
 
 
-def run(code: str) -> str:
+def run(code: str) -> list[str]:
+    """Lines of the error stream, without what a CUDA build writes on a machine that has no driver."""
     command = [sys.executable, '-c', CODE + code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120).stderr
+    lines = subprocess.run(command, capture_output=True, text=True, timeout=120).stderr.splitlines()
+    return [line for line in lines if not re.match(r'ERROR:.*DeviceProperties\.cpp.*gpuGetDeviceCount', line)]
 
 
 def test_only_the_announcements_are_dropped() -> None:
-    plain = run('run()').splitlines()
-    quiet = run('with without_profiler_announcements(): run()').splitlines()
+    plain = run('run()')
+    quiet = run('with without_profiler_announcements(): run()')
     assert quiet == [line for line in plain if not line.startswith(('STAGE:', 'USDT:'))]
     assert 'from inside' in quiet
 
 
 def test_the_stream_is_given_back_after_a_failure() -> None:
-    lines = run('with without_profiler_announcements(): run(fail=True)').splitlines()
+    lines = run('with without_profiler_announcements(): run(fail=True)')
     assert lines == ['from inside', 'a failure']
 
 
@@ -40,5 +43,5 @@ def test_what_comes_later_is_written_at_once() -> None:
 with without_profiler_announcements():
     run()
 print('later', file=sys.stderr)
-""").splitlines()
+""")
     assert lines[-2:] == ['from inside', 'later']

@@ -61,7 +61,14 @@ def check(model: nn.Module, dataset: object, **arguments) -> None:
         moment(runner(model, dataset))
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=pytest.mark.operators(library) if library else ())
+        for name in MODELS
+        for library in [{'detection': 'mmdet', 'segmentation': 'mmseg'}.get(name.partition('/')[0])]
+    ],
+)
 def test_every_model_of_the_configs_goes_with_its_classes_and_no_others(name: str) -> None:
     cfg = read_config(CONFIGS / name)
     enter_scope(cfg)

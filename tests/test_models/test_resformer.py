@@ -353,10 +353,12 @@ def test_compiles_without_graph_breaks(dynamic: bool, training: bool, windows: b
     compiled = torch.compile(model, fullgraph=True, dynamic=dynamic, backend=run_as_it_is)
     with torch.set_grad_enabled(training):
         check((48, 72), (37, 50))
-        assert len(graphs) == 2  # one for whole patches, one that pads
+        # One for whole patches, one that pads; a dynamic graph of PyTorch 2.5 does both.
+        number = len(graphs)
+        assert number == 2 or (dynamic and number == 1)
         if dynamic:
             check((72, 96), (53, 61))
-            assert len(graphs) == 2  # other sizes take the same two
+            assert len(graphs) == number  # other sizes take the same
 
 
 @pytest.mark.slow
