@@ -17,6 +17,7 @@ from resformer_mm.checkpoints.models import check_strict
 from resformer_mm.checkpoints.reading import secure_runner_loading, weights_in
 from resformer_mm.compat.lazy_configs import make_writable
 from resformer_mm.compat.metrics_file import write_metrics_once
+from resformer_mm.compat.wrapper_type import name_wrapper_type
 from resformer_mm.config.files import enter_scope
 from resformer_mm.config_types import type_name
 
@@ -39,6 +40,7 @@ def build_runner(cfg: Config) -> Runner:
         atexit.register(_leave_process_group)
         if get_device() == 'cpu':
             _set_up_cpu_processes(cfg)
+        name_wrapper_type(cfg)
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
     write_metrics_once(runner)
     return runner

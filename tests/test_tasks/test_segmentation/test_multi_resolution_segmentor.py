@@ -245,6 +245,13 @@ def test_labels_are_taken_from_the_centre() -> None:
     assert labels_at(sample, (1, 2)).gt_sem_seg.data.dtype == labels.dtype
 
 
+def test_a_head_with_a_loss_of_another_kind_is_refused() -> None:
+    pytest.importorskip('mmcv.ops', reason='PointHead needs the operators of mmcv')
+    points = dict(type='PointHead', in_channels=[24], in_index=[1], channels=16, num_classes=CLASSES)
+    with pytest.raises(ValueError, match="decode_head.type='PointHead' overrides the loss"):
+        build(decode_head=points)
+
+
 def test_settings_and_batches_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="model.consistency_target='cls' is unknown"):
         build(consistency=dict(type='SmoothL1Consistency'), consistency_target='cls')
@@ -264,9 +271,6 @@ def test_settings_and_batches_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match='which are all 1 if model.decode_head.out_channels is 1'):
         build(decode_head=binary)
     build(decode_head=binary, consistency=dict(type='L2Consistency'))
-    points = dict(type='PointHead', in_channels=[24], in_index=[1], channels=16, num_classes=CLASSES)
-    with pytest.raises(ValueError, match="decode_head.type='PointHead' overrides the loss"):
-        build(decode_head=points)
     model, data = build(), batch()
     model.decode_head.forward = lambda feats: (feats[0], feats[1])
     model.decode_head.loss_by_feat = lambda logits, samples: {}
