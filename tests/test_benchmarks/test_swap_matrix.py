@@ -31,7 +31,15 @@ def run(*options: object) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('library', NEW_LINES)
+@pytest.mark.parametrize(
+    'library',
+    [
+        'mmpretrain',
+        pytest.param('mmseg', marks=pytest.mark.operators('mmseg')),
+        pytest.param('mmdet', marks=pytest.mark.operators('mmdet')),
+        'mmaction',
+    ],
+)
 def test_a_zoo(library: str, tmp_path: Path) -> None:
     pattern, line = NEW_LINES[library]
     out = tmp_path / 'swap.csv'
