@@ -44,8 +44,8 @@ TASKS = {
     'detection': ('test_tasks/test_detection',),
     'video': ('test_tasks/test_video',),
     'export': ('test_deployment', 'test_tools/test_export_tools.py'),
-    'tools': ('test_analysis', 'test_apis', 'test_benchmarks', 'test_cascade', 'test_examples', 'test_inference',
-              'test_sweep', 'test_synthetic', 'test_tools', 'test_web'),
+    'tools': ('test_analysis', 'test_apis', 'test_benchmarks', 'test_cascade', 'test_examples',
+              'test_inference', 'test_sweep', 'test_synthetic', 'test_tools', 'test_web'),
     'documents': ('test_docs', 'test_model_index.py', 'test_packaging.py'),
 }  # fmt: skip
 # Column -> names under which the package may be installed.
