@@ -1,6 +1,7 @@
 """ResFormer for OpenMMLab: one vision transformer for every resolution, in classification and dense tasks."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from resformer_mm import compat
@@ -21,7 +22,10 @@ _LAZY = {
     'make_inferencer': 'resformer_mm.apis.inferencer',
 }
 
-compat.apply()
+# The report on the environment must start where a requirement is missing. While Python locates the module of
+# `python -m`, the first argument is '-m'.
+if not (sys.argv[:1] == ['-m'] and f'{__name__}.collect_env' in sys.orig_argv):
+    compat.apply()
 
 
 def __getattr__(name: str) -> object:

@@ -16,6 +16,7 @@ _base_ = [
 
 pretrained = 'https://download.openmmlab.com/mmaction/recognition/timesformer/vit_base_patch16_224.pth'
 model = dict(
+    _scope_='mmaction',  # get_model of MMEngine does not read default_scope
     type='Recognizer3D',
     data_preprocessor=dict(
         type='ActionDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, format_shape='NCTHW'

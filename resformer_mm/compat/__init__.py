@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from .config_lookup import register_configs
 from .mmaction2 import prepare_mmaction
 from .torchvision_ops import declare_missing_ops
 
-__all__ = ['apply', 'check_requirements', 'declare_missing_ops', 'prepare_mmaction']
+__all__ = ['apply', 'check_requirements', 'declare_missing_ops', 'prepare_mmaction', 'register_configs']
 
 
 def apply() -> None:
     """Check the required dependencies and apply the workarounds that must run before other imports.
 
-    Repeated calls cost almost nothing. The function imports PyTorch, but not torchvision or any library of
-    OpenMMLab. It therefore does not include :func:`prepare_mmaction`, which must be called before importing
-    mmaction.
+    Repeated calls cost almost nothing. The function imports PyTorch and ``mmengine.config``, but not
+    torchvision or any other library of OpenMMLab. It therefore does not include :func:`prepare_mmaction`,
+    which must be called before importing mmaction.
 
     Raises:
         ImportError: PyTorch or MMEngine is not installed.
     """
     check_requirements()
     declare_missing_ops()
+    register_configs()
 
 
 def check_requirements() -> None:

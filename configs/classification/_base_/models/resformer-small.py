@@ -4,6 +4,7 @@ Trained with mixup 0.8, CutMix 1.0, one draw for all copies of a batch, and labe
 """
 
 model = dict(
+    _scope_='mmpretrain',  # get_model of MMEngine does not read default_scope
     type='resformer_mm.MultiResolutionClassifier',
     data_preprocessor=dict(
         type='resformer_mm.MultiResolutionDataPreprocessor',

@@ -11,6 +11,7 @@ learned_position = dict(
 )
 
 model = dict(
+    _scope_='mmdet',  # get_model of MMEngine does not read default_scope
     data_preprocessor=dict(
         type='DetDataPreprocessor',
         mean=[123.675, 116.28, 103.53],

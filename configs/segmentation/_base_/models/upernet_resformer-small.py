@@ -15,6 +15,7 @@ learned_position = dict(
 )
 
 model = dict(
+    _scope_='mmseg',  # get_model of MMEngine does not read default_scope
     type='EncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',

@@ -5,6 +5,7 @@ weights, `model.backbone.init_cfg.checkpoint`.
 """
 
 model = dict(
+    _scope_='mmaction',  # get_model of MMEngine does not read default_scope
     type='resformer_mm.MultiResolutionRecognizer',
     data_preprocessor=dict(
         type='resformer_mm.MultiResolutionActionDataPreprocessor',
