@@ -113,16 +113,11 @@ def _task(name: str, libraries: ModuleType) -> str:
     if find_spec(library) is None:
         return f'not usable: {library} is not installed'
     try:
-        libraries.prepare_library(library)
-        importlib.import_module(library)
+        libraries.import_library(library, f'the task {name!r}')
         manifest = importlib.import_module(f'resformer_mm.tasks.{name}')
-        tables = [
-            table
-            for variable, table in vars(manifest).items()
-            if isinstance(table, dict) and variable.isupper()
-        ]
-        for module in sorted({module for table in tables for module in table.values()}):
-            importlib.import_module(f'{manifest.__name__}.{module}')
+        tables = [value for key, value in vars(manifest).items() if key.isupper() and isinstance(value, dict)]
+        for adapter in (name for table in tables for name in table):
+            getattr(manifest, adapter)  # imports its module
         libraries.import_name(task.inferencer)
     except Exception as error:  # libraries check their versions with assertions
         return f'not usable: {describe_error(error)}'

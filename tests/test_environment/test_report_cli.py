@@ -51,7 +51,8 @@ def test_broken_libraries_are_facts_of_the_report(tmp_path: Path) -> None:
     report = json.loads(run(*COMMAND, '--json', path=tmp_path).stdout)
     assert report['PyTorch']['torchvision'] == 'RuntimeError: built for another PyTorch'
     assert report['compiled operators']['torchvision'].startswith('do not load: RuntimeError')
-    assert report['tasks']['classification'] == 'not usable: RuntimeError: built for another PyTorch'
+    classification = report['tasks']['classification']
+    assert classification.startswith('not usable: ') and 'RuntimeError: built for another' in classification
 
 
 @pytest.mark.parametrize('missing', ['torch', 'mmengine'])
