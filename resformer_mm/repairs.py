@@ -1,0 +1,60 @@
+"""The rule for problems of data and files from outside.
+
+What is certain is repaired and told once, with a count (:func:`repair`); in strict mode it is an error. What
+is ambiguous is an error that names file, field and remedy, raised where it is found. What is unusual but
+legal is told once (:func:`remark`).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from mmengine.logging import print_log
+
+_told: set[str] = set()
+_strict = False
+
+
+class StrictError(ValueError):
+    """A repair that strict mode refuses. The message names the file and what would have been repaired."""
+
+
+def set_strict(strict: bool) -> None:
+    """Set whether a repair is an error, for this process and the loader workers that it starts afterwards."""
+    global _strict
+    _strict = strict
+
+
+def is_strict() -> bool:
+    """Return whether a repair is an error."""
+    return _strict
+
+
+def repair(where: object, what: str, count: int | None = None) -> None:
+    """Tell that something was repaired, with one warning per file and kind, or refuse it.
+
+    Call it once per file, before the repair, with the number of places.
+
+    Args:
+        where: the file, folder or config field.
+        what: what is wrong and what is done, e.g. 'annotations without `iscrowd`: taken as 0'.
+        count: number of places; None if there can be only one.
+
+    Raises:
+        StrictError: strict mode is set.
+    """
+    text = f'{where}: {what}' if count is None else f'{where}: {count} {what}'
+    if _strict:
+        raise StrictError(f'{text}. Strict mode repairs nothing: correct the file, or leave strict mode off')
+    _tell(f'repaired: {text}')
+
+
+def remark(where: object, what: str) -> None:
+    """Tell something unusual but legal, once per run."""
+    _tell(f'{where}: {what}')
+
+
+def _tell(text: str) -> None:
+    if text not in _told:
+        _told.add(text)
+        print_log(text, logger='current', level=logging.WARNING)
