@@ -117,3 +117,9 @@ def test_swapped_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     _, *rows = table(page, 'none besides the backbone')
     changes = [change for row in results if row['loss'] == 'ok' for change in swap_results.changes(row)]
     assert {row[0]: int(row[1]) for row in rows} == Counter(changes)
+
+
+def test_time_to_the_first_step_is_the_measured_one():
+    seconds = {row['stage']: row['seconds'] for row in read('quickstart_time.csv')}
+    text = ' '.join(EXPERIMENTS.read_text(encoding='utf-8').split())
+    assert f'after {seconds["first training step"]} seconds and the table after {seconds["table"]} (' in text
