@@ -8,11 +8,13 @@ legal is told once (:func:`remark`).
 from __future__ import annotations
 
 import logging
+import os
 
 from mmengine.logging import print_log
 
+# In the environment, because loader workers that are not forked import this module anew.
+_VARIABLE = 'RESFORMER_MM_STRICT_DATA'
 _told: set[str] = set()
-_strict = False
 
 
 class StrictError(ValueError):
@@ -20,14 +22,13 @@ class StrictError(ValueError):
 
 
 def set_strict(strict: bool) -> None:
-    """Set whether a repair is an error, for this process and the loader workers that it starts afterwards."""
-    global _strict
-    _strict = strict
+    """Set whether a repair is an error, for this process and those that it starts afterwards."""
+    os.environ[_VARIABLE] = str(int(strict))
 
 
 def is_strict() -> bool:
     """Return whether a repair is an error."""
-    return _strict
+    return os.environ.get(_VARIABLE) == '1'
 
 
 def repair(where: object, what: str, count: int | None = None) -> None:
@@ -44,7 +45,7 @@ def repair(where: object, what: str, count: int | None = None) -> None:
         StrictError: strict mode is set.
     """
     text = f'{where}: {what}' if count is None else f'{where}: {count} {what}'
-    if _strict:
+    if is_strict():
         raise StrictError(f'{text}. Strict mode repairs nothing: correct the file, or leave strict mode off')
     _tell(f'repaired: {text}')
 

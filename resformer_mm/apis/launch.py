@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from resformer_mm.checkpoints import CheckpointError, Weights
 from resformer_mm.checkpoints.models import check_strict
 from resformer_mm.checkpoints.reading import secure_runner_loading, weights_in
 from resformer_mm.compat.lazy_configs import make_writable
@@ -20,6 +21,9 @@ from resformer_mm.compat.metrics_file import write_metrics_once
 from resformer_mm.compat.wrapper_type import name_wrapper_type
 from resformer_mm.config.files import enter_scope
 from resformer_mm.config_types import type_name
+from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook
+from resformer_mm.engine.classes import class_names, innermost, is_open_set, recorded_problem
+from resformer_mm.repairs import set_strict
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -41,7 +45,11 @@ def build_runner(cfg: Config) -> Runner:
         if get_device() == 'cpu':
             _set_up_cpu_processes(cfg)
         name_wrapper_type(cfg)
+    set_strict(bool(cfg.get('strict_data', False)))
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    for kind in (CheckSplitsHook, CheckNumClassesHook):
+        if not any(isinstance(hook, kind) for hook in runner.hooks):
+            runner.register_hook(kind())
     write_metrics_once(runner)
     return runner
 
@@ -70,7 +78,20 @@ class _CheckWeights(Hook):
         """Check the weights, and pass them on under the name that MMEngine looks for."""
         weights = weights_in(checkpoint, runner._load_from)
         check_strict(runner.model, weights)
+        _check_classes(runner, weights)
         checkpoint['state_dict'] = weights.state
+
+
+def _check_classes(runner: Runner, weights: Weights) -> None:
+    """Raise if a checkpoint was trained on other classes than those of the test set."""
+    recorded = weights.dataset_meta.get('classes')
+    if not recorded or isinstance(recorded, str) or is_open_set(runner.model):
+        return
+    for dataset in innermost(runner.test_dataloader.dataset):
+        tested = class_names(dataset)
+        problem = tested and recorded_problem(tuple(map(str, recorded)), tested, str(weights.path))
+        if problem:
+            raise CheckpointError(problem)
 
 
 def _leave_process_group() -> None:

@@ -1,6 +1,7 @@
 """Training and evaluation with MMEngine: the objective, loops, hooks and an optimiser wrapper."""
 
-from .hooks import CheckNumClassesHook, DrawInEveryProcessHook, InvalidLossHook, SkippedImagesHook
+from .class_hooks import CheckNumClassesHook, CheckSplitsHook
+from .hooks import DrawInEveryProcessHook, InvalidLossHook, SkippedImagesHook
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
 from .objective import Copy, MultiResolutionObjective, enumerate_copies
 from .optim_wrapper import AutocastOptimWrapper
@@ -9,6 +10,7 @@ from .turns import TurnByTurnEpochLoop, TurnByTurnIterLoop, train_by_turns
 __all__ = [
     'AutocastOptimWrapper',
     'CheckNumClassesHook',
+    'CheckSplitsHook',
     'Copy',
     'DrawInEveryProcessHook',
     'InvalidLossHook',

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
 from resformer_mm.compat.master_only import draw_in_every_process
 from resformer_mm.registry import HOOKS
+
+from .classes import innermost
 
 
 @HOOKS.register_module()
@@ -29,7 +29,7 @@ class SkippedImagesHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Log the count of this rank."""
-        for dataset in _innermost(runner.train_dataloader.dataset):
+        for dataset in innermost(runner.train_dataloader.dataset):
             pipeline = getattr(dataset, 'pipeline', None)
             for transform in getattr(pipeline, 'transforms', ()):
                 count = getattr(transform, 'num_skipped', 0)
@@ -40,72 +40,6 @@ class SkippedImagesHook(Hook):
                         logger='current',
                         level=logging.WARNING,
                     )
-
-
-def _innermost(dataset: Dataset) -> Iterator[Dataset]:
-    """Yield the data sets inside wrappers that repeat, join or balance them."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner == [None]:
-        yield dataset
-    else:
-        for wrapped in inner:
-            yield from _innermost(wrapped)
-
-
-@HOOKS.register_module()
-class CheckNumClassesHook(Hook):
-    """Stop a run before its first step if the number of classes of a head differs from that of the data.
-
-    With too many classes the head trains without an error; with too few a label fails deep inside a loss. A
-    head is a module called ``head`` or ``..._head``, or an item of a list of that name. Not checked are
-    class-agnostic heads, heads whose class fixes the number, such as those of depth, and data sets without a
-    list of classes.
-
-    Args:
-        ignore: names of heads that do not predict the classes of the data, such as a region proposal network.
-    """
-
-    def __init__(self, ignore: Sequence[str] = ('rpn_head', 'semantic_head')) -> None:
-        self.ignore = tuple(ignore)
-
-    def before_train(self, runner: Runner) -> None:
-        """Compare with the training data.
-
-        Raises:
-            ValueError: the two numbers differ.
-        """
-        self._check(runner, runner.train_dataloader, 'train_dataloader')
-
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Compare with the validation data; raises ValueError as :meth:`before_train` does."""
-        self._check(runner, runner.val_dataloader, 'val_dataloader')
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """Compare with the test data; raises ValueError as :meth:`before_train` does."""
-        self._check(runner, runner.test_dataloader, 'test_dataloader')
-
-    def _check(self, runner: Runner, loader: DataLoader, field: str) -> None:
-        for dataset in _innermost(loader.dataset):
-            classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-            expected = len(classes) if classes else getattr(dataset, 'num_classes', None)
-            if expected is None:
-                continue
-            for name, number in self._heads(runner.model):
-                if number != expected:
-                    raise ValueError(
-                        f'model.{name}.num_classes is {number}, but the data set of {field} has {expected} '
-                        'classes: set num_classes of every head to that of the data'
-                    )
-
-    def _heads(self, model: nn.Module) -> Iterator[tuple[str, int]]:
-        """Yield the name and the number of classes of every head that predicts the classes of the data."""
-        for name, module in model.named_modules():
-            number = vars(module).get('num_classes')
-            if number is None or getattr(module, 'class_agnostic', False):
-                continue
-            parts = [part for part in name.split('.') if not part.isdigit()]
-            if parts and parts[-1].split('_')[-1] == 'head' and not set(parts) & set(self.ignore):
-                yield name, number
 
 
 @HOOKS.register_module()

@@ -11,6 +11,7 @@ import mmcv
 import numpy as np
 from mmengine.logging import print_log
 
+from resformer_mm.hidden_files import visible
 from resformer_mm.text import shorten_list
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -119,7 +120,8 @@ class ImageSources:
         return Source(array=np.zeros((side, side, 3), np.uint8))
 
     def _files_of(self, folder: Path) -> Iterator[Source]:
-        files = sorted(path for path in folder.iterdir() if path.is_file())
+        names = visible(folder, sorted(path.name for path in folder.iterdir() if path.is_file()))
+        files = [folder / name for name in names]
         wanted = [path for path in files if path.suffix.lower() in self.suffixes]
         if not wanted:
             raise InputError(

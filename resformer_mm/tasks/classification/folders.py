@@ -2,58 +2,253 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
 import mmpretrain.datasets
 from mmengine import fileio
+from mmengine.fileio import BaseStorageBackend
 
+from resformer_mm.datasets.label_lists import ListedFile, read_label_list, read_lines
 from resformer_mm.datasets.samplers import KeepResolution
+from resformer_mm.hidden_files import visible
 from resformer_mm.registry import DATASETS
+from resformer_mm.repairs import remark, repair
+from resformer_mm.text import shorten_list
+
+MOST_LINES = 5
+# Only so many files of a list are looked for: on a remote disk, each takes milliseconds.
+PROBES = 16
+SPLITS = frozenset({'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'})
 
 
 class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
     """A folder data set of mmpretrain with input validation.
 
+    Hidden files and folders, such as ``.ipynb_checkpoints``, are neither data nor classes. Where
+    ``metainfo.classes`` has the names of the folders, it numbers the classes; a class may have no folder.
+    Where it has other names for them, the folders get these names in alphabetical order. Without it, the
+    folders are the classes.
+
     Raises:
-        FileNotFoundError: the folder or the annotation file does not exist.
+        FileNotFoundError: the folder or the annotation file does not exist, or the files that it lists do
+            not.
         RuntimeError: the folder contains no images.
-        ValueError: a line of the annotation file has no label, or a label outside the classes.
+        ValueError: the folders do not match ``metainfo.classes``, or are splits instead of classes; a line of
+            the annotation file has no label, or a label outside the classes.
     """
 
     def load_data_list(self) -> list[dict]:
         """Return one dict with ``img_path`` and ``gt_label`` per image."""
-        kind = type(self).__name__
-        if self.ann_file and not fileio.exists(self.ann_file):
-            raise FileNotFoundError(f'{kind}: there is no annotation file {self.ann_file}: check ann_file')
-        if self.ann_file and self.with_label:
-            self._check_annotations()
-        if not self.ann_file and not fileio.isdir(self.img_prefix):
-            raise FileNotFoundError(
-                f'{kind}: there is no folder {self.img_prefix}: check data_root, split and data_prefix'
-            )
-        try:
-            data_list = super().load_data_list()
-        except RuntimeError as error:
-            raise RuntimeError(
-                f'{kind}: {self.img_prefix} contains no images in class folders ({error}): check data_root, '
-                'split and data_prefix, and that each class has its own folder'
-            ) from error
-        except AssertionError as error:
-            raise ValueError(f'{kind}: {self.img_prefix}: {error}') from error
-        if not data_list:
-            raise RuntimeError(f'{kind}: {self.ann_file or self.img_prefix} lists no images')
-        return data_list
-
-    def _check_annotations(self) -> None:
-        classes = self.CLASSES
-        for number, line in enumerate(fileio.list_from_file(self.ann_file), 1):
-            name, _, label = line.strip().rpartition(' ')
-            if not name or not label.lstrip('-').isdigit():
-                raise ValueError(f'{self.ann_file}, line {number}: {line!r} is not `PATH LABEL`')
-            if int(label) < 0 or (classes is not None and int(label) >= len(classes)):
-                bound = '0 or more' if classes is None else f'0..{len(classes) - 1}'
-                raise ValueError(
-                    f'{self.ann_file}, line {number}: label {label} of {name} is outside the classes '
-                    f'({bound}): correct the line, or metainfo.classes'
+        self._check_class_names()
+        if self.ann_file:
+            if not fileio.exists(self.ann_file):
+                raise FileNotFoundError(
+                    f'{self._kind}: there is no annotation file {self.ann_file}: check ann_file'
                 )
+            samples = self._read_list()
+        elif not fileio.isdir(self.img_prefix):
+            raise FileNotFoundError(
+                f'{self._kind}: there is no folder {self.img_prefix}: check data_root, split and data_prefix'
+            )
+        else:
+            samples = self._find_samples()
+        if not samples:
+            raise RuntimeError(f'{self._kind}: {self.ann_file or self.img_prefix} lists no images')
+        backend = self._backend
+        paths = [backend.join_path(self.img_prefix, name) for name, _ in samples]
+        if not self.with_label:
+            return [dict(img_path=path) for path in paths]
+        return [dict(img_path=path, gt_label=label) for path, (_, label) in zip(paths, samples)]
+
+    @property
+    def _kind(self) -> str:
+        return type(self).__name__
+
+    @property
+    def _backend(self) -> BaseStorageBackend:
+        return fileio.get_file_backend(self.img_prefix, enable_singleton=True)
+
+    def _check_class_names(self) -> None:
+        classes = self.CLASSES
+        if isinstance(classes, str):
+            raise ValueError(
+                f'{self._kind}: metainfo.classes={classes!r} is neither a list of names nor a file of '
+                'them, one per line'
+            )
+        if not classes:
+            return
+        names = [str(name).lstrip('\ufeff').strip() for name in classes]
+        if not all(names):
+            raise ValueError(f'{self._kind}: metainfo.classes, or the file that it names, has an empty name')
+        if str(classes[0]).startswith('\ufeff'):
+            repair('metainfo.classes', 'byte order mark in the file of class names: left out')
+        if names != list(classes):
+            self._metainfo['classes'] = tuple(names)
+
+    def _find_samples(self) -> list[tuple[str, int]]:
+        """Return the images in the class folders, relative to the folder, with their labels."""
+        root, backend = self.img_prefix, self._backend
+        if not self.with_label:
+            files = backend.list_dir_or_file(root, list_dir=False, recursive=True)
+            return [(name, 0) for name in self._images(root, sorted(files))]
+        inside = sorted(backend.list_dir_or_file(root, list_dir=True, list_file=False, recursive=False))
+        folders = visible(root, inside, 'folders')
+        self.folder_to_idx = self._number(folders)
+        files = {
+            folder: sorted(
+                backend.list_dir_or_file(backend.join_path(root, folder), list_dir=False, recursive=True)
+            )
+            for folder in folders
+        }
+        listed = [f'{folder}/{name}' for folder in folders for name in files[folder]]
+        images = self._images(root, listed)
+        occupied = {name.partition('/')[0] for name in images}
+        if not images:
+            raise RuntimeError(
+                f'{self._kind}: {root} contains no images in class folders: check data_root, split and '
+                'data_prefix, that each class has its own folder, and the suffixes '
+                f'{", ".join(sorted(self.extensions))}'
+            )
+        if empty := [folder for folder in folders if folder not in occupied]:
+            remark(root, f'{len(empty)} classes without an image: {shorten_list(empty)}')
+        beside = backend.list_dir_or_file(root, list_dir=False, recursive=False)
+        if loose := [name for name in visible(root, beside) if self.is_valid_file(name)]:
+            remark(root, f'left out {len(loose)} images outside the class folders: {shorten_list(loose)}')
+        return [(name, self.folder_to_idx[name.partition('/')[0]]) for name in images]
+
+    def _images(self, root: str, files: Iterable[str]) -> list[str]:
+        """Return the files that are images by their suffix, and tell what was left out."""
+        names = visible(root, files)
+        images = [name for name in names if self.is_valid_file(name)]
+        if len(images) < len(names):
+            suffixes = Counter(
+                os.path.splitext(name)[1].lower() or 'without suffix'
+                for name in names
+                if not self.is_valid_file(name)
+            )
+            counts = ', '.join(f'{count} {suffix}' for suffix, count in suffixes.most_common())
+            remark(root, f'left out {len(names) - len(images)} files with other suffixes: {counts}')
+        return images
+
+    def _number(self, folders: Sequence[str]) -> dict[str, int]:
+        """Return the label of every folder.
+
+        Raises:
+            ValueError: the folders do not match the classes, or are splits.
+        """
+        root, classes = self.img_prefix, self.CLASSES
+        if classes is None:
+            if len(folders) > 1 and {folder.lower() for folder in folders} <= SPLITS:
+                raise ValueError(
+                    f'{self._kind}: the folders of {root} are {", ".join(folders)}, which are splits, not '
+                    'classes: set data_prefix to one of them, or metainfo.classes if they are classes'
+                )
+            self._metainfo['classes'] = tuple(folders)
+            return {folder: label for label, folder in enumerate(folders)}
+        numbers = {name: label for label, name in enumerate(classes)}
+        unknown = [folder for folder in folders if folder not in numbers]
+        if not unknown:
+            if absent := [name for name in classes if name not in folders]:
+                remark(
+                    root,
+                    f'{len(absent)} of the {len(classes)} classes have no folder: {shorten_list(absent)}',
+                )
+            return {folder: numbers[folder] for folder in folders}
+        absent = [name for name in classes if name not in folders]
+        if len(unknown) == len(folders) == len(classes) and not _equal_but_case(unknown, absent):
+            return {folder: label for label, folder in enumerate(folders)}
+        raise ValueError(
+            f'{self._kind}: the number of class folders of {root} ({len(folders)}) and of classes '
+            f'({len(classes)}), or their names, differ. Folders that are no class: {shorten_list(unknown)}; '
+            f'classes without a folder: {shorten_list(absent) or "none"}. Rename or move the folders, or '
+            'correct metainfo.classes'
+        )
+
+    def _read_list(self) -> list[tuple[str, int]]:
+        """Return the images in the annotation file, with their labels.
+
+        Raises:
+            FileNotFoundError: the images do not exist.
+            ValueError: lines have no label, or a label outside the classes.
+        """
+        if not self.with_label:
+            listed = [
+                ListedFile(number, line.strip(), 0)
+                for number, line in enumerate(read_lines(self.ann_file), 1)
+                if line.strip()
+            ]
+        else:
+            classes = self.CLASSES
+            listed, bad = read_label_list(
+                self.ann_file, None if classes is None else len(classes), classes=classes
+            )
+            if bad:
+                bound = '0 or more' if classes is None else f'0..{len(classes) - 1}'
+                shown = '; '.join(f'line {line.line}: {line.detail}' for line in bad[:MOST_LINES])
+                more = f'; and {len(bad) - MOST_LINES} more lines' if len(bad) > MOST_LINES else ''
+                raise ValueError(
+                    f'{self.ann_file}, {shown}{more}. Lines are `PATH LABEL`, labels {bound}: correct the '
+                    'lines, or metainfo.classes (which must list the names, if the labels are names)'
+                )
+            self._check_repeated(listed)
+        return [(entry.path, entry.label) for entry in self._find_listed(listed)]
+
+    def _check_repeated(self, listed: Sequence[ListedFile]) -> None:
+        first: dict[str, ListedFile] = {}
+        repeated = []
+        for entry in listed:
+            before = first.setdefault(entry.path, entry)
+            if before.label != entry.label:
+                raise ValueError(
+                    f'{self.ann_file}, lines {before.line} and {entry.line}: {entry.path} has the labels '
+                    f'{before.label} and {entry.label}: remove one of the lines'
+                )
+            if before is not entry:
+                repeated.append(entry.path)
+        if repeated:
+            remark(
+                self.ann_file, f'{len(repeated)} lines repeat a file and its label: {shorten_list(repeated)}'
+            )
+
+    def _find_listed(self, listed: Sequence[ListedFile]) -> Sequence[ListedFile]:
+        """Return the entries with paths that exist, as far as a few of them show.
+
+        Raises:
+            FileNotFoundError: none of those that were looked for exists.
+        """
+        probes = listed[:: max(1, len(listed) // PROBES)]
+        if not probes or any(self._exists(entry.path) for entry in probes):
+            return listed
+        forward = [ListedFile(entry.line, entry.path.replace('\\', '/'), entry.label) for entry in listed]
+        if any('\\' in entry.path for entry in probes) and any(
+            self._exists(entry.path.replace('\\', '/')) for entry in probes
+        ):
+            count = sum('\\' in entry.path for entry in listed)
+            repair(self.ann_file, 'paths with backslashes: read with forward slashes', count)
+            return forward
+        entry = probes[0]
+        parts = entry.path.replace('\\', '/').strip('/').split('/')
+        tails = ['/'.join(parts[start:]) for start in range(1, len(parts))]
+        found = next((tail for tail in tails if self._exists(tail)), None)
+        hint = f'check data_prefix={self.img_prefix!r}'
+        if found is not None:
+            hint = (
+                f'{found} exists there: take {entry.path.replace(chr(92), "/").removesuffix(found)!r} off '
+                'the lines, or set data_prefix to the folder that the paths are relative to'
+            )
+        raise FileNotFoundError(
+            f'{self.ann_file}, line {entry.line}: there is no file {entry.path} in {self.img_prefix}, nor '
+            f'any of {len(probes)} others that were looked for: {hint}'
+        )
+
+    def _exists(self, path: str) -> bool:
+        return fileio.exists(self._backend.join_path(self.img_prefix, path))
+
+
+def _equal_but_case(names: Sequence[str], others: Sequence[str]) -> bool:
+    return bool({name.casefold() for name in names} & {name.casefold() for name in others})
 
 
 @DATASETS.register_module()

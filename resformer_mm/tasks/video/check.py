@@ -13,8 +13,8 @@ from mmengine.registry import DATASETS, TRANSFORMS
 
 from resformer_mm.config_types import type_name
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.datasets.label_lists import LabelListError, ListedFile, read_label_list
 
-from .clip_lists import ClipListError, ListedClip, read_clip_list
 from .files import DEFAULT_TIMEOUT, TRUNCATED, ClipReader, VideoFileError
 
 SAMPLERS = ('SampleFrames', 'MultiResolutionClips')
@@ -51,7 +51,7 @@ class ClipList:
     delimiter: str | None = None
     window: int | None = field(default=None, compare=False)
 
-    def file(self, clip: ListedClip) -> str:
+    def file(self, clip: ListedFile) -> str:
         """Return the path of a clip."""
         return os.path.join(self.folder, clip.path)
 
@@ -113,8 +113,8 @@ def check_clip_lists(
             report.findings.append(Finding(clip_list.path, MISSING_LIST))
             continue
         try:
-            clips, bad = read_clip_list(clip_list.path, clip_list.num_classes, clip_list.delimiter)
-        except ClipListError as error:
+            clips, bad = read_label_list(clip_list.path, clip_list.num_classes, clip_list.delimiter)
+        except LabelListError as error:
             report.findings.append(Finding(clip_list.path, NO_LIST, str(error)))
             continue
         report.findings += [
@@ -194,9 +194,9 @@ def _is_mp4(path: str) -> bool:
         return file.read(8)[4:] == b'ftyp'
 
 
-def _repeated(clip_list: ClipList, clips: Sequence[ListedClip]) -> list[Finding]:
+def _repeated(clip_list: ClipList, clips: Sequence[ListedFile]) -> list[Finding]:
     """Find the clips that are listed more than once."""
-    lines: dict[str, list[ListedClip]] = {}
+    lines: dict[str, list[ListedFile]] = {}
     for clip in clips:
         lines.setdefault(os.path.realpath(clip_list.file(clip)), []).append(clip)
     findings = []
@@ -211,7 +211,7 @@ def _repeated(clip_list: ClipList, clips: Sequence[ListedClip]) -> list[Finding]
     return findings
 
 
-def _describe(clip_list: ClipList, clips: Sequence[ListedClip], facts: Sequence[ClipFacts]) -> str:
+def _describe(clip_list: ClipList, clips: Sequence[ListedFile], facts: Sequence[ClipFacts]) -> str:
     occurring = len({clip.label for clip in clips})
     classes = f'{occurring} of {clip_list.num_classes}' if clip_list.num_classes else str(occurring)
     text = f'{clip_list.path}: {len(clips)} clips, {classes} classes occur'

@@ -8,11 +8,10 @@ from os.path import basename, dirname, join
 import mmaction.datasets
 from mmengine import fileio
 
+from resformer_mm.datasets.label_lists import read_label_list
 from resformer_mm.datasets.samplers import KeepResolution
 from resformer_mm.registry import DATASETS
 from resformer_mm.text import shorten_list
-
-from .clip_lists import read_clip_list
 
 CHECK = 'tools/dataset_converters/check_video.py lists all of them'
 MOST_LINES = 5
@@ -76,7 +75,10 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
             raise FileNotFoundError(
                 f'VideoList: there is no list {self.ann_file!r}: check data_root and ann_file'
             )
-        clips, bad = read_clip_list(self.ann_file, self.num_classes, self.delimiter, self.backend_args)
+        classes = self.metainfo.get('classes')
+        clips, bad = read_label_list(
+            self.ann_file, self.num_classes, self.delimiter, classes, self.backend_args
+        )
         if bad:
             shown = '; '.join(f'line {line.line}: {line.kind}, {line.detail}' for line in bad[:MOST_LINES])
             more = f'; and {len(bad) - MOST_LINES} more' if len(bad) > MOST_LINES else ''

@@ -14,7 +14,7 @@ from torch import nn
 
 from resformer_mm.compat import prepare_mmaction
 from resformer_mm.datasets.samplers import ResolutionIndex
-from resformer_mm.engine.hooks import CheckNumClassesHook, SkippedImagesHook
+from resformer_mm.engine import CheckNumClassesHook, SkippedImagesHook
 
 prepare_mmaction()
 

@@ -1,0 +1,210 @@
+"""Classes of data sets, and whether those of two data sets agree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from resformer_mm.hidden_files import is_hidden
+from resformer_mm.text import shorten_list
+
+MOST_SAMPLES = 20_000
+
+# They match pictures by their features, or read the classes as text, so the test set may have others.
+_OPEN_SET = ('BaseRetriever',)
+
+
+def innermost(dataset: Any) -> Iterator[Any]:
+    """Yield the data sets inside wrappers that repeat, join or balance them."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if inner == [None]:
+        yield dataset
+    else:
+        for wrapped in inner:
+            yield from innermost(wrapped)
+
+
+def class_names(dataset: Any) -> tuple[str, ...] | None:
+    """Return the names of the classes of a data set; None if it does not have them."""
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    return tuple(map(str, names)) if names and not isinstance(names, str) else None
+
+
+def number_of_classes(dataset: Any) -> int | None:
+    """Return the number of classes that a data set states; None if it states none."""
+    names = class_names(dataset)
+    return getattr(dataset, 'num_classes', None) if names is None else len(names)
+
+
+def labels_of(dataset: Any) -> list[int]:
+    """Return the labels of the samples of a data set that has one label per sample and states no classes.
+
+    Empty for other data sets, and for those of more than :data:`MOST_SAMPLES` samples.
+    """
+    if number_of_classes(dataset) is not None or not hasattr(dataset, 'get_data_info'):
+        return []
+    # What was not loaded yet would be loaded by asking for its length.
+    if not getattr(dataset, '_fully_initialized', True) or not 0 < len(dataset) <= MOST_SAMPLES:
+        return []
+    labels = []
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        label = info.get('gt_label', info.get('label'))
+        if isinstance(label, bool) or not isinstance(label, int):
+            return []
+        labels.append(label)
+    return labels
+
+
+def is_open_set(model: nn.Module) -> bool:
+    """Whether a model can be tested on other classes than those that it was trained on."""
+    kinds = {
+        base.__name__ for module in (model, getattr(model, 'module', None)) for base in type(module).__mro__
+    }
+    return bool(kinds & set(_OPEN_SET)) or any(
+        name.rpartition('.')[2] in ('language_model', 'text_encoder') for name, _ in model.named_modules()
+    )
+
+
+def class_heads(model: nn.Module, ignore: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
+    """Yield the name and the number of classes of every head that predicts the classes of the data.
+
+    A head is a module called ``head`` or ``..._head``, or an item of a list of that name. Left out are
+    class-agnostic heads, and heads whose class fixes the number, such as those of depth.
+
+    Args:
+        model: the model.
+        ignore: names of heads that predict something else.
+    """
+    for name, module in model.named_modules():
+        number = vars(module).get('num_classes')
+        if number is None or getattr(module, 'class_agnostic', False):
+            continue
+        parts = [part for part in name.split('.') if not part.isdigit()]
+        if parts and parts[-1].split('_')[-1] == 'head' and not set(parts) & set(ignore):
+            yield name, number
+
+
+def split_problem(first: Any, second: Any, names: tuple[str, str]) -> str | None:
+    """Return why the classes of two splits do not agree; None if they do, as far as they show.
+
+    Args:
+        first: data set that defines the classes, inside any wrapper.
+        second: the other one.
+        names: config fields of both, for the message.
+    """
+    for dataset, name in ((first, names[0]), (second, names[1])):
+        if hidden := [
+            folder for folder in getattr(dataset, 'folder_to_idx', None) or () if is_hidden(folder)
+        ]:
+            return (
+                f'{name}: {shorten_list(hidden)} counts as a class, but is a hidden folder: delete it, or '
+                "use type='resformer_mm.ImageFolder', which leaves such folders out"
+            )
+    difference = name_difference(class_names(first), class_names(second), names)
+    if difference is None:
+        difference = _label_difference(first, second, names)
+    if difference is None:
+        return None
+    return (
+        f'the classes of {names[1]} are not those of {names[0]}: {difference}. The labels of one of them '
+        'would be wrong. Give the class folders the same names, or list all classes in metainfo.classes of '
+        "both; with type='resformer_mm.ImageFolder', a class then needs no folder"
+    )
+
+
+def name_difference(
+    first: Sequence[str] | None, second: Sequence[str] | None, names: tuple[str, str]
+) -> str | None:
+    """Return how two lists of classes differ; None if they are equal or one of them is not known."""
+    if first is None or second is None or tuple(first) == tuple(second):
+        return None
+    lacking = [
+        f'only {name} has {shorten_list(only)}'
+        for name, only in (
+            (names[0], [entry for entry in first if entry not in second]),
+            (names[1], [entry for entry in second if entry not in first]),
+        )
+        if only
+    ]
+    if lacking:
+        return '; '.join(lacking)
+    moved = next(entry for entry, other in zip(first, second) if entry != other)
+    return (
+        f'they have another order, {moved!r} is class {list(first).index(moved)} in {names[0]} and class '
+        f'{list(second).index(moved)} in {names[1]}'
+    )
+
+
+def recorded_problem(recorded: Sequence[str], tested: Sequence[str], source: str) -> str | None:
+    """Return why the classes of a test set are not those of a checkpoint; None if they may be.
+
+    Names may differ, where labels are those of the same classes: libraries rename classes, and folders have
+    other names than classes.
+
+    Args:
+        recorded: classes in the checkpoint.
+        tested: classes of the test set.
+        source: the checkpoint, for the message.
+    """
+    if tuple(recorded) == tuple(tested):
+        return None
+    places = {name.casefold(): label for label, name in enumerate(tested)}
+    common = [(label, name) for label, name in enumerate(recorded) if name.casefold() in places]
+    agree = all(
+        places[name.casefold()] == label or recorded.count(name) > 1 or tested.count(name) > 1
+        for label, name in common
+    )
+    if len(recorded) == len(tested) and agree:
+        return None
+    difference = name_difference(recorded, tested, ('the checkpoint', 'test_dataloader.dataset'))
+    return (
+        f'{source} was trained on other classes than those of test_dataloader.dataset, {len(recorded)} and '
+        f'{len(tested)}: {difference}. The labels would be wrong: give the class folders the names of the '
+        'training, or set metainfo.classes of the test set to the classes of the training, in their order'
+    )
+
+
+def _label_difference(first: Any, second: Any, names: tuple[str, str]) -> str | None:
+    """Compare the labels of class folders with each other, and with labels in a list."""
+    folders = [getattr(dataset, 'folder_to_idx', None) for dataset in (first, second)]
+    if folders[0] and folders[1]:
+        return _folder_difference(folders[0], folders[1], names)
+    for own, dataset, name in ((folders[0], second, names[1]), (folders[1], first, names[0])):
+        if own and (found := _misplaced(own, dataset)) is not None:
+            path, label, folder = found
+            return (
+                f'{name} gives {path} the label {label}, but the folder {folder} is class {own[folder]} '
+                'in the other'
+            )
+    return None
+
+
+def _folder_difference(
+    first: Mapping[str, int], second: Mapping[str, int], names: tuple[str, str]
+) -> str | None:
+    by_case = {folder.casefold(): folder for folder in first}
+    for folder, label in second.items():
+        other = folder if folder in first else by_case.get(folder.casefold())
+        if other is not None and (other != folder or first[other] != label):
+            return (
+                f'{names[0]} has the folder {other} as class {first[other]}, {names[1]} {folder} as '
+                f'class {label}'
+            )
+    return None
+
+
+def _misplaced(folders: Mapping[str, int], dataset: Any) -> tuple[str, int, str] | None:
+    """Return the first of the listed files whose label is not that of the folder that it is in."""
+    if not hasattr(dataset, 'get_data_info'):
+        return None
+    for index in range(min(len(dataset), MOST_SAMPLES)):
+        info = dataset.get_data_info(index)
+        path, label = info.get('img_path'), info.get('gt_label')
+        folder = os.path.basename(os.path.dirname(path)) if isinstance(path, str) else ''
+        if isinstance(label, int) and folders.get(folder, label) != label:
+            return path, label, folder
+    return None
