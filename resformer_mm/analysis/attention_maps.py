@@ -147,7 +147,7 @@ def read_image(model: BaseModel, path: str | Path, resolution: int) -> tuple[Ten
     Raises:
         ValueError: the file is not a readable image, or the config has no test pipeline.
     """
-    from resformer_mm.datasets.loading import decode_image  # needs mmcv
+    from resformer_mm.datasets.decoding import decode_image  # needs mmcv
 
     try:
         decode_image(fileio.get(str(path)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from resformer_mm.config.resolutions import pipeline_at_resolution
+from resformer_mm.engine.resolution_loaders import loaders_at_resolutions
 from resformer_mm.libraries import library_of_config, task_of
 
 PHASES = ('train', 'val', 'test')
@@ -133,13 +134,10 @@ def _loaders(cfg: Config, phase: str, number: int, seed: int) -> list[DataLoader
     for key, value in library_of_config(cfg).loader.items():
         config.setdefault(key, value)  # as the library's own tools do
     resolutions = None if phase == 'train' else (cfg.get(f'{phase}_cfg') or {}).get('resolutions')
-    configs = [config]
+    build = partial(Runner.build_dataloader, seed=seed)
     if resolutions:
-        configs = [deepcopy(config) for _ in resolutions]
-        for at_resolution, resolution in zip(configs, resolutions):
-            pipeline = at_resolution['dataset']['pipeline']
-            at_resolution['dataset']['pipeline'] = pipeline_at_resolution(pipeline, resolution)
-    return [Runner.build_dataloader(config, seed=seed) for config in configs]
+        return list(loaders_at_resolutions(config, resolutions, build).values())
+    return [build(config)]
 
 
 def to_pictures(images: Tensor, model: BaseModel) -> np.ndarray:

@@ -23,6 +23,7 @@ from resformer_mm.config.files import enter_scope
 from resformer_mm.config_types import type_name
 from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook
 from resformer_mm.engine.classes import class_names, innermost, is_open_set, recorded_problem
+from resformer_mm.engine.failures import NameFilesHook
 from resformer_mm.repairs import set_strict
 
 
@@ -51,6 +52,7 @@ def build_runner(cfg: Config) -> Runner:
         if not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())
     write_metrics_once(runner)
+    runner.register_hook(NameFilesHook())
     return runner
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 
-import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
-from PIL import Image, ImageOps
 
 from resformer_mm.registry import TRANSFORMS
+from resformer_mm.repairs import remark
 
+from .decoding import darkness, decode_pixels, to_8_bits
 from .unreadable import UnreadableFiles
 
 EXIF_ORIENTATION = 0x0112
@@ -25,7 +25,7 @@ class LoadImage(LoadImageFromFile):
     """Read an image file of any colour mode as a BGR uint8 array ``(H, W, 3)``.
 
     Grayscale, palette, CMYK and 16-bit images are converted, transparency is dropped, and the EXIF rotation
-    is applied. A truncated file is an error, not a half-grey image.
+    is applied. A truncated file is an error, not a half-grey image. There is no limit of the image size.
 
     ``height`` and ``width`` of a sample, as in mmdetection's data sets, are the image size to which its
     annotations refer. An image of another size is an error.
@@ -36,15 +36,29 @@ class LoadImage(LoadImageFromFile):
         on_error: 'raise' stops at an unreadable file; 'skip' (training only) logs a warning, counts the file
             in :attr:`num_skipped` and makes the data set choose another image.
         backend_args: file backend of MMEngine, for storage other than local files.
+        value_range: the values of black and white in images of more than 8 bits, for example ``(0, 4095)``
+            for a camera of 12 bits or ``(0, 1)`` for floating-point numbers. If white is at most 255, it
+            applies to images of 8 bits, too. By default 16 bits are mapped from 0 to 65535.
 
     Raises:
         ImageReadError: a file is missing, corrupt or truncated, or its size differs from that of its
             annotations.
-        ValueError: ``on_error`` is unknown.
+        ValueError: ``on_error`` is unknown, or ``value_range`` is not an increasing pair of numbers.
     """
 
-    def __init__(self, on_error: str = 'raise', backend_args: dict | None = None) -> None:
+    def __init__(
+        self,
+        on_error: str = 'raise',
+        backend_args: dict | None = None,
+        value_range: Sequence[float] | None = None,
+    ) -> None:
         super().__init__(backend_args=backend_args)
+        if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+            raise ValueError(
+                f'LoadImage: value_range={value_range!r} must be the values of black and white: (0, 4095)'
+            )
+        self.value_range = value_range
+        self._is_darkness_told = False
         self.unreadable = UnreadableFiles('LoadImage', on_error)
 
     @property
@@ -56,11 +70,15 @@ class LoadImage(LoadImageFromFile):
         """Read ``results['img_path']``; None if the image is skipped."""
         path = results['img_path']
         try:
-            image = decode_image(fileio.get(path, backend_args=self.backend_args))
+            pixels = decode_pixels(fileio.get(path, backend_args=self.backend_args))
+            image = to_8_bits(pixels, self.value_range)
         except Exception as error:
             reason = f'cannot read the image {path} ({type(error).__name__}: {error})'
             self.unreadable.skip_or_raise(reason, ImageReadError, error)
             return None
+        if self.value_range is None and not self._is_darkness_told and (dark := darkness(pixels)):
+            self._is_darkness_told = True
+            remark('LoadImage', f'{path} and possibly others: {dark}')
         expected = tuple(results.get(key) or side for key, side in zip(('height', 'width'), image.shape))
         if expected != image.shape[:2]:
             raise ImageReadError(
@@ -75,28 +93,6 @@ class LoadImage(LoadImageFromFile):
     def __repr__(self) -> str:
         """Return the settings."""
         return (
-            f'{type(self).__name__}(on_error={self.unreadable.on_error!r}, backend_args={self.backend_args})'
+            f'{type(self).__name__}(on_error={self.unreadable.on_error!r}, '
+            f'backend_args={self.backend_args}, value_range={self.value_range})'
         )
-
-
-def decode_image(content: bytes) -> np.ndarray:
-    """Decode an image file to a contiguous BGR uint8 array ``(H, W, 3)``.
-
-    Raises:
-        OSError: the content is not an image or is truncated.
-        ValueError: its pixels are floating-point numbers or wider than 16 bits, so their range is unknown.
-    """
-    with Image.open(io.BytesIO(content)) as image:
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith(('I', 'F')):
-            gray = np.asarray(image)
-            if image.mode == 'F' or gray.min() < 0 or gray.max() > 0xFFFF:
-                raise ValueError(
-                    f'pixels of mode {image.mode!r} have no known range: convert the image to 8 or 16 bits'
-                )
-            return np.repeat((gray.astype(np.uint16) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-        if image.mode == 'P' and 'transparency' in image.info:
-            image = image.convert('RGBA')
-        rgb = np.asarray(image.convert('RGB'))
-    return np.ascontiguousarray(rgb[..., ::-1])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence, Sized
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,12 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.visualization import LocalVisBackend
-from torch.utils.data import DataLoader
 
-from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution
+from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.libraries import LIBRARIES
 from resformer_mm.registry import LOOPS
+
+from .resolution_loaders import loaders_at_resolutions
 
 if TYPE_CHECKING:
     from mmengine.runner.base_loop import BaseLoop as Loop
@@ -27,8 +28,8 @@ class MultiResolutionEvaluation(Loop):
     """Evaluation with one data loader per resolution; a mixin before a validation or test loop of MMEngine.
 
     The resolution is applied to the pipeline of the data set by
-    :func:`~resformer_mm.config.resolutions.pipeline_at_resolution`. Metrics are named
-    ``224/accuracy/top1``, and their mean over the resolutions ``mean/accuracy/top1``.
+    :func:`~resformer_mm.config.resolutions.pipeline_at_resolution`; the data set is read once. Metrics are
+    named ``224/accuracy/top1``, and their mean over the resolutions ``mean/accuracy/top1``.
 
     Args:
         runner: the runner.
@@ -53,16 +54,11 @@ class MultiResolutionEvaluation(Loop):
         if not isinstance(dataloader, dict):
             raise TypeError(f'{type(self).__name__} needs the config of its data loader, not a loader')
         self.resolutions = check_resolutions(resolutions, 'resolutions', descending=False)
-        self.loaders: dict[int, DataLoader] = {}
         diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
-        for resolution in self.resolutions:
-            config = copy.deepcopy(dataloader)
-            config['dataset']['pipeline'] = pipeline_at_resolution(config['dataset']['pipeline'], resolution)
-            # Workers that persist would stay alive for every resolution at once.
-            config['persistent_workers'] = False
-            self.loaders[resolution] = runner.build_dataloader(
-                config, seed=runner.seed, diff_rank_seed=diff_rank_seed
-            )
+        build = partial(runner.build_dataloader, seed=runner.seed, diff_rank_seed=diff_rank_seed)
+        # Workers that persist would stay alive for every resolution at once.
+        config = {**dataloader, 'persistent_workers': False}
+        self.loaders = loaders_at_resolutions(config, self.resolutions, build)
         super().__init__(runner, self.loaders[self.resolutions[0]], evaluator, fp16=fp16)
 
     def evaluate_at(self, resolution: int) -> dict[str, float]:

@@ -48,6 +48,8 @@ class InputPipeline(ABC):
             # The reason alone, without the path and the advice that LoadImage adds.
             cause = error if error.__cause__ is None else error.__cause__
             text = re.sub(r' <_io\.BytesIO object at \w+>', '', str(cause).strip().split('\n')[0])
+            if 'CV_IO_MAX_IMAGE_PIXELS' in text:
+                text = 'too many pixels for OpenCV: set the environment variable OPENCV_IO_MAX_IMAGE_PIXELS'
             raise InputError(f'{type(cause).__name__}: {text}') from error
         if results is None:
             raise InputError('the loading transform of the test pipeline returned None')

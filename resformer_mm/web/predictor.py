@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from resformer_mm.datasets.loading import decode_image
+from resformer_mm.datasets.decoding import decode_image
 from resformer_mm.inference.base import ResolutionInferencer
 from resformer_mm.inference.sources import InputError, Source
 from resformer_mm.libraries import task_of
 
 _TIMES_DEFAULT = 4  # end of the default range, as a multiple of the resolution of the config
 _FALLBACK_STEP = 16  # in pixels, for backbones without patches
+MAX_PIXELS = 90_000_000
+"""Largest accepted image: a small file may expand to any size, and visitors of the page are strangers."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,12 @@ class WebPredictor:
         """Return the image in a file, BGR uint8 ``(H, W, 3)``.
 
         Raises:
-            InputError: the file is not an image, or damaged.
+            InputError: the file is not an image, is damaged, or has more than :data:`MAX_PIXELS` pixels.
         """
         try:
-            return decode_image(content)
+            return decode_image(content, max_pixels=MAX_PIXELS)
+        except ValueError as error:  # the size, or the range of the values
+            raise InputError(f'{name} cannot be used: {error}') from error
         except Exception as error:  # each decoder has its own error types
             raise InputError(f'{name} is not a readable image ({type(error).__name__})') from error
 

@@ -13,7 +13,10 @@ from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from resformer_mm.datasets import loading
+from resformer_mm.datasets.checks.images import read_facts
 from resformer_mm.datasets.collate import multi_resolution_collate
+from resformer_mm.datasets.decoding import decode_image, without_pixel_limit
 from resformer_mm.datasets.loading import ImageReadError, LoadImage
 from resformer_mm.engine import SkippedImagesHook
 from resformer_mm.tasks.classification.folders import ImageFolder
@@ -293,3 +296,73 @@ def test_reads_through_a_file_backend(tmp_path: Path) -> None:
     assert np.array_equal(read(path, backend_args=dict(backend='local')), noise_rgb()[..., ::-1])
     assert "on_error='skip'" in repr(LoadImage('skip'))
     assert torch.is_tensor(LoadImage().unreadable._skipped)
+
+
+def test_large_images_have_no_limit_except_from_strangers(tmp_path: Path, monkeypatch) -> None:
+    path = save(tmp_path / 'large.png', Image.fromarray(noise_rgb()))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)  # Pillow refuses twice that number
+    assert read(path).shape == (HEIGHT, WIDTH, 3)
+    assert read_facts(path).shape == (HEIGHT, WIDTH)
+    with pytest.raises(ValueError, match='30 x 20 pixels are more than the limit of 599'):
+        decode_image(path.read_bytes(), max_pixels=599)
+    assert Image.MAX_IMAGE_PIXELS == 100
+    with without_pixel_limit():
+        with without_pixel_limit():
+            pass
+        assert Image.MAX_IMAGE_PIXELS is None  # another thread may still be inside
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_twelve_bits_in_sixteen(tmp_path: Path, suffix: str, channels: int, caplog) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 4096, (HEIGHT, WIDTH, channels), dtype=np.uint16)
+    values[0, 0] = 4095
+    path = tmp_path / f'camera.{suffix}'
+    cv2.imwrite(str(path), values)
+    assert read(path).max() == 15
+    expected = np.broadcast_to(values, (HEIGHT, WIDTH, 3)) * (255 / 4095)
+    assert_close(read(path, value_range=(0, 4095)), expected.round(), 0)
+    assert 'no value exceeds 4095 of 65535' in read_facts(path).darkness
+    assert 'value_range=(0, 4095)' in read_facts(path).darkness
+    full = tmp_path / f'full.{suffix}'
+    cv2.imwrite(str(full), values * 16)
+    assert read_facts(full).darkness is None
+    assert_close(read(full), np.broadcast_to(values // 16, (HEIGHT, WIDTH, 3)), 0)
+
+
+def test_dark_values_are_told_once_per_transform(tmp_path: Path, monkeypatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(loading, 'remark', lambda where, what: told.append(what))
+    paths = []
+    for number in range(2):
+        paths.append(tmp_path / f'{number}.png')
+        Image.fromarray((noise_rgb(number) > 127).astype(np.uint8)).save(paths[-1])
+    transform = LoadImage()
+    for path in paths:
+        transform(dict(img_path=str(path)))
+    assert len(told) == 1 and 'value_range=(0, 1)' in told[0] and str(paths[0]) in told[0]
+    assert set(np.unique(read(paths[0], value_range=(0, 1)))) == {0, 255}
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_floating_point_numbers_need_their_range(tmp_path: Path, channels: int) -> None:
+    values = np.random.default_rng(0).random((HEIGHT, WIDTH, channels), dtype=np.float32)
+    path = tmp_path / 'depth.tif'
+    cv2.imwrite(str(path), values, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    with pytest.raises(
+        ImageReadError, match=r'floating-point numbers from 0\.\d+ to 0\.9\d+.*value_range.*\(0, 1\)'
+    ):
+        read(path)
+    expected = np.broadcast_to(values, (HEIGHT, WIDTH, 3)) * 255
+    assert_close(read(path, value_range=(0, 1)), expected.round(), 1)
+
+
+def test_a_range_of_sixteen_bits_leaves_eight_bits_alone(tmp_path: Path) -> None:
+    path = save(tmp_path / 'rgb.png', Image.fromarray(noise_rgb()))
+    assert np.array_equal(read(path, value_range=(0, 4095)), read(path))
+    for wrong in ((1,), (5, 5), (9, 2)):
+        with pytest.raises(ValueError, match='values of black and white'):
+            LoadImage(value_range=wrong)

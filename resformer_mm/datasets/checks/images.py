@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
-from resformer_mm.datasets.loading import EXIF_ORIENTATION, decode_image
+from resformer_mm.datasets.decoding import darkness, decode_pixels, to_8_bits, without_pixel_limit
+from resformer_mm.datasets.loading import EXIF_ORIENTATION
 
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 
@@ -16,17 +18,42 @@ MISSING_FOLDER = 'missing folder'
 MISSING_IMAGE = 'missing image'
 BAD_IMAGE = 'unreadable image'
 SIZES_DIFFER = 'sizes differ'
+DARK_IMAGE = 'nearly black as it is read'
+
+
+class ImageFacts(NamedTuple):
+    """Properties of an image that was decoded completely.
+
+    Attributes:
+        shape: height and width after any EXIF rotation.
+        orientation: EXIF orientation, 1 to 8.
+        darkness: why it is nearly black as it is read although its values are not; None if it is not.
+    """
+
+    shape: tuple[int, int]
+    orientation: int
+    darkness: str | None
+
+
+def read_facts(path: str | Path) -> ImageFacts:
+    """Decode an image as the training does, and return its properties.
+
+    Errors are those of :func:`~resformer_mm.datasets.decoding.decode_image`.
+    """
+    content = Path(path).read_bytes()
+    pixels = decode_pixels(content)
+    height, width = to_8_bits(pixels).shape[:2]
+    with without_pixel_limit(), Image.open(io.BytesIO(content)) as image:
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    return ImageFacts((height, width), orientation if orientation in range(1, 9) else 1, darkness(pixels))
 
 
 def read_size(path: str | Path) -> tuple[tuple[int, int], int]:
     """Return height and width of an image after any EXIF rotation, and its EXIF orientation, 1 to 8.
 
-    The whole image is decoded. Errors are those of :func:`~resformer_mm.datasets.loading.decode_image`.
+    The whole image is decoded. Errors are those of :func:`~resformer_mm.datasets.decoding.decode_image`.
     """
-    content = Path(path).read_bytes()
-    with Image.open(io.BytesIO(content)) as image:
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    return decode_image(content).shape[:2], orientation if orientation in range(1, 9) else 1
+    return read_facts(path)[:2]
 
 
 def size_text(shape: Sequence[int], orientation: int = 1) -> str:

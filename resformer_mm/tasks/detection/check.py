@@ -14,12 +14,13 @@ from mmengine.registry import DATASETS
 
 from resformer_mm.datasets.checks.images import (
     BAD_IMAGE,
+    DARK_IMAGE,
     IMAGE_ENDINGS,
     MISSING_FOLDER,
     MISSING_IMAGE,
     SIZES_DIFFER,
     is_ambiguous,
-    read_size,
+    read_facts,
     size_text,
 )
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
@@ -141,20 +142,21 @@ def check_image(folder: str, image: Mapping[str, Any]) -> list[Finding]:
     if not os.path.isfile(path):
         return [Finding(path, MISSING_IMAGE, f'image {image["id"]} of the annotation file')]
     try:
-        shape, orientation = read_size(path)
+        shape, orientation, darkness = read_facts(path)
     except Exception as error:  # Pillow raises many types for bytes that are not an image
         return [Finding(path, BAD_IMAGE, f'{type(error).__name__}: {error}')]
+    notes = [] if darkness is None else [Finding(path, DARK_IMAGE, darkness, is_fault=False)]
     expected = image['height'], image['width']
     if shape != expected:
         detail = f'{size_text(shape, orientation)}, but its annotations are for {size_text(expected)}'
-        return [Finding(path, SIZES_DIFFER, detail)]
+        return [*notes, Finding(path, SIZES_DIFFER, detail)]
     if is_ambiguous(shape, orientation):
         detail = (
             f'the image is rotated by its EXIF orientation {orientation}, and the sizes do not show whether '
             'its annotations are rotated too: save the image rotated, without the tag'
         )
-        return [Finding(path, AMBIGUOUS, detail)]
-    return []
+        return [*notes, Finding(path, AMBIGUOUS, detail)]
+    return notes
 
 
 def _not_listed(folder: str, images: Sequence[Mapping]) -> list[Finding]:

@@ -13,12 +13,13 @@ from mmengine.registry import DATASETS
 
 from resformer_mm.datasets.checks.images import (
     BAD_IMAGE,
+    DARK_IMAGE,
     IMAGE_ENDINGS,
     MISSING_FOLDER,
     MISSING_IMAGE,
     SIZES_DIFFER,
     is_ambiguous,
-    read_size,
+    read_facts,
     size_text,
 )
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
@@ -172,11 +173,14 @@ def check_pair(
     image, mask = folders.image(name), folders.mask(name)
     findings: list[Finding] = []
     pixels = np.zeros(256, np.int64)
+    shape: tuple[int, int] | None
     try:
-        shape, orientation = read_size(image)
+        shape, orientation, darkness = read_facts(image)
     except Exception as error:  # Pillow raises many types for bytes that are not an image
         findings.append(Finding(image, BAD_IMAGE, f'{type(error).__name__}: {error}'))
-        shape = None
+        shape = darkness = None
+    if darkness is not None:
+        findings.append(Finding(image, DARK_IMAGE, darkness, is_fault=False))
     try:
         values = decode_label_map(Path(mask).read_bytes())
     except NotALabelMapError as error:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from resformer_mm.datasets.decoding import without_pixel_limit
 from resformer_mm.datasets.loading import EXIF_ORIENTATION
 
 # One integer per pixel: grey levels of 8, 16 or 32 bit, palette indices, and two-level images.
@@ -99,7 +100,7 @@ def decode_label_map(content: bytes) -> np.ndarray:
         OSError: the content is not an image or is truncated.
         NotALabelMapError: the image has several channels, fractional values, or an EXIF orientation.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    with without_pixel_limit(), Image.open(io.BytesIO(content)) as image:
         image.load()
         if image.mode not in LABEL_MODES:
             raise NotALabelMapError(
