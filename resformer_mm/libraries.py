@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from resformer_mm.compat import prepare_mmaction
+from resformer_mm.compat.class_weight import mend_class_weight
 from resformer_mm.config_types import find_type, packages_of_types, type_name
 from resformer_mm.operators import MissingOperatorsError, require_operators
 
@@ -28,6 +29,7 @@ class Library:
 
     Attributes:
         prepare: function to call before the package is imported.
+        mend: function to call after it was imported.
         hook: settings with which its visualisation hook draws; FOLDER is replaced by the folder to draw to.
         hook_folder: attribute of the hook with the folder; None if the visualizer chooses the folder.
         visualizer: settings with which the visualizer draws to a folder.
@@ -37,6 +39,7 @@ class Library:
     """
 
     prepare: Callable[[], object] | None = None
+    mend: Callable[[], object] | None = None
     hook: Mapping[str, object] = field(default_factory=dict)
     hook_folder: str | None = None
     visualizer: Mapping[str, object] = field(default_factory=dict)
@@ -68,6 +71,7 @@ LIBRARIES = {
     ),
     'mmseg': Library(
         prepare=partial(require_operators, 'mmseg'),
+        mend=mend_class_weight,
         hook=dict(draw=True),
         visualizer=dict(save_dir=FOLDER),
         draws_both=False,
@@ -118,7 +122,7 @@ def register_task(name: str, task: Task) -> None:
 
 
 def import_library(name: str, needed_by: str) -> None:
-    """Import a library, after its ``prepare``.
+    """Import a library, after its ``prepare`` and before its ``mend``.
 
     Args:
         name: name of its package.
@@ -128,11 +132,13 @@ def import_library(name: str, needed_by: str) -> None:
         ImportError: the library is missing, or refuses the installed version of mmcv.
         MissingOperatorsError: it needs the operators of mmcv, which are missing.
     """
-    prepare = LIBRARIES[name].prepare if name in LIBRARIES else None
+    library = LIBRARIES.get(name, Library())
     try:
-        if prepare is not None:
-            prepare()
+        if library.prepare is not None:
+            library.prepare()
         importlib.import_module(name)
+        if library.mend is not None:
+            library.mend()
     except MissingOperatorsError as error:
         raise MissingOperatorsError(f'{needed_by}: {error}') from error
     except Exception as error:  # libraries check their versions with assertions, not ImportError

@@ -64,11 +64,9 @@ def draw_copies(sample: BrowsedSample) -> np.ndarray:
     figure.text(0.5, 1 - MARGIN / 4 / height, '\n'.join(title), **text)
     left = MARGIN
     for image, lines, column in zip(sample.copies, captions, columns):
-        sides = image.shape[1] * zoom, image.shape[0] * zoom
-        start = left + (column - sides[0]) // 2
-        axes = figure.add_axes((start / width, floor / height, sides[0] / width, sides[1] / height))
-        axes.imshow(image, interpolation='nearest')
-        axes.axis('off')
+        enlarged = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
+        start = left + (column - enlarged.shape[1]) // 2
+        figure.figimage(enlarged, start, floor, origin='upper')  # axes would interpolate some sizes
         figure.text((left + column / 2) / width, (floor - 4) / height, '\n'.join(lines), **text)
         left += column + MARGIN
     canvas = FigureCanvasAgg(figure)
@@ -134,6 +132,8 @@ def annotate(image: np.ndarray, sample: BrowsedSample, visualizer: Visualizer) -
         data_sample.gt_instances.masks = mask2ndarray(data_sample.gt_instances.masks).astype(bool)
     with tempfile.TemporaryDirectory() as folder:  # all visualizers support only files as output
         path = Path(folder, 'picture.png')
+        # Contiguous, because mmsegmentation 1.2.2 draws names with OpenCV on an array of the same layout.
+        image = np.ascontiguousarray(image)
         visualizer.add_datasample(sample.name, image, data_sample, draw_pred=False, out_file=str(path))
         with Image.open(path) as picture:
             return np.asarray(picture.convert('RGB'))

@@ -65,7 +65,7 @@ def write_environment(folder: Path, body: str) -> Path:
 
 
 def install(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if k not in ('VIRTUAL_ENV', 'CONDA_PREFIX')}
+    environment = {k: v for k, v in os.environ.items() if k not in ('VIRTUAL_ENV', 'CONDA_PREFIX', 'PYTHON')}
     return subprocess.run(
         ['bash', str(project / 'tools' / 'install.sh'), *arguments],
         capture_output=True,

@@ -176,7 +176,7 @@ def test_images_of_any_size_are_judged_at_the_size_of_the_annotation(tmp_path: P
     two = [path, tmp_path / 'random.pth', 2, '--work-dir', 'two', '--show-dir', 'pictures']
     succeed(run_dist('dist_test.sh', *two, data=tmp_path / 'odd', cwd=tmp_path))
     drawn = [path.name for path in (tmp_path / 'pictures').rglob('*.png')]
-    assert len(drawn) == 4 and len({name.rpartition('_')[0] for name in drawn}) == 3
+    assert len({name.rpartition('_')[0] for name in drawn}) == 3
     (file,) = (tmp_path / 'two').glob('*/*.json')
     assert json.loads(file.read_text())['mIoU'] == miou
 
