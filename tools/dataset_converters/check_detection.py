@@ -22,6 +22,7 @@ from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.tasks.detection.check import AnnotatedImages, check_annotated
 
 SPLITS = ('train2017', 'val2017')
+OPTIONS_OF_ROOT = ('img_dir', 'ann_file', 'classes', 'strip_prefix', 'crowd_as_objects')
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -34,6 +35,12 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         help='their annotation files below DATA_ROOT (annotations/instances_{train2017,val2017}.json)',
     )
     parser.add_argument('--classes', nargs='+', help='names of the categories to learn, in order (all)')
+    parser.add_argument(
+        '--strip-prefix', nargs='+', help='beginnings of file names in the annotation files that are removed'
+    )
+    parser.add_argument(
+        '--crowd-as-objects', action='store_true', default=None, help='take crowd regions as objects'
+    )
     return parser, parse_check_args(parser)
 
 
@@ -51,7 +58,13 @@ def sources_below(args: argparse.Namespace) -> list[AnnotatedImages]:
         raise ValueError(f'--img-dir names {len(img_dirs)} folders, --ann-file {len(ann_files)}: give pairs')
     classes = None if args.classes is None else tuple(args.classes)
     return [
-        AnnotatedImages(root / img_dir, root / ann_file, classes)
+        AnnotatedImages(
+            root / img_dir,
+            root / ann_file,
+            classes,
+            tuple(args.strip_prefix or ()),
+            bool(args.crowd_as_objects),
+        )
         for img_dir, ann_file in zip(img_dirs, ann_files)
     ]
 
@@ -61,7 +74,7 @@ def main() -> None:
     parser, args = parse_args()
     try:
         if args.config:
-            cfg = config_to_check(args, ('img_dir', 'ann_file', 'classes'))
+            cfg = config_to_check(args, OPTIONS_OF_ROOT)
             sources = configured_sources(cfg, AnnotatedImages.from_config)
         else:
             sources = sources_below(args)

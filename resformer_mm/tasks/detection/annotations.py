@@ -21,8 +21,13 @@ NO_AREA = 'no area'
 OUTSIDE = 'box outside the image'
 BEYOND = 'box extends beyond the image'
 LEFT_OUT = 'marked as ignored'
+CORNERS = 'boxes look like corners'
+FRACTIONS = 'boxes look like fractions'
 
-FATAL = (NO_COCO, INCOMPLETE, SAME_ID, SAME_NAME, UNKNOWN_CATEGORY, NO_POLYGONS, BROKEN_RLE)
+FATAL = (
+    *(NO_COCO, INCOMPLETE, SAME_ID, SAME_NAME, UNKNOWN_CATEGORY, CORNERS, FRACTIONS),
+    *(NO_POLYGONS, BROKEN_RLE),
+)
 """Kinds of problems that make mmdetection fail later, or train on something else than intended."""
 
 UNUSED = (UNKNOWN_IMAGE, NO_AREA, OUTSIDE, LEFT_OUT)
@@ -30,6 +35,16 @@ UNUSED = (UNKNOWN_IMAGE, NO_AREA, OUTSIDE, LEFT_OUT)
 
 # Annotation tools round coordinates, and so did those of COCO.
 _TOLERANCE = 1.0
+CROWD_SHARE = 0.1
+"""Share of crowd regions, if there are two or more, that is remarked upon; in COCO it is 0.012."""
+
+CROWD_REMEDY = (
+    'Some exports of Label Studio (brush) and CVAT mark every mask as a crowd region: if they are single '
+    'objects, set crowd_as_objects=True of the data set'
+)
+
+# Boxes from which on the format of all of them is doubted.
+_ENOUGH = 4
 _LARGEST = 2**31  # pycocotools and numpy store smaller values as integers on every platform
 
 _REQUIRED = {
@@ -68,7 +83,7 @@ def find_problems(content: Any) -> Iterator[Problem]:
     Args:
         content: the decoded JSON.
     """
-    problem = _structure_problem(content)
+    problem = structure_problem(content)
     if problem is not None:
         yield Problem(NO_COCO, 'file', problem)
         return
@@ -85,6 +100,7 @@ def find_problems(content: Any) -> Iterator[Problem]:
         if (problem := _incomplete('categories', category)) is not None:
             yield Problem(INCOMPLETE, f'category {_show(category, "name", "id")}', problem)
     images = {image['id']: image for image in complete_entries(content, 'images')}
+    yield from _check_format(annotations, images)
     known = {category.get('id') for category in categories if _is_id(category.get('id'))}
     for annotation in annotations:
         image_id = annotation.get('image_id')
@@ -106,6 +122,34 @@ def complete_entries(content: Mapping, name: str) -> list[Mapping]:
     return [entry for entry in content.get(name, []) if _incomplete(name, entry) is None]
 
 
+def json_problem(raw: bytes, error: ValueError) -> str:
+    """Return why a file cannot be decoded, with a remedy."""
+    if not raw.strip():
+        return 'is empty: regenerate the file'
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            f'is not text in UTF-8 (byte {error.start}): save it in UTF-8, from the encoding in which it was '
+            'written'
+        )
+    return f'is not valid JSON ({error}): regenerate the file'
+
+
+def crowd_text(content: Mapping) -> str | None:
+    """Return how many annotations are crowd regions; None if they are as rare as in COCO.
+
+    Args:
+        content: the file, with the right structure.
+    """
+    annotations = content.get('annotations', [])
+    number = sum(entry.get('iscrowd') == 1 for entry in annotations)
+    if number < max(2, CROWD_SHARE * len(annotations)):
+        return None
+    return (
+        f'{number} of {len(annotations)} annotations are crowd regions (iscrowd 1), which are neither '
+        'learned nor evaluated'
+    )
+
+
 def class_problem(classes: Sequence[str], names: Sequence[str]) -> str | None:
     """Return why the categories of a file do not match the classes; None if they do.
 
@@ -118,9 +162,13 @@ def class_problem(classes: Sequence[str], names: Sequence[str]) -> str | None:
     if isinstance(classes, str):
         return f'metainfo.classes is the string {classes!r}: give a list of names'
     if absent := [name for name in classes if name not in names]:
+        alike = {name.strip().casefold(): name for name in names}
+        meant = [repr(alike[key]) for name in absent if (key := name.strip().casefold()) in alike]
+        hint = f' (its {shorten_list(meant)} differ only in blanks or case)' if meant else ''
         return (
-            f'it has no category {shorten_list(absent)}, only {shorten_list(names)}: check metainfo.classes, '
-            "or read the classes from a file with type='resformer_mm.DetectionFolder', classes_file='FILE'"
+            f'it has no category {shorten_list(absent)}{hint}, only {shorten_list(names)}: check '
+            "metainfo.classes, or read the classes from a file with type='resformer_mm.DetectionFolder', "
+            "classes_file='FILE'"
         )
     ordered = tuple(name for name in names if name in classes)
     if tuple(classes) != ordered:
@@ -128,7 +176,8 @@ def class_problem(classes: Sequence[str], names: Sequence[str]) -> str | None:
     return None
 
 
-def _structure_problem(content: Any) -> str | None:
+def structure_problem(content: Any) -> str | None:
+    """Return why the content of a file is not that of an annotation file; None if it is."""
     if not isinstance(content, Mapping):
         return f'it holds a {type(content).__name__}, not an object with images, annotations and categories'
     for name in ('images', 'categories', 'annotations'):
@@ -156,7 +205,8 @@ def _repeated(what: str, key: str, entries: Sequence[Mapping], kind: str) -> Ite
 def _incomplete(name: str, entry: Mapping) -> str | None:
     missing = [key for key in _REQUIRED[name] if entry.get(key) is None]
     if missing:
-        return f'it has no {", ".join(missing)}'
+        hint = ': add them (they are read from the file, unless an EXIF tag rotates it)'
+        return f'it has no {", ".join(missing)}{hint if "height" in missing or "width" in missing else ""}'
     for key in _REQUIRED[name]:
         is_sound, kind = _KINDS.get(key, (None, ''))
         if is_sound is not None and not is_sound(entry[key]):
@@ -203,6 +253,36 @@ def _check_box(box: Sequence[float], area: float, height: int, width: int) -> It
         yield OUTSIDE, shown
     elif max(-left, -top, right - width, bottom - height) > _TOLERANCE:
         yield BEYOND, shown
+
+
+def _check_format(annotations: Sequence[Mapping], images: Mapping) -> Iterator[Problem]:
+    """Yield a problem if all boxes of a file are in another format with certainty."""
+    number = num_corners = num_beyond = num_fractions = 0
+    for annotation in annotations:
+        box, image_id = annotation.get('bbox'), annotation.get('image_id')
+        image = images.get(image_id) if _is_id(image_id) else None
+        if image is None or not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+            continue
+        x, y, u, v = box
+        height, width = image['height'], image['width']
+        number += 1
+        num_corners += u > x and v > y and u <= width + _TOLERANCE and v <= height + _TOLERANCE
+        num_beyond += x + u > width + _TOLERANCE or y + v > height + _TOLERANCE
+        num_fractions += max(box) <= 1
+    if number < _ENOUGH:
+        return
+    if num_corners == number and 4 * num_beyond >= number:
+        yield Problem(
+            CORNERS,
+            'file',
+            f'as [x, y, width, height], {num_beyond} of {number} boxes extend beyond their image, but all '
+            'fit as [left, top, right, bottom]: write bbox as [left, top, right - left, bottom - top], or '
+            'correct the boxes',
+        )
+    if num_fractions == number:
+        yield Problem(
+            FRACTIONS, 'file', f'no number of {number} boxes is larger than 1: write bbox in pixels'
+        )
 
 
 def _is_finite(value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +23,22 @@ from resformer_mm.datasets.checks.images import (
     size_text,
 )
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.repairs import is_strict
 
-from .annotations import LEFT_OUT, NO_COCO, class_problem, complete_entries, find_problems
+from .annotations import (
+    CROWD_REMEDY,
+    LEFT_OUT,
+    NO_COCO,
+    class_problem,
+    complete_entries,
+    crowd_text,
+    find_problems,
+    json_problem,
+    structure_problem,
+)
+from .file_names import advice, find_images, image_prefix
 from .masks import NO_MASK
+from .repairing import parse_annotations, take_crowds_as_objects
 
 MISSING_FILE = 'missing annotation file'
 EMPTY_FILE = 'empty annotation file'
@@ -34,6 +46,9 @@ NO_JSON = 'annotation file is not JSON'
 OTHER_CLASSES = 'categories do not match the classes'
 AMBIGUOUS = 'orientation of the annotations unknown'
 NOT_LISTED = 'image without an entry'
+OTHER_FOLDER = 'file names of another folder'
+CROWDS = 'crowd regions'
+REPAIRED = 'repaired on reading'
 
 # Boxes can be trained on without masks, and `ignore` is set on purpose.
 NOTES = (NO_MASK, LEFT_OUT)
@@ -47,11 +62,15 @@ class AnnotatedImages:
         img_dir: the folder.
         ann_file: the annotation file.
         classes: names of the classes to learn; None uses all categories.
+        strip_prefix: beginnings of file names that are removed, as the data set does.
+        crowd_as_objects: take crowd regions as objects, as the data set does.
     """
 
     img_dir: str | Path
     ann_file: str | Path
     classes: tuple[str, ...] | None = None
+    strip_prefix: tuple[str, ...] = ()
+    crowd_as_objects: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping, loader: str) -> AnnotatedImages:
@@ -74,7 +93,13 @@ class AnnotatedImages:
         if not classes:
             raise ValueError(f'{loader}.dataset names no classes: set its metainfo.classes')
         folder = dataset.data_prefix.get('img') or dataset.data_root
-        return cls(folder, dataset.ann_file, tuple(classes))
+        return cls(
+            folder,
+            dataset.ann_file,
+            tuple(classes),
+            getattr(dataset, 'strip_prefix', ()),
+            getattr(dataset, 'crowd_as_objects', False),
+        )
 
 
 def check_annotated(source: AnnotatedImages, workers: int = 1, show_progress: bool = False) -> CheckReport:
@@ -88,7 +113,7 @@ def check_annotated(source: AnnotatedImages, workers: int = 1, show_progress: bo
         workers: number of threads.
         show_progress: show a progress bar on stderr.
     """
-    content, findings = read_annotations(str(source.ann_file))
+    content, findings = read_annotations(source)
     if not os.path.isdir(source.img_dir):
         findings.append(Finding(str(source.img_dir), MISSING_FOLDER))
     report = CheckReport(findings)
@@ -114,23 +139,37 @@ def check_annotated(source: AnnotatedImages, workers: int = 1, show_progress: bo
     return report
 
 
-def read_annotations(path: str) -> tuple[dict | None, list[Finding]]:
-    """Read an annotation file; return its content, or None if it is unusable, and the findings."""
+def read_annotations(source: AnnotatedImages) -> tuple[dict | None, list[Finding]]:
+    """Read and repair an annotation file; return its content, or None if it is unusable, and the findings."""
+    path = str(source.ann_file)
     if not os.path.isfile(path):
         return None, [Finding(path, MISSING_FILE)]
     raw = Path(path).read_bytes()
     if not raw.strip():
         return None, [Finding(path, EMPTY_FILE, 'it has no content')]
     try:
-        content = json.loads(raw.decode())  # UTF-8 without a byte order mark, as pycocotools reads it
+        content, repairs = parse_annotations(raw)
     except ValueError as error:
-        return None, [Finding(path, NO_JSON, str(error))]
-    findings = [
+        return None, [Finding(path, NO_JSON, f'it {json_problem(raw, error)}')]
+    if problem := structure_problem(content):
+        return None, [Finding(path, NO_COCO, problem)]
+    findings = []
+    if os.path.isdir(source.img_dir):
+        names = find_images(content, str(source.img_dir), source.strip_prefix)
+        repairs += names.repairs
+        if remedy := advice(names, lambda folder: image_prefix(str(source.img_dir), folder, None)):
+            findings.append(Finding(path, OTHER_FOLDER, remedy))
+    # What strict mode refuses is a fault there.
+    findings = [Finding(path, REPAIRED, str(done), is_fault=is_strict()) for done in repairs] + findings
+    if source.crowd_as_objects:
+        take_crowds_as_objects(content)
+    elif (crowds := crowd_text(content)) is not None:
+        only = all(entry.get('iscrowd') == 1 for entry in content['annotations'])
+        findings.append(Finding(path, CROWDS, f'{crowds}. {CROWD_REMEDY}', is_fault=only))
+    findings += [
         Finding(path, problem.kind, str(problem), is_fault=problem.kind not in NOTES)
         for problem in find_problems(content)
     ]
-    if any(finding.kind == NO_COCO for finding in findings):
-        return None, findings
     if not content.get('annotations'):
         findings.append(Finding(path, EMPTY_FILE, 'it has no annotations'))
     return content, findings

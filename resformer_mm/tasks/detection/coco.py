@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from os.path import join, normpath
+from pathlib import Path
 from typing import Any
 
 import mmdet.datasets
@@ -15,10 +17,24 @@ from mmengine import fileio
 from mmengine.logging import print_log
 
 from resformer_mm.registry import DATASETS
+from resformer_mm.repairs import remark, repair
 from resformer_mm.text import shorten_list
 
-from .annotations import BEYOND, FATAL, SAME_FILE, UNUSED, class_problem, find_problems
+from .annotations import (
+    BEYOND,
+    CROWD_REMEDY,
+    FATAL,
+    SAME_FILE,
+    UNUSED,
+    class_problem,
+    crowd_text,
+    find_problems,
+    json_problem,
+    structure_problem,
+)
+from .file_names import FoundNames, advice, find_images, image_prefix
 from .masks import BROKEN_PART, UNMASKED
+from .repairing import Repair, parse_annotations, take_crowds_as_objects
 
 REMEDY = 'tools/dataset_converters/check_detection.py lists all of them'
 
@@ -28,21 +44,22 @@ class AnnotationError(ValueError):
 
 
 class CheckedIndex(CocoIndex):
-    """The pycocotools index of an annotation file, with a check before indexing.
+    """The pycocotools index of the content of an annotation file that was already read.
 
     Args:
-        path: the file.
-        check: called with the content of the file.
+        content: the decoded JSON.
     """
 
-    def __init__(self, path: str, check: Callable[[Any], None]) -> None:
-        self._check = check
-        super().__init__(path)
+    def __init__(self, content: dict) -> None:
+        super().__init__()
+        self.dataset = content
+        self.createIndex()
 
     def createIndex(self) -> None:  # noqa: N802  pycocotools' name
-        """Check, then index."""
-        self._check(self.dataset)
-        super().createIndex()
+        """Index the content, without pycocotools' messages of progress."""
+        with redirect_stdout(StringIO()):
+            super().createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs  # mmdetection's names
 
 
 class CheckedAnnotations(mmdet.datasets.CocoDataset):
@@ -53,15 +70,46 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
     are neither learned nor counted as background, if the detector's assigners are configured for it
     (``ignore_iof_thr``).
 
+    What is certain is repaired when the file is read, see :mod:`resformer_mm.tasks.detection.repairing` and
+    :mod:`resformer_mm.tasks.detection.file_names`.
+
+    Args:
+        *args: arguments of :class:`mmdet.datasets.CocoDataset`.
+        crowd_as_objects: take crowd regions as objects, because a tool exported every mask as one. The
+            project's ``CocoMetric`` follows this setting of its data set.
+        strip_prefix: beginning of the file names in the annotation file that is removed, such as
+            ``/data/upload/7/``, or a list of several.
+        metainfo: meta information, e.g. ``classes``.
+        **kwargs: other arguments of :class:`mmdet.datasets.CocoDataset`.
+
     Raises:
         FileNotFoundError: the annotation file, the folder or an image does not exist.
         AnnotationError: the file is invalid, its categories do not match ``metainfo.classes`` or their order,
             or it has no object to learn from.
+        StrictError: strict mode is set, and the file needs a repair.
     """
+
+    def __init__(
+        self,
+        *args,
+        crowd_as_objects: bool = False,
+        strip_prefix: str | Sequence[str] = '',
+        metainfo: dict | None = None,
+        **kwargs,
+    ) -> None:
+        self.crowd_as_objects = crowd_as_objects
+        self.strip_prefix = tuple(
+            filter(None, [strip_prefix] if isinstance(strip_prefix, str) else strip_prefix)
+        )
+        if crowd_as_objects:
+            metainfo = {**(metainfo or {}), 'crowd_as_objects': True}
+        if metainfo is not None:
+            kwargs['metainfo'] = metainfo
+        super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Return one dict with ``img_path``, ``height``, ``width`` and ``instances`` per image."""
-        folder = self.data_prefix.get('img') or self.data_root
+        folder = self._folder
         if not self.ann_file or not fileio.isfile(self.ann_file, backend_args=self.backend_args):
             raise FileNotFoundError(
                 f'{self._kind}: there is no annotation file {self.ann_file!r}: check data_root and ann_file'
@@ -71,29 +119,27 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
                 f'{self._kind}: there is no folder {folder}: check data_root and data_prefix.img'
             )
         data_list = super().load_data_list()
-        self._check_images_exist(data_list, folder)
         instances = [instance for info in data_list for instance in info['instances']]
         if not self.test_mode and all(instance['ignore_flag'] for instance in instances):
-            raise AnnotationError(
-                f'{self._kind}: {self.ann_file} has no object of the classes to learn from: check '
-                'ann_file and metainfo.classes'
-            )
+            remedy = CROWD_REMEDY if instances else 'check ann_file and metainfo.classes'
+            what = 'object of the classes to learn from'
+            if instances:
+                what += f', only {len(instances)} crowd regions (iscrowd 1) or objects without a mask'
+            raise AnnotationError(f'{self._kind}: {self.ann_file} has no {what}: {remedy}')
         for instance in instances:
             # mmdetection fails to load objects without a mask, but ignores those with an empty one.
             instance.setdefault('mask', [])
         return data_list
 
     def COCOAPI(self, path: str) -> CheckedIndex:  # noqa: N802  mmdetection's name
-        """Read and check the annotation file, from a local copy if it is on remote storage."""
-        try:
-            return CheckedIndex(path, self._check_content)
-        except AnnotationError:
-            raise
-        except (ValueError, AssertionError) as error:
-            reason = error if fileio.get(path).strip() else 'it is empty'
-            raise AnnotationError(
-                f'{self._kind}: {self.ann_file} is not valid JSON ({reason}): regenerate the file'
-            ) from error
+        """Read, repair and check the annotation file, from a local copy if it is on remote storage."""
+        where = f'{self._kind}: {self.ann_file}'
+        content, repairs = decode_annotations(Path(path).read_bytes(), where)
+        found = find_images(content, self._folder, self.strip_prefix, self.backend_args)
+        tell_repairs(where, repairs + found.repairs)
+        self._check_images_exist(found)
+        self._check_content(content)
+        return CheckedIndex(content)
 
     def filter_data(self) -> list[dict]:
         """Return the images that pass ``filter_cfg``, and log how many do not."""
@@ -110,6 +156,10 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
                 f'of {self.ann_file}'
             )
         return kept
+
+    @property
+    def _folder(self) -> str:
+        return self.data_prefix.get('img') or self.data_root
 
     @property
     def _kind(self) -> str:
@@ -131,6 +181,10 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
         names = [category['name'] for category in content['categories']]
         if (mismatch := class_problem(self.metainfo['classes'], names)) is not None:
             raise AnnotationError(f'{self._kind}: {self.ann_file}: {mismatch}')
+        if self.crowd_as_objects:
+            take_crowds_as_objects(content)
+        elif (crowds := crowd_text(content)) is not None:
+            remark(f'{self._kind}: {self.ann_file}', f'{crowds}. {CROWD_REMEDY}')
         self._warn(problems, UNUSED, 'annotations are not used')
         self._warn(problems, (SAME_FILE,), 'images are used twice')
         self._warn(problems, (BEYOND,), 'boxes are clipped to the image')
@@ -149,20 +203,15 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
         self._warn(problems, UNMASKED, 'objects are ignored in training')
         self._warn(problems, (BROKEN_PART,), 'masks are incomplete')
 
-    def _check_images_exist(self, data_list: list[dict], folder: str) -> None:
-        """Check that the files of all images exist. The folder is listed only once."""
-        listed = fileio.list_dir_or_file(
-            folder, list_dir=False, recursive=True, backend_args=self.backend_args
-        )
-        existing = {normpath(join(folder, name)) for name in listed}
-        missing = sorted({normpath(info['img_path']) for info in data_list} - existing)
-        # A file name may point outside the folder.
-        missing = [path for path in missing if not fileio.isfile(path, backend_args=self.backend_args)]
-        if missing:
+    def _check_images_exist(self, found: FoundNames) -> None:
+        if found.missing:
+            remedy = advice(found, lambda folder: image_prefix(self._folder, folder, self.data_root))
+            if not remedy:
+                remedy = 'Add them, or remove them from the file; check data_root and data_prefix.img'
+            paths = sorted(normpath(join(self._folder, name)) for name in found.missing)
             raise FileNotFoundError(
-                f'{self._kind}: {len(missing)} of {len(data_list)} images of {self.ann_file} do not exist: '
-                f'{shorten_list(missing)}. Add them, or remove them from the file; check data_root and '
-                'data_prefix.img'
+                f'{self._kind}: {len(paths)} of {found.number} images of {self.ann_file} do not exist: '
+                f'{shorten_list(paths)}. {remedy}'
             )
 
     def _warn(self, problems: dict[str, list[str]], kinds: tuple[str, ...], what: str) -> None:
@@ -220,6 +269,38 @@ class DetectionFolder(CheckedAnnotations):
         super().__init__(*args, metainfo=metainfo, data_root=data_root, backend_args=backend_args, **kwargs)
 
 
+def decode_annotations(raw: bytes, where: str) -> tuple[Any, list[Repair]]:
+    """Return the repaired content of an annotation file, and what was repaired.
+
+    Raises:
+        AnnotationError: the file is not JSON.
+    """
+    try:
+        return parse_annotations(raw)
+    except ValueError as error:
+        raise AnnotationError(f'{where} {json_problem(raw, error)}') from error
+
+
+def tell_repairs(where: str, repairs: Sequence[Repair]) -> None:
+    """Tell what was repaired, or refuse it in strict mode."""
+    for repaired in repairs:
+        repair(where, repaired.what, repaired.count)
+
+
+def read_annotations(path: str, backend_args: dict | None = None) -> dict:
+    """Read and repair an annotation file that exists.
+
+    Raises:
+        AnnotationError: the file is not an annotation file.
+        StrictError: strict mode is set, and the file needs a repair.
+    """
+    content, repairs = decode_annotations(fileio.get(path, backend_args), path)
+    if problem := structure_problem(content):
+        raise AnnotationError(f'{path}: {problem}. {REMEDY}')
+    tell_repairs(path, repairs)
+    return content
+
+
 def read_categories(path: str, backend_args: dict | None = None) -> tuple[str, ...]:
     """Read the category names of an annotation file, in its order.
 
@@ -230,9 +311,8 @@ def read_categories(path: str, backend_args: dict | None = None) -> tuple[str, .
     if not fileio.isfile(path, backend_args=backend_args):
         raise FileNotFoundError(f'there is no annotation file {path}: check classes_file')
     try:
-        names = tuple(
-            category['name'] for category in json.loads(fileio.get(path, backend_args))['categories']
-        )
+        content, _ = parse_annotations(fileio.get(path, backend_args))
+        names = tuple(category['name'] for category in content['categories'])
     except (ValueError, KeyError, TypeError) as error:
         raise AnnotationError(
             f'{path} has no categories in COCO format ({type(error).__name__}: {error}): check classes_file'

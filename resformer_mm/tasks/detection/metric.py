@@ -11,20 +11,18 @@ from mmengine import fileio
 from resformer_mm.registry import METRICS
 
 from .annotations import class_problem
-from .coco import AnnotationError
+from .coco import AnnotationError, CheckedIndex, read_annotations
+from .repairing import take_crowds_as_objects
 
 
-class ResultIndex(CocoIndex):
+class ResultIndex(CheckedIndex):
     """Index of annotations that accepts an empty list of results."""
 
     def loadRes(self, results: list[dict]) -> CocoIndex:  # noqa: N802  pycocotools' name
         """Return a new index of the results."""
         if results:
             return super().loadRes(results)
-        empty = CocoIndex()
-        empty.dataset = {**self.dataset, 'annotations': []}
-        empty.createIndex()
-        return empty
+        return CheckedIndex({**self.dataset, 'annotations': []})
 
 
 @METRICS.register_module()
@@ -36,8 +34,9 @@ class CocoMetric(Metric):
     set, and reports different classes before training.
 
     Args:
-        ann_file: annotation file; None uses the annotations of the samples.
+        ann_file: annotation file, repaired as the data sets do; None uses the annotations of the samples.
         backend_args: file backend of MMEngine, for storage other than local files.
+        sort_categories: sort the categories by id, for Objects365.
         **kwargs: other arguments of :class:`mmdet.evaluation.CocoMetric`.
 
     Raises:
@@ -50,20 +49,24 @@ class CocoMetric(Metric):
     _dataset_meta: dict | None
 
     def __init__(
-        self, ann_file: str | None = None, backend_args: dict | None = None, **kwargs: object
+        self,
+        ann_file: str | None = None,
+        backend_args: dict | None = None,
+        sort_categories: bool = False,
+        **kwargs: object,
     ) -> None:
         if ann_file is not None and not fileio.isfile(ann_file, backend_args=backend_args):
             raise FileNotFoundError(
                 f'CocoMetric: there is no annotation file {ann_file}: val_evaluator.ann_file and '
                 'test_evaluator.ann_file must be those of their data sets'
             )
-        super().__init__(ann_file=ann_file, backend_args=backend_args, **kwargs)
+        super().__init__(backend_args=backend_args, **kwargs)
         self._ann_file = ann_file
-        if self._coco_api is not None:
-            index = ResultIndex()
-            index.dataset = self._coco_api.dataset
-            index.createIndex()
-            self._coco_api = index
+        if ann_file is not None:
+            content = read_annotations(ann_file, backend_args)
+            if sort_categories:
+                content['categories'].sort(key=lambda category: category['id'])
+            self._coco_api = ResultIndex(content)
 
     @property
     def dataset_meta(self) -> dict | None:
@@ -76,6 +79,8 @@ class CocoMetric(Metric):
             names = [category['name'] for category in self._coco_api.dataset['categories']]
             if (problem := class_problem((dataset_meta or {}).get('classes', ()), names)) is not None:
                 self._refuse(problem)
+            if (dataset_meta or {}).get('crowd_as_objects'):
+                take_crowds_as_objects(self._coco_api.dataset)
         self._dataset_meta = dataset_meta
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -85,6 +90,17 @@ class CocoMetric(Metric):
                 if sample['img_id'] not in self._coco_api.imgs:
                     self._refuse(f'it has no image with the id {sample["img_id"]!r}')
         super().process(data_batch, data_samples)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Return the metrics of the collected predictions, by name."""
+        if self._coco_api is not None:
+            for truth, _ in results:
+                image = self._coco_api.imgs[truth['img_id']]
+                # Needed for masks, and read from the files where the annotation file lacks them.
+                for side in ('height', 'width'):
+                    if image.get(side) is None:
+                        image[side] = truth[side]
+        return super().compute_metrics(results)
 
     def _refuse(self, problem: str) -> None:
         raise AnnotationError(
