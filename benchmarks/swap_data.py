@@ -10,7 +10,8 @@ from mmengine.structures import InstanceData, PixelData
 from swap_zoo import detector, type_name
 
 HEIGHT, WIDTH = 128, 160
-# Modules that need a larger image: anchors made for one size, and a pooling window of 49 positions.
+# Modules that need another size: anchors made for one, a pooling window of 49 positions, people, digits,
+# 900 queries that are chosen among the positions.
 # Deformable convolutions do not pad: the coarsest level, of stride 128, needs three positions.
 SIZES = {
     'SSDNeck': (320, 320),
@@ -22,6 +23,10 @@ SIZES = {
     'GARetinaHead': (384, 416),
     'GARPNHead': (384, 416),
     'FSAFHead': (384, 416),
+    'BaseReID': (256, 128),
+    'DINO': (256, 320),
+    'LeNet5': (32, 32),
+    'C3D': (112, 112),
 }
 
 
@@ -36,11 +41,11 @@ def batch(library: str, cfg: Config) -> dict[str, Any]:
 
 
 def clip_length(cfg: Config) -> tuple[int, int]:
-    """Return clips and frames per clip of a video, from the training pipeline."""
-    pipeline = cfg.get('train_pipeline') or cfg.get('test_pipeline')
-    for step in pipeline:
+    """Return clips and frames per clip of a video, from the training pipeline; one clip if there is none."""
+    training = cfg.get('train_pipeline')
+    for step in training or cfg.get('test_pipeline'):
         if 'SampleFrames' in type_name(step) or 'SampleAVAFrames' in type_name(step):
-            return step.get('num_clips', 1), step.clip_len
+            return step.get('num_clips', 1) if training else 1, step.clip_len
     return 1, 8
 
 
@@ -66,8 +71,8 @@ def image_channels(cfg: Config) -> int:
     return len(preprocessor_of(cfg).get('mean') or (0, 0, 0))
 
 
-def _image(channels: int = 3) -> torch.Tensor:
-    return torch.randint(0, 256, (channels, HEIGHT, WIDTH), dtype=torch.uint8)
+def _image(channels: int = 3, size: tuple[int, int] = (HEIGHT, WIDTH)) -> torch.Tensor:
+    return torch.randint(0, 256, (channels, *size), dtype=torch.uint8)
 
 
 def _classification(cfg: Config) -> dict[str, Any]:
@@ -75,9 +80,10 @@ def _classification(cfg: Config) -> dict[str, Any]:
     from mmpretrain.registry import MODELS
     from mmpretrain.structures import DataSample
 
+    size = image_size(cfg)
     samples = [DataSample(metainfo=dict(num_classes=num_classes(cfg.model))) for _ in range(4)]
     if not issubclass(MODELS.get(type_name(cfg.model)), BaseSelfSupervisor):
-        images = torch.stack([_image(image_channels(cfg)) for _ in range(2)])
+        images = torch.stack([_image(image_channels(cfg), size) for _ in range(2)])
         return dict(inputs=images, data_samples=[sample.set_gt_label(1) for sample in samples[:2]])
     views = 2
     if type_name(cfg.model) == 'SwAV':
@@ -140,7 +146,7 @@ def _reid(cfg: Config) -> dict[str, Any]:
 
     # Images of two people, two each, as the triplet loss needs.
     samples = [ReIDDataSample().set_gt_label(index) for index in (0, 0, 1, 1)]
-    return dict(inputs=[_image() for _ in samples], data_samples=samples)
+    return dict(inputs=[_image(size=image_size(cfg)) for _ in samples], data_samples=samples)
 
 
 def _video(cfg: Config) -> dict[str, Any]:

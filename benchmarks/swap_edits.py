@@ -9,7 +9,8 @@ Rules, in this order. Every other line stays as it is in the zoo.
    or as the neck.
 3. What reads the backbone is told the new width: ``in_channels`` and its like.
 4. A head without weights, whose classifier was the end of the old backbone, becomes one with a linear layer.
-5. A head with a second, distilled classifier, for which the library has no loss, gets ``distillation=False``.
+5. A window that pools a whole map grows with it.
+6. A head with a second, distilled classifier, for which the library has no loss, gets ``distillation=False``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
-from swap_data import clip_length, image_channels
+from swap_data import clip_length, image_channels, image_size
 from swap_zoo import detector, type_name
 from torch import Tensor, nn
 
@@ -85,7 +86,7 @@ def probe(cfg: Config, library: str) -> list[Output]:
     try:
         outputs = _run(backbone, cfg, library, side)
     except (AssertionError, RuntimeError, ValueError):
-        side = settings.get('img_size', side)
+        side = settings.get('img_size') or image_size(cfg)[0]
         side = side if isinstance(side, int) else side[0]
         outputs = _run(backbone, cfg, library, side)
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
@@ -153,6 +154,8 @@ def swap(cfg: Config, library: str, outputs: Sequence[Output]) -> tuple[str, lis
         _insert(model, pyramid, prefix, lines)
     for path, reader in _readers(model, pyramid is not None):
         _set_width(reader, f'{prefix}{path}', outputs, width, lines)
+    _pass_on_widths(model, prefix, lines)
+    _change_window(model, prefix, outputs, lines)
     _change_head(model, prefix, outputs, width, lines)
     return _line('backbone', backbone), lines
 
@@ -193,6 +196,8 @@ def _pyramid(model: ConfigDict, library: str, outputs: Sequence[Output], width: 
     if any(not output.stride or output.with_token for output in outputs):
         return None
     necks = _neck_types(model)
+    if necks[:1] == ['RFP']:  # it reads the image beside the maps, for its second backbone
+        outputs = [output for output in outputs if output.stride > 1]
     if library == 'mmdet':
         # Pooling, and encoders of one map, work at any stride.
         if necks[:1] == ['GlobalAveragePooling'] or (necks[:1] == ['ChannelMapper'] and len(outputs) == 1):
@@ -289,6 +294,27 @@ def _set_width(
         if new != value:
             reader[field] = new
             lines.append(f'{path}.{field}={new!r}')
+
+
+def _pass_on_widths(model: ConfigDict, prefix: str, lines: list[str]) -> None:
+    """Tell what an ``SSDNeck`` passes on unchanged to its own output and to the head."""
+    necks = model.get('neck')
+    for index, neck in enumerate(necks if isinstance(necks, list) else []):
+        if type_name(neck) != 'SSDNeck':
+            continue
+        widths = (*neck.in_channels, *neck.out_channels[len(neck.in_channels) :])
+        neck.out_channels = model.bbox_head.in_channels = widths
+        lines.append(f'{prefix}neck[{index}].out_channels={widths}')
+        lines.append(f'{prefix}bbox_head.in_channels={widths}')
+
+
+def _change_window(model: ConfigDict, prefix: str, outputs: Sequence[Output], lines: list[str]) -> None:
+    """Change the window of a neck that pools the whole map of one image size."""
+    neck = model.get('neck')
+    if _neck_types(model) == ['GlobalAveragePooling'] and 'kernel_size' in neck:
+        factor = outputs[-1].stride // PATCH
+        neck.kernel_size = tuple(side * factor for side in neck.kernel_size)
+        lines.append(f'{prefix}neck.kernel_size={neck.kernel_size}')
 
 
 def _change_head(

@@ -33,7 +33,7 @@ from mmengine.registry import MODELS, init_default_scope
 from swap_data import batch, image_size, omni_images, preprocessor_of
 from swap_edits import Output, backbone_place, probe, swap
 from swap_results import EXCLUDED, FAILED, OK, ZOO_FAILS, explain, finished, merge, outcome
-from swap_zoo import LIBRARIES, Kind, detector, kinds, zoo
+from swap_zoo import LIBRARIES, Kind, detector, drop_downloads, kinds, zoo
 
 from resformer_mm.files import write_csv
 from resformer_mm.libraries import import_library
@@ -57,7 +57,8 @@ def run(
     """
     torch.manual_seed(0)
     init_default_scope(kind.library)
-    MessageHub.get_current_instance().update_info('iter', 0)  # as a runner does; some heads warm up
+    for progress in ('iter', 'epoch'):  # as a runner does; some heads warm up
+        MessageHub.get_current_instance().update_info(progress, 0)
     cfg = kind.settings
     row = dict(loss='', prediction='', backbone='', changed_lines='', note='')
     try:
@@ -90,13 +91,21 @@ def _build(kind: Kind, outputs: list[Output]) -> torch.nn.Module:
             settings.data_preprocessor.size = image_size(kind.settings)
         elif kind.library == 'mmdet':
             settings.data_preprocessor.pop('batch_augments', None)
-            for field in ('train_cfg', 'test_cfg'):
-                _reduce(detector(settings).get(field) or {})
+            if 'EmbeddingRPNHead' not in kind.head:  # its proposals are a number of the head
+                for field in ('train_cfg', 'test_cfg'):
+                    _reduce(detector(settings).get(field) or {})
     for part in (settings, detector(settings)):
         for field in ('pretrained', 'init_cfg', 'teacher_ckpt'):
             if part.get(field) is not None:
                 part[field] = None
-    return revert_sync_batchnorm(MODELS.build(settings))
+    if str(settings.get('teacher_config')).startswith('configs/'):  # relative to a clone of the library
+        folder = zoo(kind.library)
+        assert folder is not None
+        settings.teacher_config = str(folder / settings.teacher_config.removeprefix('configs/'))
+    drop_downloads(settings)
+    model = revert_sync_batchnorm(MODELS.build(settings))
+    model.init_weights()  # some modules allocate weights and leave their values to it
+    return model
 
 
 def _train(model: torch.nn.Module, kind: Kind) -> str:

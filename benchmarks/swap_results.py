@@ -21,11 +21,14 @@ EXPLAINED: dict[str, str] = {
     'DDRHead': 'the head reads two maps of different widths in training, and one in prediction',
     'PIDHead': 'the head reads three branches of different widths in training, and one map in prediction',
     'ConformerHead': 'the head reads two branches of the Conformer, one convolutional, of different widths',
+    'guided_anchoring': 'the prediction uses masked_conv2d of mmcv, which has no implementation for the CPU',
+    'TridentFasterRCNN': 'the head reads the three branches of a TridentResNet',
+    'Mask2FormerVideo': 'the model takes no neck, which would make the maps of four strides',
     'DeiTClsHead': 'the head reads a distillation token beside the class token: use VisionTransformerClsHead',
 }
 
 WIDTH = re.compile(
-    r'(in_channels|c1_in_channels|input_features|embed_dims?|spatial_modulation_cfg.out_channels)='
+    r'(in_channels|c1_in_channels|input_features|embed_dims?|neck\[\d\].out_channels|spatial_modulation_cfg.out_channels)='
 )
 HEAD = re.compile(r'head\.(type|num_classes|distillation)=|neck\.dim=')
 

@@ -129,6 +129,19 @@ def detector(model: ConfigDict) -> ConfigDict:
     return model.detector if 'backbone' not in model and 'detector' in model else model
 
 
+def drop_downloads(settings: Any) -> None:
+    """Take pretrained weights out of the settings of a model and its parts, in place."""
+    for value in settings.values() if isinstance(settings, dict) else settings:
+        if isinstance(value, (dict, list, tuple)):
+            drop_downloads(value)
+    if isinstance(settings, dict):
+        initial = settings.get('init_cfg')
+        if isinstance(initial, dict) and type_name(initial) in ('Pretrained', 'PretrainedInit'):
+            settings.init_cfg = None
+        if isinstance(settings.get('pretrained'), str):
+            settings.pretrained = None
+
+
 def _types(settings: Any) -> list[str]:
     if isinstance(settings, (list, tuple)):
         return [name for item in settings for name in _types(item)]

@@ -2,8 +2,8 @@
 
 ``pytest`` runs the quick tests, ``pytest -m core`` those that need PyTorch and MMEngine alone, ``-m ''`` all.
 The tier of a test follows from its folder or file; a single slow test is marked where it is defined. Where
-mmcv has no compiled operators, the tests that need them are skipped: folders as listed here, single tests by
-the marker ``operators``.
+mmcv has no compiled operators, or a library is not installed, the tests that need them are skipped: folders
+as listed here, single tests by the marker ``operators``.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     for folder, library in OPERATORS.items():
-        if _lies_in(module_path, (folder,)) and (reason := _missing_operators(library)):
+        if _lies_in(module_path, (folder,)) and (reason := _why_unusable(library)):
             module = _SkippedModule.from_parent(parent, path=module_path)
             module.reason = reason
             return module
@@ -113,7 +113,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _lies_in(item.path, SLOW):
             item.add_marker('slow')
         for marker in item.iter_markers('operators'):
-            for reason in filter(None, map(_missing_operators, marker.args)):
+            for reason in filter(None, map(_why_unusable, marker.args)):
                 item.add_marker(pytest.mark.skip(reason))
 
 
@@ -128,8 +128,10 @@ def _is_core(path: Path) -> bool:
 
 
 @cache
-def _missing_operators(library: str) -> str | None:
-    """Why a library cannot be used with an mmcv without operators, if that is what is installed."""
+def _why_unusable(library: str) -> str | None:
+    """Why a library that a test needs cannot be used here, None if it can."""
+    if find_spec(library) is None:
+        return f'{library} is not installed'
     try:
         require_operators(library)
     except MissingOperatorsError:
