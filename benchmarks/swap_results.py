@@ -81,6 +81,8 @@ def changes(row: dict[str, str]) -> list[str]:
                 found.add('a pyramid in the place of the FPN' if row['neck'] else 'a pyramid as the neck')
         elif HEAD.search(line):
             found.add('the head')
+        elif 'kernel_size=' in line:
+            found.add('the pooling window')
         elif WIDTH.search(line):
             found.add('widths: `in_channels` and its like')
         else:
