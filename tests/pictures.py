@@ -19,6 +19,21 @@ def picture(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> np.ndarr
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def drawn_over(drawn: np.ndarray, image: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return where a drawing differs from an image, ``(H, W)`` bool.
+
+    Before version 3.11, Matplotlib may stretch a picture of MMEngine's visualizers by one pixel. Values
+    between those of the neighbours of a pixel are therefore not a difference, and the border is left out.
+    """
+    window = np.ones((3, 3), np.uint8)
+    image = np.ascontiguousarray(image).astype(np.float32)
+    below = cv2.erode(image, window) - drawn
+    above = drawn - cv2.dilate(image, window)
+    differs = np.maximum(below, above).max(axis=-1) > tolerance
+    inside = np.pad(np.ones([side - 2 for side in differs.shape], bool), 1)
+    return differs & inside
+
+
 def write_pictures(root: Path) -> Path:
     """Write three pictures, and a file that is not one, to a folder."""
     for seed in range(3):

@@ -1,9 +1,9 @@
 """Makes mmsegmentation's ``class_weight`` work with ignored pixels.
 
 The cross-entropy of mmsegmentation averages over the weights of the labels if ``class_weight`` is set.
-Version 1.2.2 looks up the weight of ignored pixels too, and ends with ``index 255 is out of bounds``. The fork
-1.4.2 leaves them out, but then fails with ``avg_non_ignore=True``. Both compute the divisor only if none is
-given. :func:`mend_class_weight` gives it: the sum of the weights of all labels that are not ignored.
+Version 1.2.2 looks up the weight of ignored pixels too, and ends with ``index 255 is out of bounds``. The
+fork 1.4.2 leaves them out, but then fails with ``avg_non_ignore=True``. Both compute the divisor only if none
+is given. :func:`mend_class_weight` gives it: the sum of the weights of all labels that are not ignored.
 """
 
 from __future__ import annotations
