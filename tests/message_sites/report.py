@@ -1,6 +1,6 @@
-"""Which errors of the package a run raised: a line per place that did not, and with ``--all`` what the others said.
+"""Which errors of the package a run raised: a line per place that did not, with ``--all`` also the messages.
 
-    python tests/message_sites/report.py LOG [LOG ...] [--all]
+python tests/message_sites/report.py LOG [LOG ...] [--all]
 """
 
 from __future__ import annotations
