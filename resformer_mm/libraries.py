@@ -56,11 +56,14 @@ class Task:
         model: base class of its models, as 'package.Class'; of several, the most derived one counts.
         inferencer: its :class:`~resformer_mm.inference.base.ResolutionInferencer`, as 'module:Class'.
         is_dense: whether its annotations have positions in the image, as maps and boxes do.
+        settle: function that settles what a config of a run leaves open, as 'module:function'; it may raise
+            a ValueError.
     """
 
     model: str
     inferencer: str
     is_dense: bool = False
+    settle: str | None = None
 
 
 LIBRARIES = {
@@ -98,6 +101,7 @@ TASKS = {
         model='mmseg.BaseSegmentor',
         inferencer='resformer_mm.tasks.segmentation.inferencer:SegmentationInferencer',
         is_dense=True,
+        settle='resformer_mm.tasks.segmentation.ignored_label:settle_ignored_label',
     ),
     'detection': Task(
         model='mmdet.BaseDetector',
@@ -217,6 +221,21 @@ def task_of(cfg: Config) -> Task:
         f'{cfg.filename or "the config"}: cannot infer the task from model.type={type_name(kind)!r}, which '
         f'derives from none of {", ".join(by_model)}: register it with resformer_mm.libraries.register_task'
     )
+
+
+def settle_config(cfg: Config) -> None:
+    """Settle what the task of a config settles; nothing changes in configs of no task of the table.
+
+    Raises:
+        ImportError: the library of the model cannot be imported.
+        ValueError: settings of the config contradict each other.
+    """
+    try:
+        task = task_of(cfg)
+    except ValueError:  # said where the model is built
+        return
+    if task.settle is not None:
+        import_name(task.settle)(cfg)
 
 
 def model_class(cfg: Config) -> type | Callable:

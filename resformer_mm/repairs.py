@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import logging
 import os
+import zlib
 
+import torch
+import torch.utils.data
 from mmengine.logging import print_log
 
 # In the environment, because loader workers that are not forked import this module anew.
 _VARIABLE = 'RESFORMER_MM_STRICT_DATA'
 _told: set[str] = set()
+# What loader workers told: they share this memory, and those of the next epoch start from nothing told.
+_told_by_workers = torch.zeros(2**16, dtype=torch.uint8).share_memory_()
 
 
 class StrictError(ValueError):
@@ -56,6 +61,12 @@ def remark(where: object, what: str) -> None:
 
 
 def _tell(text: str) -> None:
-    if text not in _told:
+    if torch.utils.data.get_worker_info() is not None:
+        slot = zlib.crc32(text.encode()) % len(_told_by_workers)
+        is_new = not _told_by_workers[slot]
+        _told_by_workers[slot] = 1
+    else:
+        is_new = text not in _told
+    if is_new:
         _told.add(text)
         print_log(text, logger='current', level=logging.WARNING)

@@ -3,6 +3,8 @@
 import logging
 
 import pytest
+import torch
+import torch.utils.data
 
 from resformer_mm import repairs
 
@@ -35,3 +37,23 @@ def test_strict_mode_refuses_a_repair_and_allows_a_remark(told, monkeypatch):
     repairs.remark('a.json', 'half of the objects are crowd regions')
     repairs.remark('a.json', 'half of the objects are crowd regions')
     assert [text for text, _ in told] == ['a.json: half of the objects are crowd regions']
+
+
+class Telling(torch.utils.data.Dataset):
+    """Tells the same for every sample."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        repairs.remark('a.png', 'read in a worker')
+        return index
+
+
+def test_workers_tell_once_for_all_and_for_all_epochs(capfd, monkeypatch):
+    monkeypatch.setattr(repairs, '_told_by_workers', torch.zeros(64, dtype=torch.uint8).share_memory_())
+    monkeypatch.setattr(repairs, 'print_log', lambda text, **_: print(text, flush=True))
+    loader = torch.utils.data.DataLoader(Telling(), num_workers=1, multiprocessing_context='fork')
+    for _ in range(2):
+        assert len(list(loader)) == 4
+    assert capfd.readouterr().out.splitlines() == ['a.png: read in a worker']

@@ -24,6 +24,7 @@ from resformer_mm.config_types import type_name
 from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook
 from resformer_mm.engine.classes import class_names, innermost, is_open_set, recorded_problem
 from resformer_mm.engine.failures import NameFilesHook
+from resformer_mm.libraries import settle_config
 from resformer_mm.repairs import set_strict
 
 
@@ -40,6 +41,7 @@ def build_runner(cfg: Config) -> Runner:
     """
     secure_runner_loading()
     enter_scope(cfg)
+    settle_config(cfg)
     make_writable(cfg)
     if cfg.launcher != 'none':
         atexit.register(_leave_process_group)

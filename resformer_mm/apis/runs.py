@@ -17,7 +17,14 @@ from resformer_mm.config.resolutions import pipeline_at_resolution
 from resformer_mm.config_types import find_type, type_name
 from resformer_mm.engine import AutocastOptimWrapper
 from resformer_mm.inference.devices import check_display
-from resformer_mm.libraries import FOLDER, LIBRARIES, library_of_config, prepare_libraries, scope_of
+from resformer_mm.libraries import (
+    FOLDER,
+    LIBRARIES,
+    library_of_config,
+    prepare_libraries,
+    scope_of,
+    settle_config,
+)
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,7 @@ def make_test_config(
 def _load(config: str | Path, work_dir: str | Path | None, cfg_options: dict | None, launcher: str) -> Config:
     cfg = read_config(config, cfg_options)
     prepare_libraries(cfg)
+    settle_config(cfg)
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = str(work_dir)

@@ -23,7 +23,7 @@ def configured_sources(cfg: Config, source_of: Callable[[Mapping, str], Source])
     """
     found = []
     for loader in LOADERS:
-        for config in _innermost((cfg.get(loader) or {}).get('dataset')):
+        for config in innermost_configs((cfg.get(loader) or {}).get('dataset')):
             source = source_of(config, loader)
             if source not in found:
                 found.append(source)
@@ -32,14 +32,14 @@ def configured_sources(cfg: Config, source_of: Callable[[Mapping, str], Source])
     return found
 
 
-def _innermost(config: Any) -> Iterator[Mapping]:
+def innermost_configs(config: Any) -> Iterator[Mapping]:
     """Yield the configs of the data sets inside wrappers that repeat, join or mix them."""
     if isinstance(config, (list, tuple)):
         for entry in config:
-            yield from _innermost(entry)
+            yield from innermost_configs(entry)
     elif isinstance(config, Mapping):
         inner = config.get('dataset', config.get('datasets'))
         if inner is None:
             yield config
         else:
-            yield from _innermost(inner)
+            yield from innermost_configs(inner)

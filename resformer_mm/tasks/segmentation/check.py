@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,19 @@ from resformer_mm.datasets.checks.images import (
     size_text,
 )
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.datasets.label_lists import read_lines
+from resformer_mm.hidden_files import is_hidden
 
-from .label_maps import LabelValues, NotALabelMapError, decode_label_map, value_counts
+from .label_maps import (
+    MARK,
+    LabelValues,
+    NotALabelMapError,
+    absent_classes,
+    decode_label_map,
+    has_several_channels,
+    likely_cause,
+    value_counts,
+)
 
 MOST_VALUES = 8
 
@@ -38,6 +50,9 @@ NOT_LABELS = 'mask is not a label map'
 UNKNOWN_VALUES = 'label values out of range'
 AMBIGUOUS = 'orientation of the mask unknown'
 NO_LABEL = 'nothing labelled'
+NO_PIXEL = 'class without a pixel'
+WRONG_VALUES = 'values are not those of the classes'
+EQUAL_CHANNELS = 'mask of equal channels'
 SMALL = 'smaller than the crop'
 
 
@@ -52,6 +67,7 @@ class PairFolders:
         img_suffix: suffix of image files.
         seg_map_suffix: suffix of mask files; it replaces the suffix of the image.
         names: names of the images to use, without suffix; None uses all images.
+        classes: names of the classes, for messages.
     """
 
     img_dir: str | Path
@@ -60,6 +76,7 @@ class PairFolders:
     img_suffix: str = '.jpg'
     seg_map_suffix: str = '.png'
     names: Sequence[str] | None = None
+    classes: Sequence[str] | None = field(default=None, compare=False)
 
     def image(self, name: str) -> str:
         """Return the path of an image."""
@@ -92,7 +109,7 @@ class PairFolders:
             raise ValueError(f'{loader}.dataset names no classes: set its metainfo.classes')
         names = None
         if dataset.ann_file:
-            names = tuple(line.strip() for line in fileio.list_from_file(dataset.ann_file))
+            names = tuple(line.strip() for line in read_lines(dataset.ann_file) if line.strip())
         return cls(
             prefix['img_path'],
             prefix['seg_map_path'],
@@ -100,6 +117,7 @@ class PairFolders:
             dataset.img_suffix,
             dataset.seg_map_suffix,
             names,
+            tuple(classes),
         )
 
 
@@ -134,11 +152,15 @@ def check_pairs(
         workers,
         str(folders.img_dir) if show_progress else None,
     )
-    pixels = np.zeros(256, np.int64)
+    values: Counter[int] = Counter()
     for found, counts in results:
         report.findings += found
-        pixels += counts
-    report.facts.append(_describe(folders, len(names), pixels))
+        values.update(counts)
+    if (absent := absent_classes(values, folders.labels, folders.classes)) is not None:
+        detail, is_fault = absent
+        kind = WRONG_VALUES if is_fault else NO_PIXEL
+        report.findings.append(Finding(str(folders.ann_dir), kind, detail, is_fault))
+    report.facts.append(_describe(folders, len(names), values))
     return report
 
 
@@ -168,11 +190,11 @@ def match_names(folders: PairFolders) -> tuple[list[str], list[Finding]]:
 
 def check_pair(
     folders: PairFolders, name: str, crop_size: tuple[int, int] | None = None
-) -> tuple[list[Finding], np.ndarray]:
-    """Read one image and its mask; return the findings and the pixel count of each label, ``(256,)``."""
+) -> tuple[list[Finding], dict[int, int]]:
+    """Read one image and its mask; return the findings and the number of pixels of each value."""
     image, mask = folders.image(name), folders.mask(name)
     findings: list[Finding] = []
-    pixels = np.zeros(256, np.int64)
+    counts: dict[int, int] = {}
     shape: tuple[int, int] | None
     try:
         shape, orientation, darkness = read_facts(image)
@@ -182,7 +204,10 @@ def check_pair(
     if darkness is not None:
         findings.append(Finding(image, DARK_IMAGE, darkness, is_fault=False))
     try:
-        values = decode_label_map(Path(mask).read_bytes())
+        content = Path(mask).read_bytes()
+        values = decode_label_map(content)
+        if has_several_channels(content):
+            findings.append(Finding(mask, EQUAL_CHANNELS, 'one of them is read', is_fault=False))
     except NotALabelMapError as error:
         findings.append(Finding(mask, NOT_LABELS, str(error)))
         values = None
@@ -199,9 +224,7 @@ def check_pair(
     if values is not None:
         counts = value_counts(values)
         findings += _check_values(mask, counts, folders.labels)
-        for value in counts.keys() - set(folders.labels.unknown(counts)):
-            pixels[folders.labels.table[value]] += counts[value]
-    return findings, pixels
+    return findings, counts
 
 
 def _compare(
@@ -228,15 +251,17 @@ def _check_values(mask: str, counts: dict[int, int], labels: LabelValues) -> lis
     if unknown := labels.unknown(counts):
         shown = ', '.join(f'{value} ({counts[value]} pixels)' for value in unknown[:MOST_VALUES])
         more = f' and {len(unknown) - MOST_VALUES} more' if len(unknown) > MOST_VALUES else ''
-        return [Finding(mask, UNKNOWN_VALUES, f'{shown}{more}; {labels}')]
-    if all(labels.table[value] == labels.ignore_index for value in counts):
+        cause = likely_cause(unknown, counts, labels)
+        return [Finding(mask, UNKNOWN_VALUES, f'{shown}{more}; {labels}{cause}')]
+    if all(labels.table[value] == MARK for value in counts):
         return [Finding(mask, NO_LABEL, 'all its pixels are ignored', is_fault=False)]
     return []
 
 
 def _files(folder: str | Path) -> list[str]:
     """List the files that mmsegmentation's data sets find, relative to the folder."""
-    return list(fileio.list_dir_or_file(str(folder), list_dir=False, recursive=True))
+    files = fileio.list_dir_or_file(str(folder), list_dir=False, recursive=True)
+    return [name for name in files if not is_hidden(name)]
 
 
 def _stripped(files: Sequence[str], suffix: str) -> set[str]:
@@ -261,11 +286,13 @@ def _other_images(folders: PairFolders, files: Sequence[str], images: set[str]) 
     return findings
 
 
-def _describe(folders: PairFolders, num_pairs: int, pixels: np.ndarray) -> str:
-    is_ignored = np.arange(256) == folders.labels.ignore_index
-    ignored, present = pixels[is_ignored].sum(), np.count_nonzero(pixels[~is_ignored])
-    share = 100 * ignored / max(pixels.sum(), 1)
+def _describe(folders: PairFolders, num_pairs: int, values: Mapping[int, int]) -> str:
+    labels = folders.labels
+    known = values.keys() - set(labels.unknown(values))
+    ignored = sum(values[value] for value in known if labels.table[value] == MARK)
+    present = {int(labels.table[value]) for value in known} - {MARK}
+    share = 100 * ignored / max(sum(values[value] for value in known), 1)
     return (
-        f'{folders.img_dir}: {num_pairs} images with masks, {present} of {folders.labels.num_classes} '
+        f'{folders.img_dir}: {num_pairs} images with masks, {len(present)} of {labels.num_classes} '
         f'classes occur, {share:.1f} % of the pixels are ignored'
     )

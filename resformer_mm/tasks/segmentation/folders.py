@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import logging
-from os.path import join, normpath
+from collections import Counter
+from os.path import join, normpath, relpath, splitext
 
 import mmseg.datasets
 from mmengine import fileio
 from mmengine.logging import print_log
 
+from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
+from resformer_mm.datasets.label_lists import read_lines
+from resformer_mm.hidden_files import is_hidden, visible
 from resformer_mm.registry import DATASETS
+from resformer_mm.repairs import remark, repair
 from resformer_mm.text import shorten_list
+
+from .label_maps import LabelValues, absent_classes, decode_label_map, value_counts
+from .load_seg_map import CHECK, LoadSegMap
+
+# Masks that are read when the data set is loaded; each takes some milliseconds.
+PROBES = 16
 
 
 class CheckedPairs(mmseg.datasets.BaseSegDataset):
@@ -35,18 +46,71 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
                 f'{self._kind}: there is no annotation file {self.ann_file}: check ann_file'
             )
         data_list = super().load_data_list()
+        if self.ann_file:
+            data_list = self._without_empty_names(data_list, img_dir)
+        else:
+            names = [relpath(info['img_path'], img_dir) for info in data_list]
+            kept = set(visible(img_dir, names))
+            data_list = [info for info, name in zip(data_list, names) if name in kept]
+            others = self._other_images(img_dir)
         if not data_list:
-            where = self.ann_file or f'{img_dir} (*{self.img_suffix})'
+            where = self.ann_file or f'{img_dir} (*{self.img_suffix}); it has {others or "no other images"}'
             raise RuntimeError(
                 f'{self._kind}: no images in {where}: {self._remedy("img_path")} and img_suffix'
             )
+        if not self.ann_file and others:
+            remark(img_dir, f'left out images whose names do not end in {self.img_suffix}: {others}')
         if self.ann_file:
             self._check_exist(data_list, 'img_path', img_dir)
         if ann_dir is not None:
             self._check_exist(data_list, 'seg_map_path', ann_dir)
+            self._look_at_masks(data_list, ann_dir)
         for info in data_list:
             info.update(num_classes=len(self.metainfo['classes']), ignore_index=self.ignore_index)
         return data_list
+
+    def _look_at_masks(self, data_list: list[dict], ann_dir: str) -> None:
+        """Warn if the values of a few masks show that they are not those of the classes."""
+        if not any(isinstance(step, LoadSegMap) for step in self.pipeline.transforms):
+            return
+        classes = self.metainfo['classes']
+        labels = LabelValues(len(classes), self.reduce_zero_label, self.ignore_index, self.label_map)
+        counts: Counter[int] = Counter()
+        probes = data_list[:: max(1, len(data_list) // PROBES)]
+        for info in probes:
+            try:
+                mask = fileio.get(info['seg_map_path'], backend_args=self.backend_args)
+                counts.update(value_counts(decode_label_map(mask)))
+            except Exception:  # named where it is loaded
+                return
+        absent, is_fault = absent_classes(counts, labels, classes) or ('', False)
+        if is_fault:
+            remark(ann_dir, f'in {len(probes)} masks, {absent}. {CHECK}')
+
+    def _without_empty_names(self, data_list: list[dict], img_dir: str) -> list[dict]:
+        """Return the entries of a list without those of its empty lines, and without a byte order mark."""
+        for info in data_list[:1]:
+            if '\ufeff' in info['img_path']:
+                repair(self.ann_file, 'byte order mark: not part of the first line')
+                for key in ('img_path', 'seg_map_path'):
+                    if key in info:
+                        info[key] = info[key].replace('\ufeff', '')
+        nothing = normpath(join(img_dir, self.img_suffix))
+        return [info for info in data_list if normpath(info['img_path']) != nothing]
+
+    def _other_images(self, img_dir: str) -> str:
+        """Return the number of images with other suffixes by suffix, as text; '' if there are none."""
+        suffixes: Counter[str] = Counter()
+        own: tuple[str, ...] = (self.img_suffix,)
+        if normpath(self.data_prefix.get('seg_map_path') or '') == normpath(img_dir):
+            own += (self.seg_map_suffix,)
+        files = fileio.list_dir_or_file(
+            img_dir, list_dir=False, recursive=True, backend_args=self.backend_args
+        )
+        for name in files:
+            if not name.endswith(own) and not is_hidden(name) and splitext(name)[1].lower() in IMAGE_ENDINGS:
+                suffixes[splitext(name)[1]] += 1
+        return ', '.join(f'{count} {suffix}' for suffix, count in suffixes.most_common())
 
     @property
     def _kind(self) -> str:
@@ -62,7 +126,7 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
         listed = fileio.list_dir_or_file(
             folder, list_dir=False, suffix=suffix, recursive=True, backend_args=self.backend_args
         )
-        existing = {normpath(join(folder, name)) for name in listed}
+        existing = {normpath(join(folder, name)) for name in listed if not is_hidden(name)}
         required = {normpath(info[key]) for info in data_list}
         what = 'image' if key == 'img_path' else 'mask'
         if missing := sorted(required - existing):
@@ -143,8 +207,8 @@ def read_classes(path: str, backend_args: dict | None = None) -> tuple[str, ...]
     """
     if not fileio.isfile(path, backend_args=backend_args):
         raise FileNotFoundError(f'there is no file of class names {path}: check classes_file')
-    lines = fileio.get_text(path, backend_args=backend_args).strip().splitlines()
-    names = tuple(line.strip() for line in lines)
+    text = '\n'.join(read_lines(path, backend_args)).strip()
+    names = tuple(line.strip() for line in text.split('\n'))
     faults = {name for name in names if not name or names.count(name) > 1}
     if len(names) < 2 or faults:
         which = f'{sorted(faults)} empty or repeated' if faults else f'found {len(names)} names'

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from mmengine import fileio
 from mmseg.datasets.transforms import LoadAnnotations
 
 from resformer_mm.registry import TRANSFORMS
+from resformer_mm.repairs import StrictError
 
-from .label_maps import MARK, LabelValues, NotALabelMapError, decode_label_map
+from .label_maps import (
+    MARK,
+    LabelValues,
+    NotALabelMapError,
+    decode_label_map,
+    likely_cause,
+    value_counts,
+)
 
 CHECK = 'tools/dataset_converters/check_segmentation.py lists all such files of a data set'
 
@@ -29,7 +39,8 @@ class LoadSegMap(LoadAnnotations):
     Args:
         num_classes: number of classes of the data set. Needed with data sets of mmsegmentation; those of this
             package provide it.
-        ignore_index: label of ignored pixels; by default that of the data set, or 255.
+        ignore_index: label of ignored pixels in the files; by default that of the data set, or 255. After
+            loading they have the label 255, which losses, metrics and padding ignore by default.
         backend_args: file backend of MMEngine, for storage other than local files.
 
     Raises:
@@ -75,23 +86,27 @@ class LoadSegMap(LoadAnnotations):
             raise SegMapError(
                 f'the mask {mask} of the image {image} has the values {unknown[:8]}'
                 f'{" and more" if len(unknown) > 8 else ""}, which are not classes ({meaning}): correct '
-                f'the mask, the classes or reduce_zero_label of the data set. {CHECK}'
+                'the mask, the classes, ignore_index or reduce_zero_label of the data set'
+                f'{likely_cause(unknown, value_counts(values), meaning)}. {CHECK}'
             )
         results['gt_seg_map'] = meaning.apply(values)
         results['seg_fields'].append('gt_seg_map')
 
     def _read(self, mask: str, image: str | None) -> np.ndarray:
         try:
-            return decode_label_map(fileio.get(mask, backend_args=self.backend_args))
+            return decode_label_map(fileio.get(mask, backend_args=self.backend_args), os.path.dirname(mask))
         except FileNotFoundError as error:
             raise SegMapError(
                 f'there is no mask {mask} for the image {image}: add it, or remove the image. {CHECK}'
             ) from error
+        except StrictError:
+            raise
         except Exception as error:
-            what = 'use' if isinstance(error, NotALabelMapError) else 'read'
+            is_other = isinstance(error, NotALabelMapError)  # whose message has the remedy
+            what, remedy = ('use', '') if is_other else ('read', ': repair it, or remove both')
             raise SegMapError(
-                f'cannot {what} the mask {mask} of the image {image} ({type(error).__name__}: {error}): '
-                f'repair it, or remove both. {CHECK}'
+                f'cannot {what} the mask {mask} of the image {image} ({type(error).__name__}: '
+                f'{error}){remedy}. {CHECK}'
             ) from error
 
     def _meaning(self, results: dict) -> LabelValues:

@@ -12,6 +12,7 @@ from mmseg.models import SegDataPreProcessor
 from PIL import Image
 from segmentation_files import write_image, write_mask
 
+from resformer_mm import repairs
 from resformer_mm.datasets.loading import LoadImage
 from resformer_mm.registry import TRANSFORMS
 from resformer_mm.tasks.segmentation.label_maps import LabelValues
@@ -136,8 +137,54 @@ def test_an_unreadable_mask(tmp_path: Path, content) -> None:
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'LA'])
-def test_a_mask_of_several_channels(tmp_path: Path, mode: str) -> None:
-    assert_named(sample(tmp_path, SHAPE, mode), 'cannot use the mask', repr(mode), 'one integer label')
+def test_a_mask_of_equal_channels(tmp_path: Path, mode: str, monkeypatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(repairs, '_told', set())
+    monkeypatch.setattr(repairs, 'print_log', lambda text, **_: lines.append(text))
+    values = random_values(3)
+    for _ in range(2):
+        results = sample(tmp_path, values, mode)
+        assert np.array_equal(LoadSegMap()(results)['gt_seg_map'], values)
+    assert lines == [f'repaired: {tmp_path}: masks of several equal channels: one of them is read']
+    monkeypatch.setenv('RESFORMER_MM_STRICT_DATA', '1')
+    with pytest.raises(repairs.StrictError, match='several equal channels'):
+        LoadSegMap()(sample(tmp_path, values, mode))
+
+
+def test_a_mask_of_colours_or_opacity(tmp_path: Path) -> None:
+    results = sample(tmp_path)
+    pixels = np.zeros((*SHAPE, 4), np.uint8)
+    pixels[:5, :, 0] = 200
+    for channels, words in ((3, ('(0, 0, 0), (200, 0, 0)', 'masks_from_colours.py')), (4, ('with colours',))):
+        Image.fromarray(pixels[..., :channels]).save(results['seg_map_path'])
+        assert_named(results, 'cannot use the mask', 'one integer label', *words)
+    pixels[..., 0], pixels[:5, :, 3] = 0, 255
+    Image.fromarray(pixels).save(results['seg_map_path'])
+    assert_named(results, 'transparent pixels')
+
+
+@pytest.mark.parametrize(
+    ('values', 'hint'),
+    [
+        (
+            (0, 128, 255),
+            'The values 0, 128, 255 look like classes stretched for viewing: save them as 0, 1, 2',
+        ),
+        ((0, 50, 100), 'save them as 0, 1, 2'),
+        ((0, 100), 'save them as 0, 1'),
+        ((0, 65535), 'save them as 0, 1'),
+        (range(40), 'So many values are soft edges'),
+        ((0, 5), None),
+    ],
+)
+def test_what_other_values_look_like(tmp_path: Path, values, hint: str | None) -> None:
+    kind = np.uint16 if max(values) > 255 else np.uint8
+    pixels = np.resize(np.array(values, kind), SHAPE)
+    results = sample(tmp_path, pixels, num_classes=4 if hint is None else 3)
+    assert_named(results, *([hint] if hint else []))
+    if hint is None:
+        with pytest.raises(SegMapError, match=r'of the data set\. tools'):
+            LoadSegMap()(results)
 
 
 def test_a_mask_of_fractions_or_with_an_orientation(tmp_path: Path) -> None:
@@ -202,7 +249,7 @@ def test_the_number_of_classes_comes_from_somewhere(tmp_path: Path) -> None:
 def test_another_ignored_label(tmp_path: Path) -> None:
     values = np.full(SHAPE, 200, np.uint8)
     for kwargs, info in ((dict(ignore_index=200), {}), ({}, dict(ignore_index=200))):
-        assert (LoadSegMap(**kwargs)(sample(tmp_path, values, **info))['gt_seg_map'] == 200).all()
+        assert (LoadSegMap(**kwargs)(sample(tmp_path, values, **info))['gt_seg_map'] == 255).all()
     assert_named(sample(tmp_path, np.full(SHAPE, 255, np.uint8), ignore_index=200), '[255]')
     with pytest.raises(
         ValueError, match='ignore_index is 200, so they would not be ignored. Set ignore_index=255'

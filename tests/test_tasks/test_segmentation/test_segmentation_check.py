@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -55,7 +56,9 @@ def test_a_sound_data_set(root: Path) -> None:
         write_mask(mask(root, f'{name}.png'), values)
     (root / 'images' / 'training' / 'Thumbs.db').touch()
     report = check_pairs(folders(root), workers=3)
-    assert report.findings == [] and report.is_sound
+    [note] = report.findings
+    assert note.kind == check.NO_PIXEL and report.is_sound
+    assert 'the class 0 with the value 1, 2 with the value 3, while 60.0 % of the pixels' in note.detail
     [fact] = report.facts
     assert '3 images with masks, 1 of 3 classes occur, 60.0 % of the pixels are ignored' in fact
     assert report.text().endswith('\nsound')
@@ -83,7 +86,8 @@ def break_everything(root: Path) -> Counter:
     write_image(image(root, 'half_mask.jpg'))
 
     for name, kind, values, mode in (
-        ('colours', check.NOT_LABELS, (20, 30), 'RGB'),
+        ('colours', check.NOT_LABELS, np.arange(1800, dtype=np.uint8).reshape(20, 30, 3), None),
+        ('grey', check.EQUAL_CHANNELS, (20, 30), 'RGB'),
         ('wider', check.SIZES_DIFFER, (20, 31), None),
         ('unknown', check.UNKNOWN_VALUES, np.where(np.eye(20, 30) > 0, 4, 3).astype(np.uint8), None),
         ('wide', check.UNKNOWN_VALUES, np.full((20, 30), 258, np.uint16), None),
@@ -104,6 +108,7 @@ def test_one_of_each_fault(root: Path) -> None:
     report = check_pairs(folders(root), crop_size=(16, 16), workers=2)
     assert found(report) == broken
     assert {finding.kind for finding in report.findings if not finding.is_fault} == {
+        check.EQUAL_CHANNELS,
         check.NO_LABEL,
         check.SMALL,
     }
@@ -116,7 +121,9 @@ def test_one_of_each_fault(root: Path) -> None:
     assert 'orientation 3' in said['turned.jpg']
     assert '8 x 30, crop 16 x 16' in said['small.jpg']
     assert report.counts() == Counter(
-        kind for kind, _ in broken.elements() if kind not in (check.NO_LABEL, check.SMALL)
+        kind
+        for kind, _ in broken.elements()
+        if kind not in (check.EQUAL_CHANNELS, check.NO_LABEL, check.SMALL)
     )
 
 
@@ -183,19 +190,49 @@ def test_suffixes_subfolders_and_one_folder_for_both(tmp_path: Path) -> None:
         write_image(tmp_path / f'{name}_photo.png')
         write_mask(tmp_path / f'{name}_labels.png', (20, 30))
     pair = PairFolders(tmp_path, tmp_path, LABELS, '_photo.png', '_labels.png')
-    assert check_pairs(pair).findings == []
+    assert check_pairs(pair).counts(faults=False) == {check.NO_PIXEL: 1}
     (tmp_path / 'street' / 'x_labels.png').unlink()
-    assert found(check_pairs(pair)) == Counter({(check.MISSING_MASK, 'x_photo.png'): 1})
+    assert check_pairs(pair).counts() == {check.MISSING_MASK: 1}
 
 
 def test_negative_values(root: Path) -> None:
     for name in 'abc':
         write_mask(mask(root, f'{name}.tif'), np.full((20, 30), 2, np.int32))
     pair = folders(root, seg_map_suffix='.tif')
-    assert check_pairs(pair).findings == []
+    assert check_pairs(pair).is_sound
     write_mask(mask(root, 'b.tif'), np.full((20, 30), -3, np.int32))
-    [finding] = check_pairs(pair).findings
+    [finding] = [finding for finding in check_pairs(pair).findings if finding.is_fault]
     assert finding.kind == check.UNKNOWN_VALUES and '-3 (600 pixels)' in finding.detail
+
+
+def test_values_that_are_not_those_of_the_classes(root: Path) -> None:
+    def checked(values: tuple[int, ...], labels: LabelValues) -> CheckReport:
+        for name in 'abc':
+            write_mask(mask(root, f'{name}.png'), np.resize(np.array(values, np.uint8), (20, 30)))
+        pair = folders(root, classes=('ground', 'house', 'road'))
+        return check_pairs(dataclasses.replace(pair, labels=labels))
+
+    for values in ((0, 255), (255, 1)):
+        report = checked((*values, values[0]), LabelValues(2))
+        assert report.counts() == {check.WRONG_VALUES: 1}
+        [said] = details(report).values()
+        assert f'Exported as {min(values)}/{max(values)}?' in said
+        missing = '1 (house) with the value 1' if 0 in values else '0 (ground) with the value 0'
+        assert f'no pixel has the class {missing}' in said
+    report = checked((0, 0, 0, 1), LabelValues(2, reduce_zero_label=True))
+    assert report.counts() == {check.WRONG_VALUES: 1}
+    [said] = details(report).values()
+    assert '1 (house) with the value 2, while 75.0 % of the pixels are ignored' in said
+    assert 'set reduce_zero_label=False' in said
+    # Sound: an ignored border, a class that is rare, classes of which few occur, another void value.
+    for values, labels in (
+        ((0, 1, 255), LabelValues(2)),
+        ((0, 1, 2), LabelValues(2, reduce_zero_label=True)),
+        ((0, 1, 11), LabelValues(2, ignore_index=11)),
+    ):
+        assert checked(values, labels).findings == []
+    for values, labels in (((0, 1, 255), LabelValues(3)), ((0, 2), LabelValues(3, reduce_zero_label=True))):
+        assert checked(values, labels).counts(faults=False) == {check.NO_PIXEL: 1}
 
 
 # The report

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from segmentation_files import write_image, write_mask, write_pairs
 
+from resformer_mm import repairs
 from resformer_mm.registry import DATASETS
 
 PIPELINE = [dict(type='resformer_mm.LoadImage'), dict(type='resformer_mm.LoadSegMap')]
@@ -22,6 +23,15 @@ def build(root: Path, kind: str = 'SegmentationFolder', split: str = 'training',
     if kind == 'SegmentationFolder' and 'classes_file' not in kwargs:
         options['metainfo'] = dict(classes=CLASSES)
     return DATASETS.build({'type': f'resformer_mm.{kind}', **options, **kwargs})
+
+
+@pytest.fixture
+def told(monkeypatch) -> list[str]:
+    """What is told about the data, starting from nothing told."""
+    lines: list[str] = []
+    monkeypatch.setattr(repairs, '_told', set())
+    monkeypatch.setattr(repairs, 'print_log', lambda text, **_: lines.append(text))
+    return lines
 
 
 @pytest.fixture
@@ -92,7 +102,46 @@ def test_another_ignored_label(root: Path) -> None:
     values = np.full((20, 30), 200, np.uint8)
     write_mask(root / 'annotations' / 'training' / 'a.png', values)
     sample = build(root, ignore_index=200, reduce_zero_label=False)[0]
-    assert np.array_equal(sample['gt_seg_map'], values)
+    assert (sample['gt_seg_map'] == 255).all()
+
+
+def test_hidden_and_other_images_are_left_out(root: Path, told: list[str]) -> None:
+    images = root / 'images' / 'training'
+    write_image(images / '.ipynb_checkpoints' / 'a-checkpoint.jpg')
+    for name in ('x.JPG', 'y.JPG', 'z.jpeg', 'sub/w.png'):
+        write_image(images / name)
+    dataset = build(root)
+    assert [Path(dataset.get_data_info(index)['img_path']).name for index in range(len(dataset))] == [
+        'a.jpg', 'b.jpg', 'c.jpg',
+    ]  # fmt: skip
+    assert 'left out 1 hidden files: .ipynb_checkpoints/a-checkpoint.jpg' in told[0]
+    assert told[1].endswith('names do not end in .jpg: 2 .JPG, 1 .jpeg, 1 .png')
+    with pytest.raises(RuntimeError, match=r'\(\*\.tif\); it has 3 .jpg, 2 .JPG, 1 .jpeg, 1 .png'):
+        build(root, img_suffix='.tif')
+
+
+@pytest.mark.parametrize(
+    ('values', 'options', 'words'),
+    [
+        ((0, 255), dict(reduce_zero_label=False), 'Exported as 0/255?'),
+        ((0, 1), {}, 'set reduce_zero_label=False'),
+        ((0, 1, 2, 255), {}, None),
+    ],
+)
+def test_values_of_other_classes_are_told(root: Path, told: list[str], values, options, words) -> None:
+    for name in 'abc':
+        pixels = np.resize(np.array(values, np.uint8), (20, 30))
+        write_mask(root / 'annotations' / 'training' / f'{name}.png', pixels)
+    build(root, metainfo=dict(classes=('ground', 'object')), **options)
+    assert len(told) == (words is not None)
+    assert words is None or ('in 3 masks, no pixel has the class 1 (object)' in told[0] and words in told[0])
+
+
+def test_a_list_as_programs_write_it(root: Path, told: list[str]) -> None:
+    (root / 'list.txt').write_bytes('\ufeffc\r\n\r\na\r\n\r\n'.encode())
+    dataset = build(root, ann_file='list.txt')
+    assert [Path(dataset.get_data_info(index)['img_path']).stem for index in (0, 1)] == ['c', 'a']
+    assert len(dataset) == 2 and [line for line in told if 'byte order mark' in line] == told
 
 
 # Names of the classes
