@@ -230,6 +230,8 @@ def settle_config(cfg: Config) -> None:
         ImportError: the library of the model cannot be imported.
         ValueError: settings of the config contradict each other.
     """
+    if not isinstance(cfg.get('model'), Mapping):
+        return  # built already
     try:
         task = task_of(cfg)
     except ValueError:  # said where the model is built
