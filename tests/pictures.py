@@ -19,13 +19,13 @@ def picture(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> np.ndarr
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def drawn_over(drawn: np.ndarray, image: np.ndarray, tolerance: float) -> np.ndarray:
+def drawn_over(drawn: np.ndarray, image: np.ndarray, tolerance: float, passes: int = 1) -> np.ndarray:
     """Return where a drawing differs from an image, ``(H, W)`` bool.
 
-    Before version 3.11, Matplotlib may stretch a picture of MMEngine's visualizers by one pixel. Values
-    between those of the neighbours of a pixel are therefore not a difference, and the border is left out.
+    Before version 3.11, Matplotlib may stretch a picture by a pixel whenever it passes a visualizer of
+    MMEngine. Values between those so near are therefore not a difference, and the border is left out.
     """
-    window = np.ones((3, 3), np.uint8)
+    window = np.ones((2 * passes + 1, 2 * passes + 1), np.uint8)
     image = np.ascontiguousarray(image).astype(np.float32)
     below = cv2.erode(image, window) - drawn
     above = drawn - cv2.dilate(image, window)

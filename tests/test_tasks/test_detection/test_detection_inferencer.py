@@ -68,7 +68,7 @@ def test_the_score_threshold_lists_and_draws(finder) -> None:
     assert not np.array_equal(result['visualization'][0], image[..., ::-1])
     nothing = finder(image, score_thr=1.0, return_vis=True)
     assert nothing['predictions'][0]['bboxes'] == [] and nothing['predictions'][0]['masks'] == []
-    assert not drawn_over(nothing['visualization'][0], image[..., ::-1], 1).any()
+    assert not drawn_over(nothing['visualization'][0], image[..., ::-1], 1, passes=4).any()
     assert finder.describe(nothing['predictions'][0]) == 'nothing'
 
 
