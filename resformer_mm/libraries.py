@@ -33,6 +33,7 @@ class Library:
         hook: settings with which its visualisation hook draws; FOLDER is replaced by the folder to draw to.
         hook_folder: attribute of the hook with the folder; None if the visualizer chooses the folder.
         visualizer: settings with which the visualizer draws to a folder.
+        visualizer_types: its visualizers, and those of this package that draw in their place.
         draws_both: whether a test can draw to a window and to a folder at once.
         loader: settings of data loaders that the tools of the library add.
         forward: arguments with which the forward pass of a model in mode 'tensor' includes its head.
@@ -43,6 +44,7 @@ class Library:
     hook: Mapping[str, object] = field(default_factory=dict)
     hook_folder: str | None = None
     visualizer: Mapping[str, object] = field(default_factory=dict)
+    visualizer_types: Mapping[str, str] = field(default_factory=dict)
     draws_both: bool = True
     loader: Mapping[str, object] = field(default_factory=dict)
     forward: Mapping[str, object] = field(default_factory=dict)
@@ -70,6 +72,7 @@ LIBRARIES = {
     'mmpretrain': Library(
         hook=dict(enable=True, out_dir=FOLDER),
         hook_folder='out_dir',
+        visualizer_types={'UniversalVisualizer': 'resformer_mm.ClassVisualizer'},
         loader=dict(collate_fn=dict(type='default_collate')),
     ),
     'mmseg': Library(
@@ -77,18 +80,21 @@ LIBRARIES = {
         mend=mend_class_weight,
         hook=dict(draw=True),
         visualizer=dict(save_dir=FOLDER),
+        visualizer_types={'SegLocalVisualizer': 'resformer_mm.LabelMapVisualizer'},
         draws_both=False,
     ),
     'mmdet': Library(
         prepare=partial(require_operators, 'mmdet'),
         hook=dict(draw=True, test_out_dir=FOLDER),
         hook_folder='test_out_dir',
+        visualizer_types={'DetLocalVisualizer': 'resformer_mm.ObjectVisualizer'},
     ),
     'mmaction': Library(
         prepare=prepare_mmaction,
         hook=dict(enable=True, out_dir=FOLDER),
         hook_folder='out_dir',
         forward=dict(stage='head'),
+        visualizer_types={'ActionVisualizer': 'resformer_mm.RecognitionVisualizer'},
     ),
 }
 
@@ -172,6 +178,18 @@ def prepare_libraries(cfg: Config) -> None:
 def library_of(model: object) -> Library:
     """Return the row of the library that the class of a model derives from, or a row of defaults."""
     return LIBRARIES.get(_package(type(model)), Library())
+
+
+def drawing_type(settings: Mapping) -> str | None:
+    """Return the visualizer of this package that draws in place of a library's own; None for any other."""
+    kind = dict.get(settings, 'type') if isinstance(settings, dict) else None
+    if kind is None:
+        return None
+    packages = packages_of_types({'type': kind})
+    if isinstance(kind, type):
+        packages = {kind.__module__.partition('.')[0]}
+    types = {old: new for library in LIBRARIES.values() for old, new in library.visualizer_types.items()}
+    return types.get(type_name(kind)) if packages <= LIBRARIES.keys() else None
 
 
 def library_of_config(cfg: Config) -> Library:

@@ -28,6 +28,7 @@ __all__ = [
     'MODELS',
     'OPTIM_WRAPPERS',
     'TRANSFORMS',
+    'VISUALIZERS',
     'WEIGHT_INITIALIZERS',
 ]
 
@@ -101,6 +102,7 @@ METRICS = _registry('METRICS', mmengine_registry.METRICS)
 MODELS = _registry('MODELS', mmengine_registry.MODELS, ['resformer_mm.models'])
 OPTIM_WRAPPERS = _registry('OPTIM_WRAPPERS', mmengine_registry.OPTIM_WRAPPERS, ['resformer_mm.engine'])
 TRANSFORMS = _registry('TRANSFORMS', mmengine_registry.TRANSFORMS)
+VISUALIZERS = _registry('VISUALIZERS', mmengine_registry.VISUALIZERS)
 WEIGHT_INITIALIZERS = _registry(
     'WEIGHT_INITIALIZERS', mmengine_registry.WEIGHT_INITIALIZERS, ['resformer_mm.checkpoints.initialisation']
 )

@@ -7,7 +7,13 @@ from mmengine.config import DictAction
 
 from resformer_mm.apis.cascade_inferencer import CascadeInferencer
 from resformer_mm.apis.inferencer import make_inferencer
-from resformer_mm.apis.reporting import format_cascade, format_results, format_summary, predict_at_resolutions
+from resformer_mm.apis.reporting import (
+    describe_predictions,
+    format_cascade,
+    format_results,
+    format_summary,
+    predict_at_resolutions,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,17 +67,17 @@ def main() -> int:
             args.error(f'--{option} does not apply to the model of {args.config}')
         options.update(batch_size=args.batch_size, show=args.show, wait_time=args.wait_time)
         if args.cascade:
-            results = {0: inferencer(args.input, out_dir=args.out_dir, **options)}
+            results = {0: describe_predictions(inferencer, args.input, out_dir=args.out_dir, **options)}
         else:
             resolutions = args.resolution or [None]
             results = predict_at_resolutions(inferencer, args.input, resolutions, args.out_dir, **options)
     except (ImportError, OSError, ValueError) as error:
         args.error(str(error))
-    print(format_results(inferencer, results))
+    print(format_results(results))
     result = next(iter(results.values()))
     print(format_summary(result))
     if args.cascade:
-        print(format_cascade(result))
+        print(format_cascade(inferencer.costs(entry.resolution for entry in result['predictions'])))
     if not result['predictions']:
         print('error: nothing could be predicted', file=sys.stderr)
         return 1

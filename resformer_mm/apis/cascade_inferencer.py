@@ -68,18 +68,22 @@ class CascadeInferencer(ClassificationInferencer):
         if 'resolution' in kwargs:
             raise TypeError('a cascade chooses the resolution of each image itself')
         results = super().__call__(inputs, return_datasamples, *args, **kwargs)
-        stops = Counter(
+        results['cascade'] = self.costs(
             found.test_resolution if return_datasamples else found['resolution']
             for found in results['predictions']
         )
+        return results
+
+    def costs(self, resolutions: Iterable[int]) -> dict:
+        """Return ``mean_gflops`` and ``reached``, see the class, given the resolution of each prediction."""
+        stops = Counter(resolutions)
         images = max(1, stops.total())
         reached = {
             resolution: sum(stops[later] for later in self.rule.resolutions[stage:]) / images
             for stage, resolution in enumerate(self.rule.resolutions)
         }
         mean = sum(part * self.gflops(resolution) for resolution, part in reached.items())
-        results['cascade'] = {'mean_gflops': mean, 'reached': reached}
-        return results
+        return {'mean_gflops': mean, 'reached': reached}
 
     def make_reader(self, resolution: int | None = None) -> BatchReader:
         """Return a reader of sources at a resolution; None is the first resolution of the cascade."""

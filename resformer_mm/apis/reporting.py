@@ -4,12 +4,47 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from resformer_mm.inference.base import ResolutionInferencer
 from resformer_mm.inference.sources import Inputs
 from resformer_mm.text import table
+
+
+@dataclass(frozen=True)
+class Described:
+    """A prediction as text, which takes little memory.
+
+    Attributes:
+        path: the input; None for an array.
+        frame: frame number in a video.
+        resolution: test resolution in pixels.
+        headline: the prediction in a few words.
+        line: the largest entries of the prediction.
+        brief: the headline with the score of the largest entry.
+    """
+
+    path: str | None
+    frame: int | None
+    resolution: int
+    headline: str
+    line: str
+    brief: str
+
+
+def describe_predictions(inferencer: ResolutionInferencer, inputs: Inputs, **kwargs) -> dict:
+    """Return the results of an inferencer with :class:`Described` predictions, which are not kept otherwise.
+
+    Args:
+        inferencer: an inferencer of any task.
+        inputs: inputs of the inferencer.
+        **kwargs: further arguments of :meth:`ResolutionInferencer.stream`.
+    """
+    stream = inferencer.stream(inputs, **kwargs)
+    described = [_describe(inferencer, result.prediction) for result in stream]
+    return {'predictions': described, 'skipped': stream.skipped, 'forward_ms': stream.forward_ms}
 
 
 def predict_at_resolutions(
@@ -19,7 +54,7 @@ def predict_at_resolutions(
     out_dir: str | Path | None = None,
     **kwargs,
 ) -> dict[int | None, dict]:
-    """Return the results of an inferencer, by resolution.
+    """Return the results of :func:`describe_predictions`, by resolution.
 
     Args:
         inferencer: an inferencer of any task.
@@ -38,19 +73,18 @@ def predict_at_resolutions(
         folder = out_dir
         if out_dir is not None and len(resolutions) > 1:
             folder = Path(out_dir) / str(resolution)
-        results[resolution] = inferencer(inputs, resolution=resolution, out_dir=folder, **kwargs)
+        options = dict(kwargs, resolution=resolution, out_dir=folder)
+        results[resolution] = describe_predictions(inferencer, inputs, **options)
     return results
 
 
-def format_results(inferencer: ResolutionInferencer, results: Mapping[int | None, dict]) -> str:
-    """Return the predictions as text: a line per input, or a table with a column per resolution."""
-    if len(results) == 1:
-        (result,) = results.values()
-        return '\n'.join(
-            f'{path}: {_describe(inferencer, predictions)}' for path, predictions in _by_path(result)
-        )
+def format_results(results: Mapping[int | None, dict]) -> str:
+    """Return described predictions as text: a line per input, or a table with a column per resolution."""
     columns = [dict(_by_path(result)) for result in results.values()]
-    rows = [[path, *(_brief(inferencer, column[path]) for column in columns)] for path in columns[0]]
+    if len(columns) == 1:
+        return '\n'.join(f'{path}: {_line(described)}' for path, described in columns[0].items())
+    paths = list(dict.fromkeys(path for column in columns for path in column))
+    rows = [[path, *(_brief(column.get(path)) for column in columns)] for path in paths]
     return table(['', *map(str, results)], rows, markdown=True)
 
 
@@ -61,28 +95,39 @@ def format_summary(result: dict) -> str:
     return f'{len(result["predictions"])} done, {len(skipped)} skipped{": " if names else ""}{names}'
 
 
-def format_cascade(result: dict) -> str:
+def format_cascade(cost: Mapping) -> str:
     """Return the mean cost of a cascade, and the share of images that reached each resolution."""
-    cost = result['cascade']
     parts = ', '.join(f'{100 * part:.0f} % reached {r}' for r, part in cost['reached'].items())
     return f'{cost["mean_gflops"]:.4g} GFLOPs per image; {parts}'
 
 
-def _by_path(result: dict) -> list[tuple[str, list[dict]]]:
+def _by_path(result: dict) -> list[tuple[str | None, list[Described]]]:
     """Return the predictions of each file: one for an image, one per frame for a video."""
-    groups = groupby(result['predictions'], lambda prediction: prediction['path'])
+    groups = groupby(result['predictions'], lambda described: described.path)
     return [(path, list(group)) for path, group in groups]
 
 
-def _describe(inferencer: ResolutionInferencer, predictions: list[dict]) -> str:
-    if 'frame' not in predictions[0]:
-        return inferencer.describe(predictions[0])
-    counts = Counter(map(inferencer.headline, predictions)).most_common(5)
-    return f'{len(predictions)} frames: ' + ', '.join(f'{name} in {number}' for name, number in counts)
+def _describe(inferencer: ResolutionInferencer, prediction: dict) -> Described:
+    entries = inferencer.entries(prediction)
+    headline = inferencer.headline(prediction)
+    return Described(
+        prediction['path'],
+        prediction.get('frame'),
+        prediction['resolution'],
+        headline,
+        inferencer.describe(prediction),
+        headline + (f' {entries[0][1]:.3f}' if entries else ''),
+    )
 
 
-def _brief(inferencer: ResolutionInferencer, predictions: list[dict]) -> str:
-    if 'frame' in predictions[0]:
-        return _describe(inferencer, predictions)
-    entries = inferencer.entries(predictions[0])
-    return inferencer.headline(predictions[0]) + (f' {entries[0][1]:.3f}' if entries else '')
+def _line(described: Sequence[Described]) -> str:
+    if described[0].frame is None:
+        return described[0].line
+    counts = Counter(frame.headline for frame in described).most_common(5)
+    return f'{len(described)} frames: ' + ', '.join(f'{name} in {number}' for name, number in counts)
+
+
+def _brief(described: Sequence[Described] | None) -> str:
+    if not described:
+        return 'skipped'
+    return described[0].brief if described[0].frame is None else _line(described)

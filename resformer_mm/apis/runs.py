@@ -20,6 +20,7 @@ from resformer_mm.inference.devices import check_display
 from resformer_mm.libraries import (
     FOLDER,
     LIBRARIES,
+    drawing_type,
     library_of_config,
     prepare_libraries,
     scope_of,
@@ -201,11 +202,12 @@ def _enable_drawing(cfg: Config, drawing: Drawing) -> None:
     hook.update(show=drawing.show, wait_time=drawing.wait_time, interval=drawing.interval)
     if folder is not None and library.visualizer:
         cfg.visualizer.update({key: folder for key in library.visualizer})
-    if cfg.launcher != 'none':
-        cfg.custom_hooks = [
-            *(cfg.get('custom_hooks') or []),
-            dict(type='resformer_mm.DrawInEveryProcessHook'),
-        ]
+    settings = cfg.get('visualizer') or {}
+    if (kind := drawing_type(settings)) is not None:
+        cfg.visualizer.type = kind
+    names = ['PictureNamesHook', *(['DrawInEveryProcessHook'] if cfg.launcher != 'none' else [])]
+    hooks = [dict(type=f'resformer_mm.{name}') for name in names]
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *hooks]
 
 
 def _enable_tta(cfg: Config) -> None:

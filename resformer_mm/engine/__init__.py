@@ -5,6 +5,7 @@ from .hooks import DrawInEveryProcessHook, InvalidLossHook, SkippedImagesHook
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
 from .objective import Copy, MultiResolutionObjective, enumerate_copies
 from .optim_wrapper import AutocastOptimWrapper
+from .pictures import PictureNamesHook
 from .turns import TurnByTurnEpochLoop, TurnByTurnIterLoop, train_by_turns
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     'MultiResolutionObjective',
     'MultiResolutionTestLoop',
     'MultiResolutionValLoop',
+    'PictureNamesHook',
     'SkippedImagesHook',
     'TurnByTurnEpochLoop',
     'TurnByTurnIterLoop',

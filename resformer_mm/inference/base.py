@@ -24,11 +24,13 @@ from resformer_mm.checkpoints.models import build_model
 from resformer_mm.config.files import enter_scope, read_config
 from resformer_mm.config.resolutions import pipeline_at_resolution, test_dataset
 from resformer_mm.config_types import find_type
+from resformer_mm.libraries import drawing_type
 
 from .devices import check_device, check_display
 from .pipelines import Batch, BatchReader, ImagePipeline, InputPipeline
 from .results import ResultFolder
 from .sources import ImageSources, Inputs, Source
+from .stream import PredictionStream, Result, WrongModelError
 
 
 class ResolutionInferencer(BaseInferencer):
@@ -46,8 +48,9 @@ class ResolutionInferencer(BaseInferencer):
 
     It returns a dict: ``predictions``, one dict per image, with its ``path`` (and ``frame``) and
     ``resolution``; ``visualization``, the drawings, RGB; ``skipped``, the ``path`` and ``reason`` of every
-    file in a folder that cannot be read; and ``forward_ms``, the total time of the forward passes in
-    milliseconds.
+    file in a folder that cannot be read or predicted; and ``forward_ms``, the total time of the forward
+    passes in milliseconds. :meth:`stream` yields the same one by one and keeps nothing, for long videos and
+    large folders.
 
     The inferencer of another task is a subclass that implements three methods: :meth:`to_dict`, :meth:`draw`
     and :meth:`entries`. It is registered with :func:`resformer_mm.libraries.register_task`. Everything else
@@ -61,6 +64,7 @@ class ResolutionInferencer(BaseInferencer):
     - ``source_kind``, ``pipeline_class``: kind of the inputs, and the pipeline that reads them.
     - :meth:`class_meta`: names and colours of the classes, with checks.
     - :meth:`headline`, :meth:`describe`: a prediction as text.
+    - :meth:`to_files`, :meth:`legend`: what is written to a result folder.
 
     Args:
         config: config file, or config.
@@ -116,41 +120,61 @@ class ResolutionInferencer(BaseInferencer):
             ValueError: the resolution is not a positive integer or below one patch, ``batch_size`` is below
                 1, or the model does not predict what the task needs.
         """
+        stream = self.stream(inputs, batch_size, return_vis, out_dir, **kwargs)
+        predictions: list = []
+        visualization: list[np.ndarray] = []
+        for result in stream:
+            predictions.append(
+                self.library_sample(result.sample) if return_datasamples else result.prediction
+            )
+            if return_vis and result.drawn is not None:
+                visualization.append(result.drawn)
+        return {
+            'predictions': predictions,
+            'visualization': visualization,
+            'skipped': stream.skipped,
+            'forward_ms': stream.forward_ms,
+        }
+
+    def stream(
+        self,
+        inputs: Inputs,
+        batch_size: int = 1,
+        return_vis: bool = False,
+        out_dir: str | Path | None = None,
+        **kwargs,
+    ) -> PredictionStream:
+        """Return an iterable of :class:`~resformer_mm.inference.stream.Result`; nothing is kept.
+
+        The arguments are those of a call. Files are written while it is iterated.
+
+        Raises:
+            FileNotFoundError, InputError, ValueError: see :meth:`__call__`; some are raised by the iteration.
+        """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         preprocess, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
         draws = return_vis or out_dir is not None or visualize.get('show', False)
-        predictions: list = []
-        visualization: list[np.ndarray] = []
         skipped: list[dict] = []
-        forward_ms = 0.0
         sources = self.source_kind.collect(inputs)
         batches = self.preprocess(sources, batch_size, skipped=skipped, **preprocess)
-        folder = None if out_dir is None else ResultFolder(out_dir)
+        folder = None if out_dir is None else ResultFolder(out_dir, self.to_files, self.legend())
         resolution = preprocess.get('resolution') or self.default_resolution
-        for batch in batches:
+
+        def predict(batch: Batch) -> tuple[list[Result], float]:
             start = self._now()
             samples = self.forward(batch, **forward)
-            forward_ms += 1000 * (self._now() - start)
-            drawn = self.visualize(batch, samples, **visualize) if draws else []
-            plain = self.postprocess(samples, drawn, **postprocess)['predictions']
+            milliseconds = 1000 * (self._now() - start)
+            drawn: Sequence = self.visualize(batch, samples, **visualize) if draws else [None] * len(samples)
+            plain = self.postprocess(samples, [], **postprocess)['predictions']
             sides = [resolution or min(image.shape[-2:]) for image in batch.data['inputs']]
-            found = [
-                {**_origin(source, side), **entry} for source, side, entry in zip(batch.sources, sides, plain)
+            results = [
+                Result(source, {**_origin(source, side), **entry}, sample, picture)
+                for source, side, entry, sample, picture in zip(batch.sources, sides, plain, samples, drawn)
             ]
-            predictions += samples if return_datasamples else found
-            visualization += drawn if return_vis else []
-            if folder is not None:
-                for source, prediction, picture in zip(batch.sources, found, drawn):
-                    folder.add(source, prediction, picture)
-        if folder is not None:
-            folder.finish(skipped=skipped)
-        return {
-            'predictions': predictions,
-            'visualization': visualization,
-            'skipped': skipped,
-            'forward_ms': forward_ms,
-        }
+            return results, milliseconds
+
+        return PredictionStream(batches, predict, self._split, skipped, folder)
 
     @property
     def classes(self) -> Sequence[str] | None:
@@ -263,6 +287,18 @@ class ResolutionInferencer(BaseInferencer):
         predictions = preds if return_datasamples else [self.to_dict(sample, **kwargs) for sample in preds]
         return {'predictions': predictions, 'visualization': visualization}
 
+    def library_sample(self, sample: BaseDataElement) -> BaseDataElement:
+        """Return a data sample in the form of the library, for ``return_datasamples``."""
+        return sample
+
+    def to_files(self, prediction: dict) -> dict:
+        """Return a prediction as it is written to a result folder: arrays have the values of the data set."""
+        return prediction
+
+    def legend(self) -> dict | None:
+        """Return the class of each value in written label maps, to be stored beside them."""
+        return None
+
     @abstractmethod
     def to_dict(self, sample: BaseDataElement) -> dict:
         """Return the prediction in a data sample as a plain dict.
@@ -300,8 +336,11 @@ class ResolutionInferencer(BaseInferencer):
         own = {key.lower(): value for key, value in model.dataset_meta.items()}
         return {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {}), **own}
 
-    def _no_output(self, model: BaseModel) -> ValueError:
-        return ValueError(
+    def _split(self, batch: Batch) -> list[Batch]:
+        return batch.split(self.collate_fn)
+
+    def _no_output(self, model: BaseModel) -> WrongModelError:
+        return WrongModelError(
             f'{type(model).__name__} does not predict `{self.output}`, which {type(self).__name__} '
             'needs: use another model, or register its task with resformer_mm.libraries.register_task'
         )
@@ -331,6 +370,7 @@ class ResolutionInferencer(BaseInferencer):
     def _init_visualizer(self, cfg: Config) -> Visualizer:
         # Without the backends of training runs: predictions do not belong in a training log.
         settings = {'type': self.default_visualizer, **cfg.get('visualizer', {}), 'vis_backends': None}
+        settings['type'] = drawing_type(settings) or settings['type']
         visualizer = super()._init_visualizer(Config(dict(visualizer=settings)))
         visualizer.dataset_meta = self.dataset_meta
         return visualizer

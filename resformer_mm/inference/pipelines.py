@@ -36,6 +36,10 @@ class InputPipeline(ABC):
     def pixels(self, results: dict) -> np.ndarray:
         """Return the pixels of a ``results`` dict, uint8, for drawings."""
 
+    def shortfall(self, source: Source, results: dict) -> str | None:
+        """Return what is missing of a source that was read in part; None if it is complete."""
+        return None
+
     def load(self, source: Source) -> dict:
         """Return the ``results`` dict of a source.
 
@@ -103,12 +107,19 @@ class Batch:
     Attributes:
         sources: the sources of the inputs.
         pixels: the pixels of each source as read, for drawings.
+        prepared: the prepared input of each source.
         data: the collated inputs, an argument of ``model.test_step``.
     """
 
     sources: list[Source]
     pixels: list[np.ndarray]
+    prepared: list[dict]
     data: dict
+
+    def split(self, collate: Callable[[list[dict]], dict]) -> list[Batch]:
+        """Return batches of one input each."""
+        parts = zip(self.sources, self.pixels, self.prepared)
+        return [Batch([source], [pixels], [one], collate([one])) for source, pixels, one in parts]
 
 
 @dataclass(frozen=True)
@@ -172,15 +183,28 @@ class BatchReader:
                     ) from error
                 skip(source, str(error), skipped)
                 continue
+            if (reason := self.pipeline.shortfall(source, results)) is not None:
+                skip(source, reason, skipped)
             # The pixels come first, because transforms may work in place.
-            yield source, self.pipeline.pixels(results), self.pipeline.prepare(results)
+            pixels = self.pipeline.pixels(results)
+            try:
+                prepared = self.pipeline.prepare(results)
+            except Exception as error:  # transforms of any library, on an image of unusual shape
+                if source.path is None:
+                    raise
+                reason = f'{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ""}'
+                if not source.optional:
+                    raise InputError(f'cannot prepare {source.path} ({reason})') from error
+                skip(source, reason, skipped)
+                continue
+            yield source, pixels, prepared
 
     def _fit(self, first: dict, other: dict) -> bool:
         return self.mixes_sizes or first['inputs'].shape == other['inputs'].shape
 
     def _batch(self, chunk: list[tuple[Source, np.ndarray, dict]]) -> Batch:
         sources, pixels, prepared = map(list, zip(*chunk))
-        return Batch(sources, pixels, self.collate(prepared))
+        return Batch(sources, pixels, prepared, self.collate(prepared))
 
 
 def _loads_annotations(step: object) -> bool:

@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import TextIO
 
-import cv2
 import mmcv
 import mmengine
 import numpy as np
 
 from .sources import Source
+from .video_files import VideoFile
 
 _CLIP_FPS = 4.0  # slow: a model sees few frames of a clip
 
 
 class ResultFolder:
-    """Writer of predictions and drawings.
+    """Writer of predictions and drawings, one after another; nothing is kept in memory.
 
     ``vis/NAME.png`` is a drawn image, ``vis/NAME.mp4`` a drawn video, ``pred/NAME.png`` a label map, and
     ``predictions.json`` holds the rest. NAME is the file name of the input without its suffix, with a number
-    added if several inputs have the same name. For an array, NAME is a number.
+    added if several inputs have the same name. For an array, NAME is a number. ``pred/legend.json`` has the
+    class of each value of the label maps.
 
     Args:
         root: the folder, which is created with the first file.
+        to_files: function from a prediction to the one that is written.
+        legend: value of a label map -> class; None writes no legend.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        to_files: Callable[[dict], dict] = lambda prediction: prediction,
+        legend: dict | None = None,
+    ) -> None:
         self.root = Path(root)
+        self._to_files, self._legend = to_files, legend
         self._names: set[str] = set()
-        self._predictions: list[dict] = []
+        self._number = 0
         self._name = ''
         self._video: VideoFile | None = None
+        self._json: TextIO | None = None
 
     def add(self, source: Source, prediction: dict, drawn: np.ndarray) -> None:
-        """Write a drawing and keep the prediction for ``predictions.json``.
+        """Write a drawing and the prediction.
 
         Args:
             source: the input.
@@ -59,23 +71,41 @@ class ResultFolder:
         else:
             mmcv.imwrite(drawn[..., ::-1], str(self.root / 'vis' / f'{name}.png'))
         number = '' if source.frame is None else f'_{source.frame:06d}'
-        self._predictions.append(self._plain(prediction, f'{name}{number}.png'))
+        self._write_entry(self._plain(self._to_files(prediction), f'{name}{number}.png'))
 
     def finish(self, **facts: object) -> None:
-        """Write ``predictions.json``.
+        """Complete ``predictions.json``.
 
         Args:
             **facts: further entries of the file, besides ``predictions``.
         """
         self.close_video()
-        self.root.mkdir(parents=True, exist_ok=True)
-        mmengine.dump({**facts, 'predictions': self._predictions}, self.root / 'predictions.json', indent=1)
+        file = self._opened()
+        file.write('\n]')
+        for name, value in facts.items():
+            file.write(f',\n{json.dumps(name)}: {json.dumps(value, indent=1)}')
+        file.write('\n}\n')
+        file.close()
+        Path(file.name).replace(self.root / 'predictions.json')
 
     def close_video(self) -> None:
         """Close the video that is being written, if any."""
         if self._video is not None:
             self._video.close()
             self._video = None
+
+    def _opened(self) -> TextIO:
+        if self._json is None:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._json = open(self.root / 'predictions.json.part', 'w', encoding='utf-8')
+            self._json.write('{"predictions": [')
+        return self._json
+
+    def _write_entry(self, prediction: dict) -> None:
+        file = self._opened()
+        file.write(',\n' if self._number else '\n')
+        file.write(json.dumps(prediction))
+        self._number += 1
 
     def _plain(self, prediction: dict, file_name: str) -> dict:
         """Write the label maps of a prediction, and return it with their paths in their place."""
@@ -84,11 +114,13 @@ class ResultFolder:
             if isinstance(value, np.ndarray):
                 mmcv.imwrite(value, str(self.root / 'pred' / file_name))
                 value = f'pred/{file_name}'
+                if self._legend is not None and not self._number:
+                    mmengine.dump(self._legend, self.root / 'pred' / 'legend.json', indent=1)
             plain[key] = value
         return plain
 
     def _unique(self, source: Source) -> str:
-        stem = Path(source.path).stem if source.path else f'{len(self._predictions):06d}'
+        stem = Path(source.path).stem if source.path else f'{self._number:06d}'
         name = next(name for name in _numbered(stem) if name not in self._names)
         self._names.add(name)
         return name
@@ -97,41 +129,3 @@ class ResultFolder:
 def _numbered(stem: str) -> Iterator[str]:
     yield stem
     yield from (f'{stem}_{number}' for number in count(2))
-
-
-class VideoFile:
-    """Writer of an MPEG-4 file, frame by frame.
-
-    Args:
-        path: the file; its folder is created.
-        fps: frames per second; None means 25.
-
-    Raises:
-        OSError: OpenCV cannot write the file.
-    """
-
-    def __init__(self, path: Path, fps: float | None) -> None:
-        self.path, self._fps = path, fps or 25.0
-        self._writer: cv2.VideoWriter | None = None
-
-    def write(self, frame: np.ndarray) -> None:
-        """Append a frame, RGB ``(H, W, 3)``. All frames must have the same size."""
-        if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            height, width = frame.shape[:2]
-            codec = cv2.VideoWriter.fourcc(*'mp4v')
-            self._writer = cv2.VideoWriter(str(self.path), codec, self._fps, (width, height))
-            if not self._writer.isOpened():
-                raise OSError(f'OpenCV cannot write the video {self.path} with the codec mp4v')
-        self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.release()
-
-    def __enter__(self) -> VideoFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

@@ -9,5 +9,6 @@ MODELS = {
 }
 DATASETS = {'ImageFolder': 'folders', 'ImageNet': 'folders'}
 TRANSFORMS = {'ResizeCenterCrop': 'resize_center_crop'}
+VISUALIZERS = {'ClassVisualizer': 'visualizer'}
 
 __getattr__ = adapters_of(globals())

@@ -9,6 +9,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from resformer_mm.inference.base import ResolutionInferencer, check_names
+from resformer_mm.picture_text import literal_text, one_line
 
 _SMALLEST_DRAWING = 224  # short side in pixels
 
@@ -71,14 +72,16 @@ class ClassificationInferencer(ResolutionInferencer):
         resize = _SMALLEST_DRAWING if min(height, width) < _SMALLEST_DRAWING else None
         drawn_width = width if resize is None else width * resize / min(height, width)
         label = int(sample.pred_score.argmax())
-        name = '' if self.classes is None else self.classes[label]
+        name = '' if self.classes is None else one_line(self.classes[label])
         # mmpretrain uses 7 points per 224 pixels, whether or not the name then fits. In its font, letters are
         # 0.6 times as wide as high.
         pixels_high = drawn_width / len(f'     Prediction: {label}, 0.00 ({name})') / 0.6
         size = np.clip(pixels_high * 72 / self.visualizer.dpi, 5, 7 * max(1, min(height, width) / 224))
-        return self.visualizer.visualize_cls(
-            pixels[..., ::-1], sample, self.classes, draw_gt=False, resize=resize, text_cfg=dict(size=size)
-        )
+        names = None if self.classes is None else [one_line(entry) for entry in self.classes]
+        with literal_text(name):
+            return self.visualizer.visualize_cls(
+                pixels[..., ::-1], sample, names, draw_gt=False, resize=resize, text_cfg=dict(size=size)
+            )
 
     def entries(self, prediction: dict) -> list[tuple[str, float]]:
         """Return the best classes with their scores."""

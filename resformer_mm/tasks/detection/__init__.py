@@ -11,5 +11,6 @@ MODELS = {
 }
 DATASETS = {'COCO': 'coco', 'DetectionFolder': 'coco'}
 METRICS = {'CocoMetric': 'metric'}
+VISUALIZERS = {'ObjectVisualizer': 'visualizer'}
 
 __getattr__ = adapters_of(globals())

@@ -11,6 +11,10 @@ from torch import nn
 
 from resformer_mm.inference.base import ResolutionInferencer, check_names
 from resformer_mm.inference.pipelines import Batch
+from resformer_mm.picture_text import literal_text
+
+from .compact_masks import decode_masks, encode_masks, masks_one_by_one
+from .visualizer import ObjectVisualizer
 
 
 class DetectionInferencer(ResolutionInferencer):
@@ -29,11 +33,19 @@ class DetectionInferencer(ResolutionInferencer):
 
     def forward(self, inputs: Batch, score_thr: float = 0.3) -> list[BaseDataElement]:
         """Return the data samples of a batch, with the objects whose score is at least ``score_thr``."""
-        samples = super().forward(inputs)
+        with masks_one_by_one(self.model):
+            samples = super().forward(inputs)
         for sample in samples:
-            found = sample.pred_instances
-            sample.pred_instances = found[found.scores >= score_thr]
+            found = sample.pred_instances[sample.pred_instances.scores >= score_thr]
+            encode_masks(found)
+            sample.pred_instances = found
         return samples
+
+    def library_sample(self, sample: BaseDataElement) -> BaseDataElement:
+        """Return the data sample with masks as arrays."""
+        height, width = sample.ori_shape[:2]
+        decode_masks(sample.pred_instances, (height, width))
+        return sample
 
     def to_dict(self, sample: BaseDataElement) -> dict:
         """Return labels, names, scores, boxes and masks of the objects."""
@@ -47,13 +59,24 @@ class DetectionInferencer(ResolutionInferencer):
             'bboxes': found.bboxes.tolist(),
         }
         if 'masks' in found:
-            prediction['masks'] = [_encode(mask) for mask in found.masks.numpy()]
+            prediction['masks'] = [
+                {'size': list(code['size']), 'counts': code['counts'].decode()} for code in found.masks
+            ]
         return prediction
 
     def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
         """Return the image with boxes, masks, names and scores drawn on it."""
-        self.visualizer.add_datasample('', pixels[..., ::-1], sample, draw_gt=False, pred_score_thr=-1)
-        return self.visualizer.get_image()
+        image = pixels[..., ::-1]
+        meta = self.visualizer.dataset_meta
+        if isinstance(self.visualizer, ObjectVisualizer):  # without a figure of Matplotlib
+            found = sample.pred_instances.cpu()
+            return self.visualizer.draw_objects(image, found, meta.get('classes'), meta.get('palette'))
+        decode_masks(sample.pred_instances, image.shape[:2])
+        with literal_text(*(meta.get('classes') or ())):
+            self.visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=-1)
+            picture = self.visualizer.get_image()
+        encode_masks(sample.pred_instances)
+        return picture
 
     def entries(self, prediction: dict) -> list[tuple[str, float]]:
         """Return the objects with their scores."""
@@ -78,10 +101,3 @@ class DetectionInferencer(ResolutionInferencer):
         if num_classes is not None:
             check_names(meta.get('classes'), num_classes)
         return meta
-
-
-def _encode(mask: np.ndarray) -> dict:
-    from pycocotools import mask as coco_mask
-
-    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {'size': list(code['size']), 'counts': code['counts'].decode()}

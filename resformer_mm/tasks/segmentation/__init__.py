@@ -9,5 +9,6 @@ MODELS = {
 }
 DATASETS = {'ADE20K': 'folders', 'SegmentationFolder': 'folders'}
 TRANSFORMS = {'LoadSegMap': 'load_seg_map'}
+VISUALIZERS = {'LabelMapVisualizer': 'visualizer'}
 
 __getattr__ = adapters_of(globals())

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from functools import cached_property
+
 import numpy as np
 from mmengine.model import BaseModel
+from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from mmseg.models.segmentors import DepthEstimator
 
+from resformer_mm.config.resolutions import test_dataset
+from resformer_mm.config_types import find_type, type_name
 from resformer_mm.inference.base import ResolutionInferencer, check_names
+from resformer_mm.inference.drawing import draw_label_map
+from resformer_mm.picture_text import literal_text
+
+from .visualizer import LabelMapVisualizer
 
 
 class SegmentationInferencer(ResolutionInferencer):
     """Inferencer of semantic segmentors from mmseg.
 
     A prediction has ``seg_map``, the label of every pixel of the original image, ``(H, W)``, and ``areas``,
-    class name -> fraction of the image, largest first. For the rest see :class:`ResolutionInferencer`.
+    class name -> fraction of the image, largest first. Label maps in a result folder have the values of the
+    data set's masks, which differ from the labels under ``reduce_zero_label``. For the rest see
+    :class:`ResolutionInferencer`.
     """
 
     output = 'pred_sem_seg'
@@ -32,12 +45,39 @@ class SegmentationInferencer(ResolutionInferencer):
 
     def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
         """Return the image overlaid with the colours of the classes."""
-        self.visualizer.add_datasample('', pixels[..., ::-1], sample, draw_gt=False)
-        return self.visualizer.get_image()
+        image = np.ascontiguousarray(pixels[..., ::-1])
+        meta = self.visualizer.dataset_meta
+        if isinstance(self.visualizer, LabelMapVisualizer):  # without a figure of Matplotlib
+            labels = sample.pred_sem_seg.data[0].cpu().numpy()
+            return draw_label_map(image, labels, meta['palette'], self.visualizer.alpha, meta['classes'])
+        with literal_text(*meta['classes']):
+            self.visualizer.add_datasample('', image, sample, draw_gt=False)
+            return self.visualizer.get_image()
+
+    def to_files(self, prediction: dict) -> dict:
+        """Return the prediction with the pixel values that the masks of the data set have."""
+        values = self._values
+        return {**prediction, 'seg_map': values[prediction['seg_map']]}
+
+    def legend(self) -> dict:
+        """Return the name of the class of each value in the written label maps."""
+        classes = self.dataset_meta['classes']
+        return {str(value): str(name) for value, name in zip(self._values.tolist(), classes)}
 
     def entries(self, prediction: dict) -> list[tuple[str, float]]:
         """Return the classes with the fraction of the image that they cover."""
         return list(prediction['areas'].items())
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        """Pixel value of each class in the masks of the data set, ``(num_classes,)``."""
+        number = len(self.dataset_meta['classes'])
+        values = np.arange(number)
+        for value, label in reversed(sorted((self.dataset_meta.get('label_map') or {}).items())):
+            if 0 <= label < number:  # others are excluded classes
+                values[label] = value
+        values = values + bool(self.dataset_meta.get('reduce_zero_label'))
+        return values.astype(np.uint8 if values.max() <= np.iinfo(np.uint8).max else np.uint16)
 
     def class_meta(self, model: BaseModel) -> dict:
         """Return ``classes``, by default their numbers, and ``palette``, by default random colours.
@@ -51,6 +91,32 @@ class SegmentationInferencer(ResolutionInferencer):
         meta = super().class_meta(model)
         number = model.num_classes
         check_names(meta.setdefault('classes', [str(label) for label in range(number)]), number)
+        if 'reduce_zero_label' not in meta:
+            meta['reduce_zero_label'] = _reduces_zero_label(test_dataset(model.cfg), self.scope)
+        if 'label_map' not in meta:
+            meta['label_map'] = _label_map(test_dataset(model.cfg), self.scope, meta['classes'])
         if len(meta.get('palette') or []) != number:
             meta['palette'] = np.random.default_rng(0).integers(0, 256, (number, 3)).tolist()
         return meta
+
+
+def _reduces_zero_label(dataset: Mapping, scope: str) -> bool:
+    """Return whether the labels of a data set are its pixel values less one."""
+    loaders = [step for step in dataset['pipeline'] if type_name(step['type']).startswith('Load')]
+    for settings in (dataset, *loaders):
+        if settings.get('reduce_zero_label') is not None:
+            return bool(settings['reduce_zero_label'])
+    for kind in getattr(find_type(dataset['type'], DATASETS, scope), '__mro__', ()):
+        parameters = inspect.signature(kind.__init__).parameters if '__init__' in vars(kind) else {}
+        if 'reduce_zero_label' in parameters:
+            return bool(parameters['reduce_zero_label'].default)
+    return False
+
+
+def _label_map(dataset: Mapping, scope: str, classes: list[str]) -> dict[int, int] | None:
+    """Return label of the data set -> label of the model, if the classes are a choice of the data set's."""
+    kind = find_type(dataset['type'], DATASETS, scope)
+    try:
+        return kind.get_label_map(classes)
+    except (AttributeError, ValueError):  # another kind of data set, or classes that it does not have
+        return None

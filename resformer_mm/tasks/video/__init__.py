@@ -15,5 +15,6 @@ TRANSFORMS = {
     'MultiResolutionClips': 'multi_resolution_clips',
     'PackClips': 'clips',
 }
+VISUALIZERS = {'RecognitionVisualizer': 'visualizer'}
 
 __getattr__ = adapters_of(globals())

@@ -10,8 +10,10 @@ from mmengine.registry import TRANSFORMS
 from mmengine.structures import BaseDataElement
 
 from resformer_mm.config_types import type_name
+from resformer_mm.inference.drawing import draw_text, text_size
 from resformer_mm.inference.pipelines import InputPipeline
 from resformer_mm.inference.sources import ClipSources, Source
+from resformer_mm.picture_text import one_line
 from resformer_mm.tasks.classification.inferencer import ClassificationInferencer
 
 
@@ -72,14 +74,13 @@ class VideoInferencer(ClassificationInferencer):
     def draw(self, pixels: np.ndarray, sample: BaseDataElement) -> np.ndarray:
         """Return the sampled frames with the best class and its score written on them."""
         best = self.to_dict(sample, topk=1)
-        text = f'{best["pred_class"]}, {best["pred_score"]:.2f}'
+        text = f'{one_line(best["pred_class"])}, {best["pred_score"]:.2f}'
         drawn = []
         for frame in pixels:
-            self.visualizer.set_image(frame)
-            box = dict(facecolor='black', alpha=0.5, boxstyle='Round')
-            place = np.array([0.03 * min(frame.shape[:2])] * 2)
-            self.visualizer.draw_texts(text, place, colors='white', bboxes=box)
-            drawn.append(self.visualizer.get_image())
+            picture = np.ascontiguousarray(frame).copy()
+            margin = round(0.03 * min(frame.shape[:2]))
+            draw_text(picture, text, (margin, margin), text_size(picture))
+            drawn.append(picture)
         return np.stack(drawn)
 
     def show(self, picture: np.ndarray, name: str, wait_time: float) -> None:

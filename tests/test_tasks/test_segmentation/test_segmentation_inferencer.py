@@ -69,13 +69,15 @@ def test_segmented_folder_with_overlays(segmenter, folder, tmp_path) -> None:
         assert np.array_equal(prediction['seg_map'], single['seg_map'])
         assert plain['seg_map'] == f'pred/{seed}.png' and plain['areas'] == prediction['areas']
         stored = cv2.imread(str(tmp_path / plain['seg_map']), cv2.IMREAD_UNCHANGED)
-        assert np.array_equal(stored, prediction['seg_map'])
+        assert np.array_equal(stored, prediction['seg_map'] + 1)  # ADE20K: 0 is unlabelled
         drawn = result['visualization'][seed]
         colours = np.array(segmenter.dataset_meta['palette'])[prediction['seg_map']]
         alpha = segmenter.visualizer.alpha
         overlay = (1 - alpha) * picture(seed)[..., ::-1] + alpha * colours
         assert drawn_over(drawn, overlay, 2).mean() < 0.2  # by the names
         assert np.array_equal(cv2.imread(str(tmp_path / 'vis' / f'{seed}.png'))[..., ::-1], drawn)
+    legend = json.loads((tmp_path / 'pred' / 'legend.json').read_text())
+    assert legend == {str(label + 1): f'stuff {label}' for label in range(5)}
 
 
 def test_pictures_at_their_own_size(folder, tmp_path) -> None:

@@ -1,0 +1,88 @@
+"""Masks in run-length encoding, made one at a time.
+
+A mask has one byte per pixel of the image: a hundred masks of 6000 x 4000 pixels take 2.4 GB, and a few times
+as much while they are copied. Encoded, they take some kilobytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmengine.structures import InstanceData
+from pycocotools import mask as coco_mask
+from torch import Tensor, nn
+
+
+@contextmanager
+def masks_one_by_one(model: nn.Module) -> Iterator[None]:
+    """Let the mask heads of a two-stage detector paste and encode one mask at a time.
+
+    Masks of the predictions are then lists of codes. Other models are not changed.
+    """
+    heads = [module for module in model.modules() if isinstance(module, FCNMaskHead)]
+    for head in heads:
+        head._predict_by_feat_single = partial(_paste_and_encode, head._predict_by_feat_single)
+    try:
+        yield
+    finally:
+        for head in heads:
+            del head._predict_by_feat_single
+
+
+def encode_masks(instances: InstanceData) -> None:
+    """Replace the masks ``(N, H, W)`` of predictions by a list of codes."""
+    masks = instances.get('masks')
+    if isinstance(masks, (Tensor, np.ndarray)):
+        codes = [encode_mask(mask) for mask in masks]
+        del instances.masks
+        instances.masks = codes
+
+
+def decode_masks(instances: InstanceData, size: Sequence[int]) -> None:
+    """Replace the codes by masks ``(N, H, W)``, as the models of mmdetection return them.
+
+    Args:
+        instances: the predictions.
+        size: height and width of the image.
+    """
+    codes = instances.get('masks')
+    if isinstance(codes, list):
+        masks = torch.zeros((len(codes), *size), dtype=torch.bool)
+        for number, code in enumerate(codes):
+            masks[number] = torch.from_numpy(coco_mask.decode(code)).bool()
+        del instances.masks
+        instances.masks = masks.to(instances.scores.device)
+
+
+def encode_mask(mask: Tensor | np.ndarray) -> dict:
+    """Return COCO's run-length encoding of a mask ``(H, W)``."""
+    values = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else mask
+    return coco_mask.encode(np.asfortranarray(values, np.uint8))
+
+
+def _paste_and_encode(
+    paste: Any,
+    mask_preds: Tensor,
+    bboxes: Tensor,
+    labels: Tensor,
+    img_meta: dict,
+    rcnn_test_cfg: Any,
+    **kwargs: Any,
+) -> Sequence[dict]:
+    if rcnn_test_cfg.mask_thr_binary < 0:
+        return paste(
+            mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, **kwargs
+        )  # grey values, which have no code
+    codes = []
+    for number in range(len(mask_preds)):
+        part = slice(number, number + 1)
+        # Views, because the head scales the boxes in place.
+        (mask,) = paste(mask_preds[part], bboxes[part], labels[part], img_meta, rcnn_test_cfg, **kwargs)
+        codes.append(encode_mask(mask))
+    return codes

@@ -1,0 +1,68 @@
+"""A test draws one picture per sample."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from resformer_mm.engine.pictures import PicturePerSample, image_root
+
+
+def sample(path: str) -> dict:
+    return dict(img_path=path)
+
+
+def started(root: str | None) -> PicturePerSample:
+    visualizer = PicturePerSample()
+    visualizer.start_pictures(root)
+    return visualizer
+
+
+def test_names_have_the_folders_of_their_images() -> None:
+    visualizer = started('data/val')
+    files = {
+        visualizer.picture_file('out/x.jpg', sample(f'data/val/{name}/x.jpg')) for name in ('a', 'a/b', 'c')
+    }
+    assert files == {'out/a__x.jpg', 'out/a__b__x.jpg', 'out/c__x.jpg'}
+    assert visualizer.picture_file('out/x.jpg', sample('data/val/x.jpg')) == 'out/x.jpg'
+    assert visualizer.picture_file('out/x.jpg', sample('/else/where/x.jpg')) == 'out/else__where__x.jpg'
+    assert visualizer.picture_file('out/x.jpg', sample('s3://pail/x.jpg')) == 'out/s3:__pail__x.jpg'
+    deep = visualizer.picture_file('out/x.jpg', sample('/' + 'deep/' * 99 + 'x.jpg'))
+    assert len(deep) < 40 and deep.endswith('__x.jpg')
+    assert visualizer.picture_file(None, sample('data/val/x.jpg')) is None
+
+
+def test_a_second_sample_of_an_image_gets_a_number() -> None:
+    visualizer = started('data')
+    files = [visualizer.picture_file('out/x.jpg', sample('data/x.jpg')) for _ in range(3)]
+    assert files == ['out/x.jpg', 'out/x_2.jpg', 'out/x_3.jpg']
+    visualizer.start_pictures('data')
+    assert visualizer.picture_file('out/x.jpg', sample('data/x.jpg')) == 'out/x.jpg'
+
+
+def test_formats_that_cannot_be_written_become_png() -> None:
+    assert started('d').picture_file('out/x.gif', sample('d/x.gif')) == 'out/x.gif.png'
+
+
+def test_names_without_folders() -> None:
+    visualizer = started('data')
+    assert visualizer.picture_name('test_x.jpg', sample('data/a/b/x.jpg')) == 'test_a__b__x.jpg'
+    assert visualizer.picture_name('x.jpg', sample('data/x.jpg')) == 'x.jpg'
+    assert visualizer.picture_name('17', sample('data/a/x.jpg')) == 'a__17'
+    assert started(None).picture_name('x.jpg', sample('data/a/x.jpg')) == 'x.jpg'
+
+
+@pytest.mark.parametrize(
+    ('prefixes', 'root'),
+    [
+        ([dict(img_path='data/images/val/', seg_map_path='data/masks/val')], 'data/images/val'),
+        ([dict(img='a/x'), dict(img='a/y')], 'a'),
+        ([dict(img='a/x'), dict(img='/b')], ''),
+        ([{}], ''),
+    ],
+)
+def test_the_root_is_that_of_all_data_sets(prefixes: list[dict], root: str) -> None:
+    parts = [SimpleNamespace(data_prefix=prefix) for prefix in prefixes]
+    loader = SimpleNamespace(dataset=SimpleNamespace(datasets=parts))
+    assert image_root([loader]) == root
