@@ -155,7 +155,7 @@ def import_library(name: str, needed_by: str) -> None:
         raise ImportError(
             f'{needed_by} needs the library {name!r}, which cannot be imported ({type(error).__name__}: '
             f"{error}). Install it with `pip install 'resformer-mm[onedl]'` (maintained forks) or "
-            "`pip install 'resformer-mm[openmmlab]'` (upstream)."
+            "`pip install 'resformer-mm[openmmlab]'` (upstream), in a clone with `bash tools/install.sh`."
         ) from error
 
 

@@ -128,7 +128,9 @@ def make_test_config(
     cfg.load_from = _existing(checkpoint, 'checkpoint')
     cfg.resume = False
     if cfg.get('test_dataloader') is None:
-        raise ValueError(f'{config} has no `test_dataloader`: nothing to test on')
+        raise ValueError(
+            f'{config} has no `test_dataloader`: nothing to test on. Set `test_dataloader` and `test_cfg`'
+        )
     if amp:
         cfg.test_cfg.fp16 = True
     if drawing is not None and (drawing.show or drawing.folder):
@@ -215,7 +217,7 @@ def _enable_tta(cfg: Config) -> None:
     pipeline = cfg.test_dataloader.dataset.pipeline
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
         if library_of_config(cfg) is not LIBRARIES['mmpretrain']:
-            raise ValueError(f'--tta: {cfg.filename} has no `tta_model` and `tta_pipeline`')
+            raise ValueError(f'--tta: {cfg.filename} has no `tta_model` and `tta_pipeline`: set both')
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         tta = dict(type='TestTimeAug', transforms=[flips, [deepcopy(pipeline[-1])]])

@@ -48,7 +48,7 @@ def apply_rule(rule: CascadeRule, outcomes: Outcomes) -> Operation:
     if missing:
         raise ValueError(f'cascade.resolutions: no outcomes at {missing}, only at {outcomes.resolutions}')
     if not outcomes.num_samples:
-        raise ValueError('cascade: no samples to apply it to')
+        raise ValueError('cascade: no samples to apply it to: give outcomes of at least one sample')
     left = np.ones(outcomes.num_samples, dtype=bool)
     right, cost, reached = 0, 0.0, []
     for stage, resolution in enumerate(rule.resolutions):
@@ -80,7 +80,7 @@ def fit_frontier(outcomes: Outcomes, confidence: str = 'max_probability', max_st
     if max_stages < 1:
         raise ValueError(f'max_stages must be at least 1, got {max_stages}')
     if not outcomes.num_samples:
-        raise ValueError('cascade: no samples to fit to')
+        raise ValueError('cascade: no samples to fit to: give outcomes of at least one sample')
     candidates = []
     everything = np.ones(outcomes.num_samples, dtype=bool)
     falling = np.argsort(-outcomes.confidence, axis=1, kind='stable')

@@ -23,8 +23,8 @@ class CascadeRule:
             'margin', 'negative_entropy'.
 
     Raises:
-        ValueError: the resolutions are not low to high, or the number of thresholds is not one less.
-        KeyError: the confidence is not registered.
+        ValueError: the resolutions are not low to high, the number of thresholds is not one less, or the
+            confidence is not registered.
     """
 
     resolutions: Sequence[int]
@@ -63,9 +63,14 @@ def confidence_function(name: str) -> Callable[[Tensor], Tensor]:
     """Return the registered confidence function of a name.
 
     Raises:
-        KeyError: the name is not registered.
+        ValueError: the name is not registered.
     """
     function = FUNCTIONS.get(name if '.' in name else f'resformer_mm.{name}')
     if function is None:
-        raise KeyError(f'cascade.confidence={name!r} is not a registered function: check the name')
+        package = __name__.rpartition('.')[0]
+        own = [key for key, item in FUNCTIONS.module_dict.items() if item.__module__.startswith(package)]
+        raise ValueError(
+            f'cascade.confidence={name!r} is not a registered function: choose from {sorted(own)}, or '
+            'register it'
+        )
     return function

@@ -150,7 +150,9 @@ def _infer_heads(state: Mapping[str, Tensor], width: int, source: str, num_heads
             + ('' if filters else '; give the number of heads with --num-heads')
         )
     if num_heads not in (None, width // head_dim):
-        raise CheckpointError(f'{source} has {width // head_dim} heads, not {num_heads}')
+        raise CheckpointError(
+            f'{source} has {width // head_dim} heads, not {num_heads}: leave out --num-heads'
+        )
     return width // head_dim
 
 
@@ -160,7 +162,8 @@ def _infer_global_position(state: Mapping[str, Tensor], published: bool, source:
         side = math.isqrt(table.shape[1]) if table.ndim == 3 else 0
         if not side or side * side != table.shape[1]:
             raise CheckpointError(
-                f'{source}: a position table of shape {tuple(table.shape)} is not a square grid'
+                f'{source}: a position table of shape {tuple(table.shape)} is not a square grid: use another '
+                'file'
             )
         config = dict(type='LearnedPositionEmbedding', grid_size=side)
         if 'backbone.global_position.cls_token_table' not in state:

@@ -45,5 +45,5 @@ def check_requirements() -> None:
         raise ImportError(
             'resformer_mm needs MMEngine, which is available as `onedl-mmengine` (maintained fork) and '
             'as `mmengine` (upstream). Install one of them, for example with '
-            "`pip install 'resformer-mm[onedl]'` or `pip install 'resformer-mm[openmmlab]'`."
+            '`pip install onedl-mmengine` or `pip install mmengine`.'
         )

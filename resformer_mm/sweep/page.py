@@ -23,7 +23,8 @@ def write_page(summary: Summary, path: Path, title: str) -> None:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise ImportError(
-            f"the HTML page needs {error.name!r}: install it with `pip install 'resformer-mm[analysis]'`"
+            f"the HTML page needs {error.name!r}: pip install 'resformer-mm[analysis]', or pip install "
+            'jinja2 plotly'
         ) from error
     template = files(__package__).joinpath('page.html').read_text(encoding='utf-8')
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)

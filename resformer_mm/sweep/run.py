@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from mmengine.config import Config
 from mmengine.device import get_device
 from rich.progress import (
     BarColumn,
@@ -21,6 +20,7 @@ from rich.progress import (
 
 from resformer_mm.analysis.machine import describe_device
 from resformer_mm.cascade import save_outcomes
+from resformer_mm.config.files import read_config
 from resformer_mm.config.resolutions import check_resolutions
 
 from .measure import ModelUnderTest
@@ -68,7 +68,7 @@ class Sweep:
         cfg_options: dict | None = None,
     ) -> None:
         self.files = dict(zip(_check_names(models, names), models))
-        self.resolutions = _check_resolutions(models[0][0], resolutions)
+        self.resolutions = _check_resolutions(models[0][0], resolutions, cfg_options)
         self.out_dir, self.path = out_dir, out_dir / 'sweep.json'
         self.amp, self.batch_size, self.rounds, self.cfg_options = amp, batch_size, rounds, cfg_options
         self.models: dict[str, ModelUnderTest] = {}
@@ -202,11 +202,9 @@ def _check_names(models: Sequence[tuple[str, str]], names: Sequence[str] | None)
     return list(names)
 
 
-def _check_resolutions(config: str, resolutions: Sequence[int] | None) -> list[int]:
+def _check_resolutions(config: str, resolutions: Sequence[int] | None, cfg_options: dict | None) -> list[int]:
     if resolutions is None:
-        if not Path(config).is_file():
-            raise FileNotFoundError(f'there is no config {config}')
-        resolutions = (Config.fromfile(config).get('test_cfg') or {}).get('resolutions')
+        resolutions = (read_config(config, cfg_options).get('test_cfg') or {}).get('resolutions')
         if resolutions is None:
             raise SweepError(f'--resolutions is needed: {config} has no `test_cfg.resolutions`')
     return sorted(check_resolutions(resolutions, '--resolutions', descending=False))

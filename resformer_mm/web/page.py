@@ -40,15 +40,15 @@ def serve(predictor: WebPredictor, host: str, port: int, title: str) -> None:
         raise ImportError(
             "the web page needs NiceGUI: pip install 'resformer-mm[demo]', or pip install nicegui"
         ) from error
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    with socket.socket(family) as attempt:
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             attempt.bind((host, port))
-        except OSError as error:
-            raise OSError(
-                f'cannot listen on {host}, port {port}: {error.strerror}; choose another --port'
-            ) from error
+    except (OSError, OverflowError) as error:  # OverflowError: a port above 65535
+        raise OSError(
+            f'cannot listen on {host}, port {port} ({error}): choose another --host or --port'
+        ) from error
     predictor.predict(np.zeros((64, 64, 3), np.uint8), predictor.range.nearest(predictor.default))  # warm-up
     ui.run(
         lambda: Page(predictor, title).build(),

@@ -51,5 +51,5 @@ def test_bad_rules(arguments: tuple, words: str) -> None:
 
 
 def test_unknown_confidence() -> None:
-    with pytest.raises(KeyError, match=r"cascade\.confidence='luck'"):
+    with pytest.raises(ValueError, match=r"cascade\.confidence='luck'.*'margin', 'max_probability'"):
         CascadeRule([32, 64], [0.5], confidence='luck')

@@ -103,7 +103,7 @@ def main() -> None:
         if args.out is not None:
             write_cascade_config(args.out, args.config, args.checkpoint, fitted, args.cost)
             print(f'\nWritten: {args.out}')
-    except (OSError, CheckpointError, ImportError, ValueError, KeyError) as error:
+    except (OSError, CheckpointError, ImportError, ValueError) as error:
         parser.error(str(error))
 
 

@@ -208,7 +208,9 @@ def _per_copy(value: int | Sequence[int], resolutions: Sequence[int], field: str
 def _check_copies(resolutions: Sequence[int], lengths: Sequence[int], intervals: Sequence[int]) -> None:
     """Check that the resolutions are high to low, and that no two copies are the same."""
     if list(resolutions) != sorted(resolutions, reverse=True):
-        raise ValueError(f'{FIELD} = {list(resolutions)} must be listed high to low')
+        raise ValueError(
+            f'{FIELD} = {list(resolutions)} must be listed high to low: {sorted(resolutions, reverse=True)}'
+        )
     copies = list(zip(lengths, intervals, resolutions))
     if duplicate := next((item for item in copies if copies.count(item) > 1), None):
         num_frames, interval, resolution = duplicate
