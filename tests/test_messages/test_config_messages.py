@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from resformer_mm.analysis.sample_pictures import build_visualizer
 from resformer_mm.apis import load_model
 from resformer_mm.apis.launch import build_runner
 from resformer_mm.apis.runs import Drawing, make_test_config, make_train_config
+from resformer_mm.config.command_line import add_config_options
 from resformer_mm.config.files import read_config
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.engine.loops import MultiResolutionValLoop
@@ -160,6 +162,18 @@ def test_a_config_without_data_to_check(tmp_path) -> None:
     cfg = Config.fromfile(write(classifier(), tmp_path / 'mine.py', test_dataloader=None))
     with pytest.raises(ValueError, match=r'mine\.py has no data set in train_dataloader, val_dataloader'):
         configured_sources(cfg, lambda *_: None)
+
+
+def test_a_loader_that_a_check_skips(tmp_path) -> None:
+    """Checks advise `--cfg-options train_dataloader=None` for data sets that they cannot check."""
+    data = dict(classifier().test_dataloader)
+    path = write(classifier(), tmp_path / 'mine.py', train_dataloader=data)
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    args = parser.parse_args(['--cfg-options', 'train_dataloader=None'])
+    names: list[str] = []
+    configured_sources(read_config(path, args.cfg_options), lambda _, name: names.append(name))
+    assert names == ['test_dataloader']
 
 
 def test_a_task_of_the_same_name() -> None:

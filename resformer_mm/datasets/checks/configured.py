@@ -28,8 +28,8 @@ def configured_sources(cfg: Config, source_of: Callable[[Mapping, str], Source])
             if source not in found:
                 found.append(source)
     if not found:
-        source = cfg.filename or 'the config'
-        raise ValueError(f'{source} has no data set in {", ".join(LOADERS)}: give it at least one')
+        name = cfg.filename or 'the config'
+        raise ValueError(f'{name} has no data set in {", ".join(LOADERS)}: give it at least one')
     return found
 
 
