@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, distributions
@@ -53,11 +54,20 @@ def installed() -> dict[str, str]:
 
 
 def applies(marker: str) -> bool:
-    """Evaluate the only kind of marker that the requirement files use."""
-    found = re.fullmatch(r'python_version (>=|<) "3\.(\d+)"', marker)
-    if found is None:
-        raise ValueError(f'a marker other than python_version >= or < "3.N": {marker}')
-    return (sys.version_info.minor >= int(found[2])) == (found[1] == '>=')
+    """Evaluate the kinds of markers that the requirement files use, without parentheses."""
+    return any(all(map(holds, part.split(' and '))) for part in marker.split(' or '))
+
+
+def holds(comparison: str) -> bool:
+    """Evaluate a part of a marker."""
+    if found := re.fullmatch(r'python_version (>=|<) "3\.(\d+)"', comparison.strip()):
+        return (sys.version_info.minor >= int(found[2])) == (found[1] == '>=')
+    if found := re.fullmatch(r'(sys_platform|platform_machine) (==|!=) "(\w+)"', comparison.strip()):
+        value = sys.platform if found[1] == 'sys_platform' else platform.machine()
+        return (value == found[3]) == (found[2] == '==')
+    raise ValueError(
+        f'a marker other than python_version >= or < "3.N", sys_platform or platform_machine: {comparison}'
+    )
 
 
 def requirements(file: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ from resformer_mm.libraries import (
     scope_of,
     settle_config,
 )
+from resformer_mm.tasks.video.substitutes import replace_decord
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def _load(config: str | Path, work_dir: str | Path | None, cfg_options: dict | N
     cfg = read_config(config, cfg_options)
     prepare_libraries(cfg)
     settle_config(cfg)
+    replace_decord(cfg._cfg_dict)
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = str(work_dir)

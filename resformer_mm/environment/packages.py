@@ -34,6 +34,7 @@ OTHERS = (
     'numpy',
     'pillow',
     'decord',
+    'av',
     'onnx',
     'onnxruntime',
     'onnxruntime-gpu',

@@ -1,6 +1,7 @@
 """The installer's decisions and messages; nothing is downloaded or installed here."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -138,6 +139,14 @@ def test_markers_of_pins_choose_by_the_version_of_python(tmp_path):
         f'a==1; python_version >= "3.{minor + 1}"\na==2; python_version < "3.{minor + 1}"\n'
     )
     assert missing(tmp_path, str(requirements))[0] == ['a==2']
+
+
+def test_markers_choose_by_the_platform(tmp_path):
+    requirements = tmp_path / 'requirements.txt'
+    here = f'sys_platform == "{sys.platform}" and platform_machine == "{platform.machine()}"'
+    elsewhere = f'sys_platform != "{sys.platform}" or platform_machine != "{platform.machine()}"'
+    requirements.write_text(f'a==1; {here} or sys_platform == "win31"\nb==1; {elsewhere}\n')
+    assert missing(tmp_path, str(requirements))[0] == ['a==1']
 
 
 def test_torchvision_follows_a_torch_of_another_version(tmp_path):

@@ -10,8 +10,6 @@ or not a video. Exit status: 0 if the data set is valid, 1 if it has errors, 2 a
 
 import argparse
 
-import decord
-
 from resformer_mm.datasets.checks.command_line import (
     check_parser,
     config_to_check,
@@ -21,7 +19,7 @@ from resformer_mm.datasets.checks.command_line import (
 )
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.tasks.video.check import ClipList, check_clip_lists
-from resformer_mm.tasks.video.files import DEFAULT_TIMEOUT
+from resformer_mm.tasks.video.files import DEFAULT_TIMEOUT, silence_decord
 
 LISTS = ('train_list.txt', 'val_list.txt')
 
@@ -86,7 +84,7 @@ def main() -> None:
     except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
     # The report covers what decord would print about every bad file.
-    decord.logging.set_level(decord.logging.FATAL)
+    silence_decord()
     print_report(check_clip_lists(lists, args.timeout, args.workers, show_progress=True), args.max_lines)
 
 

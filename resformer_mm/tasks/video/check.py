@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import mmcv
 import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS
 
@@ -15,7 +14,7 @@ from resformer_mm.config_types import type_name
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
 from resformer_mm.datasets.label_lists import LabelListError, ListedFile, read_label_list
 
-from .files import DEFAULT_TIMEOUT, TRUNCATED, ClipReader, VideoFileError
+from .files import DEFAULT_TIMEOUT, TRUNCATED, ClipReader, VideoFileError, announced_frames, is_mp4
 
 SAMPLERS = ('SampleFrames', 'MultiResolutionClips')
 CHUNK = 8  # frames in memory at the same time
@@ -165,11 +164,9 @@ def check_clip(
         return [Finding(path, error.kind, error.detail)], None
     findings = []
     number = len(reader)
-    announced = mmcv.VideoReader(path).frame_cnt
-    # Containers without an index only estimate the number, and may be off by a frame or so.
-    if number < announced - max(1, announced // 50):
+    if (announced := announced_frames(path, number)) is not None:
         # An MP4 file with an incomplete index does not open, so missing frames are cut by an edit list.
-        is_cut = _is_mp4(path)
+        is_cut = is_mp4(path)
         detail = f'its header announces {announced} frames, but training sees {number}'
         findings.append(Finding(path, EDIT_LIST if is_cut else TRUNCATED, detail, is_fault=not is_cut))
     if window is not None and number < window:
@@ -187,11 +184,6 @@ def check_clip(
         detail = f'frames of {shortest:.0f} to {longest:.0f} ms; sampling intervals count frames'
         findings.append(Finding(path, VARIABLE_RATE, detail, is_fault=False))
     return findings, ClipFacts(number, reader.get_avg_fps())
-
-
-def _is_mp4(path: str) -> bool:
-    with open(path, 'rb') as file:
-        return file.read(8)[4:] == b'ftyp'
 
 
 def _repeated(clip_list: ClipList, clips: Sequence[ListedFile]) -> list[Finding]:

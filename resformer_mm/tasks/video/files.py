@@ -1,17 +1,31 @@
-"""Reads videos with decord under a time limit and reports broken files."""
+"""Reads videos under a time limit and reports broken files.
+
+The decoder is decord. Where it is missing or does not know a codec, PyAV or OpenCV takes its place.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TypeVar
+from weakref import finalize
 
-import decord
+import mmcv
 import numpy as np
 from mmengine import fileio
 
+from .decoders import Decoder, DecodingError, open_with_substitute
+
+try:
+    import decord
+except (ImportError, OSError):  # no wheel for this platform, or one whose libraries cannot be loaded
+    decord = None
+
 Result = TypeVar('Result')
+
+_DECODER_ERRORS = (RuntimeError, IndexError, *(() if decord is None else (decord.DECORDError,)))
 
 DEFAULT_TIMEOUT = 60.0
 """Time limit for reading one clip, in seconds."""
@@ -24,12 +38,17 @@ TRUNCATED = 'truncated'
 DAMAGED = 'damaged frames'
 NOT_FETCHED = 'not fetched from storage'
 TOO_SLOW = 'not read in time'
+UNKNOWN_CODEC = 'codec without a decoder'
 
 # Message of decord 0.6.0 for frames 8, 16, 24, 48 or 72 pixels wide, whose rows are padded at the end.
 PADDED_ROWS = 'from_size == to_size'
-# Message of decord -> its meaning.
+_NO_DECODER = 'cannot decode here'  # part of the message of open_with_substitute
+# That of decord for a file without a video, or with one in a codec that it does not know.
+_NO_STREAM = 'cannot find video stream'
+# Message of a decoder -> its meaning.
 _MEANINGS = {
-    'cannot find video stream': NO_VIDEO_STREAM,
+    _NO_DECODER: UNKNOWN_CODEC,
+    _NO_STREAM: NO_VIDEO_STREAM,
     'av_read_frame failed': TRUNCATED,
     'avfilter_graph_create_filter': TRUNCATED,  # the frame size is unknown because no frame is complete
     'Error reading': NOT_VIDEO,
@@ -84,6 +103,42 @@ def run_with_timeout(
     return result
 
 
+class DecordDecoder:
+    """Decoder by decord.
+
+    Args:
+        path: the file.
+        num_threads: number of threads; 0 lets the decoder choose.
+
+    Raises:
+        decord.DECORDError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str, num_threads: int = 1) -> None:
+        self._reader = decord.VideoReader(path, num_threads=num_threads)
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._reader)
+
+    def get_avg_fps(self) -> float:
+        """Return the mean number of frames per second."""
+        return self._reader.get_avg_fps()
+
+    def get_batch(self, indices: Sequence[int]) -> np.ndarray:
+        """Return the frames of increasing indices, RGB uint8 ``(T, H, W, 3)``."""
+        try:
+            return self._reader.get_batch(indices).asnumpy()
+        except decord.DECORDError as error:
+            if PADDED_ROWS not in str(error):
+                raise
+        return np.stack([_without_padding(self._reader[index].asnumpy()) for index in indices])
+
+    def times(self) -> np.ndarray:
+        """Return the start time of every frame in seconds, ``(N,)``."""
+        return self._reader.get_frame_timestamp(list(range(len(self))))[:, 0]
+
+
 class ClipReader:
     """The frames of one video file.
 
@@ -122,7 +177,7 @@ class ClipReader:
 
     def get_avg_fps(self) -> float:
         """Return the mean number of frames per second."""
-        return self._reader.get_avg_fps()
+        return float(self._reader.get_avg_fps())
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return frames as RGB uint8 ``(T, H, W, 3)``. Repeated indices are decoded once.
@@ -131,28 +186,38 @@ class ClipReader:
             VideoFileError: a frame cannot be decoded, or the time limit is exceeded.
         """
         unique, inverse = np.unique(np.asarray(indices), return_inverse=True)
-        return self._guarded(lambda: self._decode(unique.tolist()))[inverse]
+        return self._guarded(lambda: self._reader.get_batch(self._existing(unique)))[inverse]
 
     def frame_times(self) -> np.ndarray:
         """Return the start time of every frame in seconds, ``(N,)``."""
-        return self._guarded(lambda: self._reader.get_frame_timestamp(list(range(len(self))))[:, 0])
+        return self._guarded(self._reader.times)
 
-    def _decode(self, indices: list[int]) -> np.ndarray:
-        try:
-            return self._reader.get_batch(indices).asnumpy()
-        except decord.DECORDError as error:
-            if PADDED_ROWS not in str(error):
-                raise
-        return np.stack([_without_padding(self._reader[index].asnumpy()) for index in indices])
+    def _existing(self, indices: np.ndarray) -> list[int]:
+        if len(indices) and not 0 <= indices[0] <= indices[-1] < len(self):
+            raise IndexError(f'frames {indices[0]} to {indices[-1]} of {len(self)}')
+        return indices.tolist()
 
-    def _open(self) -> decord.VideoReader:
+    def _open(self) -> Decoder:
         if not fileio.isfile(self.path, backend_args=self._backend_args):
             raise VideoFileError(self.path, MISSING)
-        with fileio.get_local_path(self.path, backend_args=self._backend_args) as local:
-            with open(local, 'rb') as file:
-                if not file.read(1):
-                    raise VideoFileError(self.path, EMPTY)
-            return decord.VideoReader(str(local), num_threads=self._num_threads)
+        # A local copy lives as long as the reader, because some decoders open it again.
+        copies = ExitStack()
+        finalize(self, copies.close)
+        local = str(copies.enter_context(fileio.get_local_path(self.path, backend_args=self._backend_args)))
+        with open(local, 'rb') as file:
+            if not file.read(1):
+                raise VideoFileError(self.path, EMPTY)
+        if decord is None:
+            return open_with_substitute(local, self._num_threads)
+        try:
+            return DecordDecoder(local, self._num_threads)
+        except decord.DECORDError as error:
+            if _NO_STREAM not in str(error):
+                raise
+            try:
+                return open_with_substitute(local, self._num_threads)
+            except DecodingError as other:
+                raise other if _NO_DECODER in str(other) else error from None
 
     def _guarded(self, function: Callable[[], Result]) -> Result:
         """Call a function within the time limit, and translate its errors into :class:`VideoFileError`."""
@@ -164,10 +229,10 @@ class ClipReader:
             raise VideoFileError(self.path, TOO_SLOW, str(error)) from error
         except Exception as error:  # errors of decord, of frame indices, or of the storage backend
             text = str(error)
-            if not isinstance(error, (decord.DECORDError, RuntimeError, IndexError)):
+            if not isinstance(error, _DECODER_ERRORS):
                 raise VideoFileError(self.path, NOT_FETCHED, f'{type(error).__name__}: {text}') from error
             kind = next((kind for words, kind in _MEANINGS.items() if words in text), DAMAGED)
-            detail = '' if kind != DAMAGED else text.strip().split('\n')[0]
+            detail = text.strip().split('\n')[0] if kind in (DAMAGED, UNKNOWN_CODEC) else ''
             raise VideoFileError(self.path, kind, detail) from error
 
 
@@ -175,3 +240,28 @@ def _without_padding(frame: np.ndarray) -> np.ndarray:
     """Return ``(H, W, 3)`` of a frame ``(H, W, C)`` whose row padding decord treats as extra channels."""
     height, width, _ = frame.shape
     return frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)
+
+
+def announced_frames(path: str, number: int) -> int | None:
+    """Return the number of frames in the header of a file if clearly fewer were found; None otherwise.
+
+    Containers without an index only estimate the number, and may be off by a frame or so.
+
+    Args:
+        path: the file.
+        number: number of frames that were found.
+    """
+    announced = mmcv.VideoReader(path).frame_cnt
+    return announced if number < announced - max(1, announced // 50) else None
+
+
+def is_mp4(path: str) -> bool:
+    """Return whether a file is MP4. If it opens, it is complete, and missing frames were cut on purpose."""
+    with open(path, 'rb') as file:
+        return file.read(8)[4:] == b'ftyp'
+
+
+def silence_decord() -> None:
+    """Keep decord from printing about every bad file."""
+    if decord is not None:
+        decord.logging.set_level(decord.logging.FATAL)

@@ -16,12 +16,14 @@ from resformer_mm.inference.sources import ClipSources, Source
 from resformer_mm.picture_text import one_line
 from resformer_mm.tasks.classification.inferencer import ClassificationInferencer
 
+from .files import announced_frames, is_mp4
+
 
 class ClipPipeline(InputPipeline):
     """A test pipeline of mmaction, split after the transform that decodes the frames.
 
-    If the config decodes frames from image files, a video file is decoded with decord instead. An array of
-    frames is sampled like a video file.
+    If the config decodes with decord or from image files, :class:`ClipInit` opens the file, with another
+    decoder if decord cannot read it. An array of frames is sampled like a video file.
 
     Args:
         transforms: configs of the transforms.
@@ -38,9 +40,10 @@ class ClipPipeline(InputPipeline):
                 'the test pipeline does not decode videos: add a transform such as dict(type="DecordDecode")'
             )
         head, tail = transforms[: decoder + 1], transforms[decoder + 1 :]
-        sampling = [step for step, name in zip(head[:-1], names) if not name.endswith('Init')]
-        if names[decoder] == 'RawFrameDecode':
-            head = [dict(type='mmaction.DecordInit'), *sampling, dict(type='mmaction.DecordDecode')]
+        if names[decoder] == 'RawFrameDecode' or names[decoder] == 'DecordDecode':
+            sampled = [step for step, name in zip(head[:-1], names) if not name.endswith('Init')]
+            head = [dict(type='resformer_mm.ClipInit'), *sampled, dict(type='resformer_mm.ClipDecode')]
+        sampling = [step for step in head[:-1] if not type_name(step['type']).endswith('Init')]
         self._file = Compose([TRANSFORMS.build(step) for step in head])
         self._array = Compose(
             [TRANSFORMS.build(step) for step in (*sampling, dict(type='mmaction.ArrayDecode'))]
@@ -53,6 +56,14 @@ class ClipPipeline(InputPipeline):
         if source.array is None:
             return self._file(dict(filename=source.path, **facts))
         return self._array(dict(array=source.array, total_frames=len(source.array), **facts))
+
+    def shortfall(self, source: Source, results: dict) -> str | None:
+        """Return how many frames are missing at the end of a file that was cut off."""
+        number = results.get('total_frames')
+        if source.path is None or number is None or is_mp4(source.path):
+            return None
+        announced = announced_frames(source.path, number)
+        return None if announced is None else f'ends after {number} frames, the file header says {announced}'
 
     def pixels(self, results: dict) -> np.ndarray:
         """Return the sampled frames, RGB ``(T, H, W, 3)``."""

@@ -1,0 +1,240 @@
+"""Decoders of video files by PyAV and by OpenCV, which take the place of decord.
+
+decord has wheels for few platforms, and none that decodes AV1. All decoders number the frames in display
+order, and do not rotate or scale them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import mmap
+import re
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+# Four characters in the description of a track of an MP4 file that is not a video.
+_NOT_VIDEO = (b'mp4a', b'ac-3', b'ec-3', b'Opus', b'fLaC', b'alac', b'tx3g', b'text', b'tmcd', b'samr')
+_CODEC_NAMES = {'av01': 'AV1', 'avc1': 'H.264', 'hvc1': 'HEVC', 'hev1': 'HEVC', 'vp09': 'VP9', 'vvc1': 'VVC'}
+
+
+class DecodingError(RuntimeError):
+    """A file that a decoder cannot open, or whose frames it cannot decode."""
+
+
+class Decoder(Protocol):
+    """The frames of an open video file."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        ...
+
+    def get_avg_fps(self) -> float:
+        """Return the mean number of frames per second."""
+        ...
+
+    def get_batch(self, indices: Sequence[int]) -> np.ndarray:
+        """Return the frames of increasing indices, RGB uint8 ``(T, H, W, 3)``."""
+        ...
+
+    def times(self) -> np.ndarray:
+        """Return the start time of every frame in seconds, ``(N,)``."""
+        ...
+
+
+class PyAVDecoder:
+    """Decoder by PyAV, whose wheels have the decoders of FFmpeg and dav1d for AV1.
+
+    Args:
+        path: the file.
+        num_threads: number of threads; 0 lets FFmpeg choose.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        DecodingError: the file cannot be opened, has no video stream, or its codec is not known.
+    """
+
+    def __init__(self, path: str, num_threads: int = 1) -> None:
+        self._av: Any = importlib.import_module('av')
+        self._path, self._num_threads = path, num_threads
+        with self._opened() as container:
+            stream = container.streams.video[0]
+            stamps, keys = [], []
+            try:
+                for packet in container.demux(stream):
+                    if packet.size and not getattr(packet, 'is_discard', False):
+                        stamps.append(packet.dts if packet.pts is None else packet.pts)
+                        keys += [packet.pts] if packet.is_keyframe and packet.pts is not None else []
+            except self._av.error.FFmpegError:
+                pass  # cut off: what was read until then counts
+            self._time_base = float(stream.time_base)
+            rate = stream.average_rate or stream.guessed_rate
+        self._has_times = None not in stamps and len(set(stamps)) == len(stamps)
+        self._stamps = sorted(stamps) if self._has_times else list(range(len(stamps)))
+        self._keys = sorted(keys) if self._has_times else []
+        self._rate = float(rate) if rate else 0.0
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._stamps)
+
+    def get_avg_fps(self) -> float:
+        """Return the mean number of frames per second."""
+        return self._rate
+
+    def get_batch(self, indices: Sequence[int]) -> np.ndarray:
+        """Return the frames of increasing indices, RGB uint8 ``(T, H, W, 3)``.
+
+        Raises:
+            DecodingError: a frame cannot be decoded.
+        """
+        found: dict[int, np.ndarray] = {}
+        with self._opened() as container:
+            number_of = {stamp: number for number, stamp in enumerate(self._stamps)}
+            try:
+                for number, frame in enumerate(self._frames(container, indices[0])):
+                    number = number_of.get(frame.pts, -1) if self._has_times else number
+                    if number in indices:
+                        found[number] = frame.to_ndarray(format='rgb24')
+                    if number >= indices[-1]:
+                        break
+            except self._av.error.FFmpegError as error:
+                raise DecodingError(str(error)) from error
+        missing = [index for index in indices if index not in found]
+        if missing:
+            raise DecodingError(f'frame {missing[0]} of {len(self)} cannot be decoded')
+        return np.stack([found[index] for index in indices])
+
+    def times(self) -> np.ndarray:
+        """Return the start time of every frame in seconds, ``(N,)``."""
+        if not self._has_times:
+            return np.arange(len(self)) / (self._rate or 1.0)
+        return (np.array(self._stamps) - self._stamps[0]) * self._time_base
+
+    def _opened(self) -> Any:
+        try:
+            container = self._av.open(self._path)
+        except (self._av.error.FFmpegError, ValueError) as error:
+            raise DecodingError(f'Error reading: {error}') from error
+        if not container.streams.video or container.streams.video[0].codec_context is None:
+            container.close()
+            raise DecodingError('cannot find video stream')
+        container.streams.video[0].codec_context.thread_count = self._num_threads
+        return container
+
+    def _frames(self, container: Any, first: int) -> Iterator[Any]:
+        """Yield the frames from the key frame before the first index on, or all if there are no times."""
+        stream = container.streams.video[0]
+        before = [key for key in self._keys if key <= self._stamps[first]]
+        if before and before[-1] != self._stamps[0]:
+            container.seek(before[-1], stream=stream)
+        return container.decode(stream)
+
+
+class OpenCVDecoder:
+    """Decoder by OpenCV, which is always installed. Frames are counted by reading the file to its end.
+
+    Args:
+        path: the file.
+        num_threads: number of threads; 0 lets FFmpeg choose.
+
+    Raises:
+        DecodingError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str, num_threads: int = 1) -> None:
+        self._path, self._num_threads = path, num_threads
+        capture = self._opened()
+        self._rate = float(capture.get(cv2.CAP_PROP_FPS))
+        self._times = []
+        while capture.grab():
+            self._times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        capture.release()
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._times)
+
+    def get_avg_fps(self) -> float:
+        """Return the mean number of frames per second."""
+        return self._rate
+
+    def get_batch(self, indices: Sequence[int]) -> np.ndarray:
+        """Return the frames of increasing indices, RGB uint8 ``(T, H, W, 3)``.
+
+        Raises:
+            DecodingError: a frame cannot be decoded.
+        """
+        capture, frames = self._opened(), []
+        wanted = set(indices)
+        for number in range(indices[-1] + 1):
+            if not capture.grab():
+                break
+            if number in wanted:
+                ok, frame = capture.retrieve()
+                if not ok:
+                    break
+                frames.append(frame[..., ::-1])
+        capture.release()
+        if len(frames) < len(indices):
+            raise DecodingError(f'frame {indices[len(frames)]} of {len(self)} cannot be decoded')
+        return np.stack(frames)
+
+    def times(self) -> np.ndarray:
+        """Return the start time of every frame in seconds, ``(N,)``."""
+        return np.array(self._times)
+
+    def _opened(self) -> cv2.VideoCapture:
+        settings = [cv2.CAP_PROP_N_THREADS, self._num_threads] if self._num_threads else []
+        capture = cv2.VideoCapture(self._path, cv2.CAP_FFMPEG, settings)
+        if not capture.isOpened():
+            capture = cv2.VideoCapture(self._path)  # built without FFmpeg
+        if not capture.isOpened():
+            raise DecodingError('Error reading')
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        return capture
+
+
+def open_with_substitute(path: str, num_threads: int = 1) -> Decoder:
+    """Open a file with PyAV if it is installed and knows the codec, else with OpenCV.
+
+    The first frame is decoded, because a codec may be known by name alone.
+
+    Raises:
+        DecodingError: no decoder can read it. The message names the codec if that is the reason.
+    """
+    reasons = []
+    kinds: list[type] = [*([PyAVDecoder] if find_spec('av') else []), OpenCVDecoder]
+    for kind in kinds:
+        try:
+            decoder: Decoder = kind(path, num_threads)
+            if len(decoder):
+                decoder.get_batch([0])
+                return decoder
+            reasons.append('Error reading: no frame')
+        except DecodingError as error:
+            reasons.append(str(error))
+    codec = codec_of(path)
+    if codec is None:
+        raise DecodingError(reasons[0])
+    tried = 'PyAV and OpenCV' if find_spec('av') else 'OpenCV'
+    remedy = '' if find_spec('av') else 'install PyAV (pip install av), or '
+    raise DecodingError(
+        f'codec {_CODEC_NAMES.get(codec, codec)}, which {tried} cannot decode here: {remedy}convert the file '
+        'to H.264, for example'
+    )
+
+
+def codec_of(path: str) -> str | None:
+    """Return the codec that a container of MP4 or Matroska names for its video, such as 'av01'; else None."""
+    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for match in re.finditer(rb'stsd.{12}(\w[\w-]{3})', content, re.DOTALL):
+            if match[1] not in _NOT_VIDEO:
+                return match[1].decode('ascii', 'replace')
+        matroska = (
+            re.search(rb'V_([A-Z0-9/]+)', content[: 1 << 16]) if content[:4] == b'\x1aE\xdf\xa3' else None
+        )
+        return None if matroska is None else matroska[1].decode('ascii')
