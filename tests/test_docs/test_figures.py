@@ -109,13 +109,16 @@ def test_swapped_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
         'explained',
         'excluded',
     ]
-    _, *rows = table(page, 'mmpretrain')
-    for library, *cells in rows:
-        own = [swap_results.outcome(row) for row in results if row['library'] == library]
-        assert [int(cell) for cell in cells] == [len(own), *(own.count(name) for name in outcomes)], library
-    assert {row['library'] for row in results} == {row[0] for row in rows}
+    for title, stack in (('maintained forks', 'onedl'), ('upstream', 'openmmlab')):
+        (rows,) = (rows for header, *rows in tables(page) if header[0] == title)
+        of_stack = [row for row in results if row['stack'] == stack]
+        for library, *cells in rows:
+            own = [swap_results.outcome(row) for row in of_stack if row['library'] == library]
+            assert [int(cell) for cell in cells] == [len(own), *(own.count(name) for name in outcomes)], library
+        assert {row['library'] for row in of_stack} == {row[0] for row in rows}
     _, *rows = table(page, 'none besides the backbone')
-    changes = [change for row in results if row['loss'] == 'ok' for change in swap_results.changes(row)]
+    trained = [row for row in results if row['loss'] == 'ok' and row['stack'] == 'onedl']
+    changes = [change for row in trained for change in swap_results.changes(row)]
     assert {row[0]: int(row[1]) for row in rows} == Counter(changes)
 
 
