@@ -4,8 +4,8 @@
     python tests/message_sites/report.py /tmp/messages.jsonl
 
 Python imports this module at its start. It changes the modules of the package and of the tools as they are
-imported: ``raise Error(...)`` becomes ``raise record(Error(...), line)``. Nothing else is traced, so a run
-takes as long as usual. Scripts that are run as ``__main__`` are not changed; their functions are tested.
+imported, or run by ``runpy``: ``raise Error(...)`` becomes ``raise record(Error(...), line)``. Nothing else
+is traced, so a run takes as long as usual. A tool that is started as a process of its own is not changed.
 """
 
 from __future__ import annotations
@@ -81,8 +81,19 @@ class _Finder(MetaPathFinder):
         return spec
 
 
+def _code_of_tool(filename: str, *rest: object) -> Any:
+    path = Path(filename).resolve()
+    if path.is_relative_to(ROOT / 'tools'):
+        return _Loader('__main__', str(path)).get_code('__main__')
+    return _code_of_file(filename, *rest)
+
+
 if LOG:
     import builtins
+    import runpy
+
+    _code_of_file = runpy._get_code_from_file
+    runpy._get_code_from_file = _code_of_tool
 
     setattr(builtins, RECORD, record)
     sys.meta_path.insert(0, _Finder())

@@ -114,7 +114,8 @@ def test_swapped_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
         of_stack = [row for row in results if row['stack'] == stack]
         for library, *cells in rows:
             own = [swap_results.outcome(row) for row in of_stack if row['library'] == library]
-            assert [int(cell) for cell in cells] == [len(own), *(own.count(name) for name in outcomes)], library
+            counts = [len(own), *(own.count(name) for name in outcomes)]
+            assert [int(cell) for cell in cells] == counts, library
         assert {row['library'] for row in of_stack} == {row[0] for row in rows}
     _, *rows = table(page, 'none besides the backbone')
     trained = [row for row in results if row['loss'] == 'ok' and row['stack'] == 'onedl']

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -20,10 +21,11 @@ from resformer_mm.cascade.outcomes import Outcomes
 from resformer_mm.cascade.rule import CascadeRule
 from resformer_mm.checkpoints import CheckpointError
 from resformer_mm.checkpoints.architecture import infer_architecture
-from resformer_mm.checkpoints.reading import read_content
+from resformer_mm.checkpoints.conversion import rename_weights
+from resformer_mm.checkpoints.reading import Weights, read_content
 from resformer_mm.compat import check_requirements, prepare_mmaction
 from resformer_mm.deployment import ExportError
-from resformer_mm.deployment.formats import OnnxFormat, ProgramFormat
+from resformer_mm.deployment.formats import ONNX_VERSION, OnnxFormat, ProgramFormat
 from resformer_mm.inference.pipelines import InputPipeline
 from resformer_mm.inference.sources import InputError, Source, read_frames
 from resformer_mm.sweep import Sweep, SweepError
@@ -343,3 +345,24 @@ def test_position_tables_that_are_not_square() -> None:
     }
     with pytest.raises(CheckpointError, match=r'a\.pth: a position table of shape \(1, 15, 64\).*another'):
         infer_architecture(state, 'a.pth', num_heads=1)
+
+
+def test_a_position_that_is_unknown() -> None:
+    state = dict.fromkeys(
+        ['pos_embed', 'blocks.0.attn.qkv.weight', 'patch_embed.proj.weight'], torch.zeros(1)
+    )
+    with pytest.raises(CheckpointError, match="position='rope' is unknown: choose from .*'learned'"):
+        rename_weights(Weights(Path('a.pth'), '', state), position='rope')
+
+
+@pytest.mark.skipif(torch.__version__ < ONNX_VERSION, reason=f'ONNX files need PyTorch {ONNX_VERSION}')
+def test_an_operator_without_a_counterpart(monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.onnx.errors.OnnxExporterError('no translation of aten::new_operator')
+
+    program = SimpleNamespace(graph_signature=SimpleNamespace(user_outputs=['scores']))
+    monkeypatch.setattr('resformer_mm.deployment.formats.capture', lambda model: program)
+    monkeypatch.setattr(torch.onnx, 'export', fail)
+    model = SimpleNamespace(model=torch.nn.Linear(1, 1))
+    with pytest.raises(ExportError, match='Linear has no ONNX counterpart: .*new_operator'):
+        OnnxFormat(output_names=['scores']).write(model, Path('a.onnx'))

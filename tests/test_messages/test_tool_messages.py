@@ -1,0 +1,149 @@
+"""Usage errors of the tools: one line with the option and the remedy, and exit code 2."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import classifier
+
+from resformer_mm.deployment.formats import PROGRAM_VERSION
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+
+
+@pytest.fixture
+def refuse(tmp_path, monkeypatch, capsys) -> Callable[..., str]:
+    """Return a function that runs a tool, which must end with a usage error, and returns its last line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('DISPLAY', raising=False)
+    classifier().dump('mine.py')
+    Path('folder').mkdir()
+    Path('file.txt').write_text('text')
+
+    def run(tool: str, *words: str) -> str:
+        monkeypatch.setattr(sys, 'argv', [tool, *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(TOOLS / tool), run_name='__main__')
+        assert ended.value.code == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    return run
+
+
+ANALYSIS, DATA, EXPORT = 'analysis_tools/', 'dataset_converters/', 'deployment/export_program.py'
+FIGURE = '--resolutions 64 --out a.png'
+
+
+@pytest.mark.parametrize(
+    ('tool', 'words', 'message'),
+    [
+        ('train.py', 'none.py', 'there is no config none.py'),
+        ('test.py', 'none.py none.pth', 'there is no config none.py'),
+        ('test.py', 'mine.py none.pth --out a.txt', '--out a.txt: predictions are written to a .pkl'),
+        ('misc/print_config.py', 'none.py', 'there is no config none.py'),
+        ('misc/print_config.py', 'mine.py --save-path a.txt', '--save-path a.txt: the suffix must be one of'),
+        ('misc/print_config.py', 'file.txt', 'file.txt: '),
+        ('model_converters/publish_model.py', 'none.pth a.pth', 'none.pth does not exist: give the path'),
+        (
+            ANALYSIS + 'analyze_logs.py',
+            'plot_curve none --keys loss --out a.png',
+            'there is no log none: give a work dir',
+        ),
+        (ANALYSIS + 'browse_dataset.py', 'none.py --not-show', 'give a folder with --output-dir'),
+        (ANALYSIS + 'browse_dataset.py', 'none.py -o out --not-show', 'there is no config none.py'),
+        (
+            ANALYSIS + 'fit_cascade.py',
+            'mine.py a.pth --target-cost 1 --resolutions 32 --out a.txt',
+            'a.txt: the config file must end',
+        ),
+        (
+            ANALYSIS + 'fit_cascade.py',
+            'none.py a.pth --target-cost 1 --resolutions 32',
+            'there is no config none.py',
+        ),
+        (ANALYSIS + 'get_flops.py', 'mine.py --shape 1 2 3', '--shape 1 2 3: give one side, or height and'),
+        (ANALYSIS + 'get_flops.py', 'none.py', 'there is no config none.py'),
+        (ANALYSIS + 'resolution_sweep.py', 'mine.py a.pth --rounds 0', '--rounds must be at least 1'),
+        (ANALYSIS + 'resolution_sweep.py', 'none.py a.pth', 'there is no config none.py'),
+        (
+            ANALYSIS + 'visualize_attention.py',
+            'a.png mine.py a.pth --head x FIGURE',
+            '--head x: give the index of a',
+        ),
+        (ANALYSIS + 'visualize_attention.py', 'a.png none.py a.pth FIGURE', 'there is no config none.py'),
+        (ANALYSIS + 'visualize_position_embedding.py', 'none.py FIGURE', 'there is no config none.py'),
+        (
+            ANALYSIS + 'visualize_position_embedding.py',
+            'none.py FIGURE --names a b',
+            '--names has 2 names for 1 models',
+        ),
+        (
+            ANALYSIS + 'visualize_position_embedding.py',
+            'none.py FIGURE --baseline a b c',
+            'takes CONFIG [CHECKPOINT], got a b c',
+        ),
+        (
+            ANALYSIS + 'visualize_position_embedding.py',
+            'mine.py --resolutions 4 --out a.png',
+            'mine.py: the resolution 4 is smaller',
+        ),
+        (
+            DATA + 'check_detection.py',
+            'folder --img-dir a b --ann-file c',
+            '--img-dir names 2 folders, --ann-file 1: give',
+        ),
+        (DATA + 'check_segmentation.py', 'folder', '--num-classes is needed: 150 for ADE20K'),
+        (DATA + 'check_segmentation.py', 'none --num-classes 3', 'there is no folder none'),
+        (
+            DATA + 'check_segmentation.py',
+            'folder --num-classes 3 --img-dir a b --ann-dir c',
+            '--img-dir names 2 folders, --ann-dir 1',
+        ),
+        (
+            DATA + 'check_segmentation.py',
+            'folder --num-classes 3 --crop 0',
+            '--crop takes one or two positive',
+        ),
+        (DATA + 'check_video.py', 'folder', '--num-classes is needed, at least 1: 400 for Kinetics-400'),
+        (
+            DATA + 'check_video.py',
+            'folder --num-classes 2 --ann-file a b c --video-dir d e',
+            'names 2: give as many, or one',
+        ),
+        (DATA + 'check_video.py', 'folder --timeout 0', '--timeout and --window must be positive'),
+        (DATA + 'check_video.py', 'folder --workers 0', '--workers must be at least 1'),
+        (
+            DATA + 'masks_from_colours.py',
+            'folder out --legend file.txt --workers 0',
+            '--workers must be at least 1',
+        ),
+        (DATA + 'masks_from_colours.py', 'folder out --legend none.txt', 'none.txt'),
+        (
+            EXPORT,
+            'mine.py a.pth --no-verify --verify-sizes 64',
+            '--no-verify and --verify-sizes exclude each',
+        ),
+        (EXPORT, 'mine.py a.pth --verify-sizes x', "'x' is not a size: give pixels, e.g. 224"),
+        (EXPORT, 'mine.py a.pth --device cuda:77', "the device 'cuda:77' cannot be used"),
+        ('demo.py', 'a.png mine.py a.pth --cascade --resolution 32', 'leave out --resolution'),
+    ],
+)
+def test_a_usage_error(tool, words, message, refuse) -> None:
+    assert message in refuse(tool, *words.replace('FIGURE', FIGURE).split())
+
+
+@pytest.mark.skipif(torch.__version__ < PROGRAM_VERSION, reason=f'exports need PyTorch {PROGRAM_VERSION}')
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ('mine.py a.pth --out a.pth', '--out a.pth would replace the config or the checkpoint: name'),
+        ('none.py a.pth', 'there is no config none.py'),
+    ],
+)
+def test_a_usage_error_of_an_export(words, message, refuse) -> None:
+    assert message in refuse(EXPORT, *words.split())
