@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from resformer_mm.repairs import remark
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from PIL.ImageFont import FreeTypeFont
 
 MOST_CHARACTERS = 60
@@ -50,6 +51,32 @@ def literal_text(*texts: object) -> Iterator[None]:
         generic = {f'font.{kind}': [family] for kind in ('sans-serif', 'monospace', 'serif')}
         settings |= {'font.family': [DEFAULT_FAMILY, family], **generic}
     with warnings.catch_warnings(), matplotlib.rc_context(settings):
+        warnings.filterwarnings('ignore', message='Glyph .* missing from')
+        yield
+
+
+@contextmanager
+def literal_figure(figure: Figure) -> Iterator[None]:
+    """Let a figure of Matplotlib write its texts as :func:`literal_text` does, inside a ``with`` statement.
+
+    Numbers at the ticks of axes stay as they are, because those of logarithmic axes are formulas.
+    """
+    from matplotlib.font_manager import FontProperties, fontManager
+    from matplotlib.text import Text
+
+    ticks = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        for label in (tick.label1, tick.label2)
+    }
+    for text in set(figure.findobj(Text)) - ticks:
+        text.set_parse_math(False)
+        if (path := font_file(text.get_text())) is not None:
+            fontManager.addfont(path)
+            text.set_fontfamily([DEFAULT_FAMILY, FontProperties(fname=path).get_name()])
+    with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Glyph .* missing from')
         yield
 

@@ -10,7 +10,9 @@ import pytest
 from matplotlib import font_manager
 
 from resformer_mm import picture_text, repairs
-from resformer_mm.picture_text import font, font_file, literal_text, one_line
+from resformer_mm.analysis.browsing import BrowsedSample
+from resformer_mm.analysis.sample_pictures import draw_copies
+from resformer_mm.picture_text import font, font_file, literal_figure, literal_text, one_line
 
 CHINESE = '\u72d7'
 
@@ -97,3 +99,23 @@ def test_a_font_with_the_characters_is_used(chinese_font: str, told: list[str]) 
         20 < dark.sum() < 30 and (pixels[..., 0] < 128)[:, np.flatnonzero(dark)[5]].sum() > 20
     )  # a full square
     assert not told
+
+
+def test_figures_keep_the_numbers_of_logarithmic_axes() -> None:
+    figure, axes = plt.subplots()
+    axes.plot([1, 1000], [1, 1000], label='costs $5 to $9')
+    axes.set(xscale='log', title=r'$\frac$')
+    axes.legend()
+    with literal_figure(figure):
+        figure.canvas.draw()
+    assert not axes.title.get_parse_math() and not axes.get_legend().get_texts()[0].get_parse_math()
+    assert all(label.get_parse_math() for label in axes.get_xticklabels())
+    plt.close(figure)
+
+
+def test_drawn_samples_take_any_name() -> None:
+    copies = [np.zeros((8, 8, 3), np.uint8)]
+    names = ['cost $5 to $9', r'$\frac$', CHINESE, 'two\nlines']
+    pictures = [draw_copies(BrowsedSample(name, copies, [name], object())) for name in names]
+    assert all((picture < 128).any() for picture in pictures)
+    assert not np.array_equal(pictures[0], pictures[1])

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from resformer_mm.engine.resolution_loaders import loaders_at_resolutions
 from resformer_mm.libraries import library_of_config, task_of
+from resformer_mm.picture_text import one_line
 
 PHASES = ('train', 'val', 'test')
 FRAMES_IN_A_ROW = 4
@@ -202,7 +203,7 @@ def label_texts(data_sample: Any, classes: Sequence[str] | None) -> list[str]:
     """
 
     def name(label: int) -> str:
-        return str(label) if classes is None else str(classes[label])
+        return str(label) if classes is None else one_line(classes[label])
 
     if 'gt_score' not in data_sample:
         return [' + '.join(map(name, data_sample.gt_label.tolist()))] if 'gt_label' in data_sample else []

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from resformer_mm.picture_text import literal_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -63,4 +65,5 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure in the format given by the suffix. Missing folders are created."""
     path = check_picture_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with literal_figure(figure):
+        figure.savefig(path, dpi=150)

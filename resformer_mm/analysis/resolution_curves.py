@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resformer_mm.files import write_csv
+from resformer_mm.picture_text import literal_figure
 from resformer_mm.text import table
 
 from .figures import new_figure
@@ -86,7 +87,8 @@ def plot_curves(curves: Sequence[ResolutionCurve], path: str | Path, ylabel: str
     axes = figure.add_subplot()
     draw_curves(curves, axes, ylabel)
     axes.set_title(title)
-    figure.savefig(path, dpi=150)
+    with literal_figure(figure):
+        figure.savefig(path, dpi=150)
 
 
 def draw_curves(curves: Sequence[ResolutionCurve], axes: Axes, ylabel: str) -> None:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from resformer_mm.config_types import find_type
 from resformer_mm.datasets.label_resizing import labels_at
-from resformer_mm.libraries import task_of
+from resformer_mm.libraries import drawing_type, task_of
+from resformer_mm.picture_text import literal_figure
 
 from .browsing import BrowsedSample, SampleBrowser
 from .figures import new_figure
@@ -70,7 +71,8 @@ def draw_copies(sample: BrowsedSample) -> np.ndarray:
         figure.text((left + column / 2) / width, (floor - 4) / height, '\n'.join(lines), **text)
         left += column + MARGIN
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with literal_figure(figure):
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
@@ -103,7 +105,8 @@ def build_visualizer(browser: SampleBrowser) -> Visualizer:
             f'{cfg.filename or "the config"} has no `visualizer`, which is needed to draw annotations'
         )
     settings = dict(cfg.visualizer, vis_backends=None)
-    kind = find_type(settings.pop('type'), VISUALIZERS)
+    kind = find_type(drawing_type(cfg.visualizer) or settings['type'], VISUALIZERS)
+    del settings['type']
     visualizer = kind(**settings)  # a new instance: `build` would return the one of a runner
     visualizer.dataset_meta = browser.dataset_meta
     return visualizer

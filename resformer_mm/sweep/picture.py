@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from resformer_mm.analysis.resolution_curves import MARKERS, ResolutionCurve, draw_curves
+from resformer_mm.picture_text import literal_figure
 
 from .summary import COSTS, Summary
 
@@ -35,7 +36,8 @@ def draw_picture(summary: Summary, path: Path) -> None:
         _draw_cost(summary, axes, metric, cost_name, names)
     conditions = ', '.join(f'{name} {value}' for name, value in summary.conditions.items())
     figure.supxlabel(conditions, fontsize=8, color='grey')
-    figure.savefig(path, dpi=150)
+    with literal_figure(figure):
+        figure.savefig(path, dpi=150)
 
 
 def _draw_cost(summary: Summary, axes: Axes, metric: str, cost_name: str, names: list[str]) -> None:

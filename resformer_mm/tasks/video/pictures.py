@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 
 from resformer_mm.analysis.browsing import BrowsedSample, film_strip, label_texts
 from resformer_mm.analysis.sample_pictures import draw_copies
+from resformer_mm.picture_text import one_line
 from resformer_mm.registry import HOOKS
 
 
@@ -31,7 +33,7 @@ class ClipVisualizationHook(Hook):
         show: whether to open a window for each.
         wait_time: seconds for which a window is shown.
         out_dir: folder for the images, one per clip, named by its path below the data set's ``data_prefix``
-            (``FOLDER_NAME.png``); None passes them to the visualizer.
+            (``FOLDER_NAME.png``), with a number if it repeats; None passes them to the visualizer.
     """
 
     def __init__(
@@ -48,14 +50,17 @@ class ClipVisualizationHook(Hook):
         self.wait_time = wait_time
         self.out_dir = out_dir
         self._seen = 0
+        self._drawn: Counter = Counter()
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Reset the clip counter."""
         self._seen = 0
+        self._drawn.clear()
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Reset the clip counter."""
         self._seen = 0
+        self._drawn.clear()
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
         """Draw every ``interval``-th clip."""
@@ -91,6 +96,9 @@ class ClipVisualizationHook(Hook):
             Visualizer.add_image(visualizer, name, picture, step)
             return
         path = Path(self.out_dir, f'{name}.png')
+        self._drawn[path] += 1
+        if self._drawn[path] > 1:
+            path = path.with_name(f'{name}_{self._drawn[path]}.png')
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
 
@@ -125,7 +133,7 @@ def draw_prediction(
     """
     best = int(sample.pred_score.argmax())
     label = ' + '.join(label_texts(sample, classes)) or 'unknown'
-    name = str(best if classes is None else classes[best])
+    name = str(best) if classes is None else one_line(classes[best])
     text = f'label {label}, predicted {name} ({float(sample.pred_score[best]):.2f})'
     size = f'{len(frames)} × {frames.shape[2]} × {frames.shape[1]} px'
     return draw_copies(BrowsedSample(clip_name(sample), [film_strip(frames)], [text], sample, [size]))
