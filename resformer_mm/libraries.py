@@ -60,12 +60,14 @@ class Task:
         is_dense: whether its annotations have positions in the image, as maps and boxes do.
         settle: function that settles what a config of a run leaves open, as 'module:function'; it may raise
             a ValueError.
+        data_check: its :class:`~resformer_mm.datasets.checks.task_check.DataCheck`, as 'module:Class'.
     """
 
     model: str
     inferencer: str
     is_dense: bool = False
     settle: str | None = None
+    data_check: str | None = None
 
 
 LIBRARIES = {
@@ -102,21 +104,25 @@ TASKS = {
     'classification': Task(
         model='mmpretrain.BaseClassifier',
         inferencer='resformer_mm.tasks.classification.inferencer:ClassificationInferencer',
+        data_check='resformer_mm.tasks.classification.data_check:ClassificationCheck',
     ),
     'segmentation': Task(
         model='mmseg.BaseSegmentor',
         inferencer='resformer_mm.tasks.segmentation.inferencer:SegmentationInferencer',
         is_dense=True,
         settle='resformer_mm.tasks.segmentation.ignored_label:settle_ignored_label',
+        data_check='resformer_mm.tasks.segmentation.data_check:SegmentationCheck',
     ),
     'detection': Task(
         model='mmdet.BaseDetector',
         inferencer='resformer_mm.tasks.detection.inferencer:DetectionInferencer',
         is_dense=True,
+        data_check='resformer_mm.tasks.detection.data_check:DetectionCheck',
     ),
     'video': Task(
         model='mmaction.BaseRecognizer',
         inferencer='resformer_mm.tasks.video.inferencer:VideoInferencer',
+        data_check='resformer_mm.tasks.video.data_check:VideoCheck',
     ),
 }
 

@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 
 from resformer_mm.apis import Drawing, build_test_runner, make_test_config
 from resformer_mm.checkpoints import CheckpointError
-from resformer_mm.config.command_line import add_config_options, add_launcher, set_local_rank
+from resformer_mm.config.command_line import add_config_options, add_launcher, add_strict, set_local_rank
 from resformer_mm.engine.dump import DumpPredictions
 
 
@@ -37,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that a window is shown (2)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--amp', action='store_true', help='test in mixed precision')
+    add_strict(parser)
     add_config_options(parser)
     add_launcher(parser)
     args = parser.parse_args()
@@ -50,6 +51,7 @@ def parse_args() -> argparse.Namespace:
             work_dir=args.work_dir,
             cfg_options=args.cfg_options,
             launcher=args.launcher,
+            strict=args.strict,
             resolutions=args.resolutions,
             amp=args.amp,
             tta=args.tta,

@@ -3,7 +3,7 @@
 import argparse
 
 from resformer_mm.apis import build_runner, make_train_config
-from resformer_mm.config.command_line import add_config_options, add_launcher, set_local_rank
+from resformer_mm.config.command_line import add_config_options, add_launcher, add_strict, set_local_rank
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by the actual batch size over auto_scale_lr.base_batch_size',
     )
+    add_strict(parser)
     add_config_options(parser)
     add_launcher(parser)
     args = parser.parse_args()
@@ -34,6 +35,7 @@ def parse_args() -> argparse.Namespace:
             work_dir=args.work_dir,
             cfg_options=args.cfg_options,
             launcher=args.launcher,
+            strict=args.strict,
             resume=args.resume,
             validate=not args.no_validate,
             amp=args.amp,

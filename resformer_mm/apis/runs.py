@@ -26,6 +26,7 @@ from resformer_mm.libraries import (
     scope_of,
     settle_config,
 )
+from resformer_mm.repairs import set_strict
 from resformer_mm.tasks.video.substitutes import replace_decord
 
 
@@ -52,6 +53,7 @@ def make_train_config(
     work_dir: str | Path | None = None,
     cfg_options: dict | None = None,
     launcher: str = 'none',
+    strict: bool = False,
     resume: str | Path | None = None,
     validate: bool = True,
     amp: bool = False,
@@ -65,6 +67,7 @@ def make_train_config(
             ``work_dirs/CONFIG``.
         cfg_options: overrides of the config.
         launcher: job launcher; 'none' means one process.
+        strict: refuse data that would be repaired on reading, as ``strict_data = True`` in the config.
         resume: checkpoint to resume from; 'auto' is the latest one in the work dir, if there is one.
         validate: whether to evaluate while training.
         amp: train in mixed precision.
@@ -75,7 +78,7 @@ def make_train_config(
         ImportError: a library of the config is missing, or needs operators of mmcv that are missing.
         ValueError: an option does not apply to the config.
     """
-    cfg = _load(config, work_dir, cfg_options, launcher)
+    cfg = _load(config, work_dir, cfg_options, launcher, strict)
     if not validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         hook = cfg.get('default_hooks', {}).get('checkpoint')
@@ -102,6 +105,7 @@ def make_test_config(
     work_dir: str | Path | None = None,
     cfg_options: dict | None = None,
     launcher: str = 'none',
+    strict: bool = False,
     resolutions: Sequence[int] | None = None,
     amp: bool = False,
     tta: bool = False,
@@ -115,6 +119,7 @@ def make_test_config(
         work_dir: folder of the log; by default the work dir of the config, or ``work_dirs/CONFIG``.
         cfg_options: overrides of the config.
         launcher: job launcher; 'none' means one process.
+        strict: refuse data that would be repaired on reading, as ``strict_data = True`` in the config.
         resolutions: test resolutions in pixels; None keeps ``test_cfg``.
         amp: test in mixed precision.
         tta: use test-time augmentation.
@@ -125,7 +130,7 @@ def make_test_config(
         ImportError: a library of the config is missing, or needs operators of mmcv that are missing.
         ValueError: an option does not apply to the config.
     """
-    cfg = _load(config, work_dir, cfg_options, launcher)
+    cfg = _load(config, work_dir, cfg_options, launcher, strict)
     cfg.load_from = _existing(checkpoint, 'checkpoint')
     cfg.resume = False
     if cfg.get('test_dataloader') is None:
@@ -149,8 +154,13 @@ def make_test_config(
     return cfg
 
 
-def _load(config: str | Path, work_dir: str | Path | None, cfg_options: dict | None, launcher: str) -> Config:
+def _load(
+    config: str | Path, work_dir: str | Path | None, cfg_options: dict | None, launcher: str, strict: bool
+) -> Config:
     cfg = read_config(config, cfg_options)
+    if strict:
+        cfg.strict_data = True
+    set_strict(bool(cfg.get('strict_data', False)))
     prepare_libraries(cfg)
     settle_config(cfg)
     replace_decord(cfg._cfg_dict)

@@ -23,6 +23,15 @@ def add_config_options(parser: argparse.ArgumentParser, config: str = 'the confi
     )
 
 
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """Add ``--strict``, which turns repairs of data into errors."""
+    parser.add_argument(
+        '--strict',
+        action='store_true',
+        help='refuse data that would be repaired on reading, as `strict_data = True` in a config does',
+    )
+
+
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Add ``--launcher`` and ``--local_rank``, for runs with several processes."""
     parser.add_argument(

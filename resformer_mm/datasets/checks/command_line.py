@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from resformer_mm.config.command_line import add_config_options
+from resformer_mm.config.command_line import add_config_options, add_strict
 from resformer_mm.config.files import enter_scope, read_config
+from resformer_mm.repairs import set_strict
 
 from .report import CheckReport
 
@@ -30,6 +31,7 @@ def check_parser(description: str) -> argparse.ArgumentParser:
         help='files to list per kind of finding (default: 20; 0: all); all are counted',
     )
     parser.add_argument('--workers', type=int, default=min(16, os.cpu_count() or 1), help='number of threads')
+    add_strict(parser)
     add_config_options(parser)
     return parser
 
@@ -41,6 +43,7 @@ def parse_check_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.error('give either DATA_ROOT or --config CONFIG')
     if args.workers < 1 or args.max_lines < 0:
         parser.error('--workers must be at least 1, --max-lines at least 0')
+    set_strict(args.strict)
     return args
 
 
@@ -70,16 +73,18 @@ def config_to_check(args: argparse.Namespace, options_of_root: Sequence[str]) ->
     if given:
         raise ValueError(f'--{given[0].replace("_", "-")} goes with DATA_ROOT: set it in the config instead')
     cfg = read_config(args.config, args.cfg_options)
+    set_strict(args.strict or bool(cfg.get('strict_data', False)))
     enter_scope(cfg)
     return cfg
 
 
-def print_report(report: CheckReport, max_lines: int | None = None) -> None:
+def print_report(report: CheckReport, max_lines: int | None = None, details: bool = False) -> None:
     """Print the report, and end the process with status 0 if the data set is sound, else 1.
 
     Args:
         report: the report to print.
         max_lines: files to list per kind of finding; 0 or None lists all.
+        details: also print the counts per class and the sizes.
     """
-    print(report.text(max_lines or None))
+    print(report.text(max_lines or None, details))
     sys.exit(not report.is_sound)

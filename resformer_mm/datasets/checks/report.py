@@ -13,6 +13,9 @@ from rich.progress import track
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
+REFUSED = 'refused in strict mode'
+MOST_CLASSES = 20
+FEWEST = 5
 
 
 @dataclass(frozen=True, order=True)
@@ -43,10 +46,14 @@ class CheckReport:
     Args:
         findings: faults and notes.
         facts: sentences about the data set as a whole.
+        counts_per_class: what is counted, e.g. 'data/train: images' -> class -> number.
+        sizes: folder -> sizes of its images, (height, width) in pixels.
     """
 
     findings: list[Finding] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
+    counts_per_class: dict[str, dict[str, int]] = field(default_factory=dict)
+    sizes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def is_sound(self) -> bool:
@@ -62,12 +69,15 @@ class CheckReport:
         """Add the findings and facts of another report."""
         self.findings += other.findings
         self.facts += other.facts
+        self.counts_per_class.update(other.counts_per_class)
+        self.sizes.update(other.sizes)
 
-    def text(self, max_lines: int | None = None) -> str:
+    def text(self, max_lines: int | None = None, details: bool = False) -> str:
         """Return the findings by kind, the faults first, then the facts and the verdict.
 
         Args:
             max_lines: files to list per kind; all are counted.
+            details: also the counts per class and the sizes.
         """
         lines = []
         for is_fault, name in ((True, 'fault'), (False, 'note')):
@@ -78,9 +88,32 @@ class CheckReport:
                 if max_lines is not None and count > max_lines:
                     lines.append(f'  ... and {count - max_lines} more')
         lines += [*([''] if lines else []), *self.facts]
+        if details:
+            lines += [_counts_text(where, counts) for where, counts in self.counts_per_class.items()]
+            lines += [_sizes_text(where, sizes) for where, sizes in self.sizes.items() if sizes]
         kinds = ', '.join(f'{count} {kind}' for kind, count in self.counts().items())
         lines.append('sound' if self.is_sound else f'NOT sound: {kinds}')
         return '\n'.join(lines)
+
+
+def _counts_text(where: str, counts: dict[str, int]) -> str:
+    """Return the number of every class, or of many classes the extremes."""
+    if len(counts) <= MOST_CLASSES:
+        return f'{where} per class: {", ".join(f"{name} {number}" for name, number in counts.items())}'
+    numbers = sorted(counts.values())
+    rare = sorted(counts, key=lambda name: counts[name])[:FEWEST]
+    return (
+        f'{where} per class: {numbers[0]} to {numbers[-1]}, median {numbers[len(numbers) // 2]}; fewest: '
+        f'{", ".join(f"{name} {counts[name]}" for name in rare)}'
+    )
+
+
+def _sizes_text(where: str, sizes: Sequence[tuple[int, int]]) -> str:
+    """Return the smallest and the largest size by area, and how many sizes there are."""
+    smallest, largest = (choose(sizes, key=lambda size: size[0] * size[1]) for choose in (min, max))
+    number = len(set(sizes))
+    several = f'{number} sizes, from {smallest[0]} x {smallest[1]} to' if number > 1 else 'all'
+    return f'{where}: {several} {largest[0]} x {largest[1]} (height x width)'
 
 
 def check_each(

@@ -26,6 +26,7 @@ from resformer_mm.datasets.checks.images import (
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
 from resformer_mm.datasets.label_lists import read_lines
 from resformer_mm.hidden_files import is_hidden
+from resformer_mm.repairs import is_strict
 
 from .label_maps import (
     MARK,
@@ -153,9 +154,12 @@ def check_pairs(
         str(folders.img_dir) if show_progress else None,
     )
     values: Counter[int] = Counter()
-    for found, counts in results:
+    sizes = report.sizes.setdefault(str(folders.img_dir), [])
+    for found, counts, shape in results:
         report.findings += found
         values.update(counts)
+        sizes += [shape] if shape is not None else []
+    report.counts_per_class[f'{folders.ann_dir}: pixels'] = _pixels_per_class(folders, values)
     if (absent := absent_classes(values, folders.labels, folders.classes)) is not None:
         detail, is_fault = absent
         kind = WRONG_VALUES if is_fault else NO_PIXEL
@@ -190,8 +194,8 @@ def match_names(folders: PairFolders) -> tuple[list[str], list[Finding]]:
 
 def check_pair(
     folders: PairFolders, name: str, crop_size: tuple[int, int] | None = None
-) -> tuple[list[Finding], dict[int, int]]:
-    """Read one image and its mask; return the findings and the number of pixels of each value."""
+) -> tuple[list[Finding], dict[int, int], tuple[int, int] | None]:
+    """Read one image and its mask; return the findings, the pixels of each value, and the size."""
     image, mask = folders.image(name), folders.mask(name)
     findings: list[Finding] = []
     counts: dict[int, int] = {}
@@ -207,7 +211,7 @@ def check_pair(
         content = Path(mask).read_bytes()
         values = decode_label_map(content)
         if has_several_channels(content):
-            findings.append(Finding(mask, EQUAL_CHANNELS, 'one of them is read', is_fault=False))
+            findings.append(Finding(mask, EQUAL_CHANNELS, 'one of them is read', is_fault=is_strict()))
     except NotALabelMapError as error:
         findings.append(Finding(mask, NOT_LABELS, str(error)))
         values = None
@@ -224,7 +228,7 @@ def check_pair(
     if values is not None:
         counts = value_counts(values)
         findings += _check_values(mask, counts, folders.labels)
-    return findings, counts
+    return findings, counts, shape
 
 
 def _compare(
@@ -284,6 +288,16 @@ def _other_images(folders: PairFolders, files: Sequence[str], images: set[str]) 
         else:
             findings.append(Finding(path, LEFT_OUT, f'only *{folders.img_suffix} files are used'))
     return findings
+
+
+def _pixels_per_class(folders: PairFolders, values: Mapping[int, int]) -> dict[str, int]:
+    number = folders.labels.num_classes
+    names = folders.classes or tuple(map(str, range(number)))
+    pixels = dict.fromkeys(names, 0)
+    for value in values.keys() - set(folders.labels.unknown(values)):
+        if (label := int(folders.labels.table[value])) < number:
+            pixels[names[label]] += values[value]
+    return pixels
 
 
 def _describe(folders: PairFolders, num_pairs: int, values: Mapping[int, int]) -> str:

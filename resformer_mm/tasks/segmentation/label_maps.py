@@ -191,7 +191,7 @@ def likely_cause(unknown: Sequence[int], present: Iterable[int], labels: LabelVa
             '. So many values are soft edges: a mask must not be a JPEG file, or resized with interpolation'
         )
     if not values or (len(values) == 1 and values[0] < 100):
-        return ''
+        return _void_hint(unknown, labels)
     steps = {round(value / values[0]) for value in values}
     # 0, 128, 255 are 0, 1, 2 times 127.5.
     scaled = all(
@@ -201,7 +201,13 @@ def likely_cause(unknown: Sequence[int], present: Iterable[int], labels: LabelVa
         wanted = ', '.join(str(step) for step in range(int(labels.reduce_zero_label), len(values) + 1))
         shown = ', '.join(map(str, sorted({0, *values})))
         return f'. The values {shown} look like classes stretched for viewing: save them as {wanted}'
-    return ''
+    return _void_hint(unknown, labels)
+
+
+def _void_hint(unknown: Sequence[int], labels: LabelValues) -> str:
+    if len(unknown) != 1 or labels.reduce_zero_label or not 0 <= unknown[0] <= MARK:
+        return ''
+    return f'. If {unknown[0]} marks pixels to ignore, set ignore_index={unknown[0]} of the data set'
 
 
 def absent_classes(

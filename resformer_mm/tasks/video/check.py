@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,8 +12,9 @@ import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from resformer_mm.config_types import type_name
-from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.datasets.checks.report import REFUSED, CheckReport, Finding, check_each
 from resformer_mm.datasets.label_lists import LabelListError, ListedFile, read_label_list
+from resformer_mm.repairs import StrictError
 
 from .files import DEFAULT_TIMEOUT, TRUNCATED, ClipReader, VideoFileError, announced_frames, is_mp4
 
@@ -116,6 +118,9 @@ def check_clip_lists(
         except LabelListError as error:
             report.findings.append(Finding(clip_list.path, NO_LIST, str(error)))
             continue
+        except StrictError as error:
+            report.findings.append(Finding(clip_list.path, REFUSED, str(error)))
+            continue
         report.findings += [
             Finding(clip_list.path, line.kind, f'line {line.line}: {line.detail}') for line in bad
         ]
@@ -139,6 +144,9 @@ def check_clip_lists(
         for found, fact in results:
             report.findings += found
             facts += [fact] if fact is not None else []
+        labels = Counter(clip.label for clip in clips)
+        number = clip_list.num_classes or max(labels, default=-1) + 1
+        report.counts_per_class[f'{clip_list.path}: clips'] = {str(k): labels[k] for k in range(number)}
         report.facts.append(_describe(clip_list, clips, facts))
     return report
 

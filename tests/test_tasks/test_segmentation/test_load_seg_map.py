@@ -174,7 +174,8 @@ def test_a_mask_of_colours_or_opacity(tmp_path: Path) -> None:
         ((0, 100), 'save them as 0, 1'),
         ((0, 65535), 'save them as 0, 1'),
         (range(40), 'So many values are soft edges'),
-        ((0, 5), None),
+        ((0, 5), 'If 5 marks pixels to ignore, set ignore_index=5 of the data set'),
+        ((0, 5, 7), None),
     ],
 )
 def test_what_other_values_look_like(tmp_path: Path, values, hint: str | None) -> None:

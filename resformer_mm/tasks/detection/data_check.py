@@ -1,0 +1,114 @@
+"""Layouts of detection data in COCO format, and their repaired copies."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from resformer_mm.datasets.checks.configured import configured_sources
+from resformer_mm.datasets.checks.report import CheckReport
+from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
+
+from .annotations import complete_entries
+from .check import AnnotatedImages, check_annotated, read_annotations
+from .fixing import write_repaired
+
+
+class DetectionCheck(DataCheck):
+    """Annotation files in COCO format, and folders of images."""
+
+    def in_config(self, cfg: Config) -> list[AnnotatedImages]:
+        """Return what the data sets of a config read."""
+        return configured_sources(cfg, AnnotatedImages.from_config)
+
+    def below(self, root: Path, options: CheckOptions) -> list[AnnotatedImages]:
+        """Return the annotation files in the folder or in ``annotations``, with the folders of their "
+        "images."""
+        files = sorted((*root.glob('*.json'), *root.glob('annotations/*.json')), key=_training_first)
+        sources = []
+        for file in files:
+            names = _image_names(file)
+            if names:
+                sources.append(AnnotatedImages(_folder_of(root, file, names), file))
+        return sources
+
+    def check(self, sources: Sequence[AnnotatedImages], options: CheckOptions) -> CheckReport:
+        """Check all entries and files."""
+        report = CheckReport()
+        for source in sources:
+            report.extend(check_annotated(source, options.workers, options.show_progress))
+            content, _ = read_annotations(source)
+            if content is None:
+                continue
+            names = {entry['id']: entry['name'] for entry in complete_entries(content, 'categories')}
+            entries = complete_entries(content, 'annotations')
+            objects = Counter(entry['category_id'] for entry in entries if not entry['iscrowd'])
+            wanted = source.classes or tuple(names.values())
+            counts = {name: objects[key] for key, name in names.items() if name in wanted}
+            report.counts_per_class[f'{source.ann_file}: objects'] = counts
+            images = complete_entries(content, 'images')
+            report.sizes[str(source.ann_file)] = [(image['height'], image['width']) for image in images]
+        return report
+
+    def places(self, source: AnnotatedImages) -> list[str]:
+        """Return the folder and the file."""
+        return [str(source.img_dir), str(source.ann_file)]
+
+    def repair(self, source: AnnotatedImages, copier: Copier) -> tuple[AnnotatedImages, list[str]]:
+        """Leave hidden files out, and write the annotation file with every certain repair."""
+        repairs = []
+        if count := copier.copy_folder(source.img_dir):
+            repairs.append(f'{source.img_dir}: {count} hidden files left out')
+        place = copier.place(source.ann_file)
+        done = write_repaired(source, place)
+        repairs += [f'{source.ann_file}: {repair}' for repair in done]
+        if not os.path.exists(place):
+            copier.copy(source.ann_file)
+        return replace(source, img_dir=copier.place(source.img_dir), ann_file=place), repairs
+
+
+def _training_first(file: Path) -> tuple[bool, str]:
+    return 'train' not in file.name, str(file)
+
+
+def _image_names(file: Path) -> list[str]:
+    """Return the first names of images in a file; empty if it is not an annotation file."""
+    try:
+        content = json.loads(file.read_bytes().decode('utf-8-sig'))
+    except ValueError:
+        # A file called like annotations is one, and is reported as damaged.
+        return ['?'] if file.parent.name == 'annotations' else []
+    images = content.get('images') if isinstance(content, dict) else None
+    if not isinstance(images, list) or 'categories' not in content:
+        return []
+    return [str(image.get('file_name')) for image in images[:20] if isinstance(image, dict)] or ['?']
+
+
+def _folder_of(root: Path, file: Path, names: Sequence[str]) -> Path:
+    """Return the folder in which most of the images are."""
+    folders = list(dict.fromkeys(_candidates(root, file)))
+    bases = [name.replace('\\', '/').rpartition('/')[2] for name in names]
+    found = {
+        folder: 2 * sum((folder / name).is_file() for name in names)
+        + sum((folder / name).is_file() for name in bases)
+        for folder in folders
+    }
+    return max(folders, key=lambda folder: found[folder])
+
+
+def _candidates(root: Path, file: Path) -> Iterator[Path]:
+    """Yield the folders that may have the images of an annotation file, those of its name first."""
+    inside = sorted(
+        path for parent in (root, root / 'images') if parent.is_dir() for path in parent.iterdir()
+    )
+    folders = [path for path in inside if path.is_dir() and path.name != 'annotations']
+    yield from (path for path in folders if path.name in file.stem)
+    yield from folders
+    yield file.parent
+    yield root

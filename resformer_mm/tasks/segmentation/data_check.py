@@ -1,0 +1,127 @@
+"""Layouts of segmentation data, and their repaired copies."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine import fileio
+from mmengine.config import Config
+from PIL import Image
+
+from resformer_mm.datasets.checks.configured import configured_sources
+from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
+from resformer_mm.datasets.checks.report import CheckReport
+from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
+from resformer_mm.hidden_files import is_hidden
+
+from .check import PairFolders, check_pairs
+from .folders import read_classes
+from .label_maps import LabelValues, NotALabelMapError, decode_label_map, has_several_channels
+
+IMAGES = ('images', 'img_dir', 'imgs', 'JPEGImages')
+MASKS = ('annotations', 'ann_dir', 'masks', 'labels', 'SegmentationClass')
+ADE20K = ('images', 'annotations')
+
+
+class SegmentationCheck(DataCheck):
+    """Folders of images and masks of the same names."""
+
+    def in_config(self, cfg: Config) -> list[PairFolders]:
+        """Return what the data sets of a config read."""
+        return configured_sources(cfg, PairFolders.from_config)
+
+    def below(self, root: Path, options: CheckOptions) -> list[PairFolders]:
+        """Return the folders ``images`` and ``annotations``, or of other usual names, with their splits."""
+        pairs = []
+        for images in (root / name for name in IMAGES):
+            for masks in (root / name for name in MASKS):
+                if images.is_dir() and masks.is_dir():
+                    pairs += _splits(images, masks)
+        suffixes = [(_suffix(images), _suffix(masks)) for images, masks in pairs]
+        if not pairs or not any(all(both) for both in suffixes):
+            return []
+        is_ade20k = (pairs[0][0].parent.name, pairs[0][1].parent.name) == ADE20K
+        reduce = is_ade20k if options.reduce_zero_label is None else options.reduce_zero_label
+        number, classes = options.num_classes, None
+        if (names := root / 'classes.txt').is_file():
+            classes = read_classes(str(names))[int(reduce) :]
+            if number not in (None, len(classes)):
+                raise ValueError(
+                    f'{names} names {len(classes)} '
+                    f'classes{" besides the ignored value 0" if reduce else ""}, but --num-classes is '
+                    f'{number}: correct one of them, or --[no-]reduce-zero-label'
+                )
+            number = len(classes)
+        if number is None:
+            raise ValueError(f'{root} has no classes.txt: give --num-classes')
+        labels = LabelValues(number, reduce, options.ignore_index)
+        return [
+            PairFolders(images, masks, labels, img_suffix or '.jpg', mask_suffix or '.png', classes=classes)
+            for (images, masks), (img_suffix, mask_suffix) in zip(pairs, suffixes)
+        ]
+
+    def check(self, sources: Sequence[PairFolders], options: CheckOptions) -> CheckReport:
+        """Check all files."""
+        report = CheckReport()
+        for source in sources:
+            report.extend(check_pairs(source, None, options.workers, options.show_progress))
+        return report
+
+    def places(self, source: PairFolders) -> list[str]:
+        """Return both folders."""
+        return [str(source.img_dir), str(source.ann_dir)]
+
+    def repair(self, source: PairFolders, copier: Copier) -> tuple[PairFolders, list[str]]:
+        """Leave hidden files out, and write masks of equal channels with one channel."""
+        repairs, channels = [], 0
+        for folder in dict.fromkeys(self.places(source)):
+            if count := copier.copy_folder(folder):
+                repairs.append(f'{folder}: {count} hidden files left out')
+        for name in fileio.list_dir_or_file(str(source.ann_dir), list_dir=False, recursive=True):
+            if not name.endswith(source.seg_map_suffix) or is_hidden(name):
+                continue
+            content = Path(source.ann_dir, name).read_bytes()
+            try:
+                if not has_several_channels(content):
+                    continue
+                values = decode_label_map(content)
+            except (OSError, NotALabelMapError):
+                continue  # reported by the check of the copy
+            kind = Image.registered_extensions().get(os.path.splitext(name)[1].lower(), 'PNG')
+            if kind == 'JPEG':
+                continue  # to write it anew would change its values
+            written = io.BytesIO()
+            Image.fromarray(values).save(written, format=kind)
+            Path(copier.place(source.ann_dir), name).write_bytes(written.getvalue())
+            channels += 1
+        if channels:
+            repairs.append(f'{source.ann_dir}: {channels} masks of equal channels written with one channel')
+        return (
+            replace(source, img_dir=copier.place(source.img_dir), ann_dir=copier.place(source.ann_dir)),
+            repairs,
+        )
+
+
+def _splits(images: Path, masks: Path) -> list[tuple[Path, Path]]:
+    """Return the subfolders that both have, the training first; the folders themselves without any."""
+    names = [entry.name for entry in images.iterdir() if entry.is_dir() and not is_hidden(entry.name)]
+    shared = sorted(
+        (name for name in names if (masks / name).is_dir()), key=lambda name: (name[:2] != 'tr', name)
+    )
+    return [(images / name, masks / name) for name in shared] or [(images, masks)]
+
+
+def _suffix(folder: Path) -> str | None:
+    """Return the most frequent suffix of images in a folder and its subfolders; None without images."""
+    endings = Counter(
+        os.path.splitext(name)[1]
+        for _, _, names in os.walk(folder)
+        for name in names
+        if not is_hidden(name) and name.lower().endswith(IMAGE_ENDINGS)
+    )
+    return endings.most_common(1)[0][0] if endings else None

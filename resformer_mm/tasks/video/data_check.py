@@ -1,0 +1,74 @@
+"""Layouts of video data, and their repaired copies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from resformer_mm.datasets.checks.configured import configured_sources
+from resformer_mm.datasets.checks.report import CheckReport
+from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
+from resformer_mm.datasets.label_lists import LabelListError, read_label_list
+from resformer_mm.inference.sources import VIDEO_SUFFIXES
+
+from .check import ClipList, check_clip_lists
+
+
+class VideoCheck(DataCheck):
+    """Lists of video files."""
+
+    def in_config(self, cfg: Config) -> list[ClipList]:
+        """Return what the data sets of a config read."""
+        return configured_sources(cfg, ClipList.from_config)
+
+    def below(self, root: Path, options: CheckOptions) -> list[ClipList]:
+        """Return the lists in the folder, the training first, with the folders of their videos."""
+        sources = []
+        for file in sorted(
+            (*root.glob('*.txt'), *root.glob('*.csv')), key=lambda file: ('train' not in file.name, file)
+        ):
+            try:
+                listed, _ = read_label_list(str(file))
+            except LabelListError:
+                continue
+            names = [entry.path for entry in listed[:20] if entry.path.lower().endswith(VIDEO_SUFFIXES)]
+            if names:
+                sources.append(ClipList(str(file), str(_folder_of(root, names)), options.num_classes))
+        return sources
+
+    def check(self, sources: Sequence[ClipList], options: CheckOptions) -> CheckReport:
+        """Check all lines and clips."""
+        return check_clip_lists(sources, workers=options.workers, show_progress=options.show_progress)
+
+    def places(self, source: ClipList) -> list[str]:
+        """Return the list and the folder."""
+        return [source.path, source.folder]
+
+    def repair(self, source: ClipList, copier: Copier) -> tuple[ClipList, list[str]]:
+        """Copy the listed videos, and write the list as ``PATH LABEL`` in UTF-8."""
+        before = Path(source.path).read_bytes()
+        listed, bad = read_label_list(source.path, source.num_classes, source.delimiter)
+        if bad:
+            raise ValueError(f'{source.path}, line {bad[0].line}: {bad[0].detail}: correct the lines first')
+        lines = []
+        for entry in listed:
+            file = source.file(entry)
+            if os.path.isfile(file):
+                copier.copy(file)
+            lines.append(f'{entry.path}{source.delimiter or " "}{entry.label}\n')
+        after = ''.join(lines).encode()
+        copier.write(source.path, after)
+        os.makedirs(copier.place(source.folder), exist_ok=True)
+        is_changed = after.strip() != before.strip()
+        repairs = [f'{source.path}: written as `PATH LABEL` lines in UTF-8'] if is_changed else []
+        return replace(source, path=copier.place(source.path), folder=copier.place(source.folder)), repairs
+
+
+def _folder_of(root: Path, names: Sequence[str]) -> Path:
+    """Return the folder in which most of the videos are."""
+    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    return max(folders, key=lambda folder: sum((folder / name).is_file() for name in names))
