@@ -134,6 +134,9 @@ class Copier:
         "out."""
         left_out = 0
         for inside, _, names in os.walk(folder, followlinks=True):
+            below = os.path.relpath(inside, folder)
+            if not is_hidden(below):  # an empty folder is a class, too
+                os.makedirs(os.path.join(self.place(folder), below), exist_ok=True)
             for name in names:
                 path = os.path.join(inside, name)
                 if is_hidden(os.path.relpath(path, folder)):
@@ -141,10 +144,8 @@ class Copier:
                 else:
                     # By the path below the folder, so that links inside it do not lead elsewhere.
                     place = os.path.join(self.place(folder), os.path.relpath(path, folder))
-                    os.makedirs(os.path.dirname(place), exist_ok=True)
                     if not os.path.exists(place):
                         shutil.copy2(path, place)
-        os.makedirs(self.place(folder), exist_ok=True)
         return left_out
 
 
