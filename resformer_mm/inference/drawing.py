@@ -19,11 +19,20 @@ Colour = Sequence[int]
 _COARSE = 192  # longer side in pixels of the map in which places for names are searched
 _SMALLEST_REGION = 4  # radius in pixels of this map of the smallest region with a name
 _MARGIN = 2
+_SMALLEST_TEXT = 7
 
 
 def text_size(picture: np.ndarray) -> int:
     """Return the height of letters in pixels for an image."""
     return int(np.clip(min(picture.shape[:2]) / 36, 10, 48))
+
+
+def fitting_size(picture: np.ndarray, text: object, margin: int) -> int:
+    """Return the height of letters of a text that fits into the width of an image, if it is legible then."""
+    line, size = one_line(text), int(np.clip(min(picture.shape[:2]) / 18, 11, 64))
+    room = picture.shape[1] - 2 * (margin + _MARGIN)
+    length = font(line, size).getlength(line)
+    return size if length <= room else max(_SMALLEST_TEXT, int(size * room / length))
 
 
 def draw_text(

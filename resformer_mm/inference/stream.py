@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +81,8 @@ class PredictionStream:
                         self._folder.add(result.source, result.prediction, result.drawn)
                     yield result
         finally:
+            if isinstance(self._batches, Generator):
+                self._batches.close()  # ends the progress bar before an error is printed
             if self._folder is not None:
                 self._folder.finish(skipped=self.skipped)
 

@@ -64,7 +64,11 @@ class VideoFile:
         self._encoder: _Encoder | None = None
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame, RGB ``(H, W, 3)``. All frames must have the same size."""
+        """Append a frame, RGB ``(H, W, 3)``. All frames have the same size; odd sides get one pixel more."""
+        # The colours have half the resolution, so both sides must be even.
+        bottom, right = frame.shape[0] % 2, frame.shape[1] % 2
+        if bottom or right:
+            frame = np.pad(frame, ((0, bottom), (0, right), (0, 0)), 'edge')
         if self._encoder is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._encoder = self._open(frame)
@@ -101,14 +105,10 @@ class _H264:
         self._av = av
         self._container = av.open(path, 'w')
         self._stream = self._container.add_stream('libx264', rate=fps, options={'preset': 'veryfast'})
-        # The colours of H.264 have half the resolution, so both sides must be even.
-        self._stream.width, self._stream.height = width + width % 2, height + height % 2
+        self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = 'yuv420p'
 
     def write(self, frame: np.ndarray) -> None:
-        bottom, right = self._stream.height - frame.shape[0], self._stream.width - frame.shape[1]
-        if bottom or right:
-            frame = np.pad(frame, ((0, bottom), (0, right), (0, 0)), 'edge')
         picture = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='rgb24')
         self._container.mux(self._stream.encode(picture))
 

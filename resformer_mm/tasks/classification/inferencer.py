@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import mmcv
 import numpy as np
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from resformer_mm.inference.base import ResolutionInferencer, check_names
+from resformer_mm.inference.drawing import draw_text, fitting_size
 from resformer_mm.picture_text import literal_text, one_line
 
+from .visualizer import ClassVisualizer
+
 _SMALLEST_DRAWING = 224  # short side in pixels
+_LONGEST_DRAWING = 4096  # long side in pixels up to which images are enlarged
+_MARGIN = 4  # pixels between the text and the edge
 
 
 def rank_classes(scores: Tensor, names: Sequence[str] | None, topk: int) -> dict:
@@ -68,20 +74,16 @@ class ClassificationInferencer(ResolutionInferencer):
 
         A small image is enlarged to keep the text legible.
         """
-        height, width = pixels.shape[:2]
-        resize = _SMALLEST_DRAWING if min(height, width) < _SMALLEST_DRAWING else None
-        drawn_width = width if resize is None else width * resize / min(height, width)
         label = int(sample.pred_score.argmax())
-        name = '' if self.classes is None else one_line(self.classes[label])
-        # mmpretrain uses 7 points per 224 pixels, whether or not the name then fits. In its font, letters are
-        # 0.6 times as wide as high.
-        pixels_high = drawn_width / len(f'     Prediction: {label}, 0.00 ({name})') / 0.6
-        size = np.clip(pixels_high * 72 / self.visualizer.dpi, 5, 7 * max(1, min(height, width) / 224))
+        name = '' if self.classes is None else f' ({one_line(self.classes[label])})'
+        if isinstance(self.visualizer, ClassVisualizer):  # without a figure of Matplotlib
+            picture = _enlarged(pixels[..., ::-1])
+            text = f'Prediction: {label}, {float(sample.pred_score[label]):.2f}{name}'
+            draw_text(picture, text, (_MARGIN, _MARGIN), fitting_size(picture, text, _MARGIN))
+            return picture
         names = None if self.classes is None else [one_line(entry) for entry in self.classes]
         with literal_text(name):
-            return self.visualizer.visualize_cls(
-                pixels[..., ::-1], sample, names, draw_gt=False, resize=resize, text_cfg=dict(size=size)
-            )
+            return self.visualizer.visualize_cls(pixels[..., ::-1], sample, names, draw_gt=False)
 
     def entries(self, prediction: dict) -> list[tuple[str, float]]:
         """Return the best classes with their scores."""
@@ -90,3 +92,14 @@ class ClassificationInferencer(ResolutionInferencer):
     def describe(self, prediction: dict, limit: int | None = None) -> str:
         """Return the best classes in one line; by default all that the prediction lists."""
         return super().describe(prediction, limit or len(prediction['topk']))
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """Return a copy with a short side of at least 224 pixels, unless the long one would become very long."""
+    height, width = image.shape[:2]
+    factor = min(_SMALLEST_DRAWING / min(height, width), max(1, _LONGEST_DRAWING / max(height, width)))
+    if factor <= 1:
+        return np.ascontiguousarray(image).copy()
+    return mmcv.imresize(
+        np.ascontiguousarray(image), (int(width * factor + 1e-6), int(height * factor + 1e-6))
+    )
