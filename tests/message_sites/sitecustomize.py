@@ -81,11 +81,13 @@ class _Finder(MetaPathFinder):
         return spec
 
 
-def _code_of_tool(filename: str, *rest: object) -> Any:
-    path = Path(filename).resolve()
-    if path.is_relative_to(ROOT / 'tools'):
-        return _Loader('__main__', str(path)).get_code('__main__')
-    return _code_of_file(filename, *rest)
+def _code_of_tool(*arguments: str) -> Any:
+    found = _code_of_file(*arguments)  # the code; with the name of the file before Python 3.12
+    path = Path(arguments[-1]).resolve()
+    if not path.is_relative_to(ROOT / 'tools'):
+        return found
+    code = _Loader('__main__', str(path)).get_code('__main__')
+    return (code, *found[1:]) if isinstance(found, tuple) else code
 
 
 if LOG:

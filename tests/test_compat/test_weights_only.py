@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import collections
 import copyreg
 import functools
@@ -334,3 +335,29 @@ def test_the_state_of_an_array_cannot_be_forged(state: tuple) -> None:
 
     with pytest.raises((pickle.UnpicklingError, ValueError, TypeError)):
         restricted(pickle.dumps(Forged(), 2))
+
+
+class Crafted:
+    """An object whose pickle calls a permitted function, with any arguments and state."""
+
+    def __init__(self, *reduced: object) -> None:
+        self.reduced = reduced
+
+    def __reduce__(self) -> tuple:
+        return self.reduced
+
+
+SCALAR = np.float32(1).__reduce__()[0]
+
+
+@pytest.mark.parametrize(
+    ('crafted', 'message'),
+    [
+        (Crafted(codecs.encode, ('x', 'rot13')), "unexpected encoding 'rot13'"),
+        (Crafted(SCALAR, ('f4', b'1234')), 'unexpected arguments of a NumPy scalar'),
+        (Crafted(np.dtype, ('f4', False, True), (3, 'x')), 'unexpected state of a NumPy dtype'),
+    ],
+)
+def test_permitted_functions_with_other_arguments(crafted: Crafted, message: str) -> None:
+    with pytest.raises(pickle.UnpicklingError, match=message):
+        restricted(pickle.dumps(crafted, 2))

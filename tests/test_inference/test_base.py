@@ -46,7 +46,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter:
         classifier,
         pytest.param(segmentor, marks=pytest.mark.operators('mmseg')),
         pytest.param(detector, marks=pytest.mark.operators('mmdet')),
-        recognizer,
+        pytest.param(recognizer, marks=pytest.mark.operators('mmaction')),
     ],
 )
 def test_config_and_checkpoint_are_read_once(make, tmp_path, reads) -> None:

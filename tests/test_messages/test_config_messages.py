@@ -13,6 +13,7 @@ from small_models import classifier, recognizer, segmentor
 from resformer_mm.analysis.browsing import SampleBrowser, to_pictures
 from resformer_mm.analysis.resolution_complexity import blank_batch, complexity_at
 from resformer_mm.analysis.sample_pictures import build_visualizer
+from resformer_mm.analysis.training_logs import TrainingLog
 from resformer_mm.apis import load_model
 from resformer_mm.apis.launch import build_runner
 from resformer_mm.apis.runs import Drawing, make_test_config, make_train_config
@@ -220,7 +221,18 @@ def test_costs_of_sizes_that_a_model_cannot_have() -> None:
         complexity_at(model, (9, 5))
 
 
+@pytest.mark.operators('mmaction')
 def test_costs_of_clips_of_unknown_length(tmp_path) -> None:
     model = load_model(write(recognizer(), tmp_path / 'mine.py', test_dataloader=None), device='cpu')
     with pytest.raises(ValueError, match=r'mine\.py has no transform with `clip_len`, such as SampleFrames'):
         blank_batch(model, (32, 32))
+
+
+def test_a_curve_that_a_log_does_not_have(tmp_path) -> None:
+    path = tmp_path / 'run' / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    path.write_text('{"loss": 1.0, "iter": 1, "step": 1}\n{"loss": 0.5, "iter": 2, "step": 2}\n')
+    log = TrainingLog(tmp_path)
+    with pytest.raises(ValueError, match="does not have 'acc'; it has: loss"):
+        log.curve('acc')
+    assert list(log.curve('loss').values) == [1.0, 0.5]

@@ -300,6 +300,7 @@ def video():
         yield video
 
 
+@pytest.mark.operators('mmaction')
 def test_a_pipeline_that_does_not_decode(video) -> None:
     cfg = recognizer()
     steps = cfg.test_dataloader.dataset.pipeline
@@ -308,6 +309,7 @@ def test_a_pipeline_that_does_not_decode(video) -> None:
         make_inferencer(cfg, None, 'cpu')
 
 
+@pytest.mark.operators('mmaction')
 def test_a_batch_that_is_not_of_clips(video) -> None:
     preprocessor = video.MultiResolutionActionDataPreprocessor()
     with pytest.raises(ValueError, match=r'is \(B, num_clips, C, T, H, W\), got \(2, 3, 8, 8\): end'):
@@ -317,6 +319,7 @@ def test_a_batch_that_is_not_of_clips(video) -> None:
         model.supervise(torch.zeros(2, 3, 8, 8), [], 0)
 
 
+@pytest.mark.operators('mmaction')
 def test_scores_of_every_view(video, monkeypatch) -> None:
     from mmaction.models import Recognizer3D
 
@@ -327,6 +330,7 @@ def test_scores_of_every_view(video, monkeypatch) -> None:
         model.predict(None, None)
 
 
+@pytest.mark.operators('mmaction')
 def test_a_video_of_no_frames(video, monkeypatch) -> None:
     from resformer_mm.tasks.video import files
 

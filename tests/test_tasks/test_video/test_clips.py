@@ -257,6 +257,7 @@ def test_packed_and_collated(tmp_path: Path) -> None:
     ('settings', 'message'),
     [
         (dict(resolutions=[32, 64]), 'must be listed high to low'),
+        (dict(resolutions=[32, 16, 32]), r'= \[32, 16, 32\] must be listed high to low: \[32, 32, 16\]'),
         (dict(resolutions=[]), 'is empty'),
         (dict(resolutions=32), 'must be a list'),
         (dict(resolutions=[32, 16], num_frames=[8]), 'num_frames has 1 entries, but resolutions has 2'),
