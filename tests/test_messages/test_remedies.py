@@ -1,0 +1,145 @@
+"""Advice of error messages about models and pipelines, followed: the error is gone, and no other comes."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
+from small_models import MEAN, STD, classifier
+
+from resformer_mm.checkpoints import CheckpointError
+from resformer_mm.checkpoints.reading import read_weights
+from resformer_mm.config.resolutions import pipeline_at_resolution
+
+KL = dict(type='resformer_mm.KLConsistency')
+LENET = dict(type='LeNet5')
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
+def build(changes: dict[str, Any]) -> torch.nn.Module:
+    """Build a small classifier that trains on several resolutions, with changed fields of its config."""
+    cfg = classifier()
+    model = dict(
+        deepcopy(cfg.model.to_dict()),
+        type='resformer_mm.MultiResolutionClassifier',
+        data_preprocessor=dict(type='resformer_mm.MultiResolutionDataPreprocessor', mean=MEAN, std=STD),
+    )
+    cfg.model = model
+    cfg.merge_from_dict({f'model.{name}': value for name, value in changes.items()})
+    return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message', 'advice'),
+    [
+        (
+            dict(consistency_target='x'),
+            r"choose from \('cls', 'gap', 'logits'\)",
+            dict(consistency_target='gap'),
+        ),
+        (
+            dict(consistency=KL, consistency_target='cls'),
+            "set it to 'logits'",
+            dict(consistency_target='logits'),
+        ),
+        (
+            {
+                'consistency_target': 'cls',
+                'backbone.with_cls_token': False,
+                'backbone.out_type': 'avg_featmap',
+            },
+            r"set model\.consistency_target='gap'",
+            dict(consistency_target='gap'),
+        ),
+        (
+            {'backbone': dict(LENET, _delete_=True)},
+            r"consistency_target='logits' with consistency=dict\(type='KLConsistency'\), or consistency=None",
+            dict(consistency_target='logits', consistency=KL),
+        ),
+        (
+            {'backbone': dict(LENET, _delete_=True)},
+            'or consistency=None',
+            dict(consistency=None),
+        ),
+        (
+            {'backbone.window_size': 4},
+            'give a positive window_size and the blocks that use it',
+            {
+                'backbone.window_size': 2,
+                'backbone.window_block_indices': (0,),
+                'backbone.with_cls_token': False,
+            }
+            | {'backbone.out_type': 'avg_featmap', 'consistency_target': 'gap'},
+        ),
+        ({'backbone.window_size': 4}, 'or neither', {'backbone.window_size': 0}),
+        (
+            {'data_preprocessor.num_classes': 4},
+            'remove the latter, or set both to the number of classes',
+            {'data_preprocessor.num_classes': 7},
+        ),
+        ({'backbone.arch': 'huge'}, r"choose from \['tiny', 'small', 'base'\]", {'backbone.arch': 'tiny'}),
+        (
+            {'backbone.output_cls_token': True},
+            r"needs out_type='featmap' and with_cls_token=True",
+            {'backbone.out_type': 'featmap', 'backbone.with_cls_token': True},
+        ),
+    ],
+)
+def test_a_model(wrong: dict, message: str, advice: dict) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(wrong)
+    build({**wrong, **advice})
+
+
+STEP = dict(type='RandomFlip', prob=0.5)
+
+
+def test_copies_of_the_same_size() -> None:
+    settings = dict(type='resformer_mm.MultiResolution', resolutions=[32, 16])
+    with pytest.raises(
+        ValueError, match=r"use e\.g\. dict\(type='RandomResizedCrop', scale='\{resolution\}'\)"
+    ):
+        TRANSFORMS.build(dict(settings, transforms=[STEP]))
+    crop = dict(type='RandomResizedCrop', scale='{resolution}')
+    transform = TRANSFORMS.build(dict(settings, transforms=[crop]))
+    copies = transform(dict(img=np.zeros((40, 40, 3), np.uint8), img_shape=(40, 40)))['img']
+    assert [copy.shape[:2] for copy in copies] == [(32, 32), (16, 16)]
+
+
+def test_an_evaluation_without_a_size() -> None:
+    load = dict(type='resformer_mm.LoadImage')
+    with pytest.raises(
+        ValueError, match=r'Use e\.g\. dict\(type="resformer_mm\.ResizeCenterCrop", resolution=224\)'
+    ):
+        pipeline_at_resolution([load, dict(type='PackInputs')], 32)
+    steps = [
+        dict(type='resformer_mm.ResizeCenterCrop', resolution=224),
+        dict(type='Resize', scale=(2048, 512), keep_ratio=True),
+    ]
+    for step in steps:
+        assert pipeline_at_resolution([load, step], 32)[1] != step
+
+
+class Foreign:
+    """An object of the training code that wrote a checkpoint."""
+
+
+def test_a_refused_checkpoint(tmp_path) -> None:
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(model=dict(weight=torch.ones(2)), note=Foreign()), path)
+    with pytest.raises(
+        CheckpointError, match=r"save the weights alone: torch\.save\(\{'model': state_dict\}"
+    ):
+        read_weights(path)
+    state_dict = torch.load(path, weights_only=False)['model']
+    torch.save({'model': state_dict}, path)
+    assert read_weights(path).state['weight'].tolist() == [1, 1]
