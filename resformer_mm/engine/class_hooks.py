@@ -6,13 +6,21 @@ from collections.abc import Sequence
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from resformer_mm.registry import HOOKS
 from resformer_mm.repairs import remark
 from resformer_mm.text import shorten_list
 
-from .classes import class_heads, innermost, is_open_set, labels_of, number_of_classes, split_problem
+from .classes import (
+    class_heads,
+    folder_problem,
+    innermost,
+    is_open_set,
+    labels_of,
+    number_of_classes,
+    split_problem,
+)
 
 
 @HOOKS.register_module()
@@ -72,7 +80,7 @@ def _check_labels(
     occurring = set(labels)
     lowest, highest = min(occurring), max(occurring)
     where = f'the data set of {field} has the labels {lowest} to {highest} and states no classes'
-    remedy = 'Set metainfo.classes (or num_classes, for videos) of the data set to all classes'
+    remedy = 'set metainfo.classes (or num_classes, for videos) of the data set to all classes'
     for name, number in heads:
         if lowest == 1 and highest == number:
             raise ValueError(
@@ -81,7 +89,7 @@ def _check_labels(
             )
         if not 0 <= lowest <= highest < number:
             raise ValueError(
-                f'model.{name}.num_classes is {number}, but {where}. {remedy}, and num_classes of the head'
+                f'model.{name}.num_classes is {number}, but {where}: {remedy}, and num_classes of the head'
             )
         if is_training and highest + 1 < number and occurring == set(range(highest + 1)):
             raise ValueError(
@@ -119,7 +127,26 @@ class CheckSplitsHook(Hook):
             datasets += [
                 ('val_dataloader.dataset', dataset) for dataset in innermost(runner.val_dataloader.dataset)
             ]
+        for name, dataset in datasets:
+            _check_folders(dataset, name)
         (first_name, first), *others = datasets
         for name, other in others or [(first_name, first)]:
             if (problem := split_problem(first, other, (first_name, name))) is not None:
                 raise ValueError(problem)
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare the folders of the test set with its classes.
+
+        Raises:
+            ValueError: the classes have other labels than the folders of their names.
+        """
+        for dataset in innermost(runner.test_dataloader.dataset):
+            _check_folders(dataset, 'test_dataloader.dataset')
+
+
+def _check_folders(dataset: Dataset, name: str) -> None:
+    problem, is_wrong = folder_problem(dataset, name) or ('', False)
+    if is_wrong:
+        raise ValueError(problem)
+    if problem:
+        remark(name, problem.partition(': ')[2])

@@ -116,6 +116,31 @@ def split_problem(first: Any, second: Any, names: tuple[str, str]) -> str | None
     )
 
 
+def folder_problem(dataset: Any, name: str) -> tuple[str, bool] | None:
+    """Return what is wrong with folders numbered by the alphabet beside a list of classes; None if nothing.
+
+    Args:
+        dataset: a data set without wrappers.
+        name: its config field, for the message.
+
+    Returns:
+        The problem, and whether labels are wrong. They are not where the folders have the names of all
+        classes in another order: then the names alone are.
+    """
+    classes, folders = class_names(dataset), getattr(dataset, 'folder_to_idx', None)
+    if not classes or not folders:
+        return None
+    places = {entry.casefold(): label for label, entry in enumerate(classes)}
+    wrong = [folder for folder, label in folders.items() if places.get(folder.casefold(), label) != label]
+    if not wrong:
+        return None
+    return (
+        f'{name}: the folder {wrong[0]} has the label {folders[wrong[0]]}, but metainfo.classes names it '
+        f'class {places[wrong[0].casefold()]}: this data set numbers folders in alphabetical order. Use '
+        "type='resformer_mm.ImageFolder', which numbers them by their names, and rename folders that differ"
+    ), set(folders) != set(classes)
+
+
 def name_difference(
     first: Sequence[str] | None, second: Sequence[str] | None, names: tuple[str, str]
 ) -> str | None:

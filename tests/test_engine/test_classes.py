@@ -79,10 +79,27 @@ def test_folders_that_one_split_has_are_named(folders, message, wrap) -> None:
 def test_the_classes_decide_where_both_have_them() -> None:
     """A class may have no folder; the same names in another order are other labels."""
     run(Folders(NAMES), Folders(('cat', 'emu'), NAMES, dict(cat=0, emu=2)))
-    with pytest.raises(ValueError, match='folder emu as class 2, val_dataloader.dataset emu as class 1'):
+    with pytest.raises(ValueError, match='the folder emu has the label 1, but metainfo.classes .* class 2'):
         run(Folders(NAMES), Folders(('cat', 'emu'), NAMES))
+    with pytest.raises(ValueError, match='folder b as class 1, val_dataloader.dataset b as class 0'):
+        run(Folders(('a', 'b', 'c'), NAMES), Folders(('b', 'c', 'd'), NAMES))
     with pytest.raises(ValueError, match="another order, 'cat' is class 0 in .* and class 2 in val"):
         run(Folders(NAMES), Folders(NAMES, NAMES[::-1]))
+
+
+def test_folders_that_a_foreign_data_set_numbers_by_the_alphabet() -> None:
+    spelled = Folders(('cat', 'Emu', 'dog'), NAMES)  # Emu, cat, dog
+    with pytest.raises(
+        ValueError, match='test_dataloader.dataset: the folder Emu has the label 0, .* class 2:'
+    ):
+        CheckSplitsHook().before_test(SimpleNamespace(test_dataloader=SimpleNamespace(dataset=spelled)))
+    with pytest.raises(
+        ValueError, match="val_dataloader.dataset: the folder Emu .*type='resformer_mm.ImageF"
+    ):
+        run(Folders(NAMES), spelled)
+    other_order = Folders(NAMES, NAMES[::-1])  # names alone are wrong, and in both splits
+    run(other_order, other_order)
+    run(Folders(('n1', 'n2', 'n3'), NAMES), Folders(('n1', 'n2', 'n3'), NAMES))
 
 
 def test_hidden_folders_as_classes_of_a_foreign_data_set() -> None:
