@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
@@ -153,18 +155,20 @@ class BatchReader:
             InputError: a file that was given by its path cannot be read.
         """
         chunk: list[tuple[Source, np.ndarray, dict]] = []
-        for item in self._read(self._track(sources, skipped, show_progress), skipped):
-            if chunk and not self._fit(chunk[0][2], item[2]):
-                yield self._batch(chunk)
-                chunk = []
-            chunk.append(item)
-            if len(chunk) == batch_size:
-                yield self._batch(chunk)
-                chunk = []
+        with closing(self._track(sources, skipped, show_progress)) as tracked:
+            # Closed, so that the progress bar ends before an error is printed.
+            for item in self._read(tracked, skipped):
+                if chunk and not self._fit(chunk[0][2], item[2]):
+                    yield self._batch(chunk)
+                    chunk = []
+                chunk.append(item)
+                if len(chunk) == batch_size:
+                    yield self._batch(chunk)
+                    chunk = []
         if chunk:
             yield self._batch(chunk)
 
-    def _track(self, sources: list[Source], skipped: list[dict], show_progress: bool) -> Iterable[Source]:
+    def _track(self, sources: list[Source], skipped: list[dict], show_progress: bool) -> Any:
         total, console = self.kind.count(sources), Console(stderr=True)
         expanded = self.kind.expand(sources, skipped)
         return track(expanded, 'Inference', total, console=console, disable=not show_progress)

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import mmcv
 import numpy as np
 from mmengine.logging import print_log
 
 from resformer_mm.hidden_files import visible
 from resformer_mm.text import shorten_list
+
+from .video_reading import FrameReader, VideoError, open_video
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm')
@@ -177,9 +178,8 @@ def read_frames(source: Source, skipped: list[dict]) -> Iterator[Source]:
         InputError: the video cannot be opened, or none of its frames can be read.
     """
     video, number = _open(source), -1
-    with video:
-        for number, image in enumerate(video):
-            yield Source(source.path, image, number, video.fps)
+    for number, image in enumerate(video):
+        yield Source(source.path, image, number, video.fps)
     if number < 0:
         raise InputError(f'cannot read any frame of the video {source.path}: repair or replace the file')
     if number + 1 < video.frame_cnt:
@@ -193,8 +193,8 @@ def skip(source: Source, reason: str, skipped: list[dict]) -> None:
     print_log(f'skipped: {source.path} ({reason})', logger='current', level=logging.WARNING)
 
 
-def _open(source: Source) -> mmcv.VideoReader:
-    video = mmcv.VideoReader(source.path)
-    if not video.opened:
-        raise InputError(f'cannot read the video {source.path}: repair or replace the file')
-    return video
+def _open(source: Source) -> FrameReader:
+    try:
+        return open_video(str(source.path))
+    except VideoError as error:
+        raise InputError(f'cannot read the video {source.path} ({error})') from error

@@ -7,8 +7,6 @@ order, and do not rotate or scale them.
 from __future__ import annotations
 
 import importlib
-import mmap
-import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -16,9 +14,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-# Four characters in the description of a track of an MP4 file that is not a video.
-_NOT_VIDEO = (b'mp4a', b'ac-3', b'ec-3', b'Opus', b'fLaC', b'alac', b'tx3g', b'text', b'tmcd', b'samr')
-_CODEC_NAMES = {'av01': 'AV1', 'avc1': 'H.264', 'hvc1': 'HEVC', 'hev1': 'HEVC', 'vp09': 'VP9', 'vvc1': 'VVC'}
+from resformer_mm.inference.video_reading import missing_decoder
 
 
 class DecodingError(RuntimeError):
@@ -217,24 +213,4 @@ def open_with_substitute(path: str, num_threads: int = 1) -> Decoder:
             reasons.append('Error reading: no frame')
         except DecodingError as error:
             reasons.append(str(error))
-    codec = codec_of(path)
-    if codec is None:
-        raise DecodingError(reasons[0])
-    tried = 'PyAV and OpenCV' if find_spec('av') else 'OpenCV'
-    remedy = '' if find_spec('av') else 'install PyAV (pip install av), or '
-    raise DecodingError(
-        f'codec {_CODEC_NAMES.get(codec, codec)}, which {tried} cannot decode here: {remedy}convert the file '
-        'to H.264, for example'
-    )
-
-
-def codec_of(path: str) -> str | None:
-    """Return the codec that a container of MP4 or Matroska names for its video, such as 'av01'; else None."""
-    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for match in re.finditer(rb'stsd.{12}(\w[\w-]{3})', content, re.DOTALL):
-            if match[1] not in _NOT_VIDEO:
-                return match[1].decode('ascii', 'replace')
-        matroska = (
-            re.search(rb'V_([A-Z0-9/]+)', content[: 1 << 16]) if content[:4] == b'\x1aE\xdf\xa3' else None
-        )
-        return None if matroska is None else matroska[1].decode('ascii')
+    raise DecodingError(missing_decoder(path) or reasons[0])

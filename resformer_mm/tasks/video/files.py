@@ -16,6 +16,8 @@ import mmcv
 import numpy as np
 from mmengine import fileio
 
+from resformer_mm.inference.video_reading import NO_DECODER
+
 from .decoders import Decoder, DecodingError, open_with_substitute
 
 try:
@@ -42,12 +44,11 @@ UNKNOWN_CODEC = 'codec without a decoder'
 
 # Message of decord 0.6.0 for frames 8, 16, 24, 48 or 72 pixels wide, whose rows are padded at the end.
 PADDED_ROWS = 'from_size == to_size'
-_NO_DECODER = 'cannot decode here'  # part of the message of open_with_substitute
 # That of decord for a file without a video, or with one in a codec that it does not know.
 _NO_STREAM = 'cannot find video stream'
 # Message of a decoder -> its meaning.
 _MEANINGS = {
-    _NO_DECODER: UNKNOWN_CODEC,
+    NO_DECODER: UNKNOWN_CODEC,
     _NO_STREAM: NO_VIDEO_STREAM,
     'av_read_frame failed': TRUNCATED,
     'avfilter_graph_create_filter': TRUNCATED,  # the frame size is unknown because no frame is complete
@@ -217,7 +218,7 @@ class ClipReader:
             try:
                 return open_with_substitute(local, self._num_threads)
             except DecodingError as other:
-                raise other if _NO_DECODER in str(other) else error from None
+                raise other if NO_DECODER in str(other) else error from None
 
     def _guarded(self, function: Callable[[], Result]) -> Result:
         """Call a function within the time limit, and translate its errors into :class:`VideoFileError`."""

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from clip_files import numbers_of, write_clip, write_noise, write_short_avi, write_sound, write_uneven
 from mmengine.config import Config
-from small_models import recognizer
+from small_models import classifier, recognizer
 
 from resformer_mm import repairs
 from resformer_mm.apis.inferencer import make_inferencer
+from resformer_mm.inference import video_reading
+from resformer_mm.inference.sources import InputError
+from resformer_mm.inference.video_reading import codec_of
 from resformer_mm.tasks.video import check, decoders, files, substitutes
-from resformer_mm.tasks.video.decoders import OpenCVDecoder, PyAVDecoder, codec_of
+from resformer_mm.tasks.video.decoders import OpenCVDecoder, PyAVDecoder
 from resformer_mm.tasks.video.files import ClipReader, VideoFileError
 
 KINDS = [
@@ -29,7 +32,7 @@ WRITERS = [write_clip, write_noise, write_uneven, write_short_avi]
 def no_decord(monkeypatch) -> None:
     """A machine without decord and PyAV."""
     monkeypatch.setattr(files, 'decord', None)
-    for module in (decoders, substitutes):
+    for module in (decoders, substitutes, video_reading):
         monkeypatch.setattr(module, 'find_spec', lambda name: None)
 
 
@@ -118,7 +121,12 @@ def test_with_decord_configs_stay() -> None:
 def test_a_codec_without_a_decoder_is_named(tmp_path: Path, monkeypatch) -> None:
     path = other_codec(tmp_path / 'clip.mp4')
     assert codec_of(str(path)) == 'av01'
-    monkeypatch.setattr(decoders, 'find_spec', lambda name: None)
+    for module in (decoders, video_reading):
+        monkeypatch.setattr(module, 'find_spec', lambda name: None)
+    with pytest.raises(
+        InputError, match=r'clip\.mp4 \(codec AV1, which OpenCV cannot decode here: install PyAV'
+    ):
+        make_inferencer(classifier(), None, 'cpu')(path)
     with pytest.raises(
         VideoFileError, match=r'codec AV1, which OpenCV cannot decode here: install PyAV .*convert'
     ):
@@ -133,6 +141,8 @@ def test_av1_is_decoded_by_pyav(tmp_path: Path) -> None:
     assert isinstance(reader._reader, PyAVDecoder) and len(reader) == 20
     assert numbers_of(reader.frames([0, 7, 19, 3])) == [0, 7, 19, 3]
     assert codec_of(str(path)) == 'av01'
+    frames = make_inferencer(classifier(), None, 'cpu')(path)['predictions']
+    assert [entry['frame'] for entry in frames] == list(range(20))
     (prediction,) = make_inferencer(recognizer(), None, 'cpu')(path)['predictions']
     assert prediction['path'] == str(path)
 
