@@ -9,23 +9,25 @@ from resformer_mm.repairs import remark
 from resformer_mm.text import shorten_list
 
 # Archives of macOS, network drives, thumbnails, recycle bins, and caches; a leading dot is hidden everywhere.
-_NAMES = frozenset(
-    {
-        '__macosx',
-        '__pycache__',
-        '@eadir',
-        '@recycle',
-        '@tmp',
-        '#recycle',
-        '#snapshot',
-        '$recycle.bin',
-        'system volume information',
-        'lost+found',
-        'thumbs.db',
-        'ehthumbs.db',
-        'desktop.ini',
-        'icon\r',
-    }
+_NAMES = (
+    '__macosx',
+    '__pycache__',
+    '@eadir',
+    '@recycle',
+    '@tmp',
+    '#recycle',
+    '#snapshot',
+    '$recycle.bin',
+    'system volume information',
+    'lost+found',
+    'thumbs.db',
+    'ehthumbs.db',
+    'desktop.ini',
+    'icon\r',
+)
+# One search a path, because a data set has millions of them; `.` and `..` are no names.
+_HIDDEN = re.compile(
+    rf'(?:^|[/\\])(?:\.(?!\.?(?:[/\\]|$))|(?:{"|".join(map(re.escape, _NAMES))})(?:[/\\]|$))', re.IGNORECASE
 )
 
 
@@ -35,8 +37,7 @@ def is_hidden(path: str) -> bool:
     Args:
         path: relative to the folder of the data, with any separator.
     """
-    parts = (part for part in re.split(r'[/\\]', path) if part not in ('', '.', '..'))
-    return any(part.startswith('.') or part.lower() in _NAMES for part in parts)
+    return _HIDDEN.search(path) is not None
 
 
 def visible(where: object, names: Iterable[str], what: str = 'files') -> list[str]:
@@ -47,7 +48,10 @@ def visible(where: object, names: Iterable[str], what: str = 'files') -> list[st
         names: files or folders, relative to it.
         what: what the names are, in the plural.
     """
-    names = list(names)
-    if hidden := [name for name in names if is_hidden(name)]:
-        remark(where, f'left out {len(hidden)} hidden {what}: {shorten_list(hidden)}')
-    return [name for name in names if not is_hidden(name)]
+    kept: list[str] = []
+    hidden: list[str] = []
+    for name in names:
+        (hidden if is_hidden(name) else kept).append(name)
+    if hidden:
+        remark(where, f'hidden {what} left out: {len(hidden)} ({shorten_list(hidden)})')
+    return kept

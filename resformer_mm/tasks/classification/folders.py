@@ -112,10 +112,10 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
                 f'{", ".join(sorted(self.extensions))}'
             )
         if empty := [folder for folder in folders if folder not in occupied]:
-            remark(root, f'{len(empty)} classes without an image: {shorten_list(empty)}')
+            remark(root, f'classes without an image: {len(empty)} ({shorten_list(empty)})')
         beside = backend.list_dir_or_file(root, list_dir=False, recursive=False)
         if loose := [name for name in visible(root, beside) if self.is_valid_file(name)]:
-            remark(root, f'left out {len(loose)} images outside the class folders: {shorten_list(loose)}')
+            remark(root, f'images outside the class folders left out: {len(loose)} ({shorten_list(loose)})')
         return [(name, self.folder_to_idx[name.partition('/')[0]]) for name in images]
 
     def _images(self, root: str, files: Iterable[str]) -> list[str]:
@@ -129,7 +129,7 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
                 if not self.is_valid_file(name)
             )
             counts = ', '.join(f'{count} {suffix}' for suffix, count in suffixes.most_common())
-            remark(root, f'left out {len(names) - len(images)} files with other suffixes: {counts}')
+            remark(root, f'files with other suffixes left out: {counts}')
         return images
 
     def _number(self, folders: Sequence[str]) -> dict[str, int]:
@@ -153,7 +153,7 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
             if absent := [name for name in classes if name not in folders]:
                 remark(
                     root,
-                    f'{len(absent)} of the {len(classes)} classes have no folder: {shorten_list(absent)}',
+                    f'classes without a folder: {len(absent)} of {len(classes)} ({shorten_list(absent)})',
                 )
             return {folder: numbers[folder] for folder in folders}
         absent = [name for name in classes if name not in folders]
@@ -209,7 +209,8 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
                 repeated.append(entry.path)
         if repeated:
             remark(
-                self.ann_file, f'{len(repeated)} lines repeat a file and its label: {shorten_list(repeated)}'
+                self.ann_file,
+                f'lines that repeat a file and its label: {len(repeated)} ({shorten_list(repeated)})',
             )
 
     def _find_listed(self, listed: Sequence[ListedFile]) -> Sequence[ListedFile]:

@@ -23,6 +23,7 @@ from resformer_mm.datasets.checks.images import (
     size_text,
 )
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.hidden_files import is_hidden
 from resformer_mm.repairs import is_strict
 
 from .annotations import (
@@ -204,7 +205,9 @@ def _not_listed(folder: str, images: Sequence[Mapping]) -> list[Finding]:
     return [
         Finding(os.path.join(folder, name), NOT_LISTED, 'it is not used', is_fault=False)
         for name in fileio.list_dir_or_file(folder, list_dir=False, recursive=True)
-        if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and os.path.normpath(name) not in listed
+        if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
+        and not is_hidden(name)
+        and os.path.normpath(name) not in listed
     ]
 
 

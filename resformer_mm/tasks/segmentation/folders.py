@@ -59,7 +59,7 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
                 f'{self._kind}: no images in {where}: {self._remedy("img_path")} and img_suffix'
             )
         if not self.ann_file and others:
-            remark(img_dir, f'left out images whose names do not end in {self.img_suffix}: {others}')
+            remark(img_dir, f'images whose names do not end in {self.img_suffix} left out: {others}')
         if self.ann_file:
             self._check_exist(data_list, 'img_path', img_dir)
         if ann_dir is not None:

@@ -83,10 +83,10 @@ def test_hidden_and_other_files_are_neither_classes_nor_data(root: Path, told: l
     assert dataset.CLASSES == CLASSES
     assert labels(dataset) == {**expected, 'cat/LOUD.PNG': 1, 'dog/link.png': 2}
     assert len(told) == 4
-    assert 'left out 4 hidden folders: .ipynb_checkpoints, .thumbnails, @eaDir, __MACOSX' in told[0]
-    assert told[1].endswith('left out 2 hidden files: cat/.ipynb_checkpoints/x.png, cat/Thumbs.db')
-    assert told[2].endswith('left out 3 files with other suffixes: 2 .webp, 1 .txt')
-    assert told[3].endswith('left out 1 images outside the class folders: loose.png')
+    assert 'hidden folders left out: 4 (.ipynb_checkpoints, .thumbnails, @eaDir, __MACOSX)' in told[0]
+    assert told[1].endswith('hidden files left out: 2 (cat/.ipynb_checkpoints/x.png, cat/Thumbs.db)')
+    assert told[2].endswith('files with other suffixes left out: 2 .webp, 1 .txt')
+    assert told[3].endswith('images outside the class folders left out: 1 (loose.png)')
 
 
 def test_names_of_folders_in_the_classes_number_them(root: Path, told: list[str]) -> None:
@@ -94,7 +94,7 @@ def test_names_of_folders_in_the_classes_number_them(root: Path, told: list[str]
     assert labels(dataset) == {
         f'{n}/{n}_{i}.png': k for n, k in dict(bird=3, cat=2, dog=0).items() for i in (0, 1)
     }
-    assert told == [f'{root}/train: 1 of the 4 classes have no folder: fox']
+    assert told == [f'{root}/train: classes without a folder: 1 of 4 (fox)']
     # Other names for the folders, as ImageNet has them, go by the alphabet.
     assert set(labels(build(root, metainfo=dict(classes=('vogel', 'katze', 'hund')))).values()) == {0, 1, 2}
     for classes in (('bird', 'cat', 'fox'), ('bird', 'cat', 'Dog'), ('Bird', 'Cat', 'Dog')):
@@ -155,7 +155,7 @@ def test_lists_that_are_ambiguous(root: Path, told: list[str]) -> None:
             build(root, **options)
     write(root / 'list.txt', 'dog/dog_0.png 2', 'dog/dog_0.png 2')
     assert len(build(root, **options)) == 2
-    assert told == [f'{root}/list.txt: 1 lines repeat a file and its label: dog/dog_0.png']
+    assert told == [f'{root}/list.txt: lines that repeat a file and its label: 1 (dog/dog_0.png)']
 
 
 def test_an_annotation_file_names_images(root: Path) -> None:

@@ -114,8 +114,8 @@ def test_hidden_and_other_images_are_left_out(root: Path, told: list[str]) -> No
     assert [Path(dataset.get_data_info(index)['img_path']).name for index in range(len(dataset))] == [
         'a.jpg', 'b.jpg', 'c.jpg',
     ]  # fmt: skip
-    assert 'left out 1 hidden files: .ipynb_checkpoints/a-checkpoint.jpg' in told[0]
-    assert told[1].endswith('names do not end in .jpg: 2 .JPG, 1 .jpeg, 1 .png')
+    assert 'hidden files left out: 1 (.ipynb_checkpoints/a-checkpoint.jpg)' in told[0]
+    assert told[1].endswith('do not end in .jpg left out: 2 .JPG, 1 .jpeg, 1 .png')
     with pytest.raises(RuntimeError, match=r'\(\*\.tif\); it has 3 .jpg, 2 .JPG, 1 .jpeg, 1 .png'):
         build(root, img_suffix='.tif')
 
