@@ -36,7 +36,7 @@ REPEATS = 5
 CASES = {
     'label map': ('forward pass', 'mmsegmentation', 'this package'),
     'masks': ('mmdetection', 'this package'),
-    'video': (100, 400),
+    'video': (25, 100),
 }
 
 

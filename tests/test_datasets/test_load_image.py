@@ -356,6 +356,7 @@ def test_floating_point_numbers_need_their_range(tmp_path: Path, channels: int) 
         ImageReadError, match=r'floating-point numbers from 0\.\d+ to 0\.9\d+.*value_range.*\(0, 1\)'
     ):
         read(path)
+    assert 'floating-point numbers' in read_facts(path).darkness
     expected = np.broadcast_to(values, (HEIGHT, WIDTH, 3)) * 255
     assert_close(read(path, value_range=(0, 1)), expected.round(), 1)
 

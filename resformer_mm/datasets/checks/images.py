@@ -18,7 +18,7 @@ MISSING_FOLDER = 'missing folder'
 MISSING_IMAGE = 'missing image'
 BAD_IMAGE = 'unreadable image'
 SIZES_DIFFER = 'sizes differ'
-DARK_IMAGE = 'nearly black as it is read'
+DARK_IMAGE = 'values that need a range'
 
 
 class ImageFacts(NamedTuple):
@@ -27,7 +27,8 @@ class ImageFacts(NamedTuple):
     Attributes:
         shape: height and width after any EXIF rotation.
         orientation: EXIF orientation, 1 to 8.
-        darkness: why it is nearly black as it is read although its values are not; None if it is not.
+        darkness: why its values need a range to be read as intended, as 12 bits in 16 or floating-point
+            numbers; None if they do not.
     """
 
     shape: tuple[int, int]
@@ -42,10 +43,15 @@ def read_facts(path: str | Path) -> ImageFacts:
     """
     content = Path(path).read_bytes()
     pixels = decode_pixels(content)
-    height, width = to_8_bits(pixels).shape[:2]
+    height, width = pixels.values.shape[:2]
+    try:
+        to_8_bits(pixels)
+        dark = darkness(pixels)
+    except ValueError as error:  # no known range, unless the config gives it
+        dark = str(error)
     with without_pixel_limit(), Image.open(io.BytesIO(content)) as image:
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    return ImageFacts((height, width), orientation if orientation in range(1, 9) else 1, darkness(pixels))
+    return ImageFacts((height, width), orientation if orientation in range(1, 9) else 1, dark)
 
 
 def read_size(path: str | Path) -> tuple[tuple[int, int], int]:
