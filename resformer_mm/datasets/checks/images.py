@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from resformer_mm.datasets.decoding import darkness, decode_pixels, to_8_bits, without_pixel_limit
 from resformer_mm.datasets.loading import EXIF_ORIENTATION
@@ -49,8 +50,11 @@ def read_facts(path: str | Path) -> ImageFacts:
         dark = darkness(pixels)
     except ValueError as error:  # no known range, unless the config gives it
         dark = str(error)
-    with without_pixel_limit(), Image.open(io.BytesIO(content)) as image:
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    orientation = 1
+    with suppress(UnidentifiedImageError), without_pixel_limit(), Image.open(io.BytesIO(content)) as image:
+        orientation = image.getexif().get(
+            EXIF_ORIENTATION, 1
+        )  # TIFF files that Pillow does not know have none
     return ImageFacts((height, width), orientation if orientation in range(1, 9) else 1, dark)
 
 
