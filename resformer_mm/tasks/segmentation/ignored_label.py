@@ -41,7 +41,7 @@ def settle_ignored_label(cfg: Config) -> None:
                 _settle_pipeline((cfg.get(loader) or {}).get('dataset'), value)
     if not values:
         return
-    changed = []
+    changed = {}
     for settings, key, path in _settings(cfg):
         value = settings.get(key)
         if value is None or value == MARK or isinstance(value, bool):
@@ -54,14 +54,17 @@ def settle_ignored_label(cfg: Config) -> None:
                 'ignore_index of the data sets to the value in the files'
             )
         settings[key] = MARK
-        changed.append(f'{path}.{key}')
+        changed[f'{path}.{key}'] = value
     for value, name in values.items():
         if value != MARK:
-            remark(
-                f'{name}.ignore_index',
+            what = (
                 f'pixels of the value {value} get the label {MARK}, which losses, metrics and padding ignore'
-                + (f'; it replaces {value} in {", ".join(changed)}' if changed else ''),
             )
+            remark(f'{name}.ignore_index', what)
+    for path, value in changed.items():
+        remark(
+            path, f'{value} is replaced by {MARK}, the label of ignored pixels after resformer_mm.LoadSegMap'
+        )
 
 
 def _is_loading(step: dict) -> bool:

@@ -233,6 +233,8 @@ def absent_classes(
     )
     share = 100 * sum(n for value, n in known.items() if labels.table[value] == MARK) / sum(known.values())
     text = f'no pixel has the class {shown}, while {share:.1f} % of the pixels are ignored'
+    if not occurring:
+        return f'all pixels of all masks are ignored: {labels}. Correct the masks or these settings', True
     first = set(range(labels.num_classes))
     if labels.reduce_zero_label and first <= set(known) and labels.num_classes not in known:
         return (

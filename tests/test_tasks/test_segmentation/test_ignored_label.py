@@ -53,8 +53,13 @@ def test_what_names_the_value_of_the_files_ignores_its_label(monkeypatch) -> Non
     for dataset in (cfg.train_dataloader.dataset.dataset, cfg.val_dataloader.dataset):
         assert dataset.ignore_index == 11
         assert dataset.pipeline[2].seg_pad_val == dataset.pipeline[3].pad_val.seg == 255
-    assert 'pixels of the value 11 get the label 255' in lines[0]
-    assert 'model.decode_head.ignore_index, model.auxiliary_head.1.ignore_index, val_evaluator' in lines[0]
+    assert 'val_dataloader.dataset.ignore_index: pixels of the value 11 get the label 255' in lines[0]
+    assert [line.partition(': ')[0] for line in lines[1:]] == [
+        'model.data_preprocessor.seg_pad_val',
+        'model.decode_head.ignore_index',
+        'model.auxiliary_head.1.ignore_index',
+        'val_evaluator.ignore_index',
+    ]
 
 
 @pytest.mark.parametrize('value', [None, 255, 12])

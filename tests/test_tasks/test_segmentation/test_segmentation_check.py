@@ -224,6 +224,9 @@ def test_values_that_are_not_those_of_the_classes(root: Path) -> None:
     [said] = details(report).values()
     assert '1 (house) with the value 2, while 75.0 % of the pixels are ignored' in said
     assert 'set reduce_zero_label=False' in said
+    report = checked((0, 255), LabelValues(2, reduce_zero_label=True))
+    assert report.counts() == {check.WRONG_VALUES: 1}
+    assert 'all pixels of all masks are ignored: reduce_zero_label: 0 is ignored' in report.text()
     # Sound: an ignored border, a class that is rare, classes of which few occur, another void value.
     for values, labels in (
         ((0, 1, 255), LabelValues(2)),
