@@ -46,7 +46,7 @@ class PicturePerSample:
             return file
         chosen = Path(file)
         path = chosen.with_name(self._folders(sample) + chosen.name)
-        if path.suffix and path.suffix.lower() not in WRITABLE:
+        if path.suffix[1:].isalnum() and path.suffix.lower() not in WRITABLE:
             path = path.with_name(f'{path.name}.png')
         return str(self._numbered(path))
 

@@ -43,6 +43,7 @@ def test_a_second_sample_of_an_image_gets_a_number() -> None:
 
 def test_formats_that_cannot_be_written_become_png() -> None:
     assert started('d').picture_file('out/x.gif', sample('d/x.gif')) == 'out/x.gif.png'
+    assert started('d').picture_file('out/x.mp4_0', sample('d/x.mp4')) == 'out/x.mp4_0'  # a folder of frames
 
 
 def test_names_without_folders() -> None:
