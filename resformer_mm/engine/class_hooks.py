@@ -19,6 +19,7 @@ from .classes import (
     is_open_set,
     labels_of,
     number_of_classes,
+    parts_of_classes,
     split_problem,
 )
 
@@ -29,7 +30,8 @@ class CheckNumClassesHook(Hook):
 
     With too many classes the head trains without an error; with too few a label fails deep inside a loss.
     See :func:`~resformer_mm.engine.classes.class_heads` for what a head is. Where a data set has labels, but
-    states no classes, the largest label counts.
+    states no classes, the largest label counts. Not checked are models of other classes than those of the
+    data on purpose, such as retrieval, tracking and detection by text.
 
     Args:
         ignore: names of heads that do not predict the classes of the data, such as a region proposal network.
@@ -57,14 +59,14 @@ class CheckNumClassesHook(Hook):
         self._check(runner, runner.test_dataloader, 'test_dataloader')
 
     def _check(self, runner: Runner, loader: DataLoader, field: str) -> None:
-        heads = list(class_heads(runner.model, self.ignore))
+        heads = [] if is_open_set(runner.model) else list(class_heads(runner.model, self.ignore))
         for dataset in innermost(loader.dataset) if heads else ():
             expected = number_of_classes(dataset)
             if expected is None:
                 _check_labels(heads, labels_of(dataset), field, is_training=field == 'train_dataloader')
                 continue
             for name, number in heads:
-                if number != expected:
+                if number != expected and number not in parts_of_classes(dataset):
                     raise ValueError(
                         f'model.{name}.num_classes is {number}, but the data set of {field} has {expected} '
                         'classes: set num_classes of every head to that of the data'

@@ -13,8 +13,9 @@ from resformer_mm.text import shorten_list
 
 MOST_SAMPLES = 20_000
 
-# They match pictures by their features, or read the classes as text, so the test set may have others.
-_OPEN_SET = ('BaseRetriever',)
+# They match pictures or objects by their features, or read the classes as text: other classes than those
+# of the data set are no mistake.
+_OPEN_SET = ('BaseRetriever', 'BaseMOTModel')
 
 
 def innermost(dataset: Any) -> Iterator[Any]:
@@ -37,6 +38,12 @@ def number_of_classes(dataset: Any) -> int | None:
     """Return the number of classes that a data set states; None if it states none."""
     names = class_names(dataset)
     return getattr(dataset, 'num_classes', None) if names is None else len(names)
+
+
+def parts_of_classes(dataset: Any) -> set[int]:
+    """Return the numbers of classes that heads for a part of the classes have: things and stuff."""
+    meta = getattr(dataset, 'metainfo', None) or {}
+    return {len(meta[part]) for part in ('thing_classes', 'stuff_classes') if meta.get(part)}
 
 
 def labels_of(dataset: Any) -> list[int]:

@@ -118,7 +118,23 @@ def test_models_for_other_classes_than_those_of_the_training() -> None:
     class BaseRetriever(nn.ModuleDict):
         pass
 
-    run(Folders(NAMES), Folders(('a', 'b')), model=BaseRetriever)
+    for hook in (CheckSplitsHook, CheckNumClassesHook):
+        run(Folders(NAMES), Folders(('a', 'b')), 256, hook, BaseRetriever)
+        run(
+            Folders(NAMES),
+            Folders(('a', 'b')),
+            256,
+            hook,
+            lambda heads: nn.ModuleDict({**heads, 'language_model': nn.Identity()}),
+        )
+
+
+def test_heads_for_the_things_of_a_panoptic_data_set() -> None:
+    data = Folders(NAMES)
+    data._metainfo.update(thing_classes=['cat', 'dog'], stuff_classes=['emu'])
+    run(data, data, 2, CheckNumClassesHook)
+    with pytest.raises(ValueError, match='head.num_classes is 4'):
+        run(data, data, 4, CheckNumClassesHook)
 
 
 def test_lists_without_classes() -> None:
