@@ -58,7 +58,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
             if getattr(args, name) is not None
         ]
         if given:
-            parser.error(f'--{given[0].replace("_", "-")} goes with a folder: the config tells it')
+            parser.error(f'--{given[0].replace("_", "-")} goes with a folder: set it in the config instead')
     return parser, args
 
 

@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 from small_models import classifier, recognizer, save_checkpoint
 
 from resformer_mm.apis.inferencer import make_inferencer
+from resformer_mm.apis.launch import _check_classes
 from resformer_mm.cascade.fitting import apply_rule, cross_fit, fit_frontier
 from resformer_mm.cascade.outcomes import Outcomes
 from resformer_mm.cascade.rule import CascadeRule
@@ -24,8 +25,11 @@ from resformer_mm.checkpoints.architecture import infer_architecture
 from resformer_mm.checkpoints.conversion import rename_weights
 from resformer_mm.checkpoints.reading import Weights, read_content
 from resformer_mm.compat import check_requirements, prepare_mmaction
+from resformer_mm.datasets.checks import all_tasks
+from resformer_mm.datasets.checks.task_check import Copier
 from resformer_mm.deployment import ExportError
 from resformer_mm.deployment.formats import ONNX_VERSION, OnnxFormat, ProgramFormat
+from resformer_mm.engine.class_hooks import _check_labels
 from resformer_mm.inference.pipelines import InputPipeline
 from resformer_mm.inference.sources import InputError, Source, read_frames
 from resformer_mm.sweep import Sweep, SweepError
@@ -370,3 +374,100 @@ def test_an_operator_without_a_counterpart(monkeypatch) -> None:
     model = SimpleNamespace(model=torch.nn.Linear(1, 1))
     with pytest.raises(ExportError, match='Linear has no ONNX counterpart: .*new_operator'):
         OnnxFormat(output_names=['scores']).write(model, Path('a.onnx'))
+
+
+# Data sets
+
+
+def test_class_names_that_are_empty() -> None:
+    from resformer_mm.tasks.classification import ImageFolder
+
+    dataset = ImageFolder.__new__(ImageFolder)
+    dataset._metainfo = dict(classes=('cat', ' '))
+    with pytest.raises(ValueError, match=r'metainfo\.classes.* has an empty name: remove it'):
+        dataset._check_class_names()
+
+
+def test_the_value_of_ignored_pixels() -> None:
+    pytest.importorskip('mmseg')
+    from resformer_mm.tasks.segmentation.label_maps import LabelValues
+
+    with pytest.raises(ValueError, match=r'ignore_index must be in 0\.\.255 for 8-bit masks, got 256'):
+        LabelValues(num_classes=3, ignore_index=256)
+
+
+@pytest.mark.operators('mmdet')
+@pytest.mark.parametrize(
+    ('content', 'message'), [('{', 'not valid JSON'), ('{"a": 1}', '`?images`? is missing')]
+)
+def test_a_file_that_cannot_be_repaired(content, message, tmp_path) -> None:
+    from resformer_mm.tasks.detection.check import AnnotatedImages
+    from resformer_mm.tasks.detection.coco import AnnotationError, read_annotations
+    from resformer_mm.tasks.detection.fixing import write_repaired
+
+    path = tmp_path / 'a.json'
+    path.write_text(content)
+    with pytest.raises(ValueError, match=rf'a\.json.*{message}'):
+        write_repaired(AnnotatedImages(str(tmp_path), str(path), ('cat',)), tmp_path / 'b.json')
+    with pytest.raises(AnnotationError, match=rf'a\.json.*{message}'):
+        read_annotations(str(path))
+
+
+@pytest.mark.parametrize(
+    'task', ['classification', pytest.param('video', marks=pytest.mark.operators('mmaction'))]
+)
+def test_lists_that_cannot_be_repaired(task, tmp_path) -> None:
+    (tmp_path / 'list.txt').write_text('a.png 0\nb.png\n')
+    copier = Copier([str(tmp_path)], tmp_path.parent / f'{tmp_path.name}_copy')
+    if task == 'video':
+        from resformer_mm.tasks.video.data_check import ClipList, VideoCheck
+
+        check, source = VideoCheck(), ClipList(str(tmp_path / 'list.txt'), str(tmp_path), 2)
+    else:
+        from resformer_mm.tasks.classification.data_check import ClassFolders, ClassificationCheck
+
+        check = ClassificationCheck()
+        source = ClassFolders(str(tmp_path), ann_file=str(tmp_path / 'list.txt'))
+    with pytest.raises(ValueError, match=r'list\.txt, line 2: .*: correct the lines first'):
+        check.repair(source, copier)
+
+
+def test_labels_beyond_the_head() -> None:
+    with pytest.raises(ValueError, match=r'num_classes is 3, .* labels 0 to 5 .*: set metainfo\.classes'):
+        _check_labels([('head', 3)], [0, 5], 'train_dataloader', True)
+    _check_labels([('head', 6)], [0, 5], 'train_dataloader', True)
+
+
+def test_data_of_several_tasks(tmp_path, monkeypatch) -> None:
+    def import_name(name: str) -> object:
+        return lambda: SimpleNamespace(below=lambda *_: ['source'], is_general=False)
+
+    monkeypatch.setattr(all_tasks, 'import_name', import_name)
+    with pytest.raises(ValueError, match=r'data of several tasks \(.*detection.*\): choose one with --task'):
+        all_tasks.sources_below(tmp_path, None)
+    assert all_tasks.sources_below(tmp_path, None, 'detection')[0] == 'detection'
+    monkeypatch.setattr(all_tasks, 'task_of', lambda cfg: SimpleNamespace(data_check=None))
+    with pytest.raises(ValueError, match=r'mine\.py: there is no check .*: give a config of .*detection'):
+        all_tasks.sources_in_config(SimpleNamespace(filename='mine.py'))
+
+
+def test_a_checkpoint_of_other_classes() -> None:
+    runner = SimpleNamespace(
+        model=torch.nn.Linear(1, 1),
+        test_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=('b', 'a')))),
+    )
+    weights = SimpleNamespace(dataset_meta=dict(classes=('a', 'b')), path='old.pth')
+    with pytest.raises(CheckpointError, match=r'old\.pth was trained on other classes .*in their order'):
+        _check_classes(runner, weights)
+
+
+def test_an_image_that_the_web_page_cannot_use() -> None:
+    predictor = WebPredictor.__new__(WebPredictor)
+    content = cv2.imencode('.png', np.zeros((4, 4), np.uint8))[1].tobytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('resformer_mm.web.predictor.MAX_PIXELS', 8)
+        with pytest.raises(
+            InputError, match=r'a\.png cannot be used: 4 x 4 pixels are more than the limit of 8'
+        ):
+            predictor.decode(content, 'a.png')
+    assert predictor.decode(content, 'a.png').shape == (4, 4, 3)

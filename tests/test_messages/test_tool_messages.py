@@ -130,6 +130,18 @@ FIGURE = '--resolutions 64 --out a.png'
         ),
         (EXPORT, 'mine.py a.pth --verify-sizes x', "'x' is not a size: give pixels, e.g. 224"),
         (EXPORT, 'mine.py a.pth --device cuda:77', "the device 'cuda:77' cannot be used"),
+        ('check_data.py', 'folder --workers 0', '--workers must be at least 1, --max-lines at least 0'),
+        (
+            'check_data.py',
+            'mine.py --num-classes 2',
+            '--num-classes goes with a folder: set it in the config',
+        ),
+        ('check_data.py', 'folder', 'folder has the layout of none of the tasks'),
+        (
+            DATA + 'check_classification.py',
+            'folder',
+            'folder has no folders of images, neither as splits nor',
+        ),
         ('demo.py', 'a.png mine.py a.pth --cascade --resolution 32', 'leave out --resolution'),
     ],
 )

@@ -45,7 +45,9 @@ def sources_below(args: argparse.Namespace) -> list[ClassFolders]:
         ]
     sources = ClassificationCheck().below(root, CheckOptions(num_classes=args.num_classes))
     if not sources:
-        raise FileNotFoundError(f'{root} has no folders of images, neither as splits nor as classes')
+        raise FileNotFoundError(
+            f'{root} has no folders of images, neither as splits nor as classes: see docs/data.md'
+        )
     return sources
 
 

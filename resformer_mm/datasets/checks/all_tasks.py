@@ -22,7 +22,9 @@ def sources_in_config(cfg: Config) -> tuple[DataCheck, list[Any]]:
     """
     task = task_of(cfg)
     if task.data_check is None:
-        raise ValueError(f'{cfg.filename}: there is no check for the data of its task')
+        raise ValueError(
+            f'{cfg.filename}: there is no check for the data of its task: give a config of {", ".join(TASKS)}'
+        )
     enter_scope(cfg)
     check = import_name(task.data_check)()
     return check, check.in_config(cfg)

@@ -81,7 +81,9 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
             return
         names = [str(name).lstrip('\ufeff').strip() for name in classes]
         if not all(names):
-            raise ValueError(f'{self._kind}: metainfo.classes, or the file that it names, has an empty name')
+            raise ValueError(
+                f'{self._kind}: metainfo.classes, or the file that it names, has an empty name: remove it'
+            )
         if str(classes[0]).startswith('\ufeff'):
             repair('metainfo.classes', 'byte order mark in the file of class names: left out')
         if names != list(classes):
