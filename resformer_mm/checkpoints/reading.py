@@ -17,10 +17,19 @@ from torch import Tensor
 from torch.hub import download_url_to_file, get_dir
 
 from resformer_mm.compat.weights_only import MapLocation, load_weights_only
+from resformer_mm.repairs import repair
 
-# The entries that weights are taken from, in order of preference. Other entries, such as the averaged
-# copies in 'model_ema' and 'ema_state_dict', are never taken unless asked for by name.
-DEFAULT_KEYS = ('state_dict', 'model')
+from .safetensors_files import is_safetensors, load_safetensors
+from .stand_ins import stand_in_for
+
+# The entries that weights are taken from, in order of preference; 'teacher' is that of DINO. Averaged copies
+# beside them are never taken unless asked for by name.
+DEFAULT_KEYS = ('state_dict', 'model', 'model_state_dict', 'model_state', 'teacher')
+
+# Averaged weights, which are taken if the file has no others.
+AVERAGED_KEYS = ('state_dict_ema', 'model_ema', 'ema_state_dict', 'ema', 'model_ema_state_dict')
+COMPILED = '_orig_mod.'
+DISTRIBUTED = 'module.'
 
 
 class CheckpointError(ValueError):
@@ -50,7 +59,9 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
     """Read the tensors of a checkpoint file with ``weights_only=True``, onto the CPU.
 
     Without ``key``, the weights are in the entry 'state_dict' (MMEngine; with an EMAHook the averaged
-    weights), else in 'model' (the published files), else the file itself is the state dict.
+    weights), else in 'model' (the published files) or one of the other usual names, else the file itself is
+    the state dict. Averaged weights are taken if there are no others. Files of safetensors are read, too.
+    What PyTorch's wrappers put before the names is taken off.
 
     Args:
         path: the file.
@@ -96,8 +107,16 @@ def weights_in(content: object, path: str | Path, key: str | None = None) -> Wei
             'state dict; if the weights are in another entry of the file, choose it with --key'
         )
     state = dict(state)
-    if any(name.startswith('module.') for name in state):
-        state = {name.removeprefix('module.'): value for name, value in state.items()}
+    if key in AVERAGED_KEYS:
+        for counter in ('steps', 'n_averaged'):
+            state.pop(counter, None)
+    while state and (number := sum(name.startswith(DISTRIBUTED) for name in state)):
+        if key not in AVERAGED_KEYS:
+            repair(path, f"names with '{DISTRIBUTED}' (DistributedDataParallel): taken off", number)
+        unwrapped = {name.removeprefix(DISTRIBUTED): value for name, value in state.items()}
+        if len(unwrapped) < len(state):
+            raise CheckpointError(f"{path} has names that are equal without '{DISTRIBUTED}'")
+        state = unwrapped
         notes.append("prefix 'module.' (DistributedDataParallel or weight averaging) removed from the names")
     meta = content.get('meta')
     dataset_meta = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
@@ -114,6 +133,10 @@ def _choose_key(path: Path, content: Mapping, key: str | None) -> str:
             return candidate
     if any(isinstance(value, Tensor) for value in content.values()):
         return ''
+    for candidate in AVERAGED_KEYS:
+        if candidate in content:
+            repair(path, f'no weights but the averaged ones in {candidate!r}: these are taken')
+            return candidate
     raise CheckpointError(
         f'{path} has neither of the entries {DEFAULT_KEYS} nor tensors at its top level, it has: '
         f'{_shorten(content)}. Name the entry that holds the weights with --key'
@@ -140,7 +163,27 @@ def read_content(path: str | Path, map_location: MapLocation = 'cpu') -> Any:
         reason = 'is a folder' if path.is_dir() else 'does not exist'
         raise CheckpointError(f'{path} {reason}: give the path of a checkpoint file')
     with _explained_refusals(path):
-        return load_weights_only(path, map_location, _RUNNER_GLOBALS)
+        if is_safetensors(path):
+            content: Any = load_safetensors(path, map_location)
+        else:
+            content = load_weights_only(path, map_location, _RUNNER_GLOBALS, stand_in_for)
+    _unwrap_compiled(content, path)
+    return content
+
+
+def _unwrap_compiled(content: Any, path: Path) -> None:
+    """Remove what :func:`torch.compile` puts into the names of a module, in place."""
+    if not isinstance(content, dict):
+        return
+    for state in (content, *content.values()):
+        if isinstance(state, dict) and any(isinstance(name, str) and COMPILED in name for name in state):
+            compiled = [name for name in state if isinstance(name, str) and COMPILED in name]
+            repair(path, f"names with '{COMPILED}' (torch.compile): taken off", len(compiled))
+            renamed = [(str(name).replace(COMPILED, ''), value) for name, value in state.items()]
+            if len(dict(renamed)) < len(state):
+                raise CheckpointError(f"{path} has names that are equal without '{COMPILED}'")
+            state.clear()
+            state.update(renamed)
 
 
 @contextlib.contextmanager
@@ -148,12 +191,17 @@ def _explained_refusals(source: str | Path) -> Iterator[None]:
     """Explain why a file cannot be read."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, ImportError):
         raise
     except OSError as error:
         raise CheckpointError(f'{source} cannot be read: {error}') from error
     except Exception as error:  # torch raises a dozen types of error for a damaged file
         needed = _refused_name(str(error))
+        if needed is not None and needed.startswith('torch.nn.'):
+            raise CheckpointError(
+                f'{source} holds a whole model ({needed}), which can only be read by running code: save its '
+                "weights alone, torch.save({'state_dict': model.state_dict()}, ...)"
+            ) from error
         if needed is not None:
             raise CheckpointError(
                 f'{source} is refused: besides tensors it holds {needed!r}, and unpickling that '
@@ -229,7 +277,8 @@ def load_from_http(url: str, map_location: MapLocation = None) -> Any:
 
     def load() -> Any:
         with _explained_refusals(url):
-            return load_weights_only(_download(url), map_location, _RUNNER_GLOBALS)
+            file = _download(url)
+        return read_content(file, map_location)
 
     content = load() if is_main_process() else None
     barrier()

@@ -10,7 +10,6 @@ import runpy
 import subprocess
 import sys
 import zipfile
-from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 
@@ -130,8 +129,7 @@ def test_model_ema_is_taken_only_by_name(official_state: State, tmp_path: Path) 
     with pytest.raises(CheckpointError, match="src.pth has no entry 'ema'.*model_ema"):
         read_weights(path, key='ema')
     alone = save(tmp_path / 'alone.pth', {'model_ema': average})
-    with pytest.raises(CheckpointError, match='alone.pth.*model_ema.*--key'):
-        read_weights(alone)
+    assert same(read_weights(alone).state, average)  # there are no others
 
 
 def test_checkpoint_of_a_training_run(official_state: State, tmp_path: Path) -> None:
@@ -156,7 +154,7 @@ def test_checkpoint_of_a_training_run(official_state: State, tmp_path: Path) -> 
     conversion.report.check()
     assert same(conversion.state, official_state)
     raw_weights = reverse_weights(read_weights(path, key='ema_state_dict'))
-    assert raw_weights.report.unexplained_unexpected == ['steps']
+    raw_weights.report.check()  # without the counter of the averaging
     assert torch.equal(raw_weights.state['norm.bias'], official_state['norm.bias'] + 1)
 
 
@@ -326,10 +324,9 @@ def test_malicious_file_is_refused_and_not_run(official_state: State, tmp_path: 
     assert trace.exists()  # it would have run
 
 
-def test_other_classes_are_refused_by_name(official_state: State, tmp_path: Path) -> None:
-    path = save(tmp_path / 'args.pth', {'model': official_state, 'args': Namespace(lr=0.1)})
-    with pytest.raises(CheckpointError, match='args.pth is refused.*argparse.Namespace'):
-        read_weights(path)
+def test_a_whole_model_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match='model.pth holds a whole model .torch.nn.*state_dict'):
+        read_weights(save(tmp_path / 'model.pth', {'model': nn.Linear(2, 2)}))
 
 
 def plain_pickle(state: State) -> bytes:
