@@ -21,6 +21,7 @@ from resformer_mm.compat.metrics_file import write_metrics_once
 from resformer_mm.compat.wrapper_type import name_wrapper_type
 from resformer_mm.config.files import enter_scope
 from resformer_mm.config_types import type_name
+from resformer_mm.datasets.decoding import lift_pixel_limit
 from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook
 from resformer_mm.engine.classes import class_names, innermost, is_open_set, recorded_problem
 from resformer_mm.engine.failures import NameFilesHook
@@ -40,6 +41,7 @@ def build_runner(cfg: Config) -> Runner:
         ValueError: the launcher needs GPUs, but there are none.
     """
     secure_runner_loading()
+    lift_pixel_limit()
     enter_scope(cfg)
     settle_config(cfg)
     make_writable(cfg)

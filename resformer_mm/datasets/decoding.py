@@ -33,6 +33,14 @@ class Pixels(NamedTuple):
     depth: int
 
 
+def lift_pixel_limit() -> None:
+    """Lift Pillow's limit of the image size for this process and the loader workers that are forked from it.
+
+    For runs on one's own data, whose pipelines may load images and masks by Pillow.
+    """
+    Image.MAX_IMAGE_PIXELS = None
+
+
 @contextmanager
 def without_pixel_limit() -> Iterator[None]:
     """Lift Pillow's limit of the image size, which is global and meant for files from strangers.

@@ -16,6 +16,8 @@ from mmengine.registry import TRANSFORMS
 from rich.console import Console
 from rich.progress import track
 
+from resformer_mm.datasets.decoding import without_pixel_limit
+
 from .sources import ImageSources, InputError, Source, skip
 
 
@@ -93,7 +95,8 @@ class ImagePipeline(InputPipeline):
     def read(self, source: Source) -> dict:
         """Return ``img``, BGR ``(H, W, 3)``, with its shape and path."""
         if source.array is None:
-            return self._loader(dict(img_path=source.path))
+            with without_pixel_limit():  # the loader may use Pillow
+                return self._loader(dict(img_path=source.path))
         image = source.array.astype(np.float32) if self._loader.to_float32 else source.array
         return dict(img=image, img_path=source.path, img_shape=image.shape[:2], ori_shape=image.shape[:2])
 

@@ -9,6 +9,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from PIL import Image
 
 from resformer_mm.engine.failures import NameFilesHook, add_names
 
@@ -87,5 +88,7 @@ def test_every_runner_of_the_package_has_the_hook(monkeypatch) -> None:
     made = SimpleNamespace(hooks=[], register_hook=lambda hook: made.hooks.append(hook))
     monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: made)
     monkeypatch.setattr(launch, 'write_metrics_once', lambda runner: None)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     launch.build_runner(Config(dict(launcher='none', default_scope='mmengine')))
     assert any(isinstance(hook, NameFilesHook) for hook in made.hooks)
+    assert Image.MAX_IMAGE_PIXELS is None  # the data is one's own
