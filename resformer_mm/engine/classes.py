@@ -13,6 +13,8 @@ from resformer_mm.text import shorten_list
 
 MOST_SAMPLES = 20_000
 
+# It predicts whether a pixel is at a boundary.
+_OTHER_HEADS = ('STDCHead',)
 # They match pictures or objects by their features, or read the classes as text: other classes than those
 # of the data set are no mistake.
 _OPEN_SET = ('BaseRetriever', 'BaseMOTModel')
@@ -80,7 +82,7 @@ def class_heads(model: nn.Module, ignore: Sequence[str] = ()) -> Iterator[tuple[
     """Yield the name and the number of classes of every head that predicts the classes of the data.
 
     A head is a module called ``head`` or ``..._head``, or an item of a list of that name. Left out are
-    class-agnostic heads, and heads whose class fixes the number, such as those of depth.
+    class-agnostic heads, those of boundaries, and heads whose class fixes the number, such as those of depth.
 
     Args:
         model: the model.
@@ -88,7 +90,8 @@ def class_heads(model: nn.Module, ignore: Sequence[str] = ()) -> Iterator[tuple[
     """
     for name, module in model.named_modules():
         number = vars(module).get('num_classes')
-        if number is None or getattr(module, 'class_agnostic', False):
+        is_other = getattr(module, 'class_agnostic', False) or type(module).__name__ in _OTHER_HEADS
+        if number is None or is_other:
             continue
         parts = [part for part in name.split('.') if not part.isdigit()]
         if parts and parts[-1].split('_')[-1] == 'head' and not set(parts) & set(ignore):

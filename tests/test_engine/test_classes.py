@@ -129,6 +129,20 @@ def test_models_for_other_classes_than_those_of_the_training() -> None:
         )
 
 
+def test_a_head_of_boundaries() -> None:
+    class STDCHead(nn.Module):
+        num_classes: int
+
+    boundary = STDCHead()
+    boundary.num_classes = 2
+    data = Folders(NAMES)
+    run(
+        data, data, 3, CheckNumClassesHook, lambda heads: nn.ModuleDict({**heads, 'auxiliary_head': boundary})
+    )
+    with pytest.raises(ValueError, match='head.num_classes is 2'):
+        run(data, data, 2, CheckNumClassesHook)
+
+
 def test_heads_for_the_things_of_a_panoptic_data_set() -> None:
     data = Folders(NAMES)
     data._metainfo.update(thing_classes=['cat', 'dog'], stuff_classes=['emu'])
