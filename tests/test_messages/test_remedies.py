@@ -130,7 +130,10 @@ def test_an_evaluation_without_a_size() -> None:
 
 
 class Foreign:
-    """An object of the training code that wrote a checkpoint."""
+    """An object of the training code that wrote a checkpoint, which is read by a call."""
+
+    def __reduce__(self) -> tuple:
+        return len, ('four',)
 
 
 def test_a_refused_checkpoint(tmp_path) -> None:
