@@ -120,7 +120,7 @@ def test_what_training_code_stores_is_read(
         assert loaded['names'].parts == ['a']
         assert loaded['text'] == 'abc' and loaded['numbers'][0] == np.float32(1.5)
         assert loaded['sets'] == {1, 2}
-    assert set(sys.modules) == imported
+    assert not {name for name in set(sys.modules) - imported if not name.startswith('encodings.')}
     assert torch.equal(read_weights(path).state['blocks.0.norm1.weight'], torch.arange(3.0))
 
 
