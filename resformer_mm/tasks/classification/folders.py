@@ -147,6 +147,9 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
                     f'{self._kind}: the folders of {root} are {", ".join(folders)}, which are splits, not '
                     'classes: set data_prefix to one of them, or metainfo.classes if they are classes'
                 )
+            spellings = Counter(folder.casefold() for folder in folders)
+            if alike := [folder for folder in folders if spellings[folder.casefold()] > 1]:
+                remark(root, f'classes that differ in upper and lower case alone: {shorten_list(alike)}')
             self._metainfo['classes'] = tuple(folders)
             return {folder: label for label, folder in enumerate(folders)}
         numbers = {name: label for label, name in enumerate(classes)}

@@ -106,6 +106,12 @@ def test_names_of_folders_in_the_classes_number_them(root: Path, told: list[str]
         build(root, metainfo=dict(classes='names'))
 
 
+def test_classes_of_two_spellings_are_told(root: Path, told: list[str]) -> None:
+    shutil.copytree(root / 'train' / 'cat', root / 'train' / 'Cat')
+    assert build(root).CLASSES == ('Cat', 'bird', 'cat', 'dog')
+    assert told == [f'{root}/train: classes that differ in upper and lower case alone: Cat, cat']
+
+
 def test_splits_are_not_classes(root: Path) -> None:
     shutil.copytree(root / 'train', root / 'val')
     with pytest.raises(ValueError, match=r'are train, val, which are splits, not classes: set data_prefix'):
