@@ -14,6 +14,7 @@ from resformer_mm.files import write_atomically
 from resformer_mm.version import __version__
 
 from .architecture import Architecture, infer_architecture
+from .layouts import foreign_layout, other_kind, translate
 from .reading import CheckpointError, Weights, read_weights
 from .report import Report, compare
 
@@ -40,7 +41,12 @@ class Conversion:
 
 
 def detect_layout(state: dict[str, Tensor]) -> str:
-    """Return 'resformer_mm', 'resformer' (published) or 'timm' (DeiT, ViT), from the names alone."""
+    """Return 'resformer_mm', 'resformer' (published), 'timm' (DeiT, ViT) or another library of ViTs.
+
+    The names alone decide; see :func:`~resformer_mm.checkpoints.layouts.foreign_layout`.
+    """
+    if (layout := foreign_layout(state)) is not None:
+        return layout
     if any(name.startswith('backbone.') for name in state):
         return 'resformer_mm'
     if any('.local_position.' in name or name.startswith('global_position.') for name in state):
@@ -63,13 +69,18 @@ def rename_weights(
         CheckpointError: the checkpoint is of another kind or distilled.
     """
     source, state = str(weights.path), weights.state
+    check_kind(state, source)
     layout = detect_layout(state)
     if layout == 'resformer_mm':
         raise CheckpointError(f"{source} already has this project's names: use --reverse to convert it back")
     if position not in (None, *POSITIONS):
         raise CheckpointError(f'position={position!r} is unknown: choose from {POSITIONS}')
-    if position is not None and layout != 'timm':
+    if position is not None and layout == 'resformer':
         raise CheckpointError(f'{source} has no position table: leave out --position {position}')
+    dropped, origins = {}, {name: name for name in state}
+    if layout != 'resformer':
+        translation = translate(state, layout, source)
+        state, origins, dropped = translation.state, translation.origins, translation.dropped
     distilled = [name for name in state if name == 'dist_token' or name.startswith('head_dist.')]
     if distilled:
         raise CheckpointError(
@@ -77,17 +88,32 @@ def rename_weights(
             'token: use the DeiT checkpoint of the same size without distillation'
         )
     report = Report(source, layout, notes=list(weights.notes))
+    for name, reason in dropped.items():
+        report.unexpected[name], report.reasons[name] = tuple(weights.state[name].shape), reason
     renamed: dict[str, tuple[str, Tensor]] = {}
     for name, value in state.items():
+        origin = origins[name]
         if name != 'pos_embed':
-            renamed[to_project_name(name)] = (name, value)
+            renamed[to_project_name(name)] = (origin, value)
         elif position == 'learned':
             for target, part in _split_table(value, 'cls_token' in state, source).items():
-                renamed[target] = (name, part)
+                renamed[target] = (origin, part)
         else:
-            report.unexpected[name] = tuple(value.shape)
-            report.reasons[name] = 'dropped, replaced by GPE and LPE (--position learned keeps it)'
+            report.unexpected[origin] = tuple(value.shape)
+            report.reasons[origin] = 'dropped, replaced by GPE and LPE (--position learned keeps it)'
     return renamed, report
+
+
+def check_kind(state: dict[str, Tensor], source: str) -> None:
+    """Check that nothing in a checkpoint shows that it is of another kind of model.
+
+    Raises:
+        CheckpointError: something does.
+    """
+    if (kind := other_kind(state)) is not None:
+        raise CheckpointError(
+            f'{source} is {kind}, which is not a plain ViT: use a checkpoint of a ResFormer, DeiT or ViT'
+        )
 
 
 def convert_weights(
@@ -229,7 +255,7 @@ def _finish(
     compare(report, shapes, architecture.shapes())
     if not architecture.num_classes:
         report.notes.append('no classification head in this file')
-    if report.layout == 'timm':
+    if report.layout not in ('resformer', 'resformer_mm'):
         for name in report.missing:
             if 'global_position.' in name or '.local_position.' in name:
                 report.reasons[name] = 'starts from its own initialisation'

@@ -92,7 +92,7 @@ def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]
         state = {with_backbone(name): (name, value) for name, value in weights.state.items()}
         return state, Report(str(weights.path), layout, notes=list(weights.notes))
     position = None
-    if layout == 'timm' and isinstance(backbone.global_position, LearnedPositionEmbedding):
+    if layout != 'resformer' and isinstance(backbone.global_position, LearnedPositionEmbedding):
         position = 'learned'
     return rename_weights(weights, position)
 
@@ -113,7 +113,7 @@ def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module |
             report.reasons[origin] = 'left out, the model has no final norm'
     for name in report.missing:
         position = '.global_position.' in name or '.local_position.' in name
-        if position and report.layout == 'timm':
+        if position and report.layout not in ('resformer', 'resformer_mm'):
             report.reasons[name] = 'starts from its own initialisation'
         elif name.startswith('head.') and not any(key.startswith('head.') for key in state):
             report.reasons[name] = 'starts from its own initialisation, the file has no head'

@@ -16,6 +16,7 @@ from resformer_mm.text import shorten_list
 
 from . import CheckpointError, Report, Weights, read_weights
 from .conversion import detect_layout
+from .layouts import foreign_layout
 from .loading import load_weights
 from .report import compare
 
@@ -112,4 +113,6 @@ def check_strict(model: nn.Module, weights: Weights) -> None:
 
 
 def _is_foreign(weights: Weights) -> bool:
+    if foreign_layout(weights.state) is not None:
+        return True
     return 'blocks.0.attn.qkv.weight' in weights.state and detect_layout(weights.state) != 'resformer_mm'

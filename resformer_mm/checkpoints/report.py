@@ -18,7 +18,7 @@ class Report:
 
     Attributes:
         source: the file, for messages.
-        layout: 'resformer' (published), 'timm' (DeiT, ViT) or 'resformer_mm' (this project).
+        layout: 'resformer' (published), 'resformer_mm' (this project), 'timm' (DeiT, ViT) or another library.
         matched: name of the model -> (name in the checkpoint, shape).
         missing: name of the model that the checkpoint lacks -> shape.
         unexpected: name in the checkpoint that the model does not have -> shape.

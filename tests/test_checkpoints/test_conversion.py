@@ -255,7 +255,7 @@ def test_missing_names(official_state: State, tmp_path: Path, name: str, shown: 
     report.check(allow_missing=True)
 
 
-@pytest.mark.parametrize('name', ['blocks.0.ls1.gamma', 'fc_norm.weight', 'head.layers.0.weight'])
+@pytest.mark.parametrize('name', ['blocks.0.attn.rope.freqs', 'fc_norm.weight', 'head.layers.0.weight'])
 def test_unexpected_names(official_state: State, tmp_path: Path, name: str) -> None:
     official_state[name] = torch.zeros(48)
     conversion = convert_weights(read_weights(save(tmp_path / 'src.pth', official_state)))
