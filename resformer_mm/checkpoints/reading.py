@@ -163,12 +163,20 @@ def read_content(path: str | Path, map_location: MapLocation = 'cpu') -> Any:
         reason = 'is a folder' if path.is_dir() else 'does not exist'
         raise CheckpointError(f'{path} {reason}: give the path of a checkpoint file')
     with _explained_refusals(path):
-        if is_safetensors(path):
-            content: Any = load_safetensors(path, map_location)
-        else:
-            content = load_weights_only(path, map_location, _RUNNER_GLOBALS, stand_in_for)
+        content = _load(path, map_location)
     _unwrap_compiled(content, path)
     return content
+
+
+def _load(path: Path, map_location: MapLocation) -> Any:
+    """Read a file of PyTorch, which is opened once, or one of safetensors, whatever its name."""
+    if path.suffix != '.safetensors':
+        try:
+            return load_weights_only(path, map_location, _RUNNER_GLOBALS, stand_in_for)
+        except Exception:  # as many types as in _explained_refusals
+            if not is_safetensors(path):
+                raise
+    return load_safetensors(path, map_location)
 
 
 def _unwrap_compiled(content: Any, path: Path) -> None:
