@@ -74,7 +74,13 @@ def load_strict(model: nn.Module, checkpoint: str | Path) -> dict:
     """
     weights = read_weights(checkpoint)
     if _is_foreign(weights) and isinstance(getattr(model, 'backbone', None), ResFormer):
-        load_weights(model, weights)
+        report = load_weights(model, weights)
+        if report.missing:
+            raise CheckpointError(
+                f'{weights.path} ({report.layout}) lacks {shorten_list(report.missing)}, without which the model '
+                'predicts nonsense: train it from these weights first, with '
+                "init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=...) of the backbone"
+            )
     else:
         check_strict(model, weights)
         model.load_state_dict(weights.state)
