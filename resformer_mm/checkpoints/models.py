@@ -77,8 +77,8 @@ def load_strict(model: nn.Module, checkpoint: str | Path) -> dict:
         report = load_weights(model, weights)
         if report.missing:
             raise CheckpointError(
-                f'{weights.path} ({report.layout}) lacks {shorten_list(report.missing)}, without which the model '
-                'predicts nonsense: train it from these weights first, with '
+                f'{weights.path} ({report.layout}) lacks {shorten_list(report.missing)}, without which the '
+                'model predicts nonsense: train it from these weights first, with '
                 "init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=...) of the backbone"
             )
     else:

@@ -93,6 +93,10 @@ class Normalization(nn.Module):
         return image if unchanged else image.flip(1)
 
 
+# Heads of segmentors, detectors and recognizers, whose results need more than one call of the model.
+_OTHER_HEADS = ('decode_head', 'bbox_head', 'roi_head', 'rpn_head', 'cls_head')
+
+
 class DeployableModel(nn.Module):
     """The module to export: a trained model with its normalisation, in evaluation mode.
 
@@ -104,7 +108,7 @@ class DeployableModel(nn.Module):
         model: model from :func:`resformer_mm.apis.load_model`.
 
     Raises:
-        ExportError: the model has no ResFormer, or its data preprocessor cannot be exported.
+        ExportError: the model has no ResFormer or other heads, or its data preprocessor cannot be exported.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -114,6 +118,11 @@ class DeployableModel(nn.Module):
             raise ExportError(
                 f'{type(model).__name__} has no ResFormer backbone: set model.backbone to a '
                 'resformer_mm.ResFormer'
+            )
+        if any(hasattr(model, part) for part in _OTHER_HEADS):
+            raise ExportError(
+                f'{type(model).__name__} is not an image classifier: only classifiers and backbones can '
+                'be exported'
             )
         for module in model.modules():
             if isinstance(module, LearnedPositionEmbedding) and module.interpolation == 'area':

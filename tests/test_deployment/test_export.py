@@ -428,6 +428,12 @@ def test_sizes_below_one_patch(size: tuple[int, int], tmp_path: Path) -> None:
 
 
 def test_models_that_cannot_be_exported() -> None:
+    segmentor = nn.Module()
+    segmentor.backbone, segmentor.decode_head = ResFormer('tiny'), nn.Identity()
+    with pytest.raises(
+        ExportError, match='Module is not an image classifier: only classifiers and backbones'
+    ):
+        DeployableModel(segmentor)
     with pytest.raises(ExportError, match='Linear has no ResFormer backbone'):
         DeployableModel(nn.Linear(2, 2))
     area = {**LEARNED, 'interpolation': 'area'}
