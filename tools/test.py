@@ -10,6 +10,7 @@ from resformer_mm.apis import Drawing, build_test_runner, make_test_config
 from resformer_mm.checkpoints import CheckpointError
 from resformer_mm.config.command_line import add_config_options, add_launcher, add_strict, set_local_rank
 from resformer_mm.engine.dump import DumpPredictions
+from resformer_mm.measured import for_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,7 +74,8 @@ def main() -> None:
     except CheckpointError as error:
         sys.exit(f'error: {error}')
     if args.out and args.out_item == 'metrics' and is_main_process():
-        mmengine.dump(metrics, args.out)
+        is_json = args.out.endswith('.json')
+        mmengine.dump(for_json(metrics) if is_json else metrics, args.out)
 
 
 if __name__ == '__main__':

@@ -22,11 +22,16 @@ from resformer_mm.compat.wrapper_type import name_wrapper_type
 from resformer_mm.config.files import enter_scope
 from resformer_mm.config_types import type_name
 from resformer_mm.datasets.decoding import lift_pixel_limit
-from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook
+from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook, InvalidLossHook
 from resformer_mm.engine.classes import class_names, innermost, is_open_set, recorded_problem
 from resformer_mm.engine.failures import NameFilesHook
 from resformer_mm.libraries import settle_config
 from resformer_mm.repairs import set_strict
+
+from .settling import compile_backbone, settle_loaders, settle_precision, take_compilation
+
+# Hooks that every run gets, unless `default_hooks` has None under the name.
+SAFEGUARDS = {CheckSplitsHook: 'splits', CheckNumClassesHook: 'num_classes', InvalidLossHook: 'invalid_loss'}
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -45,6 +50,9 @@ def build_runner(cfg: Config) -> Runner:
     enter_scope(cfg)
     settle_config(cfg)
     make_writable(cfg)
+    settle_loaders(cfg)
+    settle_precision(cfg)
+    compilation = take_compilation(cfg)
     if cfg.launcher != 'none':
         atexit.register(_leave_process_group)
         if get_device() == 'cpu':
@@ -52,9 +60,13 @@ def build_runner(cfg: Config) -> Runner:
         name_wrapper_type(cfg)
     set_strict(bool(cfg.get('strict_data', False)))
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
-    for kind in (CheckSplitsHook, CheckNumClassesHook):
-        if not any(isinstance(hook, kind) for hook in runner.hooks):
+    settings = cfg.get('default_hooks') or {}
+    for kind, name in SAFEGUARDS.items():
+        is_left_out = name in settings and settings[name] is None
+        if not is_left_out and not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())
+    if compilation is not None:
+        compile_backbone(runner.model, compilation)
     write_metrics_once(runner)
     runner.register_hook(NameFilesHook())
     return runner

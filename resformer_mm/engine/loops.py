@@ -14,6 +14,7 @@ from mmengine.visualization import LocalVisBackend
 
 from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.libraries import LIBRARIES
+from resformer_mm.measured import as_number, is_number, mean
 from resformer_mm.registry import LOOPS
 
 from .resolution_loaders import loaders_at_resolutions
@@ -84,11 +85,11 @@ class MultiResolutionEvaluation(Loop):
         names: dict[str, list[float]] = {}
         for resolution in self.resolutions:
             for name, value in self.evaluate_at(resolution).items():
-                metrics[f'{resolution}/{name}'] = value
-                if isinstance(value, (int, float)):
+                metrics[f'{resolution}/{name}'] = value = as_number(value)
+                if is_number(value):
                     names.setdefault(name, []).append(float(value))
         for name, values in names.items():
-            metrics[f'mean/{name}'] = sum(values) / len(values)
+            metrics[f'mean/{name}'] = mean(values)
         return metrics
 
     def _outputs(self) -> Iterator[tuple[object, str, str]]:

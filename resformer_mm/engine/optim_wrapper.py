@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from mmengine.device import get_device
@@ -12,12 +12,15 @@ from torch import nn
 
 from resformer_mm.registry import OPTIM_WRAPPERS
 
+from .precision import bfloat16_pays
+
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
     """Run the forward pass in bfloat16 autocast, also on a CPU, which MMEngine's ``AmpOptimWrapper`` rejects.
 
-    bfloat16 has the range of float32, so no loss scaling is needed.
+    bfloat16 has the range of float32, so no loss scaling is needed. On a CPU that would emulate bfloat16, the
+    forward pass is run in float32, and one line says so.
 
     Args:
         **kwargs: arguments of :class:`mmengine.optim.OptimWrapper`.
@@ -27,5 +30,7 @@ class AutocastOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast the forward pass, and skip gradient synchronisation during accumulation."""
         device = get_device().split(':')[0]
-        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+        pays = bfloat16_pays(device, 'optim_wrapper.type=AutocastOptimWrapper')
+        autocast = torch.autocast(device, dtype=torch.bfloat16) if pays else nullcontext()
+        with super().optim_context(model), autocast:
             yield

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from resformer_mm.files import write_atomically
+from resformer_mm.measured import for_json
 
 VERSION = 1
 
@@ -111,7 +112,7 @@ class SweepRecord:
     def save(self, path: Path) -> None:
         """Write the file atomically, so that an interrupted sweep leaves the last complete one."""
         with write_atomically(path) as partial:
-            partial.write_text(json.dumps({'version': VERSION, **asdict(self)}, indent=1))
+            partial.write_text(json.dumps(for_json({'version': VERSION, **asdict(self)}), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> SweepRecord:
@@ -129,6 +130,10 @@ class SweepRecord:
             models = []
             for model in content['models']:
                 points = {int(key): Point(**point) for key, point in model.pop('points').items()}
+                for point in points.values():  # JSON has no NaN
+                    point.metrics = {
+                        name: math.nan if value is None else value for name, value in point.metrics.items()
+                    }
                 models.append(SweptModel(**model, points=points))
             return cls(content['conditions'], models)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:

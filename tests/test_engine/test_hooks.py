@@ -182,3 +182,23 @@ def test_a_batch_without_samples() -> None:
         with pytest.raises(FloatingPointError, match=r'iteration 1 on rank 0: .*files \[\]'):
             InvalidLossHook().after_train_iter(step, 0, batch, outputs)
     InvalidLossHook().after_train_iter(step, 0, None, None)
+
+
+def test_steps_that_a_gradient_scaler_skips_go_on_until_there_are_too_many() -> None:
+    wrapper = SimpleNamespace(loss_scaler=object())
+    step = SimpleNamespace(iter=0, rank=0, optim_wrapper=wrapper)
+    hook = InvalidLossHook()
+    broken, whole = dict(loss=torch.tensor(float('inf'))), dict(loss=torch.tensor(1.0))
+    for outputs in [broken] * 19 + [whole] + [broken] * 19:
+        hook.after_train_iter(step, 0, None, outputs)
+    with pytest.raises(FloatingPointError, match='not finite'):
+        hook.after_train_iter(step, 0, None, broken)
+
+
+def test_no_checkpoint_of_broken_weights() -> None:
+    step = SimpleNamespace(iter=8)
+    state = {'a': torch.ones(2), 'steps': torch.tensor(3), 'b': torch.tensor([1.0, float('nan')])}
+    with pytest.raises(FloatingPointError, match=r'after iteration 8, e\.g\. b: no checkpoint is written'):
+        InvalidLossHook().before_save_checkpoint(step, dict(state_dict=state))
+    del state['b']
+    InvalidLossHook().before_save_checkpoint(step, dict(state_dict=state))

@@ -1,0 +1,73 @@
+"""Settings of a run that contradict each other or the machine, settled before the runner is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from torch import nn
+
+from resformer_mm.engine.precision import bfloat16_pays
+from resformer_mm.repairs import remark
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# PyTorch refuses these settings of a data loader without workers.
+NEEDS_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
+
+
+def settle_loaders(cfg: Config) -> None:
+    """Drop the settings of data loaders that need workers, where there are none.
+
+    ``train_dataloader.num_workers=0`` is thus enough to load data in the process itself.
+    """
+    for field in LOADERS:
+        loader = cfg.get(field)
+        if isinstance(loader, dict) and loader.get('num_workers', 0) == 0:
+            for name in NEEDS_WORKERS:
+                loader.pop(name, None)
+
+
+def settle_precision(cfg: Config) -> None:
+    """Evaluate in float32 where ``fp16`` of a loop would be emulated bfloat16."""
+    for field in ('val_cfg', 'test_cfg'):
+        loop = cfg.get(field)
+        if isinstance(loop, dict) and loop.get('fp16'):
+            loop['fp16'] = bfloat16_pays(get_device(), f'{field}.fp16 (--amp)')
+
+
+def take_compilation(cfg: Config) -> dict | None:
+    """Remove the field ``compile``, and return its arguments of ``torch.compile``; None to compile nothing.
+
+    MMEngine would compile the whole training step, with the optimiser, in which PyTorch's compiler fails.
+
+    Raises:
+        ValueError: the field is neither a truth value nor a dict.
+    """
+    settings: Any = cfg.pop('compile', None)
+    if settings is None or settings is False:
+        return None
+    if settings is not True and not isinstance(settings, dict):
+        raise ValueError(f'compile={settings!r}: give True, False or a dict of arguments of torch.compile')
+    return {} if settings is True else dict(settings)
+
+
+def compile_backbone(model: nn.Module, settings: dict) -> None:
+    """Compile the calls of the backbone in place; the names of the weights do not change.
+
+    Data preprocessors, losses and heads work on lists of samples and are not compiled, nor is the copy of an
+    ``EMAHook``.
+
+    Args:
+        model: the model, in a distributed wrapper or not.
+        settings: arguments of ``torch.compile``.
+
+    Raises:
+        ValueError: the model has no backbone.
+    """
+    inner: Any = getattr(model, 'module', model)
+    backbone = getattr(inner, 'backbone', None)
+    if not isinstance(backbone, nn.Module):
+        raise ValueError(f'compile: {type(inner).__name__} has no backbone, the part that is compiled')
+    backbone.compile(**settings)
+    remark('compile', 'the backbone is compiled; the first steps take longer, once per size of the images')

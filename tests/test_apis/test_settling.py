@@ -1,0 +1,72 @@
+"""Settings that are settled before a runner is built."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+from torch.utils.data import DataLoader
+
+from resformer_mm.apis import settling
+from resformer_mm.engine import precision
+
+
+def test_without_workers_a_loader_can_be_built():
+    settings = dict(num_workers=0, persistent_workers=True, prefetch_factor=4, timeout=5, batch_size=2)
+    with_workers = dict(num_workers=1, persistent_workers=True)
+    cfg = Config(dict(train_dataloader=settings, val_dataloader=with_workers, test_dataloader=None))
+    with pytest.raises(ValueError, match='num_workers'):
+        DataLoader([1], **settings)
+    settling.settle_loaders(cfg)
+    assert len(DataLoader([1, 2], **cfg.train_dataloader)) == 1
+    assert cfg.val_dataloader == with_workers
+
+
+@pytest.mark.parametrize(('native', 'expected'), [(True, True), (False, False)])
+def test_evaluation_in_mixed_precision(monkeypatch, native, expected):
+    monkeypatch.setattr(precision, 'has_native_bfloat16', lambda: native)
+    cfg = Config(dict(val_cfg=dict(fp16=True), test_cfg=None))
+    settling.settle_precision(cfg)
+    assert cfg.val_cfg.fp16 is expected
+
+
+@pytest.mark.parametrize(
+    ('value', 'expected'),
+    [(None, None), (False, None), (True, {}), (dict(backend='eager'), dict(backend='eager'))],
+)
+def test_the_field_compile(value, expected):
+    cfg = Config(dict(compile=value))
+    assert settling.take_compilation(cfg) == expected and 'compile' not in cfg
+    with pytest.raises(ValueError, match=r"compile='yes': give True, False or a dict"):
+        settling.take_compilation(Config(dict(compile='yes')))
+
+
+class Backbone(nn.Linear):
+    """Not a class of PyTorch, which its compiler would leave alone."""
+
+    def forward(self, inputs):
+        return super().forward(inputs) + 1
+
+
+def test_the_backbone_is_compiled_and_its_copies_and_names_are_not():
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append(len(inputs))
+        return graph.forward
+
+    model = nn.ModuleDict(dict(backbone=Backbone(3, 2)))
+    names = list(model.state_dict())
+    settling.compile_backbone(model, dict(backend=backend))
+    inputs = torch.randn(4, 3)
+    torch.testing.assert_close(
+        model['backbone'](inputs), inputs @ model['backbone'].weight.T + model['backbone'].bias + 1
+    )
+    assert seen and list(model.state_dict()) == names
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin['backbone'].weight.zero_()
+    torch.testing.assert_close(twin['backbone'](inputs), twin['backbone'].bias.expand(4, 2) + 1)
+    with pytest.raises(ValueError, match='compile: Linear has no backbone'):
+        settling.compile_backbone(nn.Linear(1, 1), {})
