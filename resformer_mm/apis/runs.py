@@ -143,6 +143,9 @@ def make_test_config(
         _enable_drawing(cfg, drawing)
     if tta:
         _enable_tta(cfg)
+        if drawing is not None:
+            one_view = dict(type='resformer_mm.DrawOneViewHook')
+            cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), one_view]
     if resolutions:
         _check_resolutions(cfg, resolutions, 'tta_pipeline' if tta else 'test_dataloader.dataset.pipeline')
         cfg.test_cfg = dict(

@@ -5,7 +5,7 @@ from .hooks import DrawInEveryProcessHook, InvalidLossHook, SkippedImagesHook
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
 from .objective import Copy, MultiResolutionObjective, enumerate_copies
 from .optim_wrapper import AutocastOptimWrapper
-from .pictures import PictureNamesHook
+from .pictures import DrawOneViewHook, PictureNamesHook
 from .turns import TurnByTurnEpochLoop, TurnByTurnIterLoop, train_by_turns
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     'CheckSplitsHook',
     'Copy',
     'DrawInEveryProcessHook',
+    'DrawOneViewHook',
     'InvalidLossHook',
     'MultiResolutionObjective',
     'MultiResolutionTestLoop',

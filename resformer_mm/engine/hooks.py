@@ -103,8 +103,12 @@ class InvalidLossHook(Hook):
         Raises:
             FloatingPointError: a weight is not finite.
         """
+        trained = {name for name, _ in getattr(runner.model, 'module', runner.model).named_parameters()}
         for name, value in checkpoint.get('state_dict', {}).items():
-            if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
+            if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+                continue
+            # Infinite buffers may be masks, but what is NaN is broken.
+            if value.isnan().any() or name in trained and value.isinf().any():
                 raise FloatingPointError(
                     f'the weights are not finite after iteration {runner.iter}, e.g. {name}: no checkpoint '
                     f'is written. {REMEDY}'

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from pathlib import Path, PurePosixPath
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from resformer_mm.registry import HOOKS
@@ -75,6 +77,37 @@ class PicturePerSample:
         self._pictures[path] += 1
         number = self._pictures[path]
         return path if number == 1 else path.with_name(f'{path.stem}_{number}{path.suffix}')
+
+
+@HOOKS.register_module()
+class DrawOneViewHook(Hook):
+    """Let the visualisation hooks of a test with augmentation draw each sample's first view without a flip.
+
+    Their inputs are views of lists of images then, which the hooks of mmpretrain do not expect.
+    """
+
+    def before_test(self, runner: Runner) -> None:
+        """Replace the batches that the hooks get."""
+        for hook in runner.hooks:
+            if type(hook).__name__.endswith('VisualizationHook'):
+                hook.after_test_iter = _drawing_one_view(hook.after_test_iter)
+
+
+def _drawing_one_view(draw: Callable) -> Callable:
+    @wraps(draw)
+    def drawing(runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
+        draw(runner, batch_idx, _one_view(data_batch), outputs)
+
+    return drawing
+
+
+def _one_view(batch: dict) -> dict:
+    views = list(zip(batch['inputs'], batch['data_samples']))
+    if not views or isinstance(views[0][0], Tensor):
+        return batch
+    plain = [view for view in views if not any(sample.get('flip', False) for sample in view[1])]
+    inputs, samples = (plain or views)[0]
+    return {**batch, 'inputs': inputs, 'data_samples': samples}
 
 
 @HOOKS.register_module()

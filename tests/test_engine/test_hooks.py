@@ -196,9 +196,14 @@ def test_steps_that_a_gradient_scaler_skips_go_on_until_there_are_too_many() -> 
 
 
 def test_no_checkpoint_of_broken_weights() -> None:
-    step = SimpleNamespace(iter=8)
+    model = nn.Linear(1, 1)
+    step = SimpleNamespace(iter=8, model=model)
     state = {'a': torch.ones(2), 'steps': torch.tensor(3), 'b': torch.tensor([1.0, float('nan')])}
     with pytest.raises(FloatingPointError, match=r'after iteration 8, e\.g\. b: no checkpoint is written'):
         InvalidLossHook().before_save_checkpoint(step, dict(state_dict=state))
     del state['b']
-    InvalidLossHook().before_save_checkpoint(step, dict(state_dict=state))
+    InvalidLossHook().before_save_checkpoint(
+        step, dict(state_dict={**state, 'mask': torch.tensor(-torch.inf)})
+    )
+    with pytest.raises(FloatingPointError, match='e\\.g\\. weight'):
+        InvalidLossHook().before_save_checkpoint(step, dict(state_dict={'weight': torch.tensor(torch.inf)}))

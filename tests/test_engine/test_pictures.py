@@ -5,8 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.structures import BaseDataElement
 
-from resformer_mm.engine.pictures import PicturePerSample, image_root
+from resformer_mm.engine.pictures import DrawOneViewHook, PicturePerSample, image_root
 
 
 def sample(path: str) -> dict:
@@ -67,3 +70,20 @@ def test_the_root_is_that_of_all_data_sets(prefixes: list[dict], root: str) -> N
     parts = [SimpleNamespace(data_prefix=prefix) for prefix in prefixes]
     loader = SimpleNamespace(dataset=SimpleNamespace(datasets=parts))
     assert image_root([loader]) == root
+
+
+def test_a_test_with_augmentation_draws_the_view_without_a_flip() -> None:
+    class OneVisualizationHook(Hook):
+        def after_test_iter(self, runner, batch_idx, data_batch, outputs) -> None:
+            drawn.append(data_batch['inputs'])
+
+    drawn: list = []
+    runner = SimpleNamespace(hooks=[OneVisualizationHook()])
+    DrawOneViewHook().before_test(runner)
+    views = [[BaseDataElement(metainfo=dict(flip=flip))] for flip in (True, False)]
+    for batch in (
+        dict(inputs=[[torch.zeros(1)], [torch.ones(1)]], data_samples=views),
+        dict(inputs=[torch.full((1,), 2.0)], data_samples=views[0]),
+    ):
+        runner.hooks[0].after_test_iter(runner=None, batch_idx=0, data_batch=batch, outputs=[])
+    assert drawn == [[torch.ones(1)], [torch.full((1,), 2.0)]]
