@@ -12,6 +12,8 @@ import mmcv
 import mmengine
 import numpy as np
 
+from resformer_mm.measured import for_json
+
 from .sources import Source
 from .video_files import VideoFile
 
@@ -83,7 +85,7 @@ class ResultFolder:
         file = self._opened()
         file.write('\n]')
         for name, value in facts.items():
-            file.write(f',\n{json.dumps(name)}: {json.dumps(value, indent=1)}')
+            file.write(f',\n{json.dumps(name)}: {json.dumps(for_json(value), indent=1)}')
         file.write('\n}\n')
         file.close()
         Path(file.name).replace(self.root / 'predictions.json')
@@ -104,7 +106,7 @@ class ResultFolder:
     def _write_entry(self, prediction: dict) -> None:
         file = self._opened()
         file.write(',\n' if self._number else '\n')
-        file.write(json.dumps(prediction))
+        file.write(json.dumps(for_json(prediction)))
         self._number += 1
 
     def _plain(self, prediction: dict, file_name: str) -> dict:

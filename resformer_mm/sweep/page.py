@@ -9,6 +9,8 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
+from resformer_mm.measured import for_json
+
 from .summary import Summary
 
 
@@ -29,6 +31,6 @@ def write_page(summary: Summary, path: Path, title: str) -> None:
     template = files(__package__).joinpath('page.html').read_text(encoding='utf-8')
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     # Inside a script element, only `</` can end the data early.
-    data = json.dumps(summary.as_json()).replace('</', '<\\/')
+    data = json.dumps(for_json(summary.as_json())).replace('</', '<\\/')
     page = environment.from_string(template).render(title=title, plotly=get_plotlyjs(), data=data)
     path.write_text(page, encoding='utf-8')
