@@ -11,9 +11,8 @@ from torch import nn
 from resformer_mm.engine.precision import bfloat16_pays
 from resformer_mm.repairs import remark
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # PyTorch refuses these settings of a data loader without workers.
-NEEDS_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
+NEEDS_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 
 
 def settle_loaders(cfg: Config) -> None:
@@ -21,11 +20,12 @@ def settle_loaders(cfg: Config) -> None:
 
     ``train_dataloader.num_workers=0`` is thus enough to load data in the process itself.
     """
-    for field in LOADERS:
-        loader = cfg.get(field)
-        if isinstance(loader, dict) and loader.get('num_workers', 0) == 0:
-            for name in NEEDS_WORKERS:
-                loader.pop(name, None)
+    for field, value in cfg.items():
+        loaders = value if isinstance(value, (list, tuple)) else [value]
+        for loader in loaders if field.endswith('dataloader') else ():
+            if isinstance(loader, dict) and loader.get('num_workers', 0) == 0:
+                for name in NEEDS_WORKERS:
+                    loader.pop(name, None)
 
 
 def settle_precision(cfg: Config) -> None:

@@ -18,6 +18,7 @@ from resformer_mm.analysis.complexity import count_complexity
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import build_test_runner, enter_scope, make_test_config
 from resformer_mm.cascade import OutcomeMetric
+from resformer_mm.engine.precision import bfloat16_pays
 
 from .record import SweepError, fingerprint
 
@@ -191,7 +192,7 @@ class ModelUnderTest:
 
     @torch.no_grad()
     def _predict(self, batch: dict) -> None:
-        with autocast(enabled=self.amp):
+        with autocast(enabled=self.amp and bfloat16_pays(get_device(), '--amp')):
             self.model.test_step(batch)
 
     def _sampled(self, resolution: int) -> list[dict]:
