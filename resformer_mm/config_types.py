@@ -7,7 +7,7 @@ reference to one, which is what an import in a pure-Python config gives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config.lazy import LazyAttr, LazyObject
@@ -19,6 +19,12 @@ def type_name(kind: Any) -> str:
     if isinstance(kind, (str, LazyObject, LazyAttr)):
         return str(kind).rpartition('.')[2]
     return getattr(kind, '__name__', None) or type(kind).__name__
+
+
+def type_field(config: Mapping | None) -> Any:
+    """Return the ``type`` of a config, without importing it; None if it has none."""
+    # The `get` of a ConfigDict would import a lazy reference.
+    return dict.get(config, 'type') if isinstance(config, dict) else None
 
 
 def find_type(kind: Any, registry: Registry, scope: str | None = None) -> Any:

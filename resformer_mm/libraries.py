@@ -61,6 +61,8 @@ class Task:
         settle: function that settles what a config of a run leaves open, as 'module:function'; it may raise
             a ValueError.
         data_check: its :class:`~resformer_mm.datasets.checks.task_check.DataCheck`, as 'module:Class'.
+        preflight: module with what the checks before training have to know about the library; see
+            :mod:`resformer_mm.preflight.subject`.
     """
 
     model: str
@@ -68,6 +70,7 @@ class Task:
     is_dense: bool = False
     settle: str | None = None
     data_check: str | None = None
+    preflight: str | None = None
 
 
 LIBRARIES = {
@@ -105,6 +108,7 @@ TASKS = {
         model='mmpretrain.BaseClassifier',
         inferencer='resformer_mm.tasks.classification.inferencer:ClassificationInferencer',
         data_check='resformer_mm.tasks.classification.data_check:ClassificationCheck',
+        preflight='resformer_mm.tasks.classification.preflight',
     ),
     'segmentation': Task(
         model='mmseg.BaseSegmentor',
@@ -112,17 +116,20 @@ TASKS = {
         is_dense=True,
         settle='resformer_mm.tasks.segmentation.ignored_label:settle_ignored_label',
         data_check='resformer_mm.tasks.segmentation.data_check:SegmentationCheck',
+        preflight='resformer_mm.tasks.segmentation.preflight',
     ),
     'detection': Task(
         model='mmdet.BaseDetector',
         inferencer='resformer_mm.tasks.detection.inferencer:DetectionInferencer',
         is_dense=True,
         data_check='resformer_mm.tasks.detection.data_check:DetectionCheck',
+        preflight='resformer_mm.tasks.detection.preflight',
     ),
     'video': Task(
         model='mmaction.BaseRecognizer',
         inferencer='resformer_mm.tasks.video.inferencer:VideoInferencer',
         data_check='resformer_mm.tasks.video.data_check:VideoCheck',
+        preflight='resformer_mm.tasks.video.preflight',
     ),
 }
 

@@ -7,9 +7,11 @@ legal is told once (:func:`remark`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import zlib
+from collections.abc import Iterator
 
 import torch
 import torch.utils.data
@@ -20,6 +22,7 @@ _VARIABLE = 'RESFORMER_MM_STRICT_DATA'
 _told: set[str] = set()
 # What loader workers told: they share this memory, and those of the next epoch start from nothing told.
 _told_by_workers = torch.zeros(2**16, dtype=torch.uint8).share_memory_()
+_listener: list[str] | None = None
 
 
 class StrictError(ValueError):
@@ -60,7 +63,25 @@ def remark(where: object, what: str) -> None:
     _tell(f'{where}: {what}')
 
 
+@contextlib.contextmanager
+def overheard() -> Iterator[list[str]]:
+    """Collect what the block would tell, in this process; afterwards, it counts as not told."""
+    global _listener
+    before, told = _listener, set(_told)
+    _listener = []
+    try:
+        yield _listener
+    finally:
+        _listener = before
+        _told.clear()
+        _told.update(told)
+
+
 def _tell(text: str) -> None:
+    if _listener is not None:
+        if text not in _listener:
+            _listener.append(text)
+        return
     if torch.utils.data.get_worker_info() is not None:
         slot = zlib.crc32(text.encode()) % len(_told_by_workers)
         is_new = not _told_by_workers[slot]

@@ -1,8 +1,11 @@
 """Train a model of any task; the config's ``default_scope`` selects the library."""
 
 import argparse
+import logging
 
-from resformer_mm.apis import build_runner, make_train_config
+from mmengine.logging import print_log
+
+from resformer_mm.apis import build_runner, exit_if_unsound, make_train_config
 from resformer_mm.config.command_line import add_config_options, add_launcher, add_strict, set_local_rank
 
 
@@ -25,6 +28,7 @@ def parse_args() -> argparse.Namespace:
         help='scale the learning rate by the actual batch size over auto_scale_lr.base_batch_size',
     )
     add_strict(parser)
+    parser.add_argument('--no-check', action='store_true', help='start without the check of tools/check.py')
     add_config_options(parser)
     add_launcher(parser)
     args = parser.parse_args()
@@ -47,8 +51,13 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train."""
-    build_runner(parse_args().run_config).train()
+    """Check, and train."""
+    args = parse_args()
+    notes = '' if args.no_check else exit_if_unsound(args.run_config)
+    runner = build_runner(args.run_config)
+    if notes:
+        print_log(f'check before training:\n{notes}', logger='current', level=logging.WARNING)
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -19,6 +19,8 @@ _LAZY = {
     'ResolutionInferencer': 'resformer_mm.inference.base',
     'SegmentationInferencer': 'resformer_mm.tasks.segmentation.inferencer',
     'VideoInferencer': 'resformer_mm.tasks.video.inferencer',
+    'check_config': 'resformer_mm.preflight.run',
+    'exit_if_unsound': 'resformer_mm.apis.preflight',
     'make_inferencer': 'resformer_mm.apis.inferencer',
 }
 

@@ -8,6 +8,7 @@ import gc
 import torch.distributed
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
+from mmengine.dist import init_dist, is_distributed
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
@@ -53,11 +54,7 @@ def build_runner(cfg: Config) -> Runner:
     settle_loaders(cfg)
     settle_precision(cfg)
     compilation = take_compilation(cfg)
-    if cfg.launcher != 'none':
-        atexit.register(_leave_process_group)
-        if get_device() == 'cpu':
-            _set_up_cpu_processes(cfg)
-        name_wrapper_type(cfg)
+    start_processes(cfg)
     set_strict(bool(cfg.get('strict_data', False)))
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
     settings = cfg.get('default_hooks') or {}
@@ -70,6 +67,22 @@ def build_runner(cfg: Config) -> Runner:
     write_metrics_once(runner)
     runner.register_hook(NameFilesHook())
     return runner
+
+
+def start_processes(cfg: Config) -> None:
+    """Connect the processes of a launcher, unless they are; without a launcher, nothing happens.
+
+    Raises:
+        ValueError: the launcher needs GPUs, but there are none.
+    """
+    if cfg.launcher == 'none':
+        return
+    atexit.register(_leave_process_group)
+    if get_device() == 'cpu':
+        _set_up_cpu_processes(cfg)
+    elif not is_distributed():
+        init_dist(cfg.launcher, **(cfg.get('env_cfg') or {}).get('dist_cfg', {'backend': 'nccl'}))
+    name_wrapper_type(cfg)
 
 
 def build_test_runner(cfg: Config) -> Runner:

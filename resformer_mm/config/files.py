@@ -10,13 +10,16 @@ from mmengine.registry import init_default_scope
 from resformer_mm.compat.lazy_configs import finish_lazy_config
 from resformer_mm.libraries import prepare_libraries, scope_of
 
+from .overrides import check_overrides
+
 
 def read_config(config: str | Path | Config, cfg_options: dict | None = None) -> Config:
     """Return the config of a file, or a copy of a config, with overrides.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a valid config, the overrides do not fit it, or it has no ``model``.
+        ValueError: the file is not a valid config, the overrides do not fit it or have no effect, or it
+            has no ``model``.
     """
     if isinstance(config, Config):
         cfg, source = config.copy(), config.filename or 'the config'
@@ -29,6 +32,7 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
         except Exception as error:  # a config is code: it can fail in any way
             raise ValueError(f'{config} is not a valid config: {type(error).__name__}: {error}') from error
     if cfg_options:
+        check_overrides(cfg, cfg_options, source)
         try:
             cfg.merge_from_dict(cfg_options)
         except (KeyError, TypeError, IndexError, AssertionError) as error:

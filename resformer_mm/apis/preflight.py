@@ -1,0 +1,54 @@
+"""The pre-flight of a training run, in its first process."""
+
+from __future__ import annotations
+
+import sys
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, is_main_process
+
+from resformer_mm.datasets.checks.report import CheckReport
+from resformer_mm.preflight import check_config
+from resformer_mm.preflight.run import TOLD
+
+from .launch import start_processes
+
+MAX_LINES = 20
+
+
+def exit_if_unsound(cfg: Config) -> str:
+    """Check a training run in the first process; end all processes with status 2 if it has a fault.
+
+    Args:
+        cfg: config of the run, as :func:`make_train_config` returns it.
+
+    Returns:
+        The notes as text, '' if there are none, for the log of the run.
+
+    Raises:
+        ImportError: a library of the config is missing.
+        ValueError: the launcher needs GPUs, but there are none.
+    """
+    start_processes(cfg)
+    outcome: list[CheckReport | Exception | None] = [None]
+    if is_main_process():
+        try:
+            outcome = [check_config(cfg)]
+        except Exception as error:  # the other processes must not wait for ever
+            outcome = [error]
+    broadcast_object_list(outcome)
+    report = outcome[0]
+    if isinstance(report, Exception):
+        raise report
+    assert report is not None
+    report.findings = [finding for finding in report.findings if finding.kind != TOLD]  # the run tells them
+    if not report.is_sound:
+        if is_main_process():
+            remedy = 'Nothing was trained. Correct the faults, or skip this check with --no-check'
+            print(
+                f'{report.text(MAX_LINES)}\n{remedy}',
+                file=sys.stderr,
+                flush=True,
+            )
+        sys.exit(2)
+    return report.text(MAX_LINES) if report.findings else ''

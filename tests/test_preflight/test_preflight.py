@@ -1,0 +1,252 @@
+"""Checks of training runs before the first step, on a few pictures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+from runs import data_roots, write_config, write_data
+
+from resformer_mm.apis import make_train_config
+from resformer_mm.datasets.checks.report import CheckReport
+from resformer_mm.preflight import check_config, storage
+from resformer_mm.preflight.run import NOT_CHECKED, TOLD
+from resformer_mm.preflight.samples import range_problem
+from resformer_mm.preflight.work_dir import differences
+
+Check = Callable[..., CheckReport]
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture
+def check(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Check the small config with overrides."""
+    for name, value in data_roots(data).items():
+        monkeypatch.setenv(name, value)
+    config = write_config(tmp_path / 'small.py')
+
+    def run(options: dict | None = None, **arguments) -> CheckReport:
+        arguments = {'work_dir': tmp_path / 'run', **arguments}
+        cfg = make_train_config(config, cfg_options=deepcopy(options), **arguments)
+        before = cfg.to_dict()
+        report = check_config(cfg)
+        assert cfg.to_dict() == before
+        assert not [finding for finding in report.findings if finding.kind == NOT_CHECKED]
+        return report
+
+    return run
+
+
+def only(report: CheckReport, path: str, *words: str, is_fault: bool = True) -> None:
+    """Assert that a report has one finding, of a field and with words in its detail."""
+    assert len(report.findings) == 1, report.text()
+    [finding] = report.findings
+    assert (finding.path, finding.is_fault) == (path, is_fault)
+    for word in words:
+        assert word in finding.detail
+
+
+SILENT = {'param_scheduler.end': 2}
+
+
+def test_a_sound_run_has_no_findings_and_is_left_alone(check: Check, tmp_path: Path) -> None:
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    assert check(SILENT).findings == []
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1] == states[1]).all() and random.getstate() == states[2]
+    assert not (tmp_path / 'run').exists()
+
+
+def test_everything_is_named_at_once(check: Check) -> None:
+    report = check(
+        {
+            'model.head.num_classes': 7,
+            'val_evaluator.topk': (1, 11),
+            'default_hooks.checkpoint.save_best': 'accuracy/top1',
+            'train_cfg.max_epochs': 9,
+        }
+    )
+    assert not report.is_sound
+    fields = {finding.path for finding in report.findings if finding.is_fault}
+    expected = {'model.head.num_classes', 'val_evaluator.topk', 'default_hooks.checkpoint.save_best'}
+    assert fields == expected
+
+
+@pytest.mark.parametrize('number', [3, 12])
+def test_class_weights(check: Check, number: int) -> None:
+    report = check({**SILENT, 'model.head.loss.class_weight': [1.0] * number})
+    only(report, 'model.head.loss_module.ce.class_weight', f'has {number} weights', 'needs 10')
+    assert check({**SILENT, 'model.head.loss.class_weight': [1.0] * 10}).findings == []
+
+
+def test_more_ranks_than_classes(check: Check) -> None:
+    only(check({**SILENT, 'val_evaluator.topk': (1, 11)}), 'val_evaluator.topk', 'Set topk=(1,)')
+    report = check({**SILENT, 'test_evaluator.topk': (1, 11)})
+    only(report, 'test_evaluator.topk', is_fault=False)  # training does not use it
+
+
+HOOK = 'default_hooks.checkpoint.save_best'
+
+
+def test_names_that_will_not_exist(check: Check) -> None:
+    report = check({**SILENT, HOOK: ['accuracy/top1', 'mean/accuracy/top5']})
+    only(report, HOOK, "Set it to 'mean/accuracy/top1'")
+    assert check({**SILENT, HOOK: 'mean/accuracy/top1'}).findings == []
+    assert check({**SILENT, HOOK: 'auto'}).findings == []
+    one = {**SILENT, 'val_cfg': {'_delete_': True, 'type': 'ValLoop'}}
+    assert check({**one, HOOK: 'accuracy/top1'}).findings == []
+    only(check({**one, HOOK: 'mean/accuracy/top1'}), HOOK, "Set it to 'accuracy/top1'")
+
+
+def test_hooks_and_schedulers_that_wait(check: Check) -> None:
+    hook = {'type': 'EarlyStoppingHook', 'monitor': 'accuracy/top1'}
+    only(check({**SILENT, 'custom_hooks': [hook]}), 'custom_hooks.0.monitor', 'mean/accuracy/top1')
+    scheduler = {'_delete_': True, 'type': 'ReduceOnPlateauLR', 'monitor': 'accuracy/top1', 'rule': 'greater'}
+    only(check({'param_scheduler': scheduler}), 'param_scheduler.monitor', 'mean/accuracy/top1')
+    only(check({'param_scheduler': scheduler}, validate=False), 'param_scheduler.monitor', is_fault=False)
+
+
+@pytest.mark.parametrize(
+    ('scheduler', 'words'),
+    [
+        ({'type': 'CosineAnnealingLR', 'T_max': 2}, None),
+        ({'type': 'CosineAnnealingLR', 'T_max': 1, 'begin': 1, 'end': 2}, None),
+        ({'type': 'CosineAnnealingLR', 'T_max': 5}, ['5 epochs', 'max_epochs = 2']),
+        ({'type': 'PolyLR', 'end': 4, 'by_epoch': False}, None),
+        ({'type': 'PolyLR', 'end': 9, 'by_epoch': False}, ['9 iterations', 'max_epochs = 2']),
+        ({'type': 'LinearLR', 'end': 1}, None),
+        ({'type': 'LinearLR', 'end': 500, 'by_epoch': False}, ['500 iterations']),
+        ({'type': 'MultiStepLR', 'milestones': [1]}, None),
+        ({'type': 'MultiStepLR', 'milestones': [1, 8]}, ['[8]', 'max_epochs = 2']),
+    ],
+    ids=str,
+)
+def test_end_of_the_schedule(check: Check, scheduler: dict, words: list[str] | None) -> None:
+    findings = check({'param_scheduler': {'_delete_': True, **scheduler}}).findings
+    assert len(findings) == (words is not None)
+    for word in words or ():
+        assert word in findings[0].detail and not findings[0].is_fault
+
+
+def test_missing_data(check: Check, tmp_path: Path) -> None:
+    report = check({**SILENT, 'val_dataloader.dataset.data_root': str(tmp_path / 'none')})
+    [fault] = [finding for finding in report.findings if finding.is_fault]
+    assert fault.path == 'val_dataloader' and 'data_root' in fault.detail and 'none' in fault.detail
+
+
+def test_a_folder_of_a_split_and_unreadable_pictures(check: Check, tmp_path: Path) -> None:
+    root = write_data(tmp_path / 'other')
+    (root / 'val' / 'class_3').rename(root / 'val' / 'Class_3')
+    for path in (root / 'train').glob('*/*.png'):
+        path.write_bytes(path.read_bytes()[:-400])
+    options = {f'{split}_dataloader.dataset.data_root': str(root) for split in ('train', 'val', 'test')}
+    report = check({**SILENT, **options})
+    text = report.text()
+    assert 'class_3' in text and 'Class_3' in text and 'ImageReadError' in text
+    assert all(finding.path.startswith(('train_dataloader', 'val_dataloader')) for finding in report.findings)
+
+
+def test_classes_without_samples(check: Check, tmp_path: Path) -> None:
+    root = write_data(tmp_path / 'other')
+    for path in (root / 'train' / 'class_3').iterdir():
+        path.unlink()
+    options = {f'{split}_dataloader.dataset.data_root': str(root) for split in ('train', 'val', 'test')}
+    findings = check({**SILENT, **options}).findings
+    [found] = [finding for finding in findings if finding.kind != TOLD]
+    assert found.path == 'train_dataloader.dataset' and 'class_3' in found.detail and not found.is_fault
+
+
+def test_dark_pictures(check: Check, tmp_path: Path) -> None:
+    root = write_data(tmp_path / 'other')
+    for path in (root / 'train').glob('*/*.png'):
+        Image.fromarray(np.asarray(Image.open(path)) // 16).save(path)
+    report = check({**SILENT, 'train_dataloader.dataset.data_root': str(root)})
+    only(report, 'train_dataloader.dataset.pipeline', 'nearly black', is_fault=False)
+
+
+@pytest.mark.parametrize(
+    ('low', 'high', 'mean', 'std', 'words'),
+    [
+        (0, 255, [123.0], [58.0], None),
+        (0, 255, [0.0], [255.0], None),
+        (0, 255, None, None, None),
+        (0, 1, [0.48], [0.2], None),
+        (-2.1, 2.6, [123.0], [58.0], 'normalised already'),
+        (0, 1, [123.0], [58.0], 'normalised already'),
+        (0, 15, [123.0], [58.0], 'nearly black'),
+        (0, 4095, [123.0], [58.0], '16 bits'),
+        (0, 255, [0.48], [0.2], 'values of 0 to 1'),
+    ],
+)
+def test_ranges(low, high, mean, std, words) -> None:
+    problem = range_problem(low, high, mean, std)
+    assert (problem is None) == (words is None) and (words or '') in (problem or '')
+
+
+def test_batches_of_one_sample(check: Check) -> None:
+    """The neck's normalisation has one value per channel, if the batch has one picture."""
+    neck = {'model.neck': {'type': 'LinearNeck', 'in_channels': 32, 'out_channels': 32}}
+    report = check({**SILENT, **neck, 'train_dataloader.batch_size': 1})
+    faults = [finding.detail for finding in report.findings if finding.is_fault]
+    assert any('one value per channel' in fault for fault in faults), report.text()
+
+
+def test_disk_space(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 0
+    monkeypatch.setattr(storage.shutil, 'disk_usage', lambda path: SimpleNamespace(free=free))
+    only(check(SILENT), 'default_hooks.checkpoint', 'free')
+    free = 700_000  # one checkpoint of 59,000 parameters, but not two
+    report = check({**SILENT, 'default_hooks.checkpoint.max_keep_ckpts': -1})
+    assert report.is_sound
+
+
+def test_the_work_dir_of_another_run(check: Check, tmp_path: Path) -> None:
+    work_dir = tmp_path / 'run'
+    work_dir.mkdir()
+    cfg = make_train_config(tmp_path / 'small.py', cfg_options=SILENT)
+    cfg.dump(work_dir / 'small.py')
+    torch.save({'state_dict': {}}, work_dir / 'epoch_1.pth')
+    assert check(SILENT).findings == []
+    options = {**SILENT, 'model.backbone.drop_path_rate': 0.25}
+    only(check(options), str(work_dir), 'drop_path_rate: 0.0, now 0.25', '--work-dir', is_fault=False)
+
+
+def test_a_checkpoint_of_another_model(check: Check, tmp_path: Path) -> None:
+    path = tmp_path / 'other.pth'
+    torch.save({'state_dict': {'backbone.cls_token': torch.zeros(1, 1, 48)}}, path)
+    only(
+        check(SILENT, resume=path),
+        str(path),
+        'backbone.cls_token (1, 1, 48) instead of (1, 1, 32)',
+        'missing',
+    )
+
+
+def test_the_schedule_of_a_resumed_run(check: Check, tmp_path: Path) -> None:
+    cfg = make_train_config(tmp_path / 'small.py', cfg_options=SILENT)
+    init_default_scope('mmpretrain')
+    state = MODELS.build(cfg.model).state_dict()
+    path = tmp_path / 'epoch_2.pth'
+    torch.save({'state_dict': state, 'param_schedulers': [{'end': 2}]}, path)
+    assert check(SILENT, resume=path).findings == []
+    longer = {'param_scheduler.end': 6, 'train_cfg.max_epochs': 6}
+    only(check(longer, resume=path), 'param_scheduler.end', 'ends at 2', is_fault=False)
+
+
+def test_differences_of_settings() -> None:
+    before = Config({'a': {'b': [1, 2], 'init_cfg': 1}}).a
+    assert differences(before, {'b': [1, 3]}, 'a') == ['a.b.1: 2, now 3']
+    assert differences(before, {'b': (1, 2)}, 'a') == []
