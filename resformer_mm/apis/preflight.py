@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from mmengine.config import Config
@@ -14,6 +15,12 @@ from resformer_mm.preflight.run import TOLD
 from .launch import start_processes
 
 MAX_LINES = 20
+# Where launchers tell a process its rank and the number of processes.
+PLACES = {
+    'pytorch': ('RANK', 'WORLD_SIZE'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+}
 
 
 def exit_if_unsound(cfg: Config) -> str:
@@ -29,13 +36,15 @@ def exit_if_unsound(cfg: Config) -> str:
         ImportError: a library of the config is missing.
         ValueError: the launcher needs GPUs, but there are none.
     """
-    start_processes(cfg)
     outcome: list[CheckReport | Exception | None] = [None]
-    if is_main_process():
+    # Before the processes are connected, since what is built here must not wait for the others.
+    rank, world_size = _place(cfg.launcher)
+    if rank == 0:
         try:
-            outcome = [check_config(cfg)]
+            outcome = [check_config(cfg, world_size)]
         except Exception as error:  # the other processes must not wait for ever
             outcome = [error]
+    start_processes(cfg)
     broadcast_object_list(outcome)
     report = outcome[0]
     if isinstance(report, Exception):
@@ -52,3 +61,11 @@ def exit_if_unsound(cfg: Config) -> str:
             )
         sys.exit(2)
     return report.text(MAX_LINES) if report.findings else ''
+
+
+def _place(launcher: str) -> tuple[int, int]:
+    """Return the rank of this process and the number of processes."""
+    if launcher not in PLACES:
+        return 0, 1
+    rank, size = (os.environ.get(name, default) for name, default in zip(PLACES[launcher], '01'))
+    return int(rank), int(size)

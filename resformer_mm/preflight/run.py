@@ -40,7 +40,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def check_config(cfg: Config) -> CheckReport:
+def check_config(cfg: Config, world_size: int = 1) -> CheckReport:
     """Check a training run before it starts; it takes seconds.
 
     Nothing is trained or written, and a bounded number of samples is read. The run that follows is the same
@@ -48,6 +48,7 @@ def check_config(cfg: Config) -> CheckReport:
 
     Args:
         cfg: config of the run, as :func:`~resformer_mm.apis.make_train_config` returns it; it is not changed.
+        world_size: number of processes that will train.
 
     Returns:
         The findings, by config field. A fault would stop the run later, or spoil its results; a note is
@@ -62,7 +63,7 @@ def check_config(cfg: Config) -> CheckReport:
         lift_pixel_limit()
         settled = _settle(cfg)
         make_writable(cfg)
-        subject = Subject(cfg)
+        subject = Subject(cfg, world_size)
         findings = list(dict.fromkeys(finding for check in CHECKS for finding in _findings(check, subject)))
         findings += settled
         findings += [

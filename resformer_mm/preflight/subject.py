@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_world_size
 from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR, LOOPS, MODELS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -58,13 +57,15 @@ class Subject:
 
     Args:
         cfg: config of the run, in whose scope names are looked up; it is not changed.
+        world_size: number of processes that will train.
 
     Attributes:
         errors: what could not be built so far.
     """
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, world_size: int = 1) -> None:
         self.cfg = cfg
+        self.world_size = world_size
         self.errors: list[BuildError] = []
         self._loaders: dict[str, DataLoader | BuildError] = {}
         self._samples: dict[str, list | BuildError] = {}
@@ -81,11 +82,6 @@ class Subject:
     def is_used(self, field: str) -> bool:
         """Whether the training uses a field; what the test alone uses does not stop it."""
         return not field.startswith('test')
-
-    @cached_property
-    def world_size(self) -> int:
-        """Number of processes."""
-        return get_world_size()
 
     @cached_property
     def adapter(self) -> ModuleType | None:
@@ -226,7 +222,8 @@ class Subject:
         loader = self.loader('train')
         sampler = loader.sampler
         inner = getattr(loader.batch_sampler, 'sampler', None)
-        return len(inner if inner is not None else sampler)  # type: ignore[arg-type]
+        number = len(inner if inner is not None else sampler)  # type: ignore[arg-type]
+        return -(-number // self.world_size)
 
     @cached_property
     def is_by_epoch(self) -> bool | None:
