@@ -19,7 +19,7 @@ _LAZY = {
     'ResolutionInferencer': 'resformer_mm.inference.base',
     'SegmentationInferencer': 'resformer_mm.tasks.segmentation.inferencer',
     'VideoInferencer': 'resformer_mm.tasks.video.inferencer',
-    'check_config': 'resformer_mm.preflight.run',
+    'check_config': 'resformer_mm.apis.preflight',
     'exit_if_unsound': 'resformer_mm.apis.preflight',
     'make_inferencer': 'resformer_mm.apis.inferencer',
 }

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from copy import deepcopy
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
+from resformer_mm import preflight
 from resformer_mm.datasets.checks.report import CheckReport
-from resformer_mm.preflight import check_config
 from resformer_mm.preflight.run import TOLD
 
 from .launch import start_processes
+from .settling import settle_loaders
 
 MAX_LINES = 20
 # Where launchers tell a process its rank and the number of processes.
@@ -21,6 +23,21 @@ PLACES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS'),
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
 }
+
+
+def check_config(cfg: Config, world_size: int = 1) -> CheckReport:
+    """Check a training run before it starts; see :func:`resformer_mm.preflight.check_config`.
+
+    Args:
+        cfg: config of the run, as :func:`make_train_config` returns it; it is not changed.
+        world_size: number of processes that will train.
+
+    Raises:
+        ImportError: a library of the config is missing.
+    """
+    cfg = deepcopy(cfg)
+    settle_loaders(cfg)
+    return preflight.check_config(cfg, world_size)
 
 
 def exit_if_unsound(cfg: Config) -> str:

@@ -16,9 +16,9 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from runs import data_roots, write_config, write_data
 
-from resformer_mm.apis import make_train_config
+from resformer_mm.apis import check_config, make_train_config
 from resformer_mm.datasets.checks.report import CheckReport
-from resformer_mm.preflight import check_config, storage
+from resformer_mm.preflight import storage
 from resformer_mm.preflight.run import NOT_CHECKED, TOLD
 from resformer_mm.preflight.samples import range_problem
 from resformer_mm.preflight.work_dir import differences
