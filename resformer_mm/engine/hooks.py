@@ -119,7 +119,8 @@ def _has_scaler(optim_wrapper: object) -> bool:
     """Whether an optimiser wrapper, or one of several, scales the loss."""
     inner = getattr(optim_wrapper, 'optim_wrappers', None)
     wrappers = list(inner.values()) if isinstance(inner, dict) else [optim_wrapper]
-    return any(getattr(wrapper, 'loss_scaler', None) is not None for wrapper in wrappers)
+    scalers = [getattr(wrapper, 'loss_scaler', None) for wrapper in wrappers]
+    return any(scaler is not None and scaler.is_enabled() for scaler in scalers)
 
 
 @HOOKS.register_module()

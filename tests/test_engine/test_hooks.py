@@ -185,7 +185,7 @@ def test_a_batch_without_samples() -> None:
 
 
 def test_steps_that_a_gradient_scaler_skips_go_on_until_there_are_too_many() -> None:
-    wrapper = SimpleNamespace(loss_scaler=object())
+    wrapper = SimpleNamespace(loss_scaler=SimpleNamespace(is_enabled=lambda: True))
     step = SimpleNamespace(iter=0, rank=0, optim_wrapper=wrapper)
     hook = InvalidLossHook()
     broken, whole = dict(loss=torch.tensor(float('inf'))), dict(loss=torch.tensor(1.0))
