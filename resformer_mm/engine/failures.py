@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
@@ -68,6 +69,24 @@ def path_of(sample: Any) -> str | None:
     return next((value for value in found if isinstance(value, str)), None)
 
 
+def _explain_sizes(error: Exception, inputs: Any, mode: str) -> None:
+    """Append what to do to the message of an error that a batch of several sizes raised.
+
+    Args:
+        error: the error.
+        inputs: images of the batch.
+        mode: 'val' or 'test', for the field of the data loader.
+    """
+    sizes = {tuple(image.shape[-2:]) for image in inputs if hasattr(image, 'shape')} if inputs else set()
+    # As mmsegmentation and torch.stack say it; other libraries pad the images of a batch.
+    if len(sizes) > 1 and re.search('image size in a batch|to be equal size', str(error)):
+        shown = ', '.join(f'{height} x {width}' for height, width in sorted(sizes)[:_MOST_NAMES])
+        error.args = (
+            f'{error} The images of this batch have several sizes ({shown}): set '
+            f'{mode}_dataloader.batch_size=1, or resize them to one size in its pipeline',
+        )
+
+
 def _loaders(loop: Any) -> list[DataLoader]:
     return list(getattr(loop, 'loaders', {}).values()) or [loop.dataloader]
 
@@ -90,6 +109,8 @@ def _naming(step: Callable) -> Callable:
             return step(data, *args, **kwargs)
         except Exception as error:
             samples = data.get('data_samples') if isinstance(data, Mapping) else None
+            if step.__name__ != 'train_step' and isinstance(data, Mapping):
+                _explain_sizes(error, data.get('inputs'), step.__name__.removesuffix('_step'))
             flat = [one[0] if isinstance(one, list) and one else one for one in samples or ()]
             add_names(error, [path_of(sample) for sample in flat if hasattr(sample, 'get')])
             raise

@@ -30,6 +30,7 @@ class Model(BaseModel):
     def forward(self, inputs: list, data_samples: list, mode: str) -> list:
         if any(len(one) == 7 for one in inputs):
             raise ZeroDivisionError('seven')
+        torch.stack(inputs)
         return []
 
 
@@ -68,6 +69,23 @@ def test_a_transform_and_a_model_name_the_file(step: str) -> None:
         run([0, 1], step)
     with pytest.raises(ZeroDivisionError, match=r'^seven \(file: 0\.png, 2\.png\)$'):
         run([0, 2], step)
+
+
+@pytest.mark.parametrize('step', ['val', 'test'])
+def test_a_batch_of_several_sizes_names_the_setting(step: str, monkeypatch) -> None:
+    monkeypatch.setattr(
+        Halve,
+        '__call__',
+        lambda self, results: dict(
+            inputs=torch.zeros(1, 1, len(results['img_path']) + results['sample_idx']),
+            data_samples=dict(img_path=results['img_path']),
+        ),
+    )
+    with pytest.raises(
+        RuntimeError,
+        match=rf'several sizes \(1 x 5, 1 x 6\): set {step}_dataloader\.batch_size=1.*0\.png, 1\.png',
+    ):
+        run([0, 1], step)
 
 
 def test_a_message_with_the_file_stays() -> None:
