@@ -132,6 +132,8 @@ def _why_unusable(library: str) -> str | None:
     """Why a library that a test needs cannot be used here, None if it can."""
     if find_spec(library) is None:
         return f'{library} is not installed'
+    if library not in OPERATORS.values():
+        return None
     try:
         require_operators(library)
     except MissingOperatorsError:
