@@ -26,6 +26,7 @@ from resformer_mm.datasets.decoding import lift_pixel_limit
 from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook, InvalidLossHook
 from resformer_mm.engine.classes import class_names, innermost, is_open_set, recorded_problem
 from resformer_mm.engine.failures import NameFilesHook
+from resformer_mm.engine.unannotated import UnannotatedTestHook
 from resformer_mm.libraries import settle_config
 from resformer_mm.repairs import set_strict
 
@@ -97,6 +98,7 @@ def build_test_runner(cfg: Config) -> Runner:
     """
     runner = build_runner(cfg)
     runner.register_hook(_CheckWeights())
+    runner.register_hook(UnannotatedTestHook())
     return runner
 
 

@@ -33,11 +33,11 @@ class NameFilesHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Watch the validation step and its data."""
-        _watch(runner.model, 'val_step', _loaders(runner.val_loop))
+        _watch(runner.model, 'val_step', loaders_of(runner.val_loop))
 
     def before_test(self, runner: Runner) -> None:
         """Watch the test step and its data."""
-        _watch(runner.model, 'test_step', _loaders(runner.test_loop))
+        _watch(runner.model, 'test_step', loaders_of(runner.test_loop))
 
 
 class NamingCompose(Compose):
@@ -87,7 +87,8 @@ def _explain_sizes(error: Exception, inputs: Any, mode: str) -> None:
         )
 
 
-def _loaders(loop: Any) -> list[DataLoader]:
+def loaders_of(loop: Any) -> list[DataLoader]:
+    """Return the data loaders of an evaluation loop, one per resolution."""
     return list(getattr(loop, 'loaders', {}).values()) or [loop.dataloader]
 
 
