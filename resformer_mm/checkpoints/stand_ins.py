@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 # Packages whose functions and classes are read by name alone, or not at all.
@@ -77,12 +78,11 @@ def _modern(name: str) -> str:
 
 
 def _path(*parts: object) -> str:
-    text = '/'.join(map(str, parts))
-    return text[1:] if text.startswith('//') else text
+    return str(PurePosixPath(*map(str, parts)))
 
 
 def _windows_path(*parts: object) -> str:
-    return '\\'.join(str(part).rstrip('\\') for part in parts)
+    return str(PureWindowsPath(*map(str, parts)))
 
 
 def _plain_dict(*args: Any) -> dict:
