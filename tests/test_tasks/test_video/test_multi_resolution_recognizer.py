@@ -229,7 +229,7 @@ def test_scores_of_bfloat16_can_become_arrays() -> None:
 
 
 def test_a_recognizer_is_not_exported() -> None:
-    with pytest.raises(ExportError, match='MultiResolutionActionDataPreprocessor does not normalise images'):
+    with pytest.raises(ExportError, match='MultiResolutionRecognizer is not an image classifier'):
         DeployableModel(build())
 
 
