@@ -77,7 +77,8 @@ def _explain_sizes(error: Exception, inputs: Any, mode: str) -> None:
         inputs: images of the batch.
         mode: 'val' or 'test', for the field of the data loader.
     """
-    sizes = {tuple(image.shape[-2:]) for image in inputs if hasattr(image, 'shape')} if inputs else set()
+    images = inputs if isinstance(inputs, (list, tuple)) else ()  # a tensor has one size
+    sizes = {tuple(image.shape[-2:]) for image in images if hasattr(image, 'shape')}
     # As mmsegmentation and torch.stack say it; other libraries pad the images of a batch.
     if len(sizes) > 1 and re.search('image size in a batch|to be equal size', str(error)):
         shown = ', '.join(f'{height} x {width}' for height, width in sorted(sizes)[:_MOST_NAMES])

@@ -35,6 +35,10 @@ def _first_batch(subject: Subject) -> Iterator[Finding]:
     loader = subject.loader('train')
     if loader.num_workers:
         loader.num_workers = 1
+        # As MMEngine sets it for the run; a process that is not forked would import the libraries anew.
+        processes = (subject.cfg.get('env_cfg') or {}).get('mp_cfg') or {}
+        if loader.multiprocessing_context is None:
+            loader.multiprocessing_context = processes.get('mp_start_method', 'fork')
         loader.prefetch_factor = 1
         loader.timeout = loader.timeout or TIMEOUT
     try:

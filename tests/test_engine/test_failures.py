@@ -88,6 +88,19 @@ def test_a_batch_of_several_sizes_names_the_setting(step: str, monkeypatch) -> N
         run([0, 1], step)
 
 
+def test_a_batch_in_one_tensor_keeps_its_error() -> None:
+    model = SimpleNamespace(val_step=None)
+
+    def val_step(data: dict) -> None:
+        raise ZeroDivisionError('of the model')
+
+    model.val_step = val_step
+    loop = SimpleNamespace(dataloader=torch.utils.data.DataLoader(Pictures(pipeline=[])))
+    NameFilesHook().before_val(SimpleNamespace(model=model, val_loop=loop))
+    with pytest.raises(ZeroDivisionError, match=r'^of the model \(file: a\.png\)$'):
+        model.val_step(dict(inputs=torch.zeros(2, 3, 4, 4), data_samples=[dict(img_path='a.png')]))
+
+
 def test_a_message_with_the_file_stays() -> None:
     for text, expected in {'bad a.png': 'bad a.png', 'bad': 'bad (file: a.png)'}.items():
         error = ValueError(text, 3)

@@ -102,7 +102,6 @@ def bad(data: Path, cwd: Path, *arguments: object, tool: str = SWEEP) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason='a message of the sweep changed', strict=False)
 def test_bad_input(data: Path, model, tmp_path: Path) -> None:
     config, checkpoint = model
     assert 'there is no config' in bad(data, tmp_path, 'absent.py', checkpoint, '--resolutions', 32)

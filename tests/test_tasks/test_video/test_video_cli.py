@@ -197,7 +197,6 @@ def test_two_processes_train_copies_in_space_and_time_as_one(data: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason='a run with damaged clips that are skipped ends with an error', strict=False)
 def test_bad_clips_stop_the_training_or_are_skipped(trained: Path, tmp_path: Path) -> None:
     broken = tmp_path / 'broken'
     write_clips(broken, num_train=8, num_val=6, size=64, num_frames=8)
