@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from resformer_mm.apis import check_config, make_train_config
-from resformer_mm.config.command_line import add_config_options
+from resformer_mm.config.command_line import add_config_options, add_training
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,15 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder of logs and checkpoints (work_dirs/CONFIG)')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        help='check resuming from this checkpoint; without a value from the latest one of the work dir',
-    )
-    parser.add_argument('--no-validate', action='store_true', help='the run does not evaluate')
+    add_training(parser)
     parser.add_argument(
         '--max-lines', type=int, default=20, help='lines per kind of finding (default: 20; 0: all)'
     )
@@ -39,6 +31,7 @@ def parse_args() -> argparse.Namespace:
             args.config,
             work_dir=args.work_dir,
             cfg_options=args.cfg_options,
+            strict=args.strict,
             resume=args.resume,
             validate=not args.no_validate,
         )

@@ -6,28 +6,19 @@ import logging
 from mmengine.logging import print_log
 
 from resformer_mm.apis import build_runner, exit_if_unsound, make_train_config
-from resformer_mm.config.command_line import add_config_options, add_launcher, add_strict, set_local_rank
+from resformer_mm.config.command_line import add_config_options, add_launcher, add_training, set_local_rank
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder of logs and checkpoints (work_dirs/CONFIG)')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        help='resume from this checkpoint; without a value from the latest one of the work dir',
-    )
+    add_training(parser)
     parser.add_argument('--amp', action='store_true', help='train in mixed precision (bf16 on a CPU)')
-    parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
         help='scale the learning rate by the actual batch size over auto_scale_lr.base_batch_size',
     )
-    add_strict(parser)
     parser.add_argument('--no-check', action='store_true', help='start without the check of tools/check.py')
     add_config_options(parser)
     add_launcher(parser)

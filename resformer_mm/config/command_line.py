@@ -43,3 +43,17 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 def set_local_rank(local_rank: int) -> None:
     """Set ``LOCAL_RANK`` for MMEngine, unless the launcher did."""
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add what says which training a command is about: config, work dir, resuming, validation, strictness."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints (work_dirs/CONFIG)')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from this checkpoint; without a value from the latest one of the work dir',
+    )
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
+    add_strict(parser)
