@@ -9,6 +9,7 @@ import runpy
 import socket
 import subprocess
 import sys
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +115,7 @@ def run_tool(name: str, *arguments: object, data: Path, cwd: Path) -> subprocess
 
     That saves their seconds; what depends on a fresh interpreter is for :func:`run` to test.
     """
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['resformer_mm.apis', 'mmpretrain.models', 'mmpretrain.datasets'])
+    context = copies()
     words = [str(word) for word in arguments]
     outputs = [cwd / f'{stream}.txt' for stream in ('stdout', 'stderr')]
     process = context.Process(target=_run_here, args=(name, words, data, cwd, outputs))
@@ -126,6 +126,13 @@ def run_tool(name: str, *arguments: object, data: Path, cwd: Path) -> subprocess
         process.join()
     texts = [path.read_text() for path in outputs]
     return subprocess.CompletedProcess([name, *words], process.exitcode, *texts)
+
+
+def copies() -> ForkServerContext:
+    """Return the context of processes that are copies of one that has imported the libraries."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['resformer_mm.apis', 'mmpretrain.models', 'mmpretrain.datasets'])
+    return context
 
 
 def _run_here(name: str, words: list[str], data: Path, cwd: Path, outputs: list[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -224,6 +225,7 @@ def _read_run(path: Path) -> _Run:
                 f'{path}, line {number} is not a line of a log (an object with a `step`): {text[:60]!r}. '
                 'Give the vis_data/scalars.json of a run, or its work dir'
             )
+        line = {key: math.nan if value is None else value for key, value in line.items()}  # null is NaN
         # Only training lines have the iteration or, before MMEngine 0.8, only the learning rate.
         if 'iter' in line or 'lr' in line:
             before = line['step']

@@ -19,6 +19,7 @@ from resformer_mm.checkpoints.models import check_strict
 from resformer_mm.checkpoints.reading import secure_runner_loading, weights_in
 from resformer_mm.compat.lazy_configs import make_writable
 from resformer_mm.compat.metrics_file import write_metrics_once
+from resformer_mm.compat.scalars_file import write_valid_scalars
 from resformer_mm.compat.wrapper_type import name_wrapper_type
 from resformer_mm.config.files import enter_scope
 from resformer_mm.config_types import type_name
@@ -66,6 +67,7 @@ def build_runner(cfg: Config) -> Runner:
     if compilation is not None:
         compile_backbone(runner.model, compilation)
     write_metrics_once(runner)
+    write_valid_scalars(runner)
     runner.register_hook(NameFilesHook())
     return runner
 

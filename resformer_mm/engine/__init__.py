@@ -1,7 +1,8 @@
 """Training and evaluation with MMEngine: the objective, loops, hooks and an optimiser wrapper."""
 
 from .class_hooks import CheckNumClassesHook, CheckSplitsHook
-from .hooks import DrawInEveryProcessHook, InvalidLossHook, SkippedImagesHook
+from .hooks import DrawInEveryProcessHook, SkippedImagesHook
+from .invalid_loss import InvalidLossHook
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
 from .objective import Copy, MultiResolutionObjective, enumerate_copies
 from .optim_wrapper import AutocastOptimWrapper

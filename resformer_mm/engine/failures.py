@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
@@ -69,6 +69,23 @@ def path_of(sample: Any) -> str | None:
     return next((value for value in found if isinstance(value, str)), None)
 
 
+def paths_in(batch: Any) -> list[str]:
+    """Return the paths of the samples in a batch, each once.
+
+    The samples may be in lists of copies, in the branches of semi-supervised training, and absent there.
+    """
+    return list(dict.fromkeys(_paths_in(batch)))
+
+
+def _paths_in(value: Any) -> Iterator[str]:
+    path = path_of(value) if hasattr(value, 'get') else None
+    if path is not None:
+        yield path
+    elif isinstance(value, (Mapping, list, tuple)):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _paths_in(entry)
+
+
 def _explain_sizes(error: Exception, inputs: Any, mode: str) -> None:
     """Append what to do to the message of an error that a batch of several sizes raised.
 
@@ -110,11 +127,9 @@ def _naming(step: Callable) -> Callable:
         try:
             return step(data, *args, **kwargs)
         except Exception as error:
-            samples = data.get('data_samples') if isinstance(data, Mapping) else None
             if step.__name__ != 'train_step' and isinstance(data, Mapping):
                 _explain_sizes(error, data.get('inputs'), step.__name__.removesuffix('_step'))
-            flat = [one[0] if isinstance(one, list) and one else one for one in samples or ()]
-            add_names(error, [path_of(sample) for sample in flat if hasattr(sample, 'get')])
+            add_names(error, paths_in(data))
             raise
 
     return named

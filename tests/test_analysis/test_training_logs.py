@@ -62,6 +62,14 @@ def test_a_training_by_epoch(tmp_path: Path) -> None:
     assert log.name == tmp_path.name
 
 
+def test_null_is_a_number_that_is_not_finite(tmp_path: Path) -> None:
+    lines = [train(1), {**train(2), 'loss': None}, train(3), {**val(3, 0), 'mIoU': None}]
+    write_run(tmp_path, '20260101_000000', lines)
+    log = TrainingLog(tmp_path)
+    assert log.curve('loss').values == pytest.approx([0.01, math.nan, 0.03], nan_ok=True)
+    assert 'mIoU' in log.keys and math.isnan(log.curve('mIoU').values[0])
+
+
 @pytest.mark.parametrize('steps', [(200, 400), (0, 0)], ids=['by iteration', 'by epochs that do not pass'])
 def test_a_training_by_iteration(tmp_path: Path, steps: tuple[int, int]) -> None:
     lines = []

@@ -9,11 +9,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
-from mmengine.structures import BaseDataElement
 from torch import nn
 
 from resformer_mm.apis import enter_scope, load_model, read_config
-from resformer_mm.engine import CheckNumClassesHook, InvalidLossHook
+from resformer_mm.engine import CheckNumClassesHook
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # One of each model, with the heads whose number of classes counts.
@@ -146,64 +145,3 @@ def test_data_sets_that_do_not_know_their_classes() -> None:
     check(nn.ModuleDict(dict(head=head(4))), BaseDataset(lazy_init=True))
     with pytest.raises(ValueError, match='has 3 classes'):
         check(nn.ModuleDict(dict(head=head(4))), SimpleNamespace(num_classes=3))
-
-
-# Losses
-
-
-def after_step(loss: float, field: str = 'img_path') -> None:
-    samples = [BaseDataElement(metainfo={field: f'{name}.x'}) for name in 'ab']
-    outputs = dict(loss=torch.tensor(loss), loss_cls=torch.tensor([1.0, loss]), acc=torch.tensor(0.5))
-    InvalidLossHook().after_train_iter(
-        SimpleNamespace(iter=6, rank=1), 0, dict(inputs=[], data_samples=samples), outputs
-    )
-
-
-@pytest.mark.parametrize('field', ['img_path', 'filename'])
-@pytest.mark.parametrize('loss', [float('nan'), float('inf'), -float('inf')])
-def test_a_loss_that_is_not_finite_stops_the_run(loss: float, field: str) -> None:
-    message = (
-        r'the loss is not finite at iteration 7 on rank 1: .*loss_cls.*\[.a\.x., .b\.x.\].*optimizer\.lr'
-    )
-    with pytest.raises(FloatingPointError, match=message) as error:
-        after_step(loss, field)
-    assert 'acc' not in str(error.value)
-
-
-@pytest.mark.parametrize('loss', [0.0, -3.0, 1e30])
-def test_a_finite_loss_does_not(loss: float) -> None:
-    after_step(loss)
-
-
-def test_a_batch_without_samples() -> None:
-    step = SimpleNamespace(iter=0, rank=0)
-    outputs = dict(loss=torch.tensor(float('nan')))
-    for batch in (None, torch.zeros(2), dict(inputs=torch.zeros(2))):
-        with pytest.raises(FloatingPointError, match=r'iteration 1 on rank 0: .*files \[\]'):
-            InvalidLossHook().after_train_iter(step, 0, batch, outputs)
-    InvalidLossHook().after_train_iter(step, 0, None, None)
-
-
-def test_steps_that_a_gradient_scaler_skips_go_on_until_there_are_too_many() -> None:
-    wrapper = SimpleNamespace(loss_scaler=SimpleNamespace(is_enabled=lambda: True))
-    step = SimpleNamespace(iter=0, rank=0, optim_wrapper=wrapper)
-    hook = InvalidLossHook()
-    broken, whole = dict(loss=torch.tensor(float('inf'))), dict(loss=torch.tensor(1.0))
-    for outputs in [broken] * 19 + [whole] + [broken] * 19:
-        hook.after_train_iter(step, 0, None, outputs)
-    with pytest.raises(FloatingPointError, match='not finite'):
-        hook.after_train_iter(step, 0, None, broken)
-
-
-def test_no_checkpoint_of_broken_weights() -> None:
-    model = nn.Linear(1, 1)
-    step = SimpleNamespace(iter=8, model=model)
-    state = {'a': torch.ones(2), 'steps': torch.tensor(3), 'b': torch.tensor([1.0, float('nan')])}
-    with pytest.raises(FloatingPointError, match=r'after iteration 8, e\.g\. b: no checkpoint is written'):
-        InvalidLossHook().before_save_checkpoint(step, dict(state_dict=state))
-    del state['b']
-    InvalidLossHook().before_save_checkpoint(
-        step, dict(state_dict={**state, 'mask': torch.tensor(-torch.inf)})
-    )
-    with pytest.raises(FloatingPointError, match='e\\.g\\. weight'):
-        InvalidLossHook().before_save_checkpoint(step, dict(state_dict={'weight': torch.tensor(torch.inf)}))
