@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from resformer_mm.environment.bfloat16 import bfloat16_ratio
 from resformer_mm.environment.facts import Facts, first_line
 
 __all__ = ['cpu_flags', 'gpus', 'has_native_bfloat16', 'processor', 'system', 'variables']
@@ -115,7 +116,10 @@ def has_native_bfloat16() -> bool | None:
 def _bfloat16() -> str:
     native = has_native_bfloat16()
     if native is None:
-        return 'unknown'
+        ratio = bfloat16_ratio()
+        if ratio is None:
+            return 'unknown'
+        return f'unknown instructions, a matrix product takes {ratio:.2g} times as long as in float32'
     return 'native' if native else 'emulated: --amp with bfloat16 is slower than float32 on this CPU'
 
 

@@ -1,11 +1,14 @@
 """bfloat16 on processors with and without instructions for it."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from resformer_mm import repairs
 from resformer_mm.engine import AutocastOptimWrapper, precision
+from resformer_mm.environment import bfloat16
 
 
 @pytest.fixture
@@ -17,19 +20,45 @@ def told(monkeypatch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ('native', 'kind'), [(True, torch.bfloat16), (None, torch.bfloat16), (False, torch.float32)]
+    ('native', 'ratio', 'kind', 'line'),
+    [
+        (True, None, torch.bfloat16, None),
+        (False, None, torch.float32, 'no bfloat16 instructions .* float32 is used'),
+        (None, 0.48, torch.bfloat16, 'bfloat16 takes 0.48 times as long as in float32 .*: bfloat16 is used'),
+        (None, 2.71, torch.float32, 'bfloat16 takes 2.7 times as long as in float32 .*: float32 is used'),
+    ],
 )
-def test_the_processor_decides(monkeypatch, told, native, kind):
+def test_the_processor_decides(monkeypatch, told, native, ratio, kind, line):
+    """By its instructions, or by a measurement where these are unknown."""
     monkeypatch.setattr(precision, 'has_native_bfloat16', lambda: native)
+    monkeypatch.setattr(precision, 'bfloat16_ratio', lambda: ratio)
     layer = nn.Linear(2, 2)
     wrapper = AutocastOptimWrapper(torch.optim.SGD(layer.parameters(), 0.1))
     for _ in range(2):
         with wrapper.optim_context(layer):
             assert layer(torch.ones(1, 2)).dtype == kind
-    assert len(told) == (native is False)
-    assert native is not False or 'no bfloat16 instructions' in told[0]
+    assert len(told) == (line is not None)
+    assert line is None or re.search(f'optim_wrapper.type=AutocastOptimWrapper: .*{line}', told[0])
 
 
 def test_only_processors_are_asked(monkeypatch):
     monkeypatch.setattr(precision, 'has_native_bfloat16', lambda: False)
     assert precision.bfloat16_pays('cuda:1', 'a field')
+
+
+@pytest.mark.parametrize('slow', [torch.float32, torch.bfloat16])
+def test_the_measurement(monkeypatch, slow):
+    """With products that take a known time."""
+    now = 0.0
+
+    def multiply(one, other):
+        nonlocal now
+        now += 3.0 if one.dtype is slow else 1.0
+        assert torch.get_num_threads() == 1
+
+    monkeypatch.setattr(bfloat16, 'perf_counter', lambda: now)
+    monkeypatch.setattr(torch, 'mm', multiply)
+    threads = torch.get_num_threads()
+    expected = 3 if slow is torch.bfloat16 else 1 / 3
+    assert bfloat16.bfloat16_ratio.__wrapped__() == pytest.approx(expected)
+    assert torch.get_num_threads() == threads

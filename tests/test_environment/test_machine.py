@@ -36,10 +36,21 @@ def test_instruction_sets_and_bfloat16(cpu_info: Path, text: str, native: bool, 
     assert str(facts['bfloat16']).startswith('native' if native else 'emulated')
 
 
-def test_other_systems_are_unknown_not_emulated(cpu_info: Path) -> None:
+@pytest.mark.parametrize(
+    ('ratio', 'text'),
+    [
+        (None, 'unknown'),
+        (2.71, 'unknown instructions, a matrix product takes 2.7 times as long as in float32'),
+    ],
+)
+def test_other_systems_are_measured(
+    cpu_info: Path, monkeypatch: pytest.MonkeyPatch, ratio: float | None, text: str
+) -> None:
+    monkeypatch.setattr(machine, 'bfloat16_ratio', lambda: ratio)
     assert machine.has_native_bfloat16() is None
     facts = machine.processor()
-    assert facts['instruction sets'] == facts['bfloat16'] == 'unknown'
+    assert facts['instruction sets'] == 'unknown'
+    assert str(facts['bfloat16']).startswith(text)
 
 
 def test_variables_that_matter_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
