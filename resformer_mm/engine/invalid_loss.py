@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 import torch.distributed
 from mmengine.dist import get_comm_device, get_world_size
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from resformer_mm.registry import HOOKS
@@ -63,6 +65,9 @@ class InvalidLossHook(Hook):
             problem = f'the loss is not finite at iteration {runner.iter + 1} on rank {runner.rank}: {shown}'
             if files := paths_in(data_batch):
                 problem += f'; files of the batch: {shorten_list(files)}'
+            if get_world_size() > 1 and not self._is_excused(runner):
+                # Before the others know: a launcher ends all processes once the first one has failed.
+                print_log(problem, logger='current', level=logging.ERROR)
         self._step = _Step(runner.iter + 1, runner.rank, problem)
         if get_world_size() == 1:
             self._finish(runner)
@@ -109,11 +114,13 @@ class InvalidLossHook(Hook):
         if problem is None:
             self._skipped = 0
             return
-        if _has_scaler(getattr(runner, 'optim_wrapper', None)):
-            self._skipped += 1
-            if self._skipped < MOST_SKIPPED:
-                return
-        raise FloatingPointError(f'{problem}. {REMEDY}')
+        if not self._is_excused(runner):
+            raise FloatingPointError(f'{problem}. {REMEDY}')
+        self._skipped += 1
+
+    def _is_excused(self, runner: Runner) -> bool:
+        """Whether a gradient scaler skips the step, and has not yet skipped too many."""
+        return self._skipped + 1 < MOST_SKIPPED and _has_scaler(getattr(runner, 'optim_wrapper', None))
 
 
 class _Step:
