@@ -5,6 +5,7 @@ import sys
 
 import mmengine
 from mmengine.dist import is_main_process
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from resformer_mm.apis import Drawing, build_test_runner, make_test_config
 from resformer_mm.checkpoints import CheckpointError
@@ -79,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    record(main)()  # torchrun repeats the first error at the end of its output

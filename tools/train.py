@@ -4,6 +4,7 @@ import argparse
 import logging
 
 from mmengine.logging import print_log
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from resformer_mm.apis import build_runner, exit_if_unsound, make_train_config
 from resformer_mm.config.command_line import add_config_options, add_launcher, add_training, set_local_rank
@@ -52,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    record(main)()  # torchrun repeats the first error at the end of its output

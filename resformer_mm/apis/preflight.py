@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from copy import deepcopy
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list
 
 from resformer_mm import preflight
 from resformer_mm.datasets.checks.report import CheckReport
@@ -53,29 +54,31 @@ def exit_if_unsound(cfg: Config) -> str:
         ImportError: a library of the config is missing.
         ValueError: the launcher needs GPUs, but there are none.
     """
-    outcome: list[CheckReport | Exception | None] = [None]
+    report: CheckReport | None = None
+    failure: Exception | None = None
     # Before the processes are connected, since what is built here must not wait for the others.
     rank, world_size = _place(cfg.launcher)
     if rank == 0:
         try:
-            outcome = [check_config(cfg, world_size)]
+            report = check_config(cfg, world_size)
         except Exception as error:  # the other processes must not wait for ever
-            outcome = [error]
+            failure = error
     start_processes(cfg)
+    # Before the others know: a launcher ends all processes once the first one has failed.
+    if failure is not None and world_size > 1:
+        traceback.print_exception(failure)
+    if report is not None:
+        # What is told, the run tells as well.
+        report.findings = [finding for finding in report.findings if finding.kind != TOLD]
+        if not report.is_sound:
+            remedy = 'Nothing was trained. Correct the faults, or skip this check with --no-check'
+            print(f'{report.text(MAX_LINES)}\n{remedy}', file=sys.stderr, flush=True)
+    outcome = [report]
     broadcast_object_list(outcome)
     report = outcome[0]
-    if isinstance(report, Exception):
-        raise report
-    assert report is not None
-    report.findings = [finding for finding in report.findings if finding.kind != TOLD]  # the run tells them
-    if not report.is_sound:
-        if is_main_process():
-            remedy = 'Nothing was trained. Correct the faults, or skip this check with --no-check'
-            print(
-                f'{report.text(MAX_LINES)}\n{remedy}',
-                file=sys.stderr,
-                flush=True,
-            )
+    if failure is not None:
+        raise failure
+    if report is None or not report.is_sound:
         sys.exit(2)
     return report.text(MAX_LINES) if report.findings else ''
 
