@@ -9,29 +9,29 @@ import torch.distributed
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import init_dist, is_distributed
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from resformer_mm.checkpoints import CheckpointError, Weights
-from resformer_mm.checkpoints.models import check_strict
-from resformer_mm.checkpoints.reading import secure_runner_loading, weights_in
+from resformer_mm.checkpoints.loading import unwrap
+from resformer_mm.checkpoints.reading import secure_runner_loading
 from resformer_mm.compat.lazy_configs import make_writable
 from resformer_mm.compat.metrics_file import write_metrics_once
 from resformer_mm.compat.scalars_file import write_valid_scalars
 from resformer_mm.compat.wrapper_type import name_wrapper_type
 from resformer_mm.config.files import enter_scope
-from resformer_mm.config_types import type_name
+from resformer_mm.config_types import type_field, type_name
 from resformer_mm.datasets.decoding import lift_pixel_limit
 from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook, InvalidLossHook
-from resformer_mm.engine.classes import class_names, innermost, is_open_set, recorded_problem
 from resformer_mm.engine.failures import NameFilesHook
 from resformer_mm.engine.unannotated import UnannotatedTestHook
 from resformer_mm.libraries import settle_config
+from resformer_mm.models.backbones import ResFormer
+from resformer_mm.models.backbones.arguments import PRETRAINED
 from resformer_mm.repairs import set_strict
 
 from .settling import compile_backbone, settle_loaders, settle_precision, take_compilation
+from .weight_hooks import CheckWeightsHook, StartingWeightsHook
 
 # Hooks that every run gets, unless `default_hooks` has None under the name.
 SAFEGUARDS = {CheckSplitsHook: 'splits', CheckNumClassesHook: 'num_classes', InvalidLossHook: 'invalid_loss'}
@@ -48,6 +48,27 @@ def build_runner(cfg: Config) -> Runner:
         ImportError: the library of the config is missing, or needs operators of mmcv that are missing.
         ValueError: the launcher needs GPUs, but there are none.
     """
+    runner = _build(cfg)
+    runner.register_hook(StartingWeightsHook())
+    _load_initial_weights(runner)
+    return runner
+
+
+def _load_initial_weights(runner: Runner) -> None:
+    """Take the checkpoint of 'Pretrained' of a whole model as `load_from`, which tells what does not fit."""
+    model = unwrap(runner.model)
+    settings = getattr(model, 'init_cfg', None)
+    is_pretrained = isinstance(settings, dict) and type_name(type_field(settings)) in PRETRAINED
+    if (
+        is_pretrained
+        and 'prefix' not in settings
+        and isinstance(getattr(model, 'backbone', None), ResFormer)
+        and not (runner._load_from or runner._resume)
+    ):
+        model.init_cfg, runner._load_from = None, settings['checkpoint']
+
+
+def _build(cfg: Config) -> Runner:
     secure_runner_loading()
     lift_pixel_limit()
     enter_scope(cfg)
@@ -98,35 +119,10 @@ def build_test_runner(cfg: Config) -> Runner:
     Raises:
         ValueError: see :func:`build_runner`.
     """
-    runner = build_runner(cfg)
-    runner.register_hook(_CheckWeights())
+    runner = _build(cfg)
+    runner.register_hook(CheckWeightsHook())
     runner.register_hook(UnannotatedTestHook())
     return runner
-
-
-class _CheckWeights(Hook):
-    """Stops a test whose checkpoint does not fit the model, before anything is loaded."""
-
-    priority = 'VERY_HIGH'
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check the weights, and pass them on under the name that MMEngine looks for."""
-        weights = weights_in(checkpoint, runner._load_from)
-        check_strict(runner.model, weights)
-        _check_classes(runner, weights)
-        checkpoint['state_dict'] = weights.state
-
-
-def _check_classes(runner: Runner, weights: Weights) -> None:
-    """Raise if a checkpoint was trained on other classes than those of the test set."""
-    recorded = weights.dataset_meta.get('classes')
-    if not recorded or isinstance(recorded, str) or is_open_set(runner.model):
-        return
-    for dataset in innermost(runner.test_dataloader.dataset):
-        tested = class_names(dataset)
-        problem = tested and recorded_problem(tuple(map(str, recorded)), tested, str(weights.path))
-        if problem:
-            raise CheckpointError(problem)
 
 
 def _leave_process_group() -> None:

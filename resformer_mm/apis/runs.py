@@ -178,6 +178,10 @@ def _load(
 def _existing(path: str | Path, what: str) -> str:
     path = str(path)
     if '://' not in path and not Path(path).is_file():
+        if Path(path).is_dir():
+            raise FileNotFoundError(
+                f'{path} is a folder: give the file of the {what}, such as epoch_10.pth in it'
+            )
         raise FileNotFoundError(f'there is no {what} {path}')
     return path
 

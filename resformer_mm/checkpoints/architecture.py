@@ -75,19 +75,19 @@ def infer_architecture(
     state: Mapping[str, Tensor],
     source: str,
     num_heads: int | None = None,
-    published: bool = False,
+    layout: str = 'resformer_mm',
 ) -> Architecture:
     """Infer the model from tensors under this project's names.
 
     The number of heads follows from the filters of the LPE; without LPE it is ``num_heads``, or one
-    head per 64 channels. A published checkpoint always implies a class token and, unless it has a
-    position table, GPE and LPE. What it lacks of them is therefore reported as missing.
+    head per 64 channels. A published ResFormer has a class token, GPE and LPE, so what the file lacks of
+    them is reported as missing. A ViT starts a ResFormer with GPE and LPE, unless its position table is kept.
 
     Args:
         state: name -> tensor.
         source: the file, for messages.
         num_heads: number of attention heads, for checkpoints whose shapes do not imply it.
-        published: whether the names were those of the published checkpoints (or of DeiT).
+        layout: layout of the names in the file.
 
     Raises:
         CheckpointError: no ResFormer has these tensors.
@@ -104,9 +104,10 @@ def infer_architecture(
         )
     hidden = _shape(state, 'backbone.blocks.0.mlp.fc1.weight', 2, source)[0]
     heads = _infer_heads(state, width, source, num_heads)
-    global_position = _infer_global_position(state, published, source)
+    is_converted = layout != 'resformer_mm'
+    global_position = _infer_global_position(state, is_converted, source)
     has_lpe = any('.attn.local_position.conv.' in name for name in state)
-    if published and global_position['type'] == 'GlobalPositionEmbedding':
+    if is_converted and global_position['type'] == 'GlobalPositionEmbedding':
         has_lpe = True
     head = state.get('head.fc.weight', state.get('head.fc.bias'))
     return Architecture(
@@ -116,7 +117,7 @@ def infer_architecture(
         feedforward_channels=hidden,
         patch_size=patches[2],
         in_channels=patches[1],
-        with_cls_token=published or 'backbone.cls_token' in state,
+        with_cls_token=layout == 'resformer' or 'backbone.cls_token' in state,
         global_position=global_position,
         local_position=dict(type='LocalPositionEmbedding') if has_lpe else None,
         num_classes=0 if head is None or head.ndim == 0 else head.shape[0],
@@ -156,7 +157,7 @@ def _infer_heads(state: Mapping[str, Tensor], width: int, source: str, num_heads
     return width // head_dim
 
 
-def _infer_global_position(state: Mapping[str, Tensor], published: bool, source: str) -> dict:
+def _infer_global_position(state: Mapping[str, Tensor], is_converted: bool, source: str) -> dict:
     table = state.get('backbone.global_position.table')
     if table is not None:
         side = math.isqrt(table.shape[1]) if table.ndim == 3 else 0
@@ -169,6 +170,6 @@ def _infer_global_position(state: Mapping[str, Tensor], published: bool, source:
         if 'backbone.global_position.cls_token_table' not in state:
             config['with_cls_token'] = False
         return config
-    if published or any(name.startswith('backbone.global_position.conv.') for name in state):
+    if is_converted or any(name.startswith('backbone.global_position.conv.') for name in state):
         return dict(type='GlobalPositionEmbedding')
     return dict(type='NoGlobalPosition')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from resformer_mm.files import write_atomically
 from resformer_mm.version import __version__
 
 from .architecture import Architecture, infer_architecture
-from .layouts import foreign_layout, other_kind, translate
+from .kinds import check_kind
+from .layouts import Layout, find_layout
 from .reading import CheckpointError, Weights, read_weights
 from .report import Report, compare
+from .translation import translate
 
 POSITIONS = ('gpe', 'learned')
 TABLE = 'backbone.global_position.table'
@@ -40,18 +43,40 @@ class Conversion:
     report: Report
 
 
-def detect_layout(state: dict[str, Tensor]) -> str:
+def detect_layout(state: Mapping[str, Tensor], source: str) -> str:
     """Return 'resformer_mm', 'resformer' (published), 'timm' (DeiT, ViT) or another library of ViTs.
 
-    The names alone decide; see :func:`~resformer_mm.checkpoints.layouts.foreign_layout`.
+    The names alone decide. 'resformer' is also the answer if no ViT is found.
+
+    Raises:
+        CheckpointError: there are several ViTs.
     """
-    if (layout := foreign_layout(state)) is not None:
-        return layout
-    if any(name.startswith('backbone.') for name in state):
-        return 'resformer_mm'
-    if any('.local_position.' in name or name.startswith('global_position.') for name in state):
-        return 'resformer_mm'  # the state dict of a backbone alone
-    return 'timm' if 'pos_embed' in state else 'resformer'
+    return _detect(state, source)[0]
+
+
+def _detect(state: Mapping[str, Tensor], source: str) -> tuple[str, Layout | None]:
+    """Return the name of the layout, and where the ViT of another library is."""
+    has_blocks = any(name.startswith('backbone.blocks.') for name in state)
+    if _has_own_positions(state) or (has_blocks and 'backbone.pos_embed' not in state):
+        return 'resformer_mm', None
+    found = find_layout(state, source)
+    if found is None or (found.library == 'timm' and f'{found.prefix}pos_embed' not in state):
+        return 'resformer', None
+    return found.library, found
+
+
+def _has_own_positions(state: Mapping[str, Tensor]) -> bool:
+    return any('.local_position.' in name or 'global_position.' in name for name in state)
+
+
+def check_other_kind(state: Mapping[str, Tensor], source: str) -> None:
+    """Check that a checkpoint can be one of a ResFormer, DeiT or ViT.
+
+    Raises:
+        CheckpointError: something shows that it is not.
+    """
+    if not _has_own_positions(state):  # a position module of somebody may have any names
+        check_kind(state, source)
 
 
 def rename_weights(
@@ -66,30 +91,26 @@ def rename_weights(
         position: 'gpe' or 'learned'; see :func:`convert_weights`.
 
     Raises:
-        CheckpointError: the checkpoint is of another kind or distilled.
+        CheckpointError: the checkpoint is of another kind, distilled, or has several ViTs.
     """
     source, state = str(weights.path), weights.state
-    check_kind(state, source)
-    layout = detect_layout(state)
+    check_other_kind(state, source)
+    layout, place = _detect(state, source)
     if layout == 'resformer_mm':
         raise CheckpointError(f"{source} already has this project's names: use --reverse to convert it back")
     if position not in (None, *POSITIONS):
         raise CheckpointError(f'position={position!r} is unknown: choose from {POSITIONS}')
     if position is not None and layout == 'resformer':
         raise CheckpointError(f'{source} has no position table: leave out --position {position}')
-    dropped, origins = {}, {name: name for name in state}
-    if layout != 'resformer':
-        translation = translate(state, layout, source)
-        state, origins, dropped = translation.state, translation.origins, translation.dropped
-    distilled = [name for name in state if name == 'dist_token' or name.startswith('head_dist.')]
-    if distilled:
-        raise CheckpointError(
-            f'{source} is a distilled DeiT ({", ".join(distilled)}), and a ResFormer has no second '
-            'token: use the DeiT checkpoint of the same size without distillation'
-        )
     report = Report(source, layout, notes=list(weights.notes))
-    for name, reason in dropped.items():
-        report.unexpected[name], report.reasons[name] = tuple(weights.state[name].shape), reason
+    origins = {name: name for name in state}
+    if place is not None:
+        translation = translate(state, place, source)
+        state, origins = translation.state, translation.origins
+        report.notes += translation.notes
+        report.absent = {to_project_name(name): reason for name, reason in translation.absent.items()}
+        for name, reason in translation.dropped.items():
+            report.unexpected[name], report.reasons[name] = tuple(weights.state[name].shape), reason
     renamed: dict[str, tuple[str, Tensor]] = {}
     for name, value in state.items():
         origin = origins[name]
@@ -102,18 +123,6 @@ def rename_weights(
             report.unexpected[origin] = tuple(value.shape)
             report.reasons[origin] = 'dropped, replaced by GPE and LPE (--position learned keeps it)'
     return renamed, report
-
-
-def check_kind(state: dict[str, Tensor], source: str) -> None:
-    """Check that nothing in a checkpoint shows that it is of another kind of model.
-
-    Raises:
-        CheckpointError: something does.
-    """
-    if (kind := other_kind(state)) is not None:
-        raise CheckpointError(
-            f'{source} is {kind}, which is not a plain ViT: use a checkpoint of a ResFormer, DeiT or ViT'
-        )
 
 
 def convert_weights(
@@ -135,7 +144,7 @@ def convert_weights(
         CheckpointError: the checkpoint is of another kind, distilled, incomplete or inconsistent.
     """
     renamed, report = rename_weights(weights, position)
-    return _finish(renamed, report, num_heads, published=True)
+    return _finish(renamed, report, num_heads)
 
 
 def reverse_weights(weights: Weights, num_heads: int | None = None) -> Conversion:
@@ -147,11 +156,11 @@ def reverse_weights(weights: Weights, num_heads: int | None = None) -> Conversio
         CheckpointError: the checkpoint is of another kind, incomplete or inconsistent.
     """
     source = str(weights.path)
-    if detect_layout(weights.state) != 'resformer_mm':
+    if detect_layout(weights.state, source) != 'resformer_mm':
         raise CheckpointError(f"{source} does not have this project's names: leave out --reverse")
     report = Report(source, 'resformer_mm', notes=list(weights.notes))
     renamed = {with_backbone(name): (name, value) for name, value in weights.state.items()}
-    conversion = _finish(renamed, report, num_heads, published=False)
+    conversion = _finish(renamed, report, num_heads)
     state = {}
     for name, value in conversion.state.items():
         if name in (TABLE, CLS_TABLE):
@@ -245,18 +254,13 @@ def _split_table(table: Tensor, with_cls_token: bool, source: str) -> dict[str, 
     raise CheckpointError(f'{source}: pos_embed {tuple(table.shape)} is not (1, 1 + N, C) of a square grid')
 
 
-def _finish(
-    renamed: dict[str, tuple[str, Tensor]], report: Report, num_heads: int | None, published: bool
-) -> Conversion:
+def _finish(renamed: dict[str, tuple[str, Tensor]], report: Report, num_heads: int | None) -> Conversion:
     """Compare renamed tensors with the model that they imply, and keep those that it has."""
     tensors = {name: value for name, (_, value) in renamed.items()}
-    architecture = infer_architecture(tensors, report.source, num_heads, published)
+    architecture = infer_architecture(tensors, report.source, num_heads, report.layout)
     shapes = {name: (origin, tuple(value.shape)) for name, (origin, value) in renamed.items()}
     compare(report, shapes, architecture.shapes())
     if not architecture.num_classes:
         report.notes.append('no classification head in this file')
-    if report.layout not in ('resformer', 'resformer_mm'):
-        for name in report.missing:
-            if 'global_position.' in name or '.local_position.' in name:
-                report.reasons[name] = 'starts from its own initialisation'
+    report.explain_missing()
     return Conversion({name: tensors[name] for name in report.matched}, architecture, report)

@@ -1,44 +1,45 @@
-"""Names of plain ViTs in other libraries, translated to those of timm."""
+"""Names of ViTs in other libraries, next to those of timm."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from .reading import CheckpointError
 
+Rules = tuple[tuple[str, str], ...]  # (pattern, replacement), applied in order
+
 _BLOCK = r'blocks.\1.'
-_FFN = (
-    (r'^layers\.(\d+)\.ffn\.layers\.0\.0\.', _BLOCK + 'mlp.fc1.'),
-    (r'^layers\.(\d+)\.ffn\.layers\.1\.', _BLOCK + 'mlp.fc2.'),
-)
 _OPENMMLAB = (
-    (r'^head\.layers\.head(_dist)?\.', r'head\1.'),
-    (r'^backbone\.', ''),
     (r'^patch_embed\.projection\.', 'patch_embed.proj.'),
     (r'^(?:ln|norm)1\.', 'norm.'),
+    (r'^(?:ln|norm)2\.', 'fc_norm.'),
     (r'^layers\.(\d+)\.(?:ln|norm)([12])\.', _BLOCK + r'norm\2.'),
+    (r'^layers\.(\d+)\.attn\.gamma1\.weight$', _BLOCK + 'ls1.gamma'),
+    (r'^layers\.(\d+)\.ffn\.gamma2\.weight$', _BLOCK + 'ls2.gamma'),
     (r'^layers\.(\d+)\.attn\.attn\.in_proj_', _BLOCK + 'attn.qkv.'),
     (r'^layers\.(\d+)\.attn\.attn\.out_proj\.', _BLOCK + 'attn.proj.'),
     (r'^layers\.(\d+)\.attn\.(qkv|proj)\.', _BLOCK + r'attn.\2.'),
-    *_FFN,
+    (r'^layers\.(\d+)\.ffn\.layers\.0\.0\.', _BLOCK + 'mlp.fc1.'),
+    (r'^layers\.(\d+)\.ffn\.layers\.1\.', _BLOCK + 'mlp.fc2.'),
 )
 _HUGGING_FACE = (
-    (r'^(?:vit|deit)\.', ''),
     (r'^embeddings\.cls_token$', 'cls_token'),
+    (r'^embeddings\.mask_token$', 'mask_token'),
     (r'^embeddings\.distillation_token$', 'dist_token'),
     (r'^embeddings\.position_embeddings$', 'pos_embed'),
     (r'^embeddings\.patch_embeddings\.projection\.', 'patch_embed.proj.'),
-    (r'^encoder\.layer\.(\d+)\.attention\.attention\.(q|k|v)(?:uery|ey|alue)\.', _BLOCK + r'attn.\2.'),
-    (r'^encoder\.layer\.(\d+)\.attention\.output\.dense\.', _BLOCK + 'attn.proj.'),
-    (r'^encoder\.layer\.(\d+)\.intermediate\.dense\.', _BLOCK + 'mlp.fc1.'),
-    (r'^encoder\.layer\.(\d+)\.output\.dense\.', _BLOCK + 'mlp.fc2.'),
-    (r'^encoder\.layer\.(\d+)\.layernorm_before\.', _BLOCK + 'norm1.'),
-    (r'^encoder\.layer\.(\d+)\.layernorm_after\.', _BLOCK + 'norm2.'),
+    # Up to version 4 of transformers and in its files, and in memory since version 5.
+    (r'^(?:encoder\.layer|layers)\.(\d+)\.', _BLOCK),
+    (r'\.attention\.attention\.(q|k|v)(?:uery|ey|alue)\.', r'.attn.\1.'),
+    (r'\.attention\.(q|k|v)_proj\.', r'.attn.\1.'),
+    (r'\.attention\.(?:output\.dense|o_proj)\.', '.attn.proj.'),
+    (r'\.intermediate\.dense\.', '.mlp.fc1.'),
+    (r'^(blocks\.\d+)\.output\.dense\.', r'\1.mlp.fc2.'),
+    (r'\.layernorm_before\.', '.norm1.'),
+    (r'\.layernorm_after\.', '.norm2.'),
+    (r'\.layer_scale([12])\.lambda1$', r'.ls\1.gamma'),
     (r'^layernorm\.', 'norm.'),
     (r'^(?:cls_)?classifier\.', 'head.'),
     (r'^distillation_classifier\.', 'head_dist.'),
@@ -53,97 +54,74 @@ _TORCHVISION = (
     (r'^encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:0|linear_1)\.', _BLOCK + 'mlp.fc1.'),
     (r'^encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:3|linear_2)\.', _BLOCK + 'mlp.fc2.'),
     (r'^encoder\.ln\.', 'norm.'),
-    (r'^heads\.head\.', 'head.'),
 )
-_DINO = ((r'^backbone\.', ''),)
-_MOCO = ((r'^(?:base_encoder|encoder_q)\.', ''),)
-
-# Layout -> (a name that only it has, translations in order).
-_LAYOUTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-    'mmpretrain or mmseg': (r'^(backbone\.)?layers\.0\.ffn\.layers\.0\.0\.weight$', _OPENMMLAB),
-    'Hugging Face': (r'encoder\.layer\.0\.attention\.attention\.query\.weight$', _HUGGING_FACE),
-    'torchvision': (r'^encoder\.layers\.encoder_layer_0\.self_attention\.in_proj_weight$', _TORCHVISION),
-    'DINO': (r'^backbone\.pos_embed$', _DINO),
-    'MoCo': (r'^(base_encoder|encoder_q)\.blocks\.0\.attn\.qkv\.weight$', _MOCO),
-}
-# What a plain ViT does not have -> what the checkpoint is.
-_OTHER_KINDS = {
-    r'(^|\.)(layers|stages)\.\d+\.blocks\.\d+\.attn\.(w_msa\.)?relative_position_bias_table$': 'a Swin',
-    r'\.relative_position_bias_table$|(^|\.)blocks\.0\.attn\.q_bias$|^beit\.': 'a BEiT',
-    r'(^|\.)register_tokens$|(^|\.)reg_token$': 'a ViT with register tokens (DINOv2)',
-    r'(^|\.)blocks\.0\.(ls1\.gamma|gamma_1)$|layer_scale1\.': 'a ViT with layer scale (DINOv2, DeiT III)',
-    r'(^|\.)ln_pre\.|(^|\.)pre_layrnorm\.|^norm_pre\.': 'the visual tower of a CLIP (ln_pre)',
-    r'(^|\.)downsample_layers\.|(^|\.)stages\.\d+\.blocks\.\d+\.conv_dw\.': 'a ConvNeXt',
-    r'(^|\.)layer1\.0\.conv1\.weight$': 'a ResNet',
-}
-_OTHER_PARTS = re.compile(
-    r'(decoder_|mask_token$|pre_logits\.|pooler\.|predictor\.|momentum_encoder\.|encoder_k\.|queue|'
-    r'head\.(?!weight$|bias$)|decode_head\.|auxiliary_head\.|neck\.|decoder\.)'
+# The code of DeiT III numbers its layer scales.
+_TIMM = ((r'^blocks\.(\d+)\.gamma_([12])$', _BLOCK + r'ls\2.gamma'),)
+_HEADS = (
+    (r'^(?:head\.layers\.head|head\.fc|heads\.head)\.(weight|bias)$', r'head.\1'),
+    (r'^head\.layers\.head_dist\.', 'head_dist.'),
 )
 
+# Layout -> (a name that only it has, translations).
+_LAYOUTS: dict[str, tuple[str, Rules]] = {
+    'mmpretrain or mmseg': (r'layers\.0\.ffn\.layers\.0\.0\.weight', _OPENMMLAB),
+    'Hugging Face': (
+        r'(?:encoder\.layer|layers)\.0\.attention\.(?:attention\.query|q_proj)\.weight',
+        _HUGGING_FACE,
+    ),
+    'torchvision': (r'encoder\.layers\.encoder_layer_0\.self_attention\.in_proj_weight', _TORCHVISION),
+    'timm': (r'blocks\.0\.attn\.qkv\.weight', _TIMM),
+}
+# Parts that hold another copy of the ViT, a part of another kind, or the ViT that is meant.
+_COPIES = re.compile(r'(^|\.)(momentum_\w+|encoder_k|target_\w+|ema\w*|decode_head|\w*decoder)\.')
+_MEANT = ('backbone.', 'base_encoder.', 'encoder_q.', 'teacher.backbone.')
 
-@dataclass
-class Translation:
-    """Tensors under timm's names.
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a ViT is among the names of a checkpoint, and the library that named its parts.
 
     Attributes:
-        layout: name of the layout in which they were.
-        state: name of timm -> tensor.
-        origins: name of timm -> name in the file.
-        dropped: name in the file -> why it is left out.
+        library: the library.
+        prefix: what precedes its names, e.g. 'backbone.'.
     """
 
-    layout: str
-    state: dict[str, Tensor] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
+    library: str
+    prefix: str
+
+    def timm_name(self, name: str) -> str:
+        """Return timm's name of a parameter; that of another part than the ViT stays as it is."""
+        prefix = self.prefix
+        # A head is beside the ViT, that is below a part of the prefix.
+        while not name.startswith(prefix):
+            prefix = prefix[: prefix[:-1].rfind('.') + 1]
+        name = name.removeprefix(prefix)
+        for pattern, replacement in (*_LAYOUTS[self.library][1], *_HEADS):
+            name = re.sub(pattern, replacement, name)
+        return name
 
 
-def other_kind(state: Mapping[str, Tensor]) -> str | None:
-    """Return what a checkpoint is that is not of a plain ViT; None if nothing shows that."""
-    for pattern, kind in _OTHER_KINDS.items():
-        if any(re.search(pattern, name) for name in state):
-            return kind
-    return None
-
-
-def foreign_layout(state: Mapping[str, Tensor]) -> str | None:
-    """Return the layout of a plain ViT of another library than timm; None for any other checkpoint."""
-    for layout, (pattern, _) in _LAYOUTS.items():
-        if any(re.search(pattern, name) for name in state):
-            return layout
-    return None
-
-
-def translate(state: Mapping[str, Tensor], layout: str, source: str) -> Translation:
-    """Translate a plain ViT of another library to the names of timm.
-
-    Separate projections of queries, keys and values are joined. Decoders, projection heads and other parts
-    of a pre-training are left out.
+def find_layout(names: Iterable[str], source: str) -> Layout | None:
+    """Return where the ViT of a checkpoint is; None if there is not any that is known.
 
     Args:
-        state: name -> tensor.
-        layout: result of :func:`foreign_layout`, or 'timm'.
+        names: names of the tensors.
         source: the file, for messages.
 
     Raises:
-        CheckpointError: one of three projections is missing.
+        CheckpointError: there are several ViTs, and nothing says which of them is meant.
     """
-    rules = _LAYOUTS[layout][1] if layout in _LAYOUTS else ()
-    result = Translation(layout)
-    for origin, value in state.items():
-        name = origin
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        if _OTHER_PARTS.match(name):
-            result.dropped[origin] = 'left out, it belongs to another part than the ViT'
-        else:
-            result.state[name], result.origins[name] = value, origin
-    for name in [name for name in result.state if '.attn.q.' in name]:
-        parts = [name.replace('.attn.q.', f'.attn.{part}.') for part in 'qkv']
-        if any(part not in result.state for part in parts):
-            raise CheckpointError(f'{source} has {result.origins[name]} without its keys and values')
-        joined = name.replace('.attn.q.', '.attn.qkv.')
-        result.state[joined] = torch.cat([result.state.pop(part) for part in parts])
-        result.origins[joined] = ' + '.join(result.origins.pop(part) for part in parts)
-    return result
+    names = list(names)
+    for library, (pattern, _) in _LAYOUTS.items():
+        found = [match[1] for match in map(re.compile(rf'((?:.*\.)?){pattern}').fullmatch, names) if match]
+        prefixes = [prefix for prefix in found if not _COPIES.search(prefix)]
+        if len(prefixes) > 1:
+            prefixes = [prefix for prefix in _MEANT if prefix in prefixes] or prefixes
+            if prefixes[0] not in _MEANT:
+                raise CheckpointError(
+                    f'{source} has several ViTs, at {", ".join(map(repr, prefixes[:4]))}: save the state '
+                    'dict of one of them'
+                )
+        if prefixes:
+            return Layout(library, prefixes[0])
+    return None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from resformer_mm.models.backbones import ResFormer, VideoResFormer
 from resformer_mm.models.layers import LearnedPositionEmbedding
+from resformer_mm.text import shorten_list
 
-from .conversion import detect_layout, rename_weights, with_backbone
-from .reading import Weights, read_weights
-from .report import Report, compare
+from .conversion import check_other_kind, detect_layout, rename_weights, with_backbone
+from .reading import CheckpointError, Weights, read_weights
+from .report import OWN_START, Report, compare
 
 TEMPORAL = '.temporal_'  # in the names of parameters that only a backbone for clips has
 
@@ -70,12 +71,66 @@ def load_weights(
     )
     _explain(report, state, backbone, head)
     report.check(allow_missing, allow_unexpected)
+    check_numbers(weights)
     for prefix, part in parts.items():
         part.load_state_dict(
             {name.removeprefix(prefix): state[name][1] for name in report.matched if name.startswith(prefix)},
             strict=False,
         )
     return report
+
+
+def starting_weights(model: nn.Module, weights: Weights) -> tuple[dict[str, Tensor], Report]:
+    """Return the state of a model of any task that starts from a checkpoint, and a report.
+
+    The checkpoint may be of the model, of another task, or of anything that :func:`load_pretrained` accepts.
+    What it lacks, and heads and necks of another shape, keep their initialisation.
+
+    Raises:
+        CheckpointError: no tensor fits, a tensor of the backbone has another shape, or one is not a number.
+    """
+    model = unwrap(model)
+    own = {name: value.detach() for name, value in model.state_dict().items()}
+    backbone = getattr(model, 'backbone', None)
+    if isinstance(backbone, ResFormer):
+        state, report = _project_state(weights, backbone)
+    else:
+        state = {name: (name, value) for name, value in weights.state.items()}
+        report = Report(str(weights.path), 'resformer_mm')
+    wanted = {name: tuple(value.shape) for name, value in own.items()}
+    for name, (_, value) in [*state.items()]:
+        is_fixed = isinstance(backbone, ResFormer) and name.startswith('backbone.')
+        if name in wanted and wanted[name] != value.shape and not is_fixed:
+            del state[name]
+            report.reasons[name] = f'{tuple(value.shape)} in the file, {wanted[name]} in the model'
+    compare(report, {name: (origin, tuple(value.shape)) for name, (origin, value) in state.items()}, wanted)
+    if isinstance(backbone, ResFormer):
+        _explain(report, state, backbone, getattr(getattr(model, 'head', None), 'fc', None))
+    report.check(allow_missing=True, allow_unexpected=True)
+    check_numbers(weights)
+    return {**own, **{name: state[name][1] for name in report.matched}}, report
+
+
+def check_numbers(weights: Weights) -> None:
+    """Check that all weights are numbers.
+
+    With others a detector finds nothing and any other model predicts nonsense; neither fails.
+
+    Raises:
+        CheckpointError: a weight is NaN.
+    """
+    if broken := [name for name, value in weights.state.items() if value.isnan().any()]:
+        raise CheckpointError(
+            f'{weights.path} has weights that are not numbers (NaN): {shorten_list(broken)}. Use an earlier '
+            'checkpoint of the training'
+        )
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model inside the wrapper of distributed training or of test-time augmentation."""
+    while isinstance(inner := getattr(model, 'module', None), nn.Module):
+        model = inner
+    return model
 
 
 def _backbone_of(model: nn.Module) -> ResFormer:
@@ -87,7 +142,8 @@ def _backbone_of(model: nn.Module) -> ResFormer:
 
 def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]:
     """Return name of this project -> (name in the file, tensor), and a report to fill."""
-    layout = detect_layout(weights.state)
+    check_other_kind(weights.state, str(weights.path))
+    layout = detect_layout(weights.state, str(weights.path))
     if layout == 'resformer_mm':
         state = {with_backbone(name): (name, value) for name, value in weights.state.items()}
         return state, Report(str(weights.path), layout, notes=list(weights.notes))
@@ -111,14 +167,14 @@ def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module |
             report.reasons[origin] = 'left out, images have no time'
         elif name.startswith('backbone.norm.') and backbone.norm is None:
             report.reasons[origin] = 'left out, the model has no final norm'
+    report.explain_missing()
     for name in report.missing:
-        position = '.global_position.' in name or '.local_position.' in name
-        if position and report.layout not in ('resformer', 'resformer_mm'):
-            report.reasons[name] = 'starts from its own initialisation'
-        elif name.startswith('head.') and not any(key.startswith('head.') for key in state):
-            report.reasons[name] = 'starts from its own initialisation, the file has no head'
+        if name in report.reasons:
+            continue
+        if name.startswith('head.') and not any(key.startswith('head.') for key in state):
+            report.reasons[name] = f'{OWN_START}, the file has no head'
         elif TEMPORAL in name and not has_time:
-            report.reasons[name] = 'starts from its own initialisation, images have no time'
+            report.reasons[name] = f'{OWN_START}, images have no time'
 
 
 def _is_other_part(name: str) -> bool:

@@ -12,13 +12,19 @@ from torch import nn
 
 from resformer_mm.config.files import enter_scope, read_config
 from resformer_mm.models import ResFormer
+from resformer_mm.models.layers import LearnedPositionEmbedding
 from resformer_mm.text import shorten_list
 
 from . import CheckpointError, Report, Weights, read_weights
 from .conversion import detect_layout
-from .layouts import foreign_layout
-from .loading import load_weights
+from .layouts import find_layout
+from .loading import check_numbers, load_weights, unwrap
 from .report import compare
+
+TRAIN_FROM_IT = (
+    "train it from these weights first, with init_cfg=dict(type='resformer_mm.PretrainedResFormer', "
+    'checkpoint=...) of the backbone'
+)
 
 
 def load_model(
@@ -78,8 +84,7 @@ def load_strict(model: nn.Module, checkpoint: str | Path) -> dict:
         if report.missing:
             raise CheckpointError(
                 f'{weights.path} ({report.layout}) lacks {shorten_list(report.missing)}, without which the '
-                'model predicts nonsense: train it from these weights first, with '
-                "init_cfg=dict(type='resformer_mm.PretrainedResFormer', checkpoint=...) of the backbone"
+                f'model predicts nonsense: {TRAIN_FROM_IT}'
             )
     else:
         check_strict(model, weights)
@@ -95,8 +100,7 @@ def check_strict(model: nn.Module, weights: Weights) -> None:
     Raises:
         CheckpointError: a weight is missing, left over, of another shape or not a number.
     """
-    while isinstance(inner := getattr(model, 'module', None), nn.Module):
-        model = inner  # inside the wrapper of distributed training or of test-time augmentation
+    model = unwrap(model)
     report = Report(str(weights.path), 'resformer_mm')
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     compare(report, {name: (name, tuple(value.shape)) for name, value in weights.state.items()}, wanted)
@@ -105,20 +109,28 @@ def check_strict(model: nn.Module, weights: Weights) -> None:
         faults.append(f'the model has no place for {shorten_list(report.unexpected)}')
     if faults:
         remedy = 'Use the checkpoint that this config trained, or the config that trained this checkpoint'
-        if _is_foreign(weights):
-            remedy = 'Convert it first with tools/model_converters/resformer_official.py'
+        backbone = getattr(model, 'backbone', None)
+        if _is_foreign(weights) and isinstance(backbone, ResFormer):
+            remedy = _conversion(weights, backbone)
         raise CheckpointError(
             f'{weights.path} does not fit the model of the config: {"; ".join(faults)}. {remedy}'
         )
-    # With them a detector finds nothing and any other model predicts nonsense; neither fails.
-    if broken := [name for name, value in weights.state.items() if value.isnan().any()]:
-        raise CheckpointError(
-            f'{weights.path} has weights that are not numbers (NaN): {shorten_list(broken)}. Use an earlier '
-            'checkpoint of the training'
-        )
+    check_numbers(weights)
+
+
+def _conversion(weights: Weights, backbone: ResFormer) -> str:
+    """Return how a ResFormer uses a checkpoint with the names of another library."""
+    tool = 'tools/model_converters/resformer_official.py'
+    layout = detect_layout(weights.state, str(weights.path))
+    if layout == 'resformer':
+        return f'Convert it first with {tool}'
+    if isinstance(backbone.global_position, LearnedPositionEmbedding):
+        return f'Convert it first with {tool} --position learned'
+    return f'It is of a ViT ({layout}) without GPE and LPE: {TRAIN_FROM_IT}'
 
 
 def _is_foreign(weights: Weights) -> bool:
-    if foreign_layout(weights.state) is not None:
-        return True
-    return 'blocks.0.attn.qkv.weight' in weights.state and detect_layout(weights.state) != 'resformer_mm'
+    """Whether a checkpoint is of a ResFormer, DeiT or ViT under other names than this project's."""
+    source = str(weights.path)
+    has_vit = find_layout(weights.state, source) is not None
+    return has_vit and detect_layout(weights.state, source) != 'resformer_mm'

@@ -19,6 +19,7 @@ from torch.hub import download_url_to_file, get_dir
 from resformer_mm.compat.weights_only import MapLocation, load_weights_only
 from resformer_mm.repairs import repair
 
+from .other_files import other_file
 from .safetensors_files import is_safetensors, load_safetensors
 from .stand_ins import stand_in_for
 
@@ -29,6 +30,7 @@ DEFAULT_KEYS = ('state_dict', 'model', 'model_state_dict', 'model_state', 'teach
 # Averaged weights, which are taken if the file has no others.
 AVERAGED_KEYS = ('state_dict_ema', 'model_ema', 'ema_state_dict', 'ema', 'model_ema_state_dict')
 COMPILED = '_orig_mod.'
+_WEB = ('http://', 'https://')
 DISTRIBUTED = 'module.'
 
 
@@ -64,14 +66,19 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
     What PyTorch's wrappers put before the names is taken off.
 
     Args:
-        path: the file.
+        path: the file, or a URL or name of a model zoo that MMEngine downloads.
         key: entry of the file to take, e.g. 'model_ema'.
 
     Raises:
         CheckpointError: the file is missing, corrupt, not a checkpoint, has no such entry, or contains
             more than tensors and plain containers.
     """
-    return weights_in(read_content(path), path, key)
+    if '://' not in str(path):
+        return weights_in(read_content(path), path, key)
+    url = str(path)
+    is_web = url.startswith(_WEB)
+    content = load_from_http(url, 'cpu') if is_web else CheckpointLoader.load_checkpoint(url, 'cpu')
+    return weights_in(content, Path(urlparse(url).path).name, key)
 
 
 def weights_in(content: object, path: str | Path, key: str | None = None) -> Weights:
@@ -217,8 +224,10 @@ def _explained_refusals(source: str | Path) -> Iterator[None]:
                 'isolated environment with torch.load(..., weights_only=False) and save the weights '
                 "alone: torch.save({'model': state_dict}, ...)"
             ) from error
+        if (kind := other_file(source)) is not None:
+            raise CheckpointError(f'{source} {kind}') from error
         found = re.search(r'WeightsUnpickler error: (.*)', str(error))
-        detail = found[1] if found else str(error).strip().split('\n')[0][:200]
+        detail = found[1] if found else re.split(r'\n|\. ', str(error).strip())[0][:200]
         raise CheckpointError(
             f'{source} is corrupt, incomplete or not a PyTorch checkpoint: download or copy it again '
             f'({type(error).__name__}{": " if detail else ""}{detail})'
@@ -272,12 +281,13 @@ def secure_runner_loading() -> None:
     as ``torchvision://resnet50``, are left to MMEngine.
     """
     CheckpointLoader.register_scheme('', load_from_local, force=True)
-    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+    CheckpointLoader.register_scheme(_WEB, load_from_http, force=True)
 
 
 def load_from_local(filename: str, map_location: MapLocation = None) -> Any:
     """Read a local file for MMEngine, which logs the name of this function."""
-    return _restore_histories(read_content(Path(filename).expanduser(), map_location))
+    path = Path(filename).expanduser()
+    return _prepare(read_content(path, map_location), path)
 
 
 def load_from_http(url: str, map_location: MapLocation = None) -> Any:
@@ -290,7 +300,7 @@ def load_from_http(url: str, map_location: MapLocation = None) -> Any:
 
     content = load() if is_main_process() else None
     barrier()
-    return _restore_histories(load() if content is None else content)
+    return _prepare(load() if content is None else content, url)
 
 
 def _download(url: str) -> Path:
@@ -300,6 +310,14 @@ def _download(url: str) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         download_url_to_file(url, str(file))
     return file
+
+
+def _prepare(content: Any, source: str | Path) -> Any:
+    """Give MMEngine the weights in the entry where it looks for them, and log histories."""
+    if isinstance(content, dict) and not isinstance(content.get('state_dict'), Mapping):
+        with contextlib.suppress(CheckpointError):  # no weights, or not only: MMEngine decides
+            content['state_dict'] = weights_in(content, source).state
+    return _restore_histories(content)
 
 
 def _restore_histories(content: Any) -> Any:

@@ -10,6 +10,7 @@ from resformer_mm.text import shorten_list
 from .reading import CheckpointError
 
 Shape = tuple[int, ...]
+OWN_START = 'starts from its own initialisation'
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Report:
         missing: name of the model that the checkpoint lacks -> shape.
         unexpected: name in the checkpoint that the model does not have -> shape.
         reasons: name -> why it may be missing or unexpected.
+        absent: start of names of the model -> why the checkpoint may lack them.
         notes: further remarks.
     """
 
@@ -32,7 +34,13 @@ class Report:
     missing: dict[str, Shape] = field(default_factory=dict)
     unexpected: dict[str, Shape] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the checkpoint is of a ViT, which has neither GPE nor LPE."""
+        return self.layout not in ('resformer', 'resformer_mm')
 
     @property
     def unexplained_missing(self) -> list[str]:
@@ -44,12 +52,26 @@ class Report:
         """Names that are unexpected without a reason."""
         return [name for name in self.unexpected if name not in self.reasons]
 
+    def explain_missing(self) -> None:
+        """Give reasons for what a ViT of another library does not have."""
+        for name in self.missing:
+            if self.is_foreign and ('.global_position.' in name or '.local_position.' in name):
+                self.reasons[name] = OWN_START
+            for start, reason in self.absent.items():
+                if name.startswith(start):
+                    self.reasons[name] = reason
+
     def check(self, allow_missing: bool = False, allow_unexpected: bool = False) -> None:
         """Check that nothing is missing or unexpected without a reason.
 
         Raises:
-            CheckpointError: something is, and the arguments do not allow it.
+            CheckpointError: something is, and the arguments do not allow it; or nothing matches.
         """
+        if not self.matched:
+            raise CheckpointError(
+                f'{self.source} has no tensor of the model, but {shorten_list(self.unexpected) or "none"}: '
+                'use a checkpoint of a ResFormer, DeiT or ViT'
+            )
         complaints = []
         if self.unexplained_missing and not allow_missing:
             complaints.append(
@@ -63,6 +85,21 @@ class Report:
             )
         if complaints:
             raise CheckpointError(f'{self.source}: ' + '; '.join(complaints))
+
+    def summary(self) -> str:
+        """Return in one line what is loaded, what keeps its initialisation and what is left out."""
+        number = len(self.matched)
+        line = f'{self.source}: {number} of {number + len(self.missing)} tensors of the model are loaded'
+        if self.layout != 'resformer_mm':
+            line += f', with their names translated ({self.layout})'
+        for title, names in (('keep their initialisation', self.missing), ('are left out', self.unexpected)):
+            if names:
+                line += f'. {len(names)} {title}: {shorten_list([self._explained(name) for name in names])}'
+        return line
+
+    def _explained(self, name: str) -> str:
+        reason = self.reasons.get(name, OWN_START)
+        return name if reason == OWN_START else f'{name} ({reason})'
 
     def __str__(self) -> str:
         lines = [f'{self.source}: layout {self.layout!r}']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import pickle
@@ -333,35 +334,43 @@ def plain_pickle(state: State) -> bytes:
     return pickle.dumps({name: value.numpy() for name, value in state.items()})
 
 
-def zip_of_text(state: State) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, 'w') as archive:
-        archive.writestr('readme.txt', 'no checkpoint')
-    return buffer.getvalue()
-
-
 def truncated(state: State) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()[: buffer.tell() // 2]
 
 
+def zip_of(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w') as archive:
+        archive.writestr(name, 'no checkpoint')
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
-    'make',
+    ('make', 'message'),
     [
-        lambda state: b'',
-        lambda state: b'<!DOCTYPE html><html>not found</html>',
-        lambda state: b'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n',
-        plain_pickle,
-        zip_of_text,
-        truncated,
+        (lambda state: b'', 'is empty'),
+        (lambda state: b'\n<!DOCTYPE html><html>not found</html>', 'is a web page'),
+        (
+            lambda state: b'version https://git-lfs.github.com/spec/v1\noid sha256:00\n',
+            'Git LFS.*git lfs pull',
+        ),
+        (lambda state: b'{"weight_map": {}}', 'text in JSON'),
+        (lambda state: b'\x89HDF\r\n\x1a\n', 'HDF5.*PyTorch weights'),
+        (lambda state: gzip.compress(b'weights'), 'compressed .gzip.: unpack'),
+        (lambda state: zip_of('params/kernel.npy'), 'NumPy arrays.*PyTorch weights'),
+        (lambda state: zip_of('folder/model.pth'), 'archive with folder/model.pth inside'),
+        (lambda state: zip_of('readme.txt'), 'is corrupt.*again'),
+        (plain_pickle, 'is (corrupt.*again|refused)'),
+        (truncated, 'is corrupt.*again'),
     ],
-    ids=['empty', 'html', 'lfs pointer', 'pickle', 'zip', 'truncated'],
+    ids=['empty', 'html', 'lfs', 'json', 'hdf5', 'gzip', 'npz', 'archive', 'zip', 'pickle', 'truncated'],
 )
-def test_corrupt_file(official_state: State, tmp_path: Path, make) -> None:
+def test_files_that_are_not_checkpoints(official_state: State, tmp_path: Path, make, message: str) -> None:
     path = tmp_path / 'bad.pth'
     path.write_bytes(make(official_state))
-    with pytest.raises(CheckpointError, match='bad.pth is (corrupt.*again|refused)'):
+    with pytest.raises(CheckpointError, match=f'bad.pth {message}|bad.pth .*{message}'):
         read_weights(path)
 
 

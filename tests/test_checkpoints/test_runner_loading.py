@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import logging
+import logging.handlers
 import os
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +29,9 @@ from resformer_mm.apis import (
     make_test_config,
     make_train_config,
 )
-from resformer_mm.checkpoints import CheckpointError
+from resformer_mm.checkpoints import CheckpointError, read_weights
+from resformer_mm.checkpoints.conversion import to_published_name
+from resformer_mm.checkpoints.loading import starting_weights
 from resformer_mm.checkpoints.reading import secure_runner_loading
 from resformer_mm.sweep.measure import ModelUnderTest
 
@@ -161,6 +166,103 @@ def test_a_checkpoint_that_does_not_fit_is_refused(config: Path, checkpoint: Pat
     runner = build_test_runner(named(make_test_config(config, tmp_path / 'part.pth'), tmp_path))
     with pytest.raises(CheckpointError, match='part.pth does not fit.*it lacks head.fc.bias'):
         runner.test()
+
+
+def published(state: dict) -> dict:
+    return {'model': {to_published_name(name): value for name, value in state.items()}}
+
+
+def deit(state: dict) -> dict:
+    names = {to_published_name(name): value for name, value in state.items() if 'position' not in name}
+    return {'model': {**names, 'pos_embed': torch.zeros(1, 17, 32)}, 'args': Namespace(lr=0.1)}
+
+
+# What a training may start from -> start of the names that it does not have.
+STARTS = {
+    'published': (published, ()),
+    'DeiT': (deit, ('backbone.global_position', 'backbone.blocks')),
+    'Lightning': (lambda state: {'state_dict': {f'model.{n}': v for n, v in deit(state)['model'].items()}},)
+    + (('backbone.global_position', 'backbone.blocks'),),
+    'compiled and distributed': (lambda state: {f'_orig_mod.module.{n}': v for n, v in state.items()}, ()),
+    'averaged': (lambda state: {'model_ema': {f'module.{n}': v for n, v in state.items()}}, ()),
+    '16 bits': (lambda state: {'state_dict': {n: v.bfloat16() for n, v in state.items()}}, ()),
+    'backbone': (
+        lambda state: {n.removeprefix('backbone.'): v for n, v in state.items() if 'head' not in n},
+        ('head',),
+    ),
+    'seven classes': (
+        lambda state: {'state_dict': {n: v[:7] if 'head' in n else v for n, v in state.items()}},
+        ('head',),
+    ),
+}
+
+
+@pytest.mark.parametrize('start', STARTS)
+def test_what_a_training_starts_from(config: Path, checkpoint: Path, tmp_path: Path, start: str) -> None:
+    make, fresh = STARTS[start]
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    torch.save(make(state), tmp_path / 'start.pth')
+    model = load_model(config, device='cpu')
+    found, report = starting_weights(model, read_weights(tmp_path / 'start.pth'))
+    for name, own in model.state_dict().items():
+        expected = own if name in report.missing else state[name]
+        torch.testing.assert_close(
+            found[name].float(), expected, rtol=4e-3 if start == '16 bits' else 0, atol=0
+        )
+    assert all(name.startswith(fresh) and report.reasons[name] for name in report.missing)
+    assert bool(report.missing) == bool(fresh)
+
+
+@pytest.mark.parametrize('field', ['load_from', 'model.init_cfg', 'model.backbone.init_cfg'])
+def test_runners_start_from_any_names(config: Path, checkpoint: Path, tmp_path: Path, field: str) -> None:
+    """And tell what they do not find; MMEngine trains on without a word in its log."""
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    torch.save(published({**state, 'head.fc.bias': torch.zeros(7)}), tmp_path / 'start.pth')
+    value: object = str(tmp_path / 'start.pth')
+    if field != 'load_from':
+        value = dict(type='Pretrained', checkpoint=value)
+    if 'backbone' in field:
+        value['prefix'] = 'backbone.'  # as in configs of the libraries; this file does not have it
+    cfg = make_train_config(config, work_dir=tmp_path, cfg_options={field: value}, validate=False)
+    runner = build_runner(named(cfg, tmp_path))
+    monitor = logging.handlers.BufferingHandler(1000)
+    runner.logger.addHandler(monitor)
+    runner._init_model_weights()
+    runner.load_or_resume()
+    for name, parameter in runner.model.named_parameters():
+        is_fresh = name == 'head.fc.bias' or ('backbone' in field and name.startswith('head'))
+        assert is_fresh or torch.equal(parameter, state[name]), name
+    told = [record.getMessage() for record in monitor.buffer if record.levelno == logging.WARNING]
+    expected = (
+        f'{tmp_path / "start.pth"}: 36 of 37 tensors of the model are loaded, with their names translated'
+    )
+    if 'backbone' not in field:
+        assert [line for line in told if line.startswith(expected)] and '(7,) in the file' in told[-1]
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'head.fc.bias': float('nan')}, 'weights that are not numbers .NaN.: head.fc.bias'),
+        (None, 'is a ResNet, not a plain ViT'),
+        ({}, "no 'meta' and no 'optimizer'.*set load_from and leave out --resume"),
+    ],
+    ids=['NaN', 'ResNet', 'resume'],
+)
+def test_what_no_training_starts_from(
+    config: Path, checkpoint: Path, tmp_path: Path, change: dict | None, message: str
+) -> None:
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    state.update({name: state[name] * value for name, value in (change or {}).items()})
+    if change is None:
+        state = {'backbone.layer1.0.conv1.weight': torch.zeros(1)}
+    torch.save({'state_dict': state}, tmp_path / 'start.pth')
+    start = tmp_path / 'start.pth'
+    options = {'load_from': str(start)} if change != {} else {}
+    resume = start if change == {} else None
+    cfg = make_train_config(config, work_dir=tmp_path, cfg_options=options, resume=resume, validate=False)
+    with pytest.raises(CheckpointError, match=f'start.pth .*{message}'):
+        build_runner(named(cfg, tmp_path)).load_or_resume()
 
 
 class Malicious:

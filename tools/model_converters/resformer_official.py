@@ -3,9 +3,9 @@
     python tools/model_converters/resformer_official.py SRC DST
     python tools/model_converters/resformer_official.py SRC DST --reverse
 
-A DeiT or ViT checkpoint under timm's names is recognised and initialises a ResFormer: its position
-table is dropped, and GPE and LPE start from their own initialisation. ``--position learned`` keeps
-the table, for a backbone with ``global_position=dict(type='LearnedPositionEmbedding')`` and
+A DeiT or ViT of timm, mmpretrain, mmseg, Hugging Face or torchvision is recognised and initialises a
+ResFormer: its position table is dropped, and GPE and LPE start from their own initialisation.
+``--position learned`` keeps the table, for a backbone with ``global_position=dict(type='LearnedPositionEmbedding')`` and
 ``local_position=None``.
 
 The weights are taken from the entry 'state_dict' (MMEngine's; after training with an EMAHook these

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from resformer_mm.config_types import type_field, type_name
+
+PRETRAINED = ('Pretrained', 'PretrainedInit')  # MMEngine's initialiser, and its class
+INITIALISER = 'resformer_mm.PretrainedResFormer'
+
 
 def read_arch(arch: str | Mapping[str, int], zoo: Mapping[str, Mapping[str, int]]) -> Mapping[str, int]:
     """Return the dimensions of an architecture.
@@ -62,14 +67,19 @@ def check_rates(**rates: float) -> None:
 def initial_weights(pretrained: str | None, init_cfg: dict | None) -> dict | None:
     """Return the ``init_cfg`` of a backbone, given either a checkpoint path or an ``init_cfg``.
 
+    MMEngine's 'Pretrained' becomes :class:`~resformer_mm.checkpoints.initialisation.PretrainedResFormer`.
+
     Raises:
         ValueError: both are given.
     """
     if pretrained is None:
-        return init_cfg
+        if type_name(type_field(init_cfg)) not in PRETRAINED:
+            return init_cfg
+        settings = {name: value for name, value in dict(init_cfg or {}).items() if name != 'map_location'}
+        return {**settings, 'type': INITIALISER, 'partial': True}
     if init_cfg is not None:
         raise ValueError(
             f'pretrained={pretrained!r} (or model.pretrained) and init_cfg both say where the weights of the '
             'backbone come from: set one of them to None'
         )
-    return dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)
+    return dict(type=INITIALISER, checkpoint=pretrained)
