@@ -120,9 +120,14 @@ class DeployableModel(nn.Module):
                 'resformer_mm.ResFormer'
             )
         if any(hasattr(model, part) for part in _OTHER_HEADS):
+            remedy = 'predict with tools/demo.py or resformer_mm.make_inferencer'
+            if type(getattr(model, 'backbone', None)) is ResFormer:
+                remedy += (
+                    ', or export its features: DeployableModel(model.backbone) in the place of the model'
+                )
             raise ExportError(
                 f'{type(model).__name__} is not an image classifier: only classifiers and backbones can '
-                'be exported'
+                f'be exported. Instead, {remedy}'
             )
         for module in model.modules():
             if isinstance(module, LearnedPositionEmbedding) and module.interpolation == 'area':

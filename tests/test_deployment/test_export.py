@@ -223,8 +223,9 @@ def test_a_program_has_the_parameters_of_the_model_and_refuses_less_than_a_patch
             out_type='avg_featmap',
             global_position={**LEARNED, 'interpolation': 'bilinear', 'with_cls_token': False},
         ),
+        dict(out_type='featmap', out_indices=(0, 1), final_norm=False),  # as in segmentors
     ],
-    ids=['tokens, GPE without convolution', 'mean, table with LPE'],
+    ids=['tokens, GPE without convolution', 'mean, table with LPE', 'maps beside a class token'],
 )
 def test_other_settings_as_programs(settings: dict, tmp_path: Path) -> None:
     model = backbone(**settings)
@@ -431,9 +432,10 @@ def test_models_that_cannot_be_exported() -> None:
     segmentor = nn.Module()
     segmentor.backbone, segmentor.decode_head = ResFormer('tiny'), nn.Identity()
     with pytest.raises(
-        ExportError, match='Module is not an image classifier: only classifiers and backbones'
+        ExportError, match=r'Module is not an image classifier.*DeployableModel\(model.backbone'
     ):
         DeployableModel(segmentor)
+    assert len(DeployableModel(segmentor.backbone)(torch.zeros(1, 3, 32, 48))) == 1  # as advised
     with pytest.raises(ExportError, match='Linear has no ResFormer backbone'):
         DeployableModel(nn.Linear(2, 2))
     area = {**LEARNED, 'interpolation': 'area'}

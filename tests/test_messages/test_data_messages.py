@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from small_models import classifier, recognizer, save_checkpoint
 
 from resformer_mm.apis.inferencer import make_inferencer
-from resformer_mm.apis.launch import _check_classes
+from resformer_mm.apis.weight_hooks import _check_classes
 from resformer_mm.cascade.fitting import apply_rule, cross_fit, fit_frontier
 from resformer_mm.cascade.outcomes import Outcomes
 from resformer_mm.cascade.rule import CascadeRule

@@ -5,8 +5,8 @@
 
 A DeiT or ViT of timm, mmpretrain, mmseg, Hugging Face or torchvision is recognised and initialises a
 ResFormer: its position table is dropped, and GPE and LPE start from their own initialisation.
-``--position learned`` keeps the table, for a backbone with ``global_position=dict(type='LearnedPositionEmbedding')`` and
-``local_position=None``.
+``--position learned`` keeps the table, for a backbone with
+``global_position=dict(type='LearnedPositionEmbedding')`` and ``local_position=None``.
 
 The weights are taken from the entry 'state_dict' (MMEngine's; after training with an EMAHook these
 are the averaged weights), else 'model' (published), else the file is the state dict; ``--key``

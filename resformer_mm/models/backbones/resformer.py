@@ -304,7 +304,8 @@ class ResFormer(BaseModule):
             return patches.mean(dim=1)
         # A view of the tokens would be a channels-last map. Convolutions keep this layout, and RoIAlign of
         # mmcv 2 reads it as if it were contiguous, with wrong results and no error.
-        featmap = patches.transpose(1, 2).unflatten(2, grid).contiguous()
+        # `contiguous` would ask for the layout, which an exported program cannot know.
+        featmap = patches.transpose(1, 2).unflatten(2, grid).clone(memory_format=torch.contiguous_format)
         return [featmap, tokens[:, 0]] if self.output_cls_token else featmap
 
     def patch_tokens(self, tokens: Tensor) -> Tensor:
