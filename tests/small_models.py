@@ -25,7 +25,8 @@ def featmaps() -> dict:
 
 
 def _config(scope: str, model: dict, dataset: dict) -> Config:
-    return Config(dict(default_scope=scope, model=model, test_dataloader=dict(dataset=dataset)))
+    test = dict(test_dataloader=dict(dataset=dataset), test_cfg=dict(), test_evaluator=[])
+    return Config(dict(default_scope=scope, model=model, **test))
 
 
 def classifier(num_classes: int = 7, pipeline: list | None = None, **dataset) -> Config:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from resformer_mm.config_types import find_type
 from resformer_mm.datasets.label_resizing import labels_at
-from resformer_mm.libraries import drawing_type, task_of
+from resformer_mm.libraries import drawing_type, library_of_config, task_of
 from resformer_mm.picture_text import literal_figure
 
 from .browsing import BrowsedSample, SampleBrowser
@@ -101,8 +101,10 @@ def build_visualizer(browser: SampleBrowser) -> Visualizer:
     """
     cfg = browser.model.cfg
     if cfg.get('visualizer') is None:
+        kinds = ' or '.join(f'dict(type={kind!r})' for kind in library_of_config(cfg).visualizer_types)
         raise ValueError(
-            f'{cfg.filename or "the config"} has no `visualizer`, which is needed to draw annotations'
+            f'{cfg.filename or "the config"} has no `visualizer`, which is needed to draw annotations: set it'
+            f'{f" to {kinds}" if kinds else ""}'
         )
     settings = dict(cfg.visualizer, vis_backends=None)
     kind = find_type(drawing_type(cfg.visualizer) or settings['type'], VISUALIZERS)

@@ -30,6 +30,7 @@ from resformer_mm.models.backbones import ResFormer
 from resformer_mm.models.backbones.arguments import PRETRAINED
 from resformer_mm.repairs import set_strict
 
+from .launchers import check_launcher
 from .settling import compile_backbone, settle_loaders, settle_precision, take_compilation
 from .weight_hooks import CheckWeightsHook, StartingWeightsHook
 
@@ -97,10 +98,12 @@ def start_processes(cfg: Config) -> None:
     """Connect the processes of a launcher, unless they are; without a launcher, nothing happens.
 
     Raises:
-        ValueError: the launcher needs GPUs, but there are none.
+        ValueError: the launcher needs GPUs, but there are none, or it has not started this process.
     """
     if cfg.launcher == 'none':
         return
+    if not is_distributed():
+        check_launcher(cfg.launcher)
     atexit.register(_leave_process_group)
     if get_device() == 'cpu':
         _set_up_cpu_processes(cfg)
@@ -145,8 +148,6 @@ def _set_up_cpu_processes(cfg: Config) -> None:
 
     MMEngine would select a GPU per process and pass its number to the wrapper.
     """
-    if cfg.launcher != 'pytorch':
-        raise ValueError(f'--launcher {cfg.launcher} needs GPUs: without any use --launcher pytorch')
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
     print_log('No GPU: processes communicate through gloo on the CPU', logger='current')

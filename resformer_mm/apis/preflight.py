@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from copy import deepcopy
@@ -15,15 +14,10 @@ from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.preflight.run import TOLD
 
 from .launch import start_processes
+from .launchers import place
 from .settling import settle_loaders
 
 MAX_LINES = 20
-# Where launchers tell a process its rank and the number of processes.
-PLACES = {
-    'pytorch': ('RANK', 'WORLD_SIZE'),
-    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS'),
-    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
-}
 
 
 def check_config(cfg: Config, world_size: int = 1) -> CheckReport:
@@ -57,7 +51,7 @@ def exit_if_unsound(cfg: Config) -> str:
     report: CheckReport | None = None
     failure: Exception | None = None
     # Before the processes are connected, since what is built here must not wait for the others.
-    rank, world_size = _place(cfg.launcher)
+    rank, world_size = place(cfg.launcher)
     if rank == 0:
         try:
             report = check_config(cfg, world_size)
@@ -81,11 +75,3 @@ def exit_if_unsound(cfg: Config) -> str:
     if report is None or not report.is_sound:
         sys.exit(2)
     return report.text(MAX_LINES) if report.findings else ''
-
-
-def _place(launcher: str) -> tuple[int, int]:
-    """Return the rank of this process and the number of processes."""
-    if launcher not in PLACES:
-        return 0, 1
-    rank, size = (os.environ.get(name, default) for name, default in zip(PLACES[launcher], '01'))
-    return int(rank), int(size)

@@ -29,6 +29,8 @@ from resformer_mm.libraries import (
 from resformer_mm.repairs import set_strict
 from resformer_mm.tasks.video.substitutes import replace_decord
 
+from .launchers import check_launcher
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -133,9 +135,11 @@ def make_test_config(
     cfg = _load(config, work_dir, cfg_options, launcher, strict)
     cfg.load_from = _existing(checkpoint, 'checkpoint')
     cfg.resume = False
-    if cfg.get('test_dataloader') is None:
+    fields = ('test_dataloader', 'test_cfg', 'test_evaluator')
+    if missing := [f'`{field}`' for field in fields if cfg.get(field) is None]:
         raise ValueError(
-            f'{config} has no `test_dataloader`: nothing to test on. Set `test_dataloader` and `test_cfg`'
+            f'{config} has no {", ".join(missing)}: a test needs `test_dataloader`, `test_cfg` (dict() is '
+            'enough) and `test_evaluator` ([] predicts without comparing)'
         )
     if amp:
         cfg.test_cfg.fp16 = True
@@ -160,6 +164,7 @@ def make_test_config(
 def _load(
     config: str | Path, work_dir: str | Path | None, cfg_options: dict | None, launcher: str, strict: bool
 ) -> Config:
+    check_launcher(launcher)
     cfg = read_config(config, cfg_options)
     if strict:
         cfg.strict_data = True
@@ -193,8 +198,8 @@ def _enable_amp(cfg: Config) -> None:
         return
     if kind is not OptimWrapper:
         raise ValueError(
-            f'--amp cannot replace optim_wrapper.type={type_name(wrapper.type)!r}: set mixed precision in '
-            'the config'
+            f'--amp cannot replace optim_wrapper.type={type_name(wrapper.type)!r}: leave it out, and set '
+            'mixed precision in the config'
         )
     if get_device() == 'cpu':
         wrapper.type = 'resformer_mm.AutocastOptimWrapper'
@@ -221,10 +226,11 @@ def _enable_drawing(cfg: Config, drawing: Drawing) -> None:
     folder = str(Path(drawing.folder).absolute()) if drawing.folder else None
     hook.update({key: folder if value == FOLDER else value for key, value in library.hook.items()})
     hook.update(show=drawing.show, wait_time=drawing.wait_time, interval=drawing.interval)
+    if cfg.get('visualizer') is None:  # that of MMEngine draws no samples
+        cfg.visualizer = dict(type=next(iter(library.visualizer_types)))
     if folder is not None and library.visualizer:
         cfg.visualizer.update({key: folder for key in library.visualizer})
-    settings = cfg.get('visualizer') or {}
-    if (kind := drawing_type(settings)) is not None:
+    if (kind := drawing_type(cfg.visualizer)) is not None:
         cfg.visualizer.type = kind
     names = ['PictureNamesHook', *(['DrawInEveryProcessHook'] if cfg.launcher != 'none' else [])]
     hooks = [dict(type=f'resformer_mm.{name}') for name in names]

@@ -68,6 +68,8 @@ def compile_backbone(model: nn.Module, settings: dict) -> None:
     inner: Any = getattr(model, 'module', model)
     backbone = getattr(inner, 'backbone', None)
     if not isinstance(backbone, nn.Module):
-        raise ValueError(f'compile: {type(inner).__name__} has no backbone, the part that is compiled')
+        raise ValueError(
+            f'compile: {type(inner).__name__} has no backbone, the part that is compiled: set compile=False'
+        )
     backbone.compile(**settings)
     remark('compile', 'the backbone is compiled; the first steps take longer, once per size of the images')

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from resformer_mm.compat.lazy_configs import finish_lazy_config
+from resformer_mm.compat.lazy_configs import finish_lazy_config, make_writable
 
 from .fitting import Fit, Operation, choose, cross_fit, fit_frontier
 from .outcomes import Outcomes
@@ -79,5 +79,7 @@ def write_cascade_config(path: Path, config: str, checkpoint: str, fitted: Fitte
 def _inherited(config: str) -> str:
     """Return the lines with which a string config takes over another config."""
     if Config._is_lazy_import(config):
-        return finish_lazy_config(Config.fromfile(config)).pretty_text.strip()
+        cfg = finish_lazy_config(Config.fromfile(config))
+        make_writable(cfg)
+        return cfg.pretty_text.strip()
     return f'_base_ = {str(Path(config).resolve())!r}'

@@ -22,11 +22,10 @@ __all__ = ['finish_lazy_config', 'make_writable']
 
 
 def finish_lazy_config(cfg: Config) -> Config:
-    """Import the custom modules of a config that was just read, drop its helpers, and make it writable.
+    """Import the custom modules of a config that was just read, and drop its helpers.
 
     Raises:
         ImportError: a custom module cannot be imported.
-        ValueError: see :func:`make_writable`.
     """
     custom = cfg.get('custom_imports') or {}
     modules = custom.get('imports') or []
@@ -36,7 +35,6 @@ def finish_lazy_config(cfg: Config) -> Config:
     for name, value in list(dict.items(settings)):
         if isinstance(value, (FunctionType, ModuleType, type)):
             del settings[name]
-    make_writable(cfg)
     return cfg
 
 

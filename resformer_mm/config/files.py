@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from resformer_mm.compat.lazy_configs import finish_lazy_config
+from resformer_mm.compat.lazy_configs import finish_lazy_config, make_writable
 from resformer_mm.libraries import prepare_libraries, scope_of
 
 from .overrides import check_overrides
@@ -31,6 +31,7 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
             cfg = finish_lazy_config(Config.fromfile(config))
         except Exception as error:  # a config is code: it can fail in any way
             raise ValueError(f'{config} is not a valid config: {type(error).__name__}: {error}') from error
+        make_writable(cfg)
     if cfg_options:
         check_overrides(cfg, cfg_options, source)
         try:

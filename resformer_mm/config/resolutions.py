@@ -71,7 +71,7 @@ def test_dataset(cfg: Mapping) -> dict:
         dataset = dataset.get('dataset') or next(iter(dataset.get('datasets', [])), None)
     if dataset is None:
         name = getattr(cfg, 'filename', None) or 'the config'
-        raise ValueError(f'{name} has no `test_dataloader.dataset.pipeline`')
+        raise ValueError(f'{name} has no `test_dataloader.dataset.pipeline`: set it to that of predictions')
     return dataset
 
 

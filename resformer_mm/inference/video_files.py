@@ -88,12 +88,19 @@ class VideoFile:
     def _open(self, frame: np.ndarray) -> _Encoder:
         height, width = frame.shape[:2]
         makers: list[Callable[..., _Encoder]] = [_H264, _OpenCV.with_vp9, _OpenCV.with_mpeg4]
+        try:
+            self.path.open('wb').close()
+        except OSError as error:
+            raise OSError(f'cannot write the video {self.path}: {error.strerror}') from error
+        reasons = []
         for make in makers:
             try:
                 return make(str(self.path), self._fps, width, height)
-            except (ImportError, OSError, ValueError):  # no PyAV, or built without the encoder
-                continue
-        raise OSError(f'cannot write the video {self.path}: install PyAV (pip install av)')
+            except ImportError:
+                reasons.append('PyAV is not installed (pip install av)')
+            except (OSError, ValueError) as error:  # built without the encoder
+                reasons.append(str(error))
+        raise OSError(f'cannot write the video {self.path}: {"; ".join(reasons)}')
 
 
 class _H264:

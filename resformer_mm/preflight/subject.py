@@ -271,7 +271,7 @@ def _unwrapped(value: Any) -> Any:
 def _read(dataset: Any) -> list:
     number = len(dataset)
     if not number:
-        raise ValueError('it has no samples')
+        raise ValueError('it has no samples: check its files and its filter')
     indices: Sequence[int] = sorted({round(x) for x in torch.linspace(0, number - 1, NUM_SAMPLES).tolist()})
     end = time.monotonic() + SECONDS
     samples = []

@@ -80,7 +80,7 @@ class ModelUnderTest:
         )
         if split == 'val':
             if self.cfg.get('val_dataloader') is None or self.cfg.get('val_evaluator') is None:
-                raise ValueError(f'{config} has no `val_dataloader` and `val_evaluator`')
+                raise ValueError(f'{config} has no `val_dataloader` and `val_evaluator`: set both')
             self.cfg.test_dataloader = self.cfg.val_dataloader
             self.cfg.test_evaluator = self.cfg.val_evaluator
         settings = _relevant_settings(self.cfg)

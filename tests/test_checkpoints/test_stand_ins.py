@@ -8,6 +8,7 @@ import enum
 import io
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 import types
@@ -26,7 +27,7 @@ from resformer_mm import repairs
 from resformer_mm.checkpoints import CheckpointError, read_weights
 from resformer_mm.checkpoints.reading import _RUNNER_GLOBALS, read_content
 from resformer_mm.checkpoints.stand_ins import StandIn, stand_in_for
-from resformer_mm.compat.weights_only import _load_restricted
+from resformer_mm.compat.weights_only import _check_storage, _load_restricted
 
 WEIGHTS = {'blocks.0.norm1.weight': torch.arange(3.0)}
 
@@ -194,3 +195,8 @@ def test_files_of_safetensors(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-4])
     with pytest.raises(CheckpointError, match=f'{name} is corrupt'):
         read_weights(tmp_path / name)
+
+
+def test_a_storage_that_is_not_referred_to_as_pytorch_does() -> None:
+    with pytest.raises(pickle.UnpicklingError, match='unexpected reference to a storage'):
+        _check_storage(('storage', torch.FloatStorage, '0'), {})

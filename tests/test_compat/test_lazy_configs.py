@@ -18,7 +18,9 @@ from resformer_mm.compat.lazy_configs import finish_lazy_config, make_writable
 def read(folder: Path, text: str) -> Config:
     path = folder / 'config.py'
     path.write_text(text)
-    return finish_lazy_config(Config.fromfile(path))
+    cfg = finish_lazy_config(Config.fromfile(path))
+    make_writable(cfg)
+    return cfg
 
 
 def test_custom_modules_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -73,3 +75,19 @@ def test_every_encoder_writes_what_can_be_read(tmp_path, fps, encoders, told, mo
     code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little').decode()
     assert code in {3: ('avc1', 'h264'), 2: ('vp09', 'VP90'), 1: ('mp4v', 'FMP4')}[encoders]
     assert any('MPEG-4' in text for text in told) == (encoders == 1) and makers
+
+
+def test_why_a_video_cannot_be_written(tmp_path, monkeypatch) -> None:
+    """A folder of this name is not a missing library."""
+    (tmp_path / 'folder.mp4').mkdir()
+    with pytest.raises(OSError, match=r'cannot write the video .*folder\.mp4: Is a directory$'):
+        write(tmp_path / 'folder.mp4', 25)
+    monkeypatch.setitem(sys.modules, 'av', None)
+
+    def writer(*_: object) -> SimpleNamespace:
+        return SimpleNamespace(isOpened=lambda: False)
+
+    writer.fourcc = cv2.VideoWriter.fourcc
+    monkeypatch.setattr(cv2, 'VideoWriter', writer)
+    with pytest.raises(OSError, match=r'v\.mp4: PyAV is not installed \(pip install av\); OpenCV'):
+        write(tmp_path / 'v.mp4', 25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from mmengine.config import Config
 from small_models import classifier, recognizer, segmentor
 
+import resformer_mm.apis
 from resformer_mm.analysis.browsing import SampleBrowser, to_pictures
 from resformer_mm.analysis.resolution_complexity import blank_batch, complexity_at
 from resformer_mm.analysis.sample_pictures import build_visualizer
@@ -17,12 +19,14 @@ from resformer_mm.analysis.training_logs import TrainingLog
 from resformer_mm.apis import load_model
 from resformer_mm.apis.launch import build_runner
 from resformer_mm.apis.runs import Drawing, make_test_config, make_train_config
+from resformer_mm.compat import prepare_mmaction
 from resformer_mm.config.command_line import add_config_options
 from resformer_mm.config.files import read_config
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.engine.loops import MultiResolutionValLoop
-from resformer_mm.libraries import TASKS, Task, model_class, register_task
+from resformer_mm.libraries import TASKS, Task, import_library, model_class, register_task
 from resformer_mm.models.backbones.arguments import initial_weights
+from resformer_mm.preflight.subject import _read
 
 
 @pytest.fixture
@@ -48,11 +52,11 @@ def write(cfg: Config, path: Path, **fields: object) -> Path:
 
 
 def test_a_config_without_a_test_names_the_fields(tmp_path, checkpoint) -> None:
-    path = write(classifier(), tmp_path / 'mine.py', test_dataloader=None)
-    with pytest.raises(ValueError, match=r'mine\.py has no `test_dataloader`.* `test_cfg`'):
-        make_test_config(path, checkpoint)
-    path = write(classifier(), path, test_cfg=dict())
-    assert make_test_config(path, checkpoint).load_from == str(checkpoint)
+    path = write(classifier(), tmp_path / 'mine.py', test_dataloader=None, test_evaluator=None)
+    with pytest.raises(ValueError, match=r'mine\.py has no `test_dataloader`, `test_evaluator`: a test'):
+        make_test_config(path, checkpoint, amp=True)
+    path = write(classifier(), path, test_cfg=dict(), test_evaluator=[])  # as the message says
+    assert make_test_config(path, checkpoint, amp=True).load_from == str(checkpoint)
 
 
 def test_a_checkpoint_that_does_not_exist(tmp_path) -> None:
@@ -111,10 +115,21 @@ def test_augmentation_that_the_config_does_not_have(tmp_path, checkpoint) -> Non
     assert make_test_config(path, checkpoint, tta=True).model.type == 'SegTTAModel'
 
 
-def test_a_launcher_of_several_machines_without_a_gpu(monkeypatch) -> None:
-    monkeypatch.setattr('resformer_mm.apis.launch.get_device', lambda: 'cpu')
-    with pytest.raises(ValueError, match='--launcher slurm needs GPUs: .* --launcher pytorch'):
-        build_runner(Config(dict(classifier(), launcher='slurm')))
+def test_a_launcher_that_did_not_start_the_process(tmp_path, monkeypatch) -> None:
+    path = write(classifier(), tmp_path / 'mine.py')
+    monkeypatch.setattr('resformer_mm.apis.launchers.get_device', lambda: 'cpu')
+    with pytest.raises(ValueError, match=r'--launcher slurm needs GPUs: .* start .* tools/dist_train\.sh'):
+        make_train_config(path, launcher='slurm')
+    for name in ('RANK', 'WORLD_SIZE', 'SLURM_PROCID'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match=r'--launcher pytorch: the variable RANK is not set.*dist_train\.sh'):
+        build_runner(Config(dict(classifier(), launcher='pytorch')))
+    monkeypatch.setattr('resformer_mm.apis.launchers.get_device', lambda: 'cuda')
+    with pytest.raises(ValueError, match=r'--launcher slurm: the variable SLURM_PROCID .*slurm_train\.sh'):
+        make_train_config(path, launcher='slurm')
+    monkeypatch.setenv('SLURM_PROCID', '1')
+    monkeypatch.setenv('SLURM_NTASKS', '2')
+    assert make_train_config(path, launcher='slurm').launcher == 'slurm'
 
 
 def test_a_loop_that_gets_a_loader() -> None:
@@ -206,7 +221,7 @@ def test_browsing_what_is_not_there(tmp_path) -> None:
         to_pictures(torch.zeros(2, 5, 8, 8), model)
     browser = SampleBrowser.__new__(SampleBrowser)
     browser.model = model
-    with pytest.raises(ValueError, match=r'mine\.py has no `visualizer`'):
+    with pytest.raises(ValueError, match=r"mine\.py has no `visualizer`.*: set it to dict\(type='Universal"):
         build_visualizer(browser)
 
 
@@ -236,3 +251,50 @@ def test_a_curve_that_a_log_does_not_have(tmp_path) -> None:
     with pytest.raises(ValueError, match="does not have 'acc'; it has: loss"):
         log.curve('acc')
     assert list(log.curve('loss').values) == [1.0, 0.5]
+
+
+@pytest.mark.operators('mmaction')
+def test_settings_of_a_preprocessor_of_clips() -> None:
+    prepare_mmaction()
+    from resformer_mm.tasks.video import MultiResolutionActionDataPreprocessor
+
+    with pytest.raises(ValueError, match=r"format_shape='NCHW', but clips are 'NCTHW': leave it out"):
+        MultiResolutionActionDataPreprocessor(format_shape='NCHW')
+    with pytest.raises(ValueError, match=r'`blending` would mix .* mmaction\.ActionDataPreprocessor'):
+        MultiResolutionActionDataPreprocessor(blending=dict(type='MixupBlending', num_classes=2))
+    assert MultiResolutionActionDataPreprocessor().format_shape == 'NCTHW'
+
+
+def test_resolutions_of_a_pipeline_without_a_size(tmp_path, checkpoint) -> None:
+    pipeline = [dict(type='resformer_mm.LoadImage'), dict(type='PackInputs')]
+    path = write(classifier(pipeline=pipeline), tmp_path / 'mine.py')
+    with pytest.raises(ValueError, match=r'--resolutions 32, test_dataloader\.dataset\.pipeline: .*Use'):
+        make_test_config(path, checkpoint, resolutions=[32])
+
+
+def test_a_data_set_without_samples() -> None:
+    with pytest.raises(ValueError, match='it has no samples: check its files and its filter'):
+        _read([])
+
+
+def test_a_library_that_cannot_be_imported(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, 'mmpretrain', None)
+    with pytest.raises(
+        ImportError, match=r"a config needs the library 'mmpretrain', .*resformer-mm\[onedl\].*install\.sh"
+    ):
+        import_library('mmpretrain', 'a config')
+
+
+def test_names_that_the_packages_do_not_have() -> None:
+    for package in (resformer_mm, resformer_mm.apis):
+        with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nothing'"):
+            package.nothing  # noqa: B018
+
+
+@pytest.mark.operators('mmseg')
+def test_drawing_without_a_visualizer(tmp_path, checkpoint) -> None:
+    hooks = dict(visualization=dict(type='SegVisualizationHook'))
+    path = write(segmentor(), tmp_path / 'mine.py', default_hooks=hooks)
+    cfg = make_test_config(path, checkpoint, drawing=Drawing(folder=tmp_path / 'drawn'))
+    assert cfg.visualizer.type == 'resformer_mm.LabelMapVisualizer'
+    assert cfg.visualizer.save_dir == str(tmp_path / 'drawn')

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import classifier
+from small_models import classifier, save_checkpoint
 
 from resformer_mm.deployment.formats import PROGRAM_VERSION
 
@@ -20,7 +20,8 @@ TOOLS = Path(__file__).parents[2] / 'tools'
 def refuse(tmp_path, monkeypatch, capsys) -> Callable[..., str]:
     """Return a function that runs a tool, which must end with a usage error, and returns its last line."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv('DISPLAY', raising=False)
+    for name in ('DISPLAY', 'RANK'):
+        monkeypatch.delenv(name, raising=False)
     classifier().dump('mine.py')
     Path('folder').mkdir()
     Path('file.txt').write_text('text')
@@ -137,6 +138,19 @@ FIGURE = '--resolutions 64 --out a.png'
             '--num-classes goes with a folder: set it in the config',
         ),
         ('check_data.py', 'folder', 'folder has the layout of none of the tasks'),
+        ('check.py', 'mine.py --max-lines -1', '--max-lines must be at least 0'),
+        ('check.py', 'none.py', 'there is no config none.py'),
+        ('train.py', 'mine.py --launcher pytorch', '--launcher pytorch: the variable RANK is not set'),
+        (
+            DATA + 'check_classification.py',
+            'folder --config mine.py',
+            'give either DATA_ROOT or --config CONFIG',
+        ),
+        (
+            DATA + 'check_segmentation.py',
+            '--config mine.py --num-classes 3',
+            '--num-classes goes with DATA_ROOT',
+        ),
         (
             DATA + 'check_classification.py',
             'folder',
@@ -159,3 +173,17 @@ def test_a_usage_error(tool, words, message, refuse) -> None:
 )
 def test_a_usage_error_of_an_export(words, message, refuse) -> None:
     assert message in refuse(EXPORT, *words.split())
+
+
+def test_a_package_that_is_missing_during_an_export(refuse, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise ImportError('ONNX files need onnxruntime: pip install onnxruntime')
+
+    monkeypatch.setattr('resformer_mm.deployment.command_line.export', fail)
+    monkeypatch.setattr('resformer_mm.deployment.formats._require_pytorch', lambda *_: None)
+    save_checkpoint(classifier(), Path('a.pth'))
+    assert 'ONNX files need onnxruntime' in refuse(EXPORT, 'mine.py', 'a.pth')
+    monkeypatch.setattr(
+        'resformer_mm.deployment.command_line.export', lambda *_: Path('folder').write_text('')
+    )
+    assert '--out a.pt2: Is a directory' in refuse(EXPORT, 'mine.py', 'a.pth')

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -419,3 +420,10 @@ def test_prebuilt_wheels_are_named_where_they_should_fit(tmp_path, stack, build,
         check=True,
     )
     assert command in result.stdout if command else not result.stdout
+
+
+def test_markers_that_are_not_understood() -> None:
+    holds = runpy.run_path(str(MISSING))['holds']
+    assert holds('python_version >= "3.1"')
+    with pytest.raises(ValueError, match='a marker other than python_version .*: os_name == "nt"'):
+        holds('os_name == "nt"')

@@ -156,7 +156,10 @@ class ResFormer(BaseModule):
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r} is unknown: choose from {OUT_TYPES}')
         if out_type == 'cls_token' and not with_cls_token:
-            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+            raise ValueError(
+                "out_type='cls_token' needs with_cls_token=True: without a class token, set "
+                "out_type='avg_featmap' for a classifier or 'featmap' for maps"
+            )
         return out_type
 
     def _build_global_position(self, config: dict) -> GlobalPosition:

@@ -34,7 +34,10 @@ class WindowAttention(Attention):
     def __init__(self, *args, window_size: int, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.with_cls_token:
-            raise ValueError('window_block_indices needs with_cls_token=False: no window has a class token')
+            raise ValueError(
+                "window_block_indices needs with_cls_token=False and an out_type other than 'cls_token': no "
+                'window has a class token'
+            )
         if not isinstance(window_size, int) or window_size < 1:
             raise ValueError(f'window_size must be a positive number of tokens, got {window_size!r}')
         self.window_size = window_size

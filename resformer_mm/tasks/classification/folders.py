@@ -246,7 +246,7 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
             )
         raise FileNotFoundError(
             f'{self.ann_file}, line {entry.line}: there is no file {entry.path} in {self.img_prefix}, nor '
-            f'any of {len(probes)} others that were looked for: {hint}'
+            f'any other of the {len(probes)} that were looked for: {hint}'
         )
 
     def _exists(self, path: str) -> bool:

@@ -121,11 +121,11 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
         data_list = super().load_data_list()
         instances = [instance for info in data_list for instance in info['instances']]
         if not self.test_mode and all(instance['ignore_flag'] for instance in instances):
-            remedy = CROWD_REMEDY if instances else 'check ann_file and metainfo.classes'
+            remedy = CROWD_REMEDY if instances else 'Check ann_file and metainfo.classes'
             what = 'object of the classes to learn from'
             if instances:
                 what += f', only {len(instances)} crowd regions (iscrowd 1) or objects without a mask'
-            raise AnnotationError(f'{self._kind}: {self.ann_file} has no {what}: {remedy}')
+            raise AnnotationError(f'{self._kind}: {self.ann_file} has no {what}. {remedy}')
         for instance in instances:
             # mmdetection fails to load objects without a mask, but ignores those with an empty one.
             instance.setdefault('mask', [])
@@ -153,7 +153,7 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
         if not kept:
             raise AnnotationError(
                 f'{self._kind}: filter_cfg={self.filter_cfg} leaves none of the {len(self.data_list)} images '
-                f'of {self.ann_file}'
+                f'of {self.ann_file}: lower min_size, or check the annotations and metainfo.classes'
             )
         return kept
 

@@ -41,7 +41,8 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
             )
         if format_shape != 'NCTHW':
             raise ValueError(
-                f"MultiResolutionActionDataPreprocessor: format_shape={format_shape!r}, but clips are 'NCTHW'"
+                f'MultiResolutionActionDataPreprocessor: format_shape={format_shape!r}, but clips are '
+                "'NCTHW': leave it out"
             )
         super().__init__(*args, format_shape=format_shape, **kwargs)
         self.num_classes = num_classes

@@ -240,6 +240,10 @@ def test_class_names_come_from_the_checkpoint_then_the_config(checkpoint, pictur
     wrong = make_inferencer(classifier(metainfo=dict(classes=['A', 'B'])), unnamed, 'cpu')
     with pytest.raises(ValueError, match='the model has 7 classes, but .* names 2'):
         wrong(pictures[0])
+    few = save_checkpoint(classifier(), tmp_path / 'few.pth', classes=['A', 'B'], palette=[[0, 0, 0]] * 2)
+    with pytest.raises(ValueError, match=r'set .*\.dataset\.metainfo\.classes to the names of all 7'):
+        make_inferencer(classifier(), few, 'cpu')(pictures[0])
+    assert make_inferencer(named, few, 'cpu').classes == list('ABCDEFG')  # as the message says
 
 
 def test_published_names_come_from_the_data_set(monkeypatch) -> None:

@@ -16,7 +16,7 @@ from resformer_mm.inference import video_reading
 from resformer_mm.inference.sources import InputError
 from resformer_mm.inference.video_reading import codec_of
 from resformer_mm.tasks.video import check, decoders, files, substitutes
-from resformer_mm.tasks.video.decoders import OpenCVDecoder, PyAVDecoder
+from resformer_mm.tasks.video.decoders import DecodingError, OpenCVDecoder, PyAVDecoder
 from resformer_mm.tasks.video.files import ClipReader, VideoFileError
 
 KINDS = [
@@ -160,3 +160,33 @@ def test_a_truncated_avi_is_reported_by_the_demo(decord: bool, tmp_path: Path, m
     assert result['skipped'] == [{'path': str(path), 'reason': reason}]
     whole = write_clip(tmp_path / 'whole.mp4')
     assert not make_inferencer(recognizer(), None, 'cpu')(whole)['skipped']
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_frames_that_are_gone_when_they_are_read(kind, tmp_path) -> None:
+    path = write_short_avi(tmp_path / 'clip.avi', keep=1.0)
+    decoder = kind(str(path))
+    write_short_avi(path)
+    with pytest.raises(DecodingError, match=rf'frame {len(decoder) - 1} of {len(decoder)} cannot be decoded'):
+        decoder.get_batch([len(decoder) - 1])
+    path.write_bytes(b'nothing')
+    with pytest.raises(DecodingError, match='Error reading'):
+        decoder.get_batch([0])
+
+
+def test_a_sound_without_frames(tmp_path) -> None:
+    pytest.importorskip('av')
+    with pytest.raises(DecodingError, match='cannot find video stream'):
+        PyAVDecoder(str(write_sound(tmp_path / 'sound.mp4')))
+
+
+def test_a_packet_that_pyav_refuses(tmp_path, monkeypatch) -> None:
+    av = pytest.importorskip('av')
+    decoder = PyAVDecoder(str(write_clip(tmp_path / 'clip.mp4')))
+
+    def refuse(*_: object) -> None:
+        raise av.error.InvalidDataError(1, 'invalid data')
+
+    monkeypatch.setattr(decoder, '_frames', refuse)
+    with pytest.raises(DecodingError, match='invalid data'):
+        decoder.get_batch([0])
