@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import runpy
 import socket
 import subprocess
 import sys
+import time
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -115,17 +117,42 @@ def run_tool(name: str, *arguments: object, data: Path, cwd: Path) -> subprocess
 
     That saves their seconds; what depends on a fresh interpreter is for :func:`run` to test.
     """
+    (result,) = run_tool_in_processes(1, name, *arguments, data=data, cwd=cwd)
+    return result
+
+
+def run_tool_in_processes(
+    number: int, name: str, *arguments: object, data: Path, cwd: Path
+) -> list[subprocess.CompletedProcess]:
+    """Run a tool as :func:`run_tool` does, in several connected processes without a launcher.
+
+    The other processes are killed a second after one of them ends with an error, as a launcher does.
+    """
     context = copies()
     words = [str(word) for word in arguments]
-    outputs = [cwd / f'{stream}.txt' for stream in ('stdout', 'stderr')]
-    process = context.Process(target=_run_here, args=(name, words, data, cwd, outputs))
-    process.start()
-    process.join(400)
-    if process.is_alive():
+    if number > 1:
+        words += ['--launcher', 'pytorch']
+    outputs = [[cwd / f'{stream}_{rank}.txt' for stream in ('stdout', 'stderr')] for rank in range(number)]
+    ranks = dict(WORLD_SIZE=str(number), MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
+    processes = []
+    for rank in range(number):
+        variables = dict(ranks, RANK=str(rank), LOCAL_RANK=str(rank)) if number > 1 else {}
+        arguments = (name, words, data, cwd, outputs[rank], variables)
+        processes.append(context.Process(target=_run_here, args=arguments))
+        processes[-1].start()
+    end = time.monotonic() + 400
+    while any(process.is_alive() for process in processes) and time.monotonic() < end:
+        multiprocessing.connection.wait([one.sentinel for one in processes if one.is_alive()], timeout=1)
+        if any(process.exitcode for process in processes):
+            end = min(end, time.monotonic() + 1)
+    for process in processes:
         process.kill()
         process.join()
-    texts = [path.read_text() for path in outputs]
-    return subprocess.CompletedProcess([name, *words], process.exitcode, *texts)
+    texts = [[path.read_text() for path in paths] for paths in outputs]
+    return [
+        subprocess.CompletedProcess([name, *words], process.exitcode, *text)
+        for process, text in zip(processes, texts)
+    ]
 
 
 def copies() -> ForkServerContext:
@@ -135,7 +162,10 @@ def copies() -> ForkServerContext:
     return context
 
 
-def _run_here(name: str, words: list[str], data: Path, cwd: Path, outputs: list[Path]) -> None:
+def _run_here(
+    name: str, words: list[str], data: Path, cwd: Path, outputs: list[Path], variables: dict[str, str]
+) -> None:
+    os.environ.update(variables)
     for stream, path in zip((1, 2), outputs):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')

@@ -20,6 +20,9 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by the actual batch size over auto_scale_lr.base_batch_size',
     )
+    parser.add_argument(
+        '--require-resume', action='store_true', help='stop if there is no checkpoint to resume from'
+    )
     parser.add_argument('--no-check', action='store_true', help='start without the check of tools/check.py')
     add_config_options(parser)
     add_launcher(parser)
@@ -32,7 +35,8 @@ def parse_args() -> argparse.Namespace:
             cfg_options=args.cfg_options,
             launcher=args.launcher,
             strict=args.strict,
-            resume=args.resume,
+            resume=args.resume or ('auto' if args.require_resume else None),
+            require_resume=args.require_resume,
             validate=not args.no_validate,
             amp=args.amp,
             auto_scale_lr=args.auto_scale_lr,

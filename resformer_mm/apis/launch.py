@@ -29,13 +29,33 @@ from resformer_mm.libraries import settle_config
 from resformer_mm.models.backbones import ResFormer
 from resformer_mm.models.backbones.arguments import PRETRAINED
 from resformer_mm.repairs import set_strict
+from resformer_mm.resuming import (
+    ExactResumeHook,
+    MakeUpValidationHook,
+    PreemptionHook,
+    save_whole_files,
+)
 
 from .launchers import check_launcher
-from .settling import compile_backbone, settle_loaders, settle_precision, take_compilation
+from .settling import (
+    compile_backbone,
+    settle_checkpoints,
+    settle_loaders,
+    settle_precision,
+    take_compilation,
+)
 from .weight_hooks import CheckWeightsHook, StartingWeightsHook
 
 # Hooks that every run gets, unless `default_hooks` has None under the name.
-SAFEGUARDS = {CheckSplitsHook: 'splits', CheckNumClassesHook: 'num_classes', InvalidLossHook: 'invalid_loss'}
+SAFEGUARDS = {
+    CheckSplitsHook: 'splits',
+    CheckNumClassesHook: 'num_classes',
+    InvalidLossHook: 'invalid_loss',
+    ExactResumeHook: 'exact_resume',
+    PreemptionHook: 'preemption',
+}
+# MMEngine accepts None for these names alone.
+MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -77,21 +97,38 @@ def _build(cfg: Config) -> Runner:
     make_writable(cfg)
     settle_loaders(cfg)
     settle_precision(cfg)
+    settle_checkpoints(cfg)
     compilation = take_compilation(cfg)
     start_processes(cfg)
     set_strict(bool(cfg.get('strict_data', False)))
+    left_out = _take_left_out(cfg)
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
-    settings = cfg.get('default_hooks') or {}
     for kind, name in SAFEGUARDS.items():
-        is_left_out = name in settings and settings[name] is None
-        if not is_left_out and not any(isinstance(hook, kind) for hook in runner.hooks):
+        if name not in left_out and not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())
     if compilation is not None:
         compile_backbone(runner.model, compilation)
+    if isinstance(runner, Runner):
+        save_whole_files(runner)
+        for hook in [hook for hook in runner.hooks if isinstance(hook, ExactResumeHook)]:
+            hook.attach(runner)
+            runner.register_hook(MakeUpValidationHook(hook))
     write_metrics_once(runner)
     write_valid_scalars(runner)
     runner.register_hook(NameFilesHook())
     return runner
+
+
+def _take_left_out(cfg: Config) -> set[str]:
+    """Return the names of the hooks that a config sets to None.
+
+    They are removed from the config, but for those that MMEngine would add again.
+    """
+    hooks = cfg.get('default_hooks') or {}
+    left_out = {name for name, hook in hooks.items() if hook is None}
+    for name in left_out.difference(MMENGINE_HOOKS):
+        del hooks[name]
+    return left_out
 
 
 def start_processes(cfg: Config) -> None:

@@ -26,10 +26,17 @@ from resformer_mm.libraries import (
     scope_of,
     settle_config,
 )
-from resformer_mm.repairs import set_strict
+from resformer_mm.repairs import remark, set_strict
+from resformer_mm.resuming import (
+    check_resumable,
+    checkpoint_folder,
+    find_resumable,
+    keep_total_batch,
+    read_whole,
+)
 from resformer_mm.tasks.video.substitutes import replace_decord
 
-from .launchers import check_launcher
+from .launchers import check_launcher, place
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ def make_train_config(
     launcher: str = 'none',
     strict: bool = False,
     resume: str | Path | None = None,
+    require_resume: bool = False,
     validate: bool = True,
     amp: bool = False,
     auto_scale_lr: bool = False,
@@ -71,6 +79,7 @@ def make_train_config(
         launcher: job launcher; 'none' means one process.
         strict: refuse data that would be repaired on reading, as ``strict_data = True`` in the config.
         resume: checkpoint to resume from; 'auto' is the latest one in the work dir, if there is one.
+        require_resume: refuse to start anew if there is none.
         validate: whether to evaluate while training.
         amp: train in mixed precision.
         auto_scale_lr: scale the learning rate by the batch size over ``auto_scale_lr.base_batch_size``.
@@ -78,7 +87,7 @@ def make_train_config(
     Raises:
         FileNotFoundError: the config or the checkpoint to resume from does not exist.
         ImportError: a library of the config is missing, or needs operators of mmcv that are missing.
-        ValueError: an option does not apply to the config.
+        ValueError: an option does not apply to the config, or training cannot go on from the checkpoint.
     """
     cfg = _load(config, work_dir, cfg_options, launcher, strict)
     if not validate:
@@ -92,6 +101,7 @@ def make_train_config(
         cfg.resume, cfg.load_from = True, None
     elif resume is not None:
         cfg.resume, cfg.load_from = True, _existing(resume, 'checkpoint to resume from')
+    _settle_resume(cfg, require_resume)
     if auto_scale_lr:
         if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
             raise ValueError(f'--auto-scale-lr: set `auto_scale_lr.base_batch_size` in {config}')
@@ -189,6 +199,32 @@ def _existing(path: str | Path, what: str) -> str:
             )
         raise FileNotFoundError(f'there is no {what} {path}')
     return path
+
+
+def _settle_resume(cfg: Config, is_required: bool) -> None:
+    """Choose and check the checkpoint to resume from."""
+    path = cfg.get('load_from') if cfg.get('resume') else None
+    if cfg.get('resume') and path is None:
+        found = find_resumable(cfg)
+        if found is not None:
+            path, content = found
+    elif path is not None and '://' not in path:
+        content = read_whole(Path(path))
+    if path is not None and '://' not in str(path):
+        check_resumable(path, content)
+        keep_total_batch(cfg, content, place(cfg.launcher)[1])
+        cfg.load_from = str(path)
+        return
+    if path is None and is_required:
+        raise ValueError(
+            f'--require-resume: there is no checkpoint in {checkpoint_folder(cfg)} to resume from'
+        )
+    if path is None and cfg.get('resume'):
+        cfg.resume = False
+        remark(
+            '--resume',
+            f'there is no checkpoint in {checkpoint_folder(cfg)}: THE TRAINING STARTS FROM THE BEGINNING',
+        )
 
 
 def _enable_amp(cfg: Config) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
 from torch import nn
 
+from resformer_mm.config_types import find_type, type_field
 from resformer_mm.engine.precision import bfloat16_pays
 from resformer_mm.repairs import remark
+from resformer_mm.resuming import ExactCheckpointHook
 
 # PyTorch refuses these settings of a data loader without workers.
 NEEDS_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
@@ -34,6 +38,17 @@ def settle_precision(cfg: Config) -> None:
         loop = cfg.get(field)
         if isinstance(loop, dict) and loop.get('fp16'):
             loop['fp16'] = bfloat16_pays(get_device(), f'{field}.fp16 (--amp)')
+
+
+def settle_checkpoints(cfg: Config) -> None:
+    """Let :class:`~resformer_mm.resuming.ExactCheckpointHook` take the place of MMEngine's hook."""
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    hook = hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook', interval=1))
+    if (
+        hook is not None
+        and find_type(type_field(hook), HOOKS, cfg.get('default_scope') or 'mmengine') is CheckpointHook
+    ):
+        hook['type'] = f'resformer_mm.{ExactCheckpointHook.__name__}'
 
 
 def take_compilation(cfg: Config) -> dict | None:

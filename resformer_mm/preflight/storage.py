@@ -19,7 +19,7 @@ STATES = {'SGD': 0, 'Adam': 2, 'AdamW': 2, 'NAdam': 2, 'RAdam': 2, 'Lamb': 2, 'L
 def check_space(subject: Subject) -> Iterator[Finding]:
     """Compare the size of all checkpoints that are kept with the free space."""
     for field, hook in subject.hooks():
-        if type_name(type_field(hook)) != 'CheckpointHook':
+        if type_name(type_field(hook)).rpartition('.')[2] not in ('CheckpointHook', 'ExactCheckpointHook'):
             continue
         folder = hook.get('out_dir') or subject.cfg.work_dir
         if '://' in str(folder):

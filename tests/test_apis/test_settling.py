@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 from torch import nn
 from torch.utils.data import DataLoader
 
-from resformer_mm.apis import settling
+from resformer_mm.apis import launch, settling
 from resformer_mm.engine import precision
 
 
@@ -70,3 +71,27 @@ def test_the_backbone_is_compiled_and_its_copies_and_names_are_not():
     torch.testing.assert_close(twin['backbone'](inputs), twin['backbone'].bias.expand(4, 2) + 1)
     with pytest.raises(ValueError, match='compile: Linear has no backbone'):
         settling.compile_backbone(nn.Linear(1, 1), {})
+
+
+def test_hooks_are_left_out_as_mmengine_leaves_out_its_own():
+    hooks = dict(logger=None, invalid_loss=None, skipped_images=None, timer=dict(type='IterTimerHook'))
+    cfg = Config(dict(default_hooks=hooks))
+    assert launch._take_left_out(cfg) == {'logger', 'invalid_loss', 'skipped_images'}
+    assert dict(cfg.default_hooks) == dict(logger=None, timer=dict(type='IterTimerHook'))
+    assert launch._take_left_out(Config()) == set()
+
+
+@pytest.mark.parametrize('kind', ['CheckpointHook', CheckpointHook, 'mmengine.hooks.CheckpointHook', None])
+def test_checkpoints_are_saved_by_the_hook_of_this_package(kind):
+    settings = dict(type=kind, interval=7) if kind else None
+    cfg = Config(dict(default_hooks=dict(checkpoint=settings)) if kind else {})
+    settling.settle_checkpoints(cfg)
+    interval = 7 if kind else 1
+    assert cfg.default_hooks.checkpoint == dict(type='resformer_mm.ExactCheckpointHook', interval=interval)
+
+
+@pytest.mark.parametrize('settings', [None, dict(type='EMAHook')])
+def test_other_checkpoint_hooks_stay(settings):
+    cfg = Config(dict(default_hooks=dict(checkpoint=settings)))
+    settling.settle_checkpoints(cfg)
+    assert cfg.default_hooks.checkpoint == settings

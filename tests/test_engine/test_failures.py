@@ -118,7 +118,8 @@ def test_every_runner_of_the_package_has_the_hook(monkeypatch) -> None:
 
     made = SimpleNamespace(hooks=[], register_hook=lambda hook: made.hooks.append(hook))
     monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: made)
-    monkeypatch.setattr(launch, 'write_metrics_once', lambda runner: None)
+    for name in ('write_metrics_once', 'write_valid_scalars'):
+        monkeypatch.setattr(launch, name, lambda runner: None)
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     launch.build_runner(Config(dict(launcher='none', default_scope='mmengine')))
     assert any(isinstance(hook, NameFilesHook) for hook in made.hooks)

@@ -226,7 +226,8 @@ def test_the_work_dir_of_another_run(check: Check, tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_model(check: Check, tmp_path: Path) -> None:
     path = tmp_path / 'other.pth'
-    torch.save({'state_dict': {'backbone.cls_token': torch.zeros(1, 1, 48)}}, path)
+    state = {'backbone.cls_token': torch.zeros(1, 1, 48)}
+    torch.save({'state_dict': state, 'meta': {}, 'optimizer': {}}, path)
     only(
         check(SILENT, resume=path),
         str(path),
@@ -240,7 +241,8 @@ def test_the_schedule_of_a_resumed_run(check: Check, tmp_path: Path) -> None:
     init_default_scope('mmpretrain')
     state = MODELS.build(cfg.model).state_dict()
     path = tmp_path / 'epoch_2.pth'
-    torch.save({'state_dict': state, 'param_schedulers': [{'end': 2}]}, path)
+    content = {'state_dict': state, 'meta': {}, 'optimizer': {}, 'param_schedulers': [{'end': 2}]}
+    torch.save(content, path)
     assert check(SILENT, resume=path).findings == []
     longer = {'param_scheduler.end': 6, 'train_cfg.max_epochs': 6}
     only(check(longer, resume=path), 'param_scheduler.end', 'ends at 2', is_fault=False)
