@@ -95,7 +95,9 @@ def infer_architecture(
     patches = _shape(state, 'backbone.patch_embed.proj.weight', 4, source)
     width = patches[0]
     if patches[2] != patches[3]:
-        raise CheckpointError(f'{source}: patches of {patches[2]} x {patches[3]} are not square')
+        raise CheckpointError(
+            f'{source}: patches of {patches[2]} x {patches[3]} are not square: use another file'
+        )
     blocks = {int(found[1]) for found in map(re.compile(r'backbone\.blocks\.(\d+)\.').match, state) if found}
     first_absent = next(index for index in range(len(blocks) + 1) if index not in blocks)
     if not blocks or first_absent < len(blocks):
@@ -132,7 +134,9 @@ def _shape(state: Mapping[str, Tensor], name: str, ndim: int, source: str) -> tu
         )
     shape = tuple(state[name].shape)
     if len(shape) != ndim:
-        raise CheckpointError(f'{source}: {name} has shape {shape}, but should have {ndim} dimensions')
+        raise CheckpointError(
+            f'{source}: {name} has shape {shape}, but should have {ndim} dimensions: use another file'
+        )
     return shape
 
 

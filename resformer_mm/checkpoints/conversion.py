@@ -97,7 +97,9 @@ def rename_weights(
     check_other_kind(state, source)
     layout, place = _detect(state, source)
     if layout == 'resformer_mm':
-        raise CheckpointError(f"{source} already has this project's names: use --reverse to convert it back")
+        raise CheckpointError(
+            f"{source} already has this project's names and needs no conversion; --reverse converts it back"
+        )
     if position not in (None, *POSITIONS):
         raise CheckpointError(f'position={position!r} is unknown: choose from {POSITIONS}')
     if position is not None and layout == 'resformer':
@@ -251,7 +253,9 @@ def _split_table(table: Tensor, with_cls_token: bool, source: str) -> dict[str, 
         return {TABLE: table.clone()}
     if with_cls_token and rows > 1 and math.isqrt(rows - 1) ** 2 == rows - 1:
         return {CLS_TABLE: table[:, :1].clone(), TABLE: table[:, 1:].clone()}
-    raise CheckpointError(f'{source}: pos_embed {tuple(table.shape)} is not (1, 1 + N, C) of a square grid')
+    raise CheckpointError(
+        f'{source}: pos_embed {tuple(table.shape)} is not of a square grid: use another file'
+    )
 
 
 def _finish(renamed: dict[str, tuple[str, Tensor]], report: Report, num_heads: int | None) -> Conversion:

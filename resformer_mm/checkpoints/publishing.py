@@ -64,7 +64,9 @@ def publish_checkpoint(
         raise CheckpointError(f'{target} is a folder: name the file to write, e.g. {target / source.name}')
     content = read_content(source)
     if not isinstance(content, Mapping):
-        raise CheckpointError(f'{source} holds a {type(content).__name__}, not a dict of weights')
+        raise CheckpointError(
+            f'{source} holds a {type(content).__name__}, not a dict of weights: give a checkpoint file'
+        )
     missing = [key for key in save_keys if key not in content and key != 'meta']
     if missing:
         raise CheckpointError(
@@ -88,7 +90,9 @@ def publish_checkpoint(
             published[key] = value
             publication.kept[key] = f'unchanged, a {type(value).__name__}'
         else:
-            raise CheckpointError(f'{source}: {key!r} cannot be published: it holds {NOT_PLAIN}')
+            raise CheckpointError(
+                f'{source}: {key!r} cannot be published: it holds {NOT_PLAIN}. Leave it out of --save-keys'
+            )
     buffer = io.BytesIO()
     torch.save(published, buffer)
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()

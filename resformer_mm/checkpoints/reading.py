@@ -29,6 +29,13 @@ DEFAULT_KEYS = ('state_dict', 'model', 'model_state_dict', 'model_state', 'teach
 
 # Averaged weights, which are taken if the file has no others.
 AVERAGED_KEYS = ('state_dict_ema', 'model_ema', 'ema_state_dict', 'ema', 'model_ema_state_dict')
+# Also for tools that take no key.
+_OTHER_ENTRY = (
+    'If the weights are in another entry, name it with key=... of PretrainedResFormer or --key of '
+    'tools/model_converters/resformer_official.py, or save it as a file of its own, '
+    "torch.save({'state_dict': torch.load(FILE)[ENTRY]}, NEW_FILE)"
+)
+_TWICE = 'it holds weights twice, save one copy of them alone'
 COMPILED = '_orig_mod.'
 _WEB = ('http://', 'https://')
 DISTRIBUTED = 'module.'
@@ -101,7 +108,7 @@ def weights_in(content: object, path: str | Path, key: str | None = None) -> Wei
     notes = []
     state = content[key] if key else content
     if not isinstance(state, Mapping) or not state:
-        raise CheckpointError(f'{path}: the entry {key!r} does not hold weights; choose another with --key')
+        raise CheckpointError(f'{path}: the entry {key!r} does not hold weights. {_OTHER_ENTRY}')
     if key:
         others = [str(name) for name in content if name not in (key, 'meta')]
         notes.append(f'weights taken from the entry {key!r}')
@@ -111,7 +118,7 @@ def weights_in(content: object, path: str | Path, key: str | None = None) -> Wei
     if strays:
         raise CheckpointError(
             f'{path}: {", ".join(strays[:5])} in {key or "the file"!r} is not a tensor, so this is not a '
-            'state dict; if the weights are in another entry of the file, choose it with --key'
+            f'state dict. {_OTHER_ENTRY}'
         )
     state = dict(state)
     if key in AVERAGED_KEYS:
@@ -122,7 +129,7 @@ def weights_in(content: object, path: str | Path, key: str | None = None) -> Wei
             repair(path, f"names with '{DISTRIBUTED}' (DistributedDataParallel): taken off", number)
         unwrapped = {name.removeprefix(DISTRIBUTED): value for name, value in state.items()}
         if len(unwrapped) < len(state):
-            raise CheckpointError(f"{path} has names that are equal without '{DISTRIBUTED}'")
+            raise CheckpointError(f"{path} has names that are equal without '{DISTRIBUTED}': {_TWICE}")
         state = unwrapped
         notes.append("prefix 'module.' (DistributedDataParallel or weight averaging) removed from the names")
     meta = content.get('meta')
@@ -146,7 +153,7 @@ def _choose_key(path: Path, content: Mapping, key: str | None) -> str:
             return candidate
     raise CheckpointError(
         f'{path} has neither of the entries {DEFAULT_KEYS} nor tensors at its top level, it has: '
-        f'{_shorten(content)}. Name the entry that holds the weights with --key'
+        f'{_shorten(content)}. {_OTHER_ENTRY}'
     )
 
 
@@ -196,7 +203,7 @@ def _unwrap_compiled(content: Any, path: Path) -> None:
             repair(path, f"names with '{COMPILED}' (torch.compile): taken off", len(compiled))
             renamed = [(str(name).replace(COMPILED, ''), value) for name, value in state.items()]
             if len(dict(renamed)) < len(state):
-                raise CheckpointError(f"{path} has names that are equal without '{COMPILED}'")
+                raise CheckpointError(f"{path} has names that are equal without '{COMPILED}': {_TWICE}")
             state.clear()
             state.update(renamed)
 

@@ -76,12 +76,14 @@ class Report:
         if self.unexplained_missing and not allow_missing:
             complaints.append(
                 f'the checkpoint lacks {shorten_list(self.unexplained_missing)}: use a complete one, or keep '
-                'their initialisation with --allow-missing (allow_missing=True)'
+                'their initialisation, with allow_missing=True of PretrainedResFormer or --allow-missing of '
+                'the converter'
             )
         if self.unexplained_unexpected and not allow_unexpected:
             complaints.append(
                 f'the model has no place for {shorten_list(self.unexplained_unexpected)}: use a checkpoint '
-                'of this model, or drop them with --allow-unexpected (allow_unexpected=True)'
+                'of this model, or drop them, with partial=True of PretrainedResFormer or --allow-unexpected '
+                'of the converter'
             )
         if complaints:
             raise CheckpointError(f'{self.source}: ' + '; '.join(complaints))

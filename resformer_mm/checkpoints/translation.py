@@ -68,7 +68,9 @@ def translate(state: Mapping[str, Tensor], layout: Layout, source: str) -> Trans
         if not is_vit and (not origin.startswith(layout.prefix) or _PRETRAINING.match(name)):
             result.dropped[origin] = OTHER_PART
         elif name in result.state:
-            raise CheckpointError(f'{source}: both {result.origins[name]} and {origin} are {name} of a ViT')
+            raise CheckpointError(
+                f'{source}: both {result.origins[name]} and {origin} are {name} of a ViT: save one alone'
+            )
         else:
             result.state[name], result.origins[name] = value, origin
     _refuse_distilled(result, source)
@@ -96,7 +98,9 @@ def _join_projections(result: Translation, source: str) -> None:
             result.state[names[1]] = torch.zeros_like(result.state[name])
             result.origins[names[1]] = '0'
         if any(part not in result.state for part in names):
-            raise CheckpointError(f'{source} has {result.origins[name]} without its keys and values')
+            raise CheckpointError(
+                f'{source} has {result.origins[name]} without its keys and values: use a complete file'
+            )
         joined = name.replace('.attn.q.', '.attn.qkv.')
         result.state[joined] = torch.cat([result.state.pop(part) for part in names])
         result.origins[joined] = ' + '.join(result.origins.pop(part) for part in names)
@@ -113,7 +117,8 @@ def _fold_layer_scale(result: Translation, source: str) -> None:
             target = f'{projection}.{part}'
             if target not in result.state:
                 raise CheckpointError(
-                    f'{source} has {origin}, but not the {part} of the projection before it'
+                    f'{source} has {origin}, but not the {part} of the projection before it: use a complete '
+                    'file'
                 )
             value = result.state[target]
             if factors.shape != value.shape[:1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from copy import deepcopy
 from typing import Any
 
@@ -156,3 +157,30 @@ def test_a_refused_checkpoint(tmp_path) -> None:
     state_dict = torch.load(path, weights_only=False)['model']
     torch.save({'model': state_dict}, path)
     assert read_weights(path).state['weight'].tolist() == [1, 1]
+
+
+def test_weights_in_an_entry_of_another_name(tmp_path) -> None:
+    path, state = tmp_path / 'odd.pth', {'weight': torch.ones(2)}
+    torch.save(dict(best=state, scores=[1]), path)
+    with pytest.raises(CheckpointError, match=r"it has: 'best', 'scores'\. .*, torch\.save\(.*\[ENTRY\]"):
+        read_weights(path)
+    with pytest.raises(CheckpointError, match=r"the entry 'scores' does not hold weights\. .* name it"):
+        read_weights(path, 'scores')
+    assert read_weights(path, 'best').state['weight'].tolist() == [1, 1]
+    torch.save({'state_dict': torch.load(path)['best']}, tmp_path / 'new.pth')
+    assert read_weights(tmp_path / 'new.pth').state['weight'].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.'])
+def test_weights_twice(prefix, tmp_path) -> None:
+    torch.save({'weight': torch.ones(2), f'{prefix}weight': torch.ones(2)}, tmp_path / 'twice.pth')
+    with pytest.raises(CheckpointError, match=f"equal without '{prefix}': it holds weights twice, save one"):
+        read_weights(tmp_path / 'twice.pth')
+
+
+def test_a_file_of_safetensors_without_its_package(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
+    path = tmp_path / 'a.safetensors'
+    path.touch()
+    with pytest.raises(ImportError, match=r'a\.safetensors needs the package safetensors: pip install'):
+        read_weights(path)
