@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
-from small_models import MEAN, STD, classifier
+from small_models import MEAN, STD, classifier, save_checkpoint
 
+from resformer_mm.apis import load_model
 from resformer_mm.checkpoints import CheckpointError
+from resformer_mm.checkpoints.conversion import convert_file
 from resformer_mm.checkpoints.reading import read_weights
 from resformer_mm.config.resolutions import pipeline_at_resolution
 
@@ -184,3 +186,24 @@ def test_a_file_of_safetensors_without_its_package(tmp_path, monkeypatch) -> Non
     path.touch()
     with pytest.raises(ImportError, match=r'a\.safetensors needs the package safetensors: pip install'):
         read_weights(path)
+
+
+def test_a_vit_without_the_positions_of_a_resformer(tmp_path) -> None:
+    """Testing it would be nonsense; training from it is not."""
+    cfg = classifier()
+    table = dict(type='LearnedPositionEmbedding', grid_size=4)
+    cfg.model.backbone.update(global_position=table, local_position=None)
+    save_checkpoint(cfg, tmp_path / 'own.pth')
+    vit = tmp_path / 'vit.pth'
+    torch.save(convert_file(tmp_path / 'own.pth', vit, reverse=True, num_heads=2)[1], vit)
+    with pytest.raises(
+        CheckpointError,
+        match=r"lacks .*global_position.* nonsense: .* init_cfg=dict\(type='resformer_mm\.Pre",
+    ):
+        load_model(classifier(), vit, 'cpu')
+    cfg = classifier()
+    cfg.model.backbone.init_cfg = dict(type='resformer_mm.PretrainedResFormer', checkpoint=str(vit))
+    model = load_model(cfg, device='cpu')
+    model.init_weights()
+    own = torch.load(tmp_path / 'own.pth')['state_dict']
+    assert torch.equal(model.backbone.blocks[1].mlp.fc1.weight, own['backbone.blocks.1.mlp.fc1.weight'])
