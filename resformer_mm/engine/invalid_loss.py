@@ -21,8 +21,9 @@ from .failures import paths_in
 
 MOST_SKIPPED = 20  # a scale of 65536 is below one by then
 REMEDY = (
-    'Lower optim_wrapper.optimizer.lr, lengthen the warm-up or set optim_wrapper.clip_grad; check the data '
-    'before training, and resume from the last checkpoint'
+    'Check the data. Set optim_wrapper.clip_grad and resume from the last checkpoint; or lower '
+    'optim_wrapper.optimizer.lr or lengthen the warm-up, and start from its weights with load_from, since a '
+    'resumed training keeps its learning rate and schedule'
 )
 
 

@@ -36,7 +36,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(loss: float, field: str) -> Non
     batch = dict(inputs=[], data_samples=[sample('a', field), sample('b', field)])
     message = (
         r'the loss is not finite at iteration 7 on rank 1: loss (nan|-?inf), loss_cls .*; '
-        r'files of the batch: a\.x, b\.x\. Lower optim_wrapper\.optimizer\.lr'
+        r'files of the batch: a\.x, b\.x\. Check the data\. .* optim_wrapper\.optimizer\.lr'
     )
     with pytest.raises(FloatingPointError, match=message) as error:
         after_step(outputs, batch)
@@ -74,7 +74,7 @@ def test_a_finite_loss_does_not(outputs: dict | None) -> None:
 
 @pytest.mark.parametrize('batch', [None, torch.zeros(2), dict(inputs=torch.zeros(2))])
 def test_a_batch_without_samples(batch) -> None:
-    with pytest.raises(FloatingPointError, match=r'iteration 7 on rank 1: loss nan\. Lower'):
+    with pytest.raises(FloatingPointError, match=r'iteration 7 on rank 1: loss nan\. Check'):
         after_step(dict(loss=torch.tensor(NAN)), batch)
 
 
@@ -171,7 +171,7 @@ def test_all_processes_stop_at_the_step_of_one(tmp_path: Path) -> None:
         process.kill()
     assert [process.exitcode for process in processes] == [0, 0]
     texts = [(tmp_path / f'rank_{rank}.txt').read_text() for rank in range(2)]
-    assert 'iteration 3 on rank 1: loss nan; files of the batch: file_1.x. Lower' in texts[1]
-    assert 'iteration 3 on rank 1, which names the files. Lower' in texts[0]
+    assert 'iteration 3 on rank 1: loss nan; files of the batch: file_1.x. Check' in texts[1]
+    assert 'iteration 3 on rank 1, which names the files. Check' in texts[0]
     assert [text.split()[0] for text in texts] == ['2', '3']  # rank 0 before the checkpoint, then rank 1
     assert sorted(path.name for path in (tmp_path / 'run').glob('*.pth')) == ['iter_1.pth', 'iter_2.pth']
