@@ -23,6 +23,7 @@ _told: set[str] = set()
 # What loader workers told: they share this memory, and those of the next epoch start from nothing told.
 _told_by_workers = torch.zeros(2**16, dtype=torch.uint8).share_memory_()
 _listener: list[str] | None = None
+_collector: list[str] | None = None
 
 
 class StrictError(ValueError):
@@ -52,7 +53,11 @@ def repair(where: object, what: str, count: int | None = None) -> None:
     Raises:
         StrictError: strict mode is set.
     """
-    text = f'{where}: {what}' if count is None else f'{where}: {count} {what}'
+    done = what if count is None else f'{count} {what}'
+    if _collector is not None:
+        _collector.append(done)
+        return
+    text = f'{where}: {done}'
     if is_strict():
         raise StrictError(f'{text}. Strict mode repairs nothing: correct the file, or leave strict mode off')
     _tell(f'repaired: {text}')
@@ -61,6 +66,17 @@ def repair(where: object, what: str, count: int | None = None) -> None:
 def remark(where: object, what: str) -> None:
     """Tell something unusual but legal, once per run."""
     _tell(f'{where}: {what}')
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[list[str]]:
+    """Collect the repairs of the block, which are neither told nor refused, without the file or folder."""
+    global _collector
+    before, _collector = _collector, []
+    try:
+        yield _collector
+    finally:
+        _collector = before
 
 
 @contextlib.contextmanager

@@ -41,7 +41,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         action=argparse.BooleanOptionalAction,
         help='value 0 of a mask is ignored, and value 1 the first class (default: for images/, annotations/)',
     )
-    parser.add_argument('--ignore-index', type=int, help='value of ignored pixels in masks (255)')
+    parser.add_argument(
+        '--ignore-index', type=int, nargs='+', help='value of ignored pixels in masks, or several (255)'
+    )
     add_strict(parser)
     parser.add_argument(
         '--max-lines', type=int, default=20, help='files to list per kind of finding (default: 20; 0: all)'
@@ -69,7 +71,7 @@ def main() -> None:
     options = CheckOptions(
         args.num_classes,
         args.reduce_zero_label,
-        255 if args.ignore_index is None else args.ignore_index,
+        args.ignore_index or 255,
         args.workers,
         show_progress=True,
     )

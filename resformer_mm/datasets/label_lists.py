@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mmengine import fileio
@@ -13,6 +15,15 @@ from resformer_mm.repairs import repair
 NO_LABEL = 'line without a label'
 BAD_LABEL = 'label is not a number'
 OUT_OF_RANGE = 'label out of range'
+# Only so many files of a list are looked for: on a remote disk, each takes milliseconds.
+PROBES = 16
+# Those of UTF-32 first, because one of them begins like one of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: 'utf-32',
+    codecs.BOM_UTF32_BE: 'utf-32',
+    codecs.BOM_UTF16_LE: 'utf-16',
+    codecs.BOM_UTF16_BE: 'utf-16',
+}
 
 COUNTS_FROM_ONE = (
     'the labels run from 1 to {number}, so they seem to count from 1: subtract 1 from every label, or add '
@@ -73,8 +84,9 @@ def read_label_list(
     """Read a list; return the valid lines and the invalid ones.
 
     The label follows the last delimiter, so paths may contain spaces. Where every label is the name of a
-    class, the names are replaced by their numbers. Repaired are a byte order mark, quotes around paths,
-    commas between path and label in all lines, and a header before such lines. Empty lines are ignored.
+    class, the names are replaced by their numbers. Repaired are another encoding of Unicode, a byte order
+    mark, quotes around paths, commas between path and label in all lines, a header before them, and labels
+    such as 1.0 in all lines. Empty lines are ignored.
 
     Args:
         path: the list file.
@@ -91,6 +103,9 @@ def read_label_list(
     numbers = {name: str(label) for label, name in enumerate(classes or ())}
     if lines and len(numbers) == len(classes or ()) and all(line.label in numbers for line in lines):
         lines = [replace(line, label=numbers[line.label or '']) for line in lines]
+    if lines and all(re.fullmatch(r'\d+\.0+', line.label or '') for line in lines):
+        repair(path, 'labels written as a fraction with .0: read as numbers', len(lines))
+        lines = [replace(line, label=(line.label or '').partition('.')[0]) for line in lines]
     listed, bad = [], []
     for line in lines:
         problem = _problem(line, num_classes)
@@ -101,17 +116,35 @@ def read_label_list(
     return listed, _explain(lines, bad, num_classes)
 
 
+def read_local_list(
+    path: str,
+    folder: str,
+    num_classes: int | None = None,
+    delimiter: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> tuple[list[ListedFile], list[BadLine]]:
+    """Read a list as :func:`read_label_list` does, with paths that exist below a local folder if possible."""
+    listed, bad = read_label_list(path, num_classes, delimiter, classes)
+    found = with_forward_slashes(path, listed, lambda name: os.path.isfile(os.path.join(folder, name)))
+    return list(found), bad
+
+
 def read_lines(path: str, backend_args: dict | None = None) -> list[str]:
-    """Return the lines of a text file, without a byte order mark.
+    """Return the lines of a text file in any Unicode encoding, without a byte order mark.
 
     Raises:
-        LabelListError: the file is not UTF-8 text.
+        LabelListError: the file is not Unicode text.
     """
+    raw = fileio.get(path, backend_args=backend_args)
+    encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), 'utf-8')
     try:
-        text = fileio.get_text(path, backend_args=backend_args)
+        text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         raise LabelListError(f'{path} is not UTF-8 text ({error}): save it in this encoding') from error
-    if text.startswith('\ufeff'):
+    if encoding != 'utf-8':
+        name = encoding.upper()
+        repair(path, f'encoded in {name}, not UTF-8: read as {name}')
+    elif text.startswith('\ufeff'):
         repair(path, 'byte order mark: not part of the first line')
     # Not splitlines, which also splits at characters that file names may contain.
     return [line.rstrip('\r') for line in text.lstrip('\ufeff').split('\n')]
@@ -122,21 +155,87 @@ def labels_without_zero(labels: Sequence[int]) -> bool:
     return bool(labels) and set(labels) == set(range(1, max(labels) + 1))
 
 
+def clean_class_names(names: Sequence[str], reader: str) -> tuple[str, ...]:
+    """Return the names of classes of a data set without blanks around them and without a byte order mark.
+
+    Args:
+        names: the names, as MMEngine reads them from a list or a file.
+        reader: the data set, for the message.
+
+    Raises:
+        ValueError: a name is empty.
+    """
+    clean = tuple(str(name).lstrip('\ufeff').strip() for name in names)
+    if not all(clean):
+        raise ValueError(
+            f'{reader}: metainfo.classes, or the file that it names, has an empty name: remove it'
+        )
+    if str(names[0]).startswith('\ufeff'):
+        repair('metainfo.classes', 'byte order mark in the file of class names: left out')
+    return clean
+
+
+def with_forward_slashes(
+    path: str, listed: Sequence[ListedFile], exists: Callable[[str], bool]
+) -> Sequence[ListedFile]:
+    """Return the entries of a list, with forward slashes for backslashes where that finds the files.
+
+    Args:
+        path: the list file.
+        listed: its entries.
+        exists: whether there is a file of a path in the list; it is asked for a few of them.
+
+    Raises:
+        StrictError: paths have to be repaired, which strict mode refuses.
+    """
+    marked = [entry for entry in listed if '\\' in entry.path]
+    probes = marked[:: max(1, len(marked) // PROBES)]
+    if not probes or any(exists(entry.path) for entry in probes):
+        return listed
+    if not any(exists(_slashes(entry.path)) for entry in probes):
+        return listed
+    repair(path, 'paths with backslashes: read with forward slashes', len(marked))
+    return [replace(entry, path=_slashes(entry.path)) for entry in listed]
+
+
+def wrong_beginning(path: str, exists: Callable[[str], bool]) -> str | None:
+    """Return the beginning of a path without which the file exists; None if there is none.
+
+    Args:
+        path: path in a list, which does not exist.
+        exists: whether there is a file of such a path.
+    """
+    parts = _slashes(path).strip('/').split('/')
+    tails = ['/'.join(parts[start:]) for start in range(1, len(parts))]
+    found = next((tail for tail in tails if exists(tail)), None)
+    return None if found is None else path[: len(path) - len(found)]
+
+
+def unquoted(text: str) -> str:
+    """Return a text without the quotes around it."""
+    is_quoted = len(text) > 2 and text[0] == text[-1] and text[0] in '\'"'
+    return text[1:-1] if is_quoted else text
+
+
+def _slashes(path: str) -> str:
+    return path.replace('\\', '/')
+
+
 def _split(path: str, texts: Sequence[str], delimiter: str | None) -> list[_Line]:
     """Separate path and label of all lines that are not empty."""
     lines = [(number, text.strip()) for number, text in enumerate(texts, 1) if text.strip()]
     if delimiter is None and (by_commas := _split_at_commas(path, lines)) is not None:
         return by_commas
-    found, quoted = [], 0
+    found, quoted = list[_Line](), 0
     for number, text in lines:
         parts = [part.strip() for part in text.rsplit(delimiter, 1)]
         name, label = parts if len(parts) == 2 and all(parts) else (text, None)
-        if label is not None and _is_quoted(name):
-            name, quoted = name[1:-1], quoted + 1
+        if label is not None and unquoted(name) != name:
+            name, quoted = unquoted(name), quoted + 1
         found.append(_Line(number, name, label))
     if quoted:
         repair(path, 'paths in quotes: the quotes are not part of the path', quoted)
-    return found
+    return _without_header(path, found, lines[0][1] if lines else '')
 
 
 def _split_at_commas(path: str, lines: Sequence[tuple[int, str]]) -> list[_Line] | None:
@@ -145,13 +244,24 @@ def _split_at_commas(path: str, lines: Sequence[tuple[int, str]]) -> list[_Line]
     found = [(number, pattern.fullmatch(text)) for number, text in lines]
     if not found or not all(match for _, match in found):
         return None
-    split = [_Line(number, _unquoted(match[1]), _unquoted(match[2])) for number, match in found if match]
-    header = len(split) > 1 and not _is_number(split[0].label) and _is_number(split[1].label)
-    if header and '.' not in split[0].path:
-        repair(path, f'header line {lines[0][1]!r}: left out')
-        split = split[1:]
+    split = [_Line(number, unquoted(match[1]), unquoted(match[2])) for number, match in found if match]
+    split = _without_header(path, split, lines[0][1])
     repair(path, 'lines with a comma between path and label: read as `PATH LABEL`', len(split))
     return split
+
+
+def _without_header(path: str, lines: list[_Line], first: str) -> list[_Line]:
+    """Return the lines without a header such as ``path label``."""
+    has_header = (
+        len(lines) > 1
+        and lines[0].label is not None
+        and not re.search(r'[0-9./\\]', lines[0].label + lines[0].path)
+        and all(re.fullmatch(r'-?\d+(\.0+)?', line.label or '') for line in lines[1:])
+    )
+    if not has_header:
+        return lines
+    repair(path, f'header line {first!r}: left out')
+    return lines[1:]
 
 
 def _problem(line: _Line, num_classes: int | None) -> tuple[str, str] | None:
@@ -180,11 +290,3 @@ def _explain(lines: Sequence[_Line], bad: list[BadLine], num_classes: int | None
 
 def _is_number(text: str | None) -> bool:
     return text is not None and re.fullmatch(r'-?\d+', text) is not None
-
-
-def _is_quoted(text: str) -> bool:
-    return len(text) > 2 and text[0] == text[-1] and text[0] in '\'"'
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1] if _is_quoted(text) else text

@@ -34,7 +34,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         action=argparse.BooleanOptionalAction,
         help='value 0 of a mask is ignored and value 1 the first class, as in ADE20K (the default)',
     )
-    parser.add_argument('--ignore-index', type=int, help='label of ignored pixels (255)')
+    parser.add_argument(
+        '--ignore-index', type=int, nargs='+', help='value of ignored pixels, or several (255)'
+    )
     parser.add_argument(
         '--img-dir', nargs='+', help='folders of images below DATA_ROOT (images/{training,validation})'
     )
@@ -63,7 +65,7 @@ def folders_below(args: argparse.Namespace) -> list[PairFolders]:
     if args.num_classes is None:
         raise ValueError('--num-classes is needed: 150 for ADE20K')
     reduce_zero_label = True if args.reduce_zero_label is None else args.reduce_zero_label
-    ignore_index = 255 if args.ignore_index is None else args.ignore_index
+    ignore_index = args.ignore_index or 255
     labels = LabelValues(args.num_classes, reduce_zero_label, ignore_index)
     img_dirs = args.img_dir or [f'images/{split}' for split in SPLITS]
     ann_dirs = args.ann_dir or [f'annotations/{split}' for split in SPLITS]

@@ -13,7 +13,7 @@ from rich.progress import track
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
-REFUSED = 'refused in strict mode'
+REPAIRED = 'repaired on reading'
 MOST_CLASSES = 20
 FEWEST = 5
 

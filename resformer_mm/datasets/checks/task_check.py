@@ -24,14 +24,14 @@ class CheckOptions:
     Args:
         num_classes: number of classes; None if the folder tells it.
         reduce_zero_label: whether value 0 of a mask is ignored; None for the default of the layout.
-        ignore_index: value of ignored pixels in masks.
+        ignore_index: value of ignored pixels in masks, or several.
         workers: number of threads.
         show_progress: show progress bars on stderr.
     """
 
     num_classes: int | None = None
     reduce_zero_label: bool | None = None
-    ignore_index: int = 255
+    ignore_index: int | Sequence[int] = 255
     workers: int = 1
     show_progress: bool = False
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmengine.registry import DATASETS
 
@@ -19,11 +20,12 @@ from resformer_mm.datasets.checks.images import (
     MISSING_IMAGE,
     read_facts,
 )
-from resformer_mm.datasets.checks.report import REFUSED, CheckReport, Finding, check_each
-from resformer_mm.datasets.label_lists import BAD_LABEL, LabelListError, read_label_list
+from resformer_mm.datasets.checks.reading import foreign, reading_findings
+from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.datasets.label_lists import BAD_LABEL, LabelListError, read_local_list
 from resformer_mm.engine.classes import name_difference
 from resformer_mm.hidden_files import is_hidden
-from resformer_mm.repairs import StrictError
+from resformer_mm.repairs import collected
 
 MISSING_LIST = 'missing list'
 NO_LIST = 'list is not a text file'
@@ -56,6 +58,7 @@ class ClassFolders:
         suffixes: suffixes of images, in lower case.
         num_classes: number of classes that the model has; None if it is not known.
         name: name of the split, for messages.
+        foreign: the data set that reads them, unless it is one of this package.
     """
 
     folder: str
@@ -64,6 +67,7 @@ class ClassFolders:
     suffixes: tuple[str, ...] = SUFFIXES
     num_classes: int | None = field(default=None, compare=False)
     name: str = field(default='', compare=False)
+    foreign: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_config(cls, config: Mapping, loader: str) -> ClassFolders:
@@ -90,6 +94,7 @@ class ClassFolders:
             None if classes is None else tuple(classes),
             tuple(dataset.extensions),
             name=f'{loader}.dataset',
+            foreign=foreign(dataset),
         )
 
     @property
@@ -162,7 +167,17 @@ def list_images(source: ClassFolders) -> tuple[list[_Image], tuple[str, ...] | N
     """Return the images of a split, its classes if they are known, and findings about all other files."""
     if not os.path.isdir(source.folder):
         return [], None, [Finding(source.folder, MISSING_FOLDER)]
-    images, classes, findings = (_in_list if source.ann_file else _in_folders)(source)
+    with collected() as repairs:
+        images, classes, findings = (_in_list if source.ann_file else _in_folders)(source)
+    if not any(finding.is_fault for finding in findings):
+        findings += reading_findings(
+            source.ann_file or source.folder,
+            repairs,
+            source.foreign,
+            'resformer_mm.ImageFolder',
+            [(os.path.normpath(image.path), image.label) for image in images],
+            lambda info: (os.path.normpath(info['img_path']), info['gt_label']),
+        )
     if not images and not any(finding.is_fault for finding in findings):
         where = source.ann_file or source.folder
         findings.append(Finding(where, NO_IMAGES, f'no {", ".join(sorted(source.suffixes))} file'))
@@ -234,18 +249,16 @@ def _in_list(source: ClassFolders) -> tuple[list[_Image], tuple[str, ...] | None
         return [], classes, [Finding(path, MISSING_LIST)]
     number = len(classes) if classes else source.num_classes
     try:
-        listed, bad = read_label_list(path, number, classes=classes)
+        listed, bad = read_local_list(path, source.folder, number, classes=classes)
     except LabelListError as error:
         return [], classes, [Finding(path, NO_LIST, str(error))]
-    except StrictError as error:
-        return [], classes, [Finding(path, REFUSED, str(error))]
     findings = [Finding(path, line.kind, f'line {line.line}: {line.detail}') for line in bad]
     if classes is None and any(line.kind == BAD_LABEL for line in bad):
         findings.append(Finding(path, BAD_LABEL, 'if the labels are names, list these in metainfo.classes'))
     images, folder_labels = [], dict[str, Counter[int]]()
     for entry in listed:
         name = classes[entry.label] if classes else str(entry.label)
-        images.append(_Image(os.path.join(source.folder, entry.path.replace('\\', '/')), entry.label, name))
+        images.append(_Image(os.path.join(source.folder, entry.path), entry.label, name))
         folder = os.path.basename(os.path.dirname(entry.path))
         folder_labels.setdefault(folder, Counter())[entry.label] += 1
     for folder, labels in folder_labels.items():

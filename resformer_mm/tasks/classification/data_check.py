@@ -13,8 +13,9 @@ from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
-from resformer_mm.datasets.label_lists import read_label_list
+from resformer_mm.datasets.label_lists import read_local_list
 from resformer_mm.hidden_files import is_hidden
+from resformer_mm.repairs import collected
 
 from .check import ClassFolders, check_class_folders
 
@@ -72,18 +73,13 @@ class ClassificationCheck(DataCheck):
             return copied, repairs
         before = Path(source.ann_file).read_bytes()
         number = len(source.classes) if source.classes else None
-        listed, bad = read_label_list(source.ann_file, number, classes=source.classes)
+        with collected():
+            listed, bad = read_local_list(source.ann_file, source.folder, number, classes=source.classes)
         if bad:
             raise ValueError(
                 f'{source.ann_file}, line {bad[0].line}: {bad[0].detail}: correct the lines first'
             )
-        lines = []
-        for entry in listed:
-            path = entry.path
-            if not os.path.exists(os.path.join(source.folder, path)):
-                path = path.replace('\\', '/')
-            lines.append(f'{path} {entry.label}\n')
-        after = ''.join(lines).encode()
+        after = ''.join(f'{entry.path} {entry.label}\n' for entry in listed).encode()
         copier.write(source.ann_file, after)
         if after.strip() != before.strip():
             repairs.append(f'{source.ann_file}: written as `PATH LABEL` lines in UTF-8')

@@ -10,16 +10,22 @@ import mmpretrain.datasets
 from mmengine import fileio
 from mmengine.fileio import BaseStorageBackend
 
-from resformer_mm.datasets.label_lists import ListedFile, read_label_list, read_lines
+from resformer_mm.datasets.label_lists import (
+    PROBES,
+    ListedFile,
+    clean_class_names,
+    read_label_list,
+    read_lines,
+    with_forward_slashes,
+    wrong_beginning,
+)
 from resformer_mm.datasets.samplers import KeepResolution
 from resformer_mm.hidden_files import visible
 from resformer_mm.registry import DATASETS
-from resformer_mm.repairs import remark, repair
+from resformer_mm.repairs import remark
 from resformer_mm.text import shorten_list
 
 MOST_LINES = 5
-# Only so many files of a list are looked for: on a remote disk, each takes milliseconds.
-PROBES = 16
 SPLITS = frozenset({'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'})
 
 
@@ -79,15 +85,9 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
             )
         if not classes:
             return
-        names = [str(name).lstrip('\ufeff').strip() for name in classes]
-        if not all(names):
-            raise ValueError(
-                f'{self._kind}: metainfo.classes, or the file that it names, has an empty name: remove it'
-            )
-        if str(classes[0]).startswith('\ufeff'):
-            repair('metainfo.classes', 'byte order mark in the file of class names: left out')
-        if names != list(classes):
-            self._metainfo['classes'] = tuple(names)
+        names = clean_class_names(classes, self._kind)
+        if names != tuple(classes):
+            self._metainfo['classes'] = names
 
     def _find_samples(self) -> list[tuple[str, int]]:
         """Return the images in the class folders, relative to the folder, with their labels."""
@@ -224,29 +224,19 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
         Raises:
             FileNotFoundError: none of those that were looked for exists.
         """
+        listed = with_forward_slashes(self.ann_file, listed, self._exists)
         probes = listed[:: max(1, len(listed) // PROBES)]
         if not probes or any(self._exists(entry.path) for entry in probes):
             return listed
-        forward = [ListedFile(entry.line, entry.path.replace('\\', '/'), entry.label) for entry in listed]
-        if any('\\' in entry.path for entry in probes) and any(
-            self._exists(entry.path.replace('\\', '/')) for entry in probes
-        ):
-            count = sum('\\' in entry.path for entry in listed)
-            repair(self.ann_file, 'paths with backslashes: read with forward slashes', count)
-            return forward
-        entry = probes[0]
-        parts = entry.path.replace('\\', '/').strip('/').split('/')
-        tails = ['/'.join(parts[start:]) for start in range(1, len(parts))]
-        found = next((tail for tail in tails if self._exists(tail)), None)
         hint = f'check data_prefix={self.img_prefix!r}'
-        if found is not None:
+        if (beginning := wrong_beginning(probes[0].path, self._exists)) is not None:
             hint = (
-                f'{found} exists there: take {entry.path.replace(chr(92), "/").removesuffix(found)!r} off '
-                'the lines, or set data_prefix to the folder that the paths are relative to'
+                f'without {beginning!r} it exists: take that off the lines, or set data_prefix to the folder '
+                'that the paths are relative to'
             )
         raise FileNotFoundError(
-            f'{self.ann_file}, line {entry.line}: there is no file {entry.path} in {self.img_prefix}, nor '
-            f'any other of the {len(probes)} that were looked for: {hint}'
+            f'{self.ann_file}, line {probes[0].line}: there is no file {probes[0].path} in '
+            f'{self.img_prefix}, nor any other of the {len(probes)} that were looked for: {hint}'
         )
 
     def _exists(self, path: str) -> bool:

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine import fileio
 from mmengine.registry import DATASETS
 
+from resformer_mm.config_types import type_name
 from resformer_mm.datasets.checks.images import (
     BAD_IMAGE,
     DARK_IMAGE,
@@ -23,10 +25,10 @@ from resformer_mm.datasets.checks.images import (
     read_facts,
     size_text,
 )
+from resformer_mm.datasets.checks.reading import foreign, reading_findings
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
-from resformer_mm.datasets.label_lists import read_lines
 from resformer_mm.hidden_files import is_hidden
-from resformer_mm.repairs import is_strict
+from resformer_mm.repairs import collected, is_strict
 
 from .label_maps import (
     MARK,
@@ -38,6 +40,7 @@ from .label_maps import (
     likely_cause,
     value_counts,
 )
+from .name_lists import read_names
 
 MOST_VALUES = 8
 
@@ -69,6 +72,10 @@ class PairFolders:
         seg_map_suffix: suffix of mask files; it replaces the suffix of the image.
         names: names of the images to use, without suffix; None uses all images.
         classes: names of the classes, for messages.
+        ann_file: the file that lists the names.
+        repairs: what had to be repaired in it.
+        foreign: the data set that reads the names, unless it is one of this package.
+        is_strict: whether masks have to be as the transform that reads them expects: it repairs nothing.
     """
 
     img_dir: str | Path
@@ -78,6 +85,10 @@ class PairFolders:
     seg_map_suffix: str = '.png'
     names: Sequence[str] | None = None
     classes: Sequence[str] | None = field(default=None, compare=False)
+    ann_file: str = ''
+    repairs: tuple[str, ...] = field(default=(), compare=False)
+    foreign: Any = field(default=None, compare=False, repr=False)
+    is_strict: bool = field(default=False, compare=False)
 
     def image(self, name: str) -> str:
         """Return the path of an image."""
@@ -108,9 +119,15 @@ class PairFolders:
         classes = dataset.metainfo.get('classes')
         if not classes:
             raise ValueError(f'{loader}.dataset names no classes: set its metainfo.classes')
-        names = None
+        names, repairs = None, []
         if dataset.ann_file:
-            names = tuple(line.strip() for line in read_lines(dataset.ann_file) if line.strip())
+
+            def exists(name: str) -> bool:
+                return os.path.isfile(os.path.join(prefix['img_path'], name + dataset.img_suffix))
+
+            with collected() as repairs:
+                names = tuple(read_names(dataset.ann_file, dataset.img_suffix, exists))
+        loading = {type_name(step['type']) for step in config.get('pipeline') or ()}
         return cls(
             prefix['img_path'],
             prefix['seg_map_path'],
@@ -119,6 +136,10 @@ class PairFolders:
             dataset.seg_map_suffix,
             names,
             tuple(classes),
+            dataset.ann_file,
+            tuple(repairs),
+            foreign(dataset),
+            'LoadAnnotations' in loading,
         )
 
 
@@ -147,6 +168,15 @@ def check_pairs(
         return report
     names, findings = match_names(folders)
     report.findings += findings
+    if folders.names is not None:
+        report.findings += reading_findings(
+            folders.ann_file,
+            folders.repairs,
+            folders.foreign,
+            'resformer_mm.SegmentationFolder',
+            [(folders.image(name), folders.mask(name)) for name in folders.names],
+            lambda info: (info['img_path'], info['seg_map_path']),
+        )
     results = check_each(
         lambda name: check_pair(folders, name, crop_size),
         names,
@@ -211,7 +241,13 @@ def check_pair(
         content = Path(mask).read_bytes()
         values = decode_label_map(content)
         if has_several_channels(content):
-            findings.append(Finding(mask, EQUAL_CHANNELS, 'one of them is read', is_fault=is_strict()))
+            detail = 'one of them is read'
+            if folders.is_strict:
+                detail = (
+                    "LoadAnnotations of mmseg fails: use 'resformer_mm.LoadSegMap', which reads one of them"
+                )
+            is_fault = folders.is_strict or is_strict()
+            findings.append(Finding(mask, EQUAL_CHANNELS, detail, is_fault))
     except NotALabelMapError as error:
         findings.append(Finding(mask, NOT_LABELS, str(error)))
         values = None

@@ -14,11 +14,12 @@ from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
 from resformer_mm.datasets.label_lists import read_lines
 from resformer_mm.hidden_files import is_hidden, visible
 from resformer_mm.registry import DATASETS
-from resformer_mm.repairs import remark, repair
+from resformer_mm.repairs import remark
 from resformer_mm.text import shorten_list
 
 from .label_maps import LabelValues, absent_classes, decode_label_map, value_counts
 from .load_seg_map import CHECK, LoadSegMap
+from .name_lists import names_problem, read_names
 
 # Masks that are read when the data set is loaded; each takes some milliseconds.
 PROBES = 16
@@ -45,10 +46,10 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
             raise FileNotFoundError(
                 f'{self._kind}: there is no annotation file {self.ann_file}: check ann_file'
             )
-        data_list = super().load_data_list()
         if self.ann_file:
-            data_list = self._without_empty_names(data_list, img_dir)
+            data_list = self._listed(img_dir, ann_dir)
         else:
+            data_list = super().load_data_list()
             names = [relpath(info['img_path'], img_dir) for info in data_list]
             kept = set(visible(img_dir, names))
             data_list = [info for info, name in zip(data_list, names) if name in kept]
@@ -87,16 +88,23 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
         if is_fault:
             remark(ann_dir, f'in {len(probes)} masks, {absent}. {CHECK}')
 
-    def _without_empty_names(self, data_list: list[dict], img_dir: str) -> list[dict]:
-        """Return the entries of a list without those of its empty lines, and without a byte order mark."""
-        for info in data_list[:1]:
-            if '\ufeff' in info['img_path']:
-                repair(self.ann_file, 'byte order mark: not part of the first line')
-                for key in ('img_path', 'seg_map_path'):
-                    if key in info:
-                        info[key] = info[key].replace('\ufeff', '')
-        nothing = normpath(join(img_dir, self.img_suffix))
-        return [info for info in data_list if normpath(info['img_path']) != nothing]
+    def _listed(self, img_dir: str, ann_dir: str | None) -> list[dict]:
+        """Return the entries of the names in the annotation file, as the base class makes them."""
+
+        def image(name: str) -> str:
+            return join(img_dir, name + self.img_suffix)
+
+        def exists(name: str) -> bool:
+            return fileio.isfile(image(name), backend_args=self.backend_args)
+
+        names = read_names(self.ann_file, self.img_suffix, exists, self.backend_args)
+        common = dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
+        masks: list[dict] = [{}] * len(names)
+        if ann_dir is not None:
+            masks = [dict(seg_map_path=join(ann_dir, name + self.seg_map_suffix)) for name in names]
+        return [
+            dict(img_path=image(name), **mask, **common, seg_fields=[]) for name, mask in zip(names, masks)
+        ]
 
     def _other_images(self, img_dir: str) -> str:
         """Return the number of images with other suffixes by suffix, as text; '' if there are none."""
@@ -130,10 +138,11 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
         required = {normpath(info[key]) for info in data_list}
         what = 'image' if key == 'img_path' else 'mask'
         if missing := sorted(required - existing):
+            names = [relpath(path, folder).removesuffix(suffix) for path in missing] if self.ann_file else []
             raise FileNotFoundError(
                 f'{self._kind}: {len(missing)} of {len(required)} {what}s do not exist: '
                 f'{shorten_list(missing)}. Add them, or remove the samples; {self._remedy(key)} and the '
-                f'suffix {suffix!r}'
+                f'suffix {suffix!r}{names_problem(names)}'
             )
         if key == 'seg_map_path' and not self.ann_file and (left_over := sorted(existing - required)):
             print_log(

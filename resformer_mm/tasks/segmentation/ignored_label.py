@@ -35,10 +35,11 @@ def settle_ignored_label(cfg: Config) -> None:
         for dataset in innermost_configs((cfg.get(loader) or {}).get('dataset')):
             loading = [step for step in _dicts(dataset.get('pipeline')) if _is_loading(step)]
             for step in loading:
-                value = step.get('ignore_index')
-                value = dataset.get('ignore_index', MARK) if value is None else value
-                values[value] = f'{loader}.dataset'
-                _settle_pipeline((cfg.get(loader) or {}).get('dataset'), value)
+                given = step.get('ignore_index')
+                given = dataset.get('ignore_index', MARK) if given is None else given
+                for value in given if isinstance(given, (list, tuple)) else [given]:
+                    values[value] = f'{loader}.dataset'
+                    _settle_pipeline((cfg.get(loader) or {}).get('dataset'), value)
     if not values:
         return
     changed = {}

@@ -38,7 +38,7 @@ class LabelValues:
     Args:
         num_classes: labels are 0 to ``num_classes - 1``.
         reduce_zero_label: whether value 0 is ignored, value 1 is label 0, and so on.
-        ignore_index: label of ignored pixels in the file; after loading they have the label 255.
+        ignore_index: value of ignored pixels in the file, or several; after loading they have the label 255.
         label_map: label in the file -> label, or 255 for an excluded class; applied last.
 
     Raises:
@@ -48,20 +48,25 @@ class LabelValues:
 
     num_classes: int
     reduce_zero_label: bool = False
-    ignore_index: int = MARK
+    ignore_index: int | Sequence[int] = MARK
     label_map: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
         most = MARK - self.reduce_zero_label
         if not 1 <= self.num_classes <= most:
             raise ValueError(f'num_classes must be in 1..{most} for 8-bit masks, got {self.num_classes}')
-        if self.reduce_zero_label and self.ignore_index != MARK:
+        if self.reduce_zero_label and self.ignored != (MARK,):
             raise ValueError(
                 f'reduce_zero_label gives ignored pixels the label {MARK}, but ignore_index is '
                 f'{self.ignore_index}, so they would not be ignored. Set ignore_index={MARK}'
             )
-        if not 0 <= self.ignore_index <= MARK:
+        if not all(0 <= value <= MARK for value in self.ignored):
             raise ValueError(f'ignore_index must be in 0..{MARK} for 8-bit masks, got {self.ignore_index}')
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """The values of ignored pixels in the file."""
+        return (self.ignore_index,) if isinstance(self.ignore_index, int) else tuple(self.ignore_index)
 
     @cached_property
     def _labels(self) -> np.ndarray:
@@ -78,7 +83,7 @@ class LabelValues:
         """Whether a value is ignored, ``(256,)``."""
         is_marked = self._labels == MARK
         is_marked[MARK] = self.reduce_zero_label  # else it is no more than a value of the file
-        return is_marked | (np.arange(256) == self.ignore_index)
+        return is_marked | np.isin(np.arange(256), self.ignored)
 
     @cached_property
     def table(self) -> np.ndarray:
@@ -114,7 +119,8 @@ class LabelValues:
         first = int(self.reduce_zero_label)
         num_classes = self.num_classes if self.label_map is None else len(self.label_map)
         zero = 'reduce_zero_label: 0 is ignored, ' if self.reduce_zero_label else ''
-        return f'{zero}{first}..{num_classes - 1 + first} are classes, {self.ignore_index} is ignored'
+        ignored = ' and '.join(map(str, self.ignored)) + (' are' if len(self.ignored) > 1 else ' is')
+        return f'{zero}{first}..{num_classes - 1 + first} are classes, {ignored} ignored'
 
 
 def decode_label_map(content: bytes, where: object = None) -> np.ndarray:
@@ -191,23 +197,37 @@ def likely_cause(unknown: Sequence[int], present: Iterable[int], labels: LabelVa
             '. So many values are soft edges: a mask must not be a JPEG file, or resized with interpolation'
         )
     if not values or (len(values) == 1 and values[0] < 100):
-        return _void_hint(unknown, labels)
+        return _void_hint(unknown, values, labels)
     steps = {round(value / values[0]) for value in values}
     # 0, 128, 255 are 0, 1, 2 times 127.5.
     scaled = all(
         abs(values[-1] * step / max(steps) - value) <= 1 for step, value in zip(sorted(steps), values)
     )
-    if values[0] > labels.num_classes >= len(values) == len(steps) and scaled:
+    if values[0] > labels.num_classes >= max(steps) and len(values) == len(steps) and scaled:
         wanted = ', '.join(str(step) for step in range(int(labels.reduce_zero_label), len(values) + 1))
         shown = ', '.join(map(str, sorted({0, *values})))
         return f'. The values {shown} look like classes stretched for viewing: save them as {wanted}'
-    return _void_hint(unknown, labels)
+    return _void_hint(unknown, values, labels)
 
 
-def _void_hint(unknown: Sequence[int], labels: LabelValues) -> str:
-    if len(unknown) != 1 or labels.reduce_zero_label or not 0 <= unknown[0] <= MARK:
+def _void_hint(unknown: Sequence[int], present: Sequence[int], labels: LabelValues) -> str:
+    """Return what to set if one value that is not a class marks ignored pixels; '' if it cannot."""
+    if len(unknown) != 1 or not 0 <= unknown[0] <= MARK:
         return ''
-    return f'. If {unknown[0]} marks pixels to ignore, set ignore_index={unknown[0]} of the data set'
+    if labels.reduce_zero_label:
+        is_next = unknown[0] == labels.num_classes + 1 and labels.label_map is None
+        hint = 'the first line of classes_file must name the ignored value 0'
+        return f'. If the classes have the values 1 to {unknown[0]}, {hint}' if is_next else ''
+    hint = ''
+    if unknown[0] == labels.num_classes and labels.label_map is None:
+        hint = (
+            f'. If the classes have the values 1 to {unknown[0]}, set reduce_zero_label=True of the data set'
+        )
+    if labels.ignored == (0,):
+        return hint
+    ignored = sorted({*unknown, *(value for value in labels.ignored if value in present)})
+    value = ignored[0] if len(ignored) == 1 else ignored
+    return f'{hint}. If {unknown[0]} marks pixels to ignore, set ignore_index={value} of the data set'
 
 
 def absent_classes(
@@ -242,12 +262,15 @@ def absent_classes(
             'reduce_zero_label=False'
         ), True
     is_export = (
-        not labels.reduce_zero_label and labels.label_map is None and labels.ignore_index == MARK in known
+        not labels.reduce_zero_label
+        and labels.label_map is None
+        and labels.ignored == (MARK,)
+        and MARK in known
     )
     if is_export and len(occurring) <= 1 and labels.num_classes > 1:
         values = '/'.join(map(str, sorted(known)))
         return (
-            f'{text}. Exported as {values}? Then {labels.ignore_index} is meant as a class, but ignored: '
+            f'{text}. Exported as {values}? Then {MARK} is meant as a class, but ignored: '
             f'save the classes as 0 to {labels.num_classes - 1}'
         ), labels.num_classes == 2
     return text, False

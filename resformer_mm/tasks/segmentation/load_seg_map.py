@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from mmengine import fileio
@@ -39,8 +40,8 @@ class LoadSegMap(LoadAnnotations):
     Args:
         num_classes: number of classes of the data set. Needed with data sets of mmsegmentation; those of this
             package provide it.
-        ignore_index: label of ignored pixels in the files; by default that of the data set, or 255. After
-            loading they have the label 255, which losses, metrics and padding ignore by default.
+        ignore_index: value of ignored pixels in the files, or several; by default that of the data set, or
+            255. After loading they have the label 255, which losses, metrics and padding ignore by default.
         backend_args: file backend of MMEngine, for storage other than local files.
 
     Raises:
@@ -53,7 +54,7 @@ class LoadSegMap(LoadAnnotations):
     def __init__(
         self,
         num_classes: int | None = None,
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         backend_args: dict | None = None,
     ) -> None:
         super().__init__(backend_args=backend_args)

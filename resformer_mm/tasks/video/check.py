@@ -7,14 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from resformer_mm.config_types import type_name
-from resformer_mm.datasets.checks.report import REFUSED, CheckReport, Finding, check_each
-from resformer_mm.datasets.label_lists import LabelListError, ListedFile, read_label_list
-from resformer_mm.repairs import StrictError
+from resformer_mm.datasets.checks.reading import foreign, reading_findings
+from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.datasets.label_lists import LabelListError, ListedFile, read_local_list
+from resformer_mm.engine.classes import class_names
+from resformer_mm.repairs import collected
 
 from .files import DEFAULT_TIMEOUT, TRUNCATED, ClipReader, VideoFileError, announced_frames, is_mp4
 
@@ -44,6 +47,8 @@ class ClipList:
         num_classes: number of classes; None accepts every label of at least 0.
         delimiter: separator between path and label; None means white space.
         window: number of video frames that a training sample spans; shorter clips are reported as notes.
+        classes: names of the classes, if they are known.
+        foreign: the data set that reads the list, unless it is one of this package.
     """
 
     path: str
@@ -51,6 +56,8 @@ class ClipList:
     num_classes: int | None = None
     delimiter: str | None = None
     window: int | None = field(default=None, compare=False)
+    classes: tuple[str, ...] | None = field(default=None, compare=False)
+    foreign: Any = field(default=None, compare=False, repr=False)
 
     def file(self, clip: ListedFile) -> str:
         """Return the path of a clip."""
@@ -82,6 +89,8 @@ class ClipList:
             dataset.num_classes,
             None if delimiter == ' ' else delimiter,
             sampling_window(config.get('pipeline', ())),
+            class_names(dataset),
+            foreign(dataset),
         )
 
 
@@ -114,16 +123,29 @@ def check_clip_lists(
             report.findings.append(Finding(clip_list.path, MISSING_LIST))
             continue
         try:
-            clips, bad = read_label_list(clip_list.path, clip_list.num_classes, clip_list.delimiter)
+            with collected() as repairs:
+                clips, bad = read_local_list(
+                    clip_list.path,
+                    clip_list.folder,
+                    clip_list.num_classes,
+                    clip_list.delimiter,
+                    clip_list.classes,
+                )
         except LabelListError as error:
             report.findings.append(Finding(clip_list.path, NO_LIST, str(error)))
-            continue
-        except StrictError as error:
-            report.findings.append(Finding(clip_list.path, REFUSED, str(error)))
             continue
         report.findings += [
             Finding(clip_list.path, line.kind, f'line {line.line}: {line.detail}') for line in bad
         ]
+        if not bad:
+            report.findings += reading_findings(
+                clip_list.path,
+                repairs,
+                clip_list.foreign,
+                'resformer_mm.VideoList',
+                [(os.path.normpath(clip_list.file(clip)), clip.label) for clip in clips],
+                lambda info: (os.path.normpath(info['filename']), info['label']),
+            )
         if not clips and not bad:
             report.findings.append(Finding(clip_list.path, EMPTY_LIST))
         report.findings += _repeated(clip_list, clips)

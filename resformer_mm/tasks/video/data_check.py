@@ -12,8 +12,9 @@ from mmengine.config import Config
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
-from resformer_mm.datasets.label_lists import LabelListError, read_label_list
+from resformer_mm.datasets.label_lists import LabelListError, read_label_list, read_local_list
 from resformer_mm.inference.sources import VIDEO_SUFFIXES
+from resformer_mm.repairs import collected
 
 from .check import ClipList, check_clip_lists
 
@@ -32,10 +33,12 @@ class VideoCheck(DataCheck):
             (*root.glob('*.txt'), *root.glob('*.csv')), key=lambda file: ('train' not in file.name, file)
         ):
             try:
-                listed, _ = read_label_list(str(file))
+                with collected():
+                    listed, _ = read_label_list(str(file))
             except LabelListError:
                 continue
-            names = [entry.path for entry in listed[:20] if entry.path.lower().endswith(VIDEO_SUFFIXES)]
+            paths = [entry.path.replace('\\', '/') for entry in listed[:20]]
+            names = [path for path in paths if path.lower().endswith(VIDEO_SUFFIXES)]
             if names:
                 sources.append(ClipList(str(file), str(_folder_of(root, names)), options.num_classes))
         return sources
@@ -51,7 +54,10 @@ class VideoCheck(DataCheck):
     def repair(self, source: ClipList, copier: Copier) -> tuple[ClipList, list[str]]:
         """Copy the listed videos, and write the list as ``PATH LABEL`` in UTF-8."""
         before = Path(source.path).read_bytes()
-        listed, bad = read_label_list(source.path, source.num_classes, source.delimiter)
+        with collected():
+            listed, bad = read_local_list(
+                source.path, source.folder, source.num_classes, source.delimiter, source.classes
+            )
         if bad:
             raise ValueError(f'{source.path}, line {bad[0].line}: {bad[0].detail}: correct the lines first')
         lines = []

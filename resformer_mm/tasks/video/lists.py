@@ -8,7 +8,12 @@ from os.path import basename, dirname, join
 import mmaction.datasets
 from mmengine import fileio
 
-from resformer_mm.datasets.label_lists import read_label_list
+from resformer_mm.datasets.label_lists import (
+    clean_class_names,
+    read_label_list,
+    with_forward_slashes,
+    wrong_beginning,
+)
 from resformer_mm.datasets.samplers import KeepResolution
 from resformer_mm.registry import DATASETS
 from resformer_mm.text import shorten_list
@@ -58,7 +63,10 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
                 f"VideoList: data_prefix={prefix!r} has no 'video', the folder that the paths are relative "
                 "to: set data_prefix=dict(video='FOLDER')"
             )
-        num_classes = _number_of_classes(self._load_metainfo(metainfo).get('classes'), num_classes)
+        classes = self._load_metainfo(metainfo).get('classes')
+        if classes and not isinstance(classes, str):
+            metainfo = {**(metainfo or {}), 'classes': list(clean_class_names(classes, 'VideoList'))}
+        num_classes = _number_of_classes(classes, num_classes)
         self.backend_args = backend_args
         super().__init__(
             ann_file,
@@ -89,12 +97,20 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
         if not clips:
             raise ValueError(f'VideoList: {self.ann_file} lists no clips: check data_root and ann_file')
         prefix = self.data_prefix.get('video') or ''
+
+        def exists(path: str) -> bool:
+            return fileio.isfile(join(prefix, path), backend_args=self.backend_args)
+
+        clips = list(with_forward_slashes(self.ann_file, clips, exists))
         files = [join(prefix, clip.path) for clip in clips]
         if missing := missing_files(files, self.backend_args):
+            first = next(clip.path for clip, file in zip(clips, files) if file == missing[0])
+            beginning = wrong_beginning(first, exists)
+            hint = '' if beginning is None else f'. Without {beginning!r} the first one exists'
             raise FileNotFoundError(
                 f'VideoList: {len(missing)} of the {len(files)} clips in {self.ann_file} do not exist: '
                 f'{shorten_list(missing)}. Add them, or remove their lines; check data_root and '
-                f'data_prefix.video. {CHECK}'
+                f'data_prefix.video{hint}. {CHECK}'
             )
         return [dict(filename=file, label=clip.label) for file, clip in zip(files, clips)]
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from resformer_mm import repairs
 from resformer_mm.datasets.checks.configured import configured_sources
-from resformer_mm.datasets.checks.report import REFUSED, CheckReport
+from resformer_mm.datasets.checks.report import REPAIRED, CheckReport
 from resformer_mm.datasets.label_lists import BAD_LABEL, NO_LABEL
 from resformer_mm.tasks.classification import check as check
 from resformer_mm.tasks.classification.check import ClassFolders, check_class_folders
@@ -114,10 +114,11 @@ def test_lists(root: Path) -> None:
     report = check_class_folders([source])
     assert report.counts() == {NO_LABEL: 1, BAD_LABEL: 1, check.OTHER_LABEL: 1, check.MISSING_IMAGE: 1}
     (root / 'a.txt').write_bytes('\ufeffc/0.png,0\nd\\1.png,1\n'.encode())
-    assert check_class_folders([source]).is_sound
+    report = check_class_folders([source])
+    assert report.is_sound and report.counts(faults=False)[REPAIRED] == 3
     repairs.set_strict(True)
     try:
-        assert check_class_folders([source]).counts() == {REFUSED: 1}
+        assert check_class_folders([source]).counts() == {REPAIRED: 3}
     finally:
         repairs.set_strict(False)
     (root / 'a.txt').write_bytes('c/ä.png 0'.encode('latin-1'))

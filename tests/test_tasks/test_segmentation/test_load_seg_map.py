@@ -175,6 +175,8 @@ def test_a_mask_of_colours_or_opacity(tmp_path: Path) -> None:
         ((0, 65535), 'save them as 0, 1'),
         (range(40), 'So many values are soft edges'),
         ((0, 5), 'If 5 marks pixels to ignore, set ignore_index=5 of the data set'),
+        ((0, 5, 255), 'If 5 marks pixels to ignore, set ignore_index=[5, 255] of the data set'),
+        ((0, 1, 2, 3), 'If the classes have the values 1 to 3, set reduce_zero_label=True'),
         ((0, 5, 7), None),
     ],
 )
@@ -252,6 +254,9 @@ def test_another_ignored_label(tmp_path: Path) -> None:
     for kwargs, info in ((dict(ignore_index=200), {}), ({}, dict(ignore_index=200))):
         assert (LoadSegMap(**kwargs)(sample(tmp_path, values, **info))['gt_seg_map'] == 255).all()
     assert_named(sample(tmp_path, np.full(SHAPE, 255, np.uint8), ignore_index=200), '[255]')
+    both = np.where(np.arange(SHAPE[1]) % 2, values, 255).astype(np.uint8)
+    assert (LoadSegMap()(sample(tmp_path, both, ignore_index=[200, 255]))['gt_seg_map'] == 255).all()
+    assert_named(sample(tmp_path, both - 9, ignore_index=[200, 255]), '[191, 246]', '200 and 255 are ignored')
     with pytest.raises(
         ValueError, match='ignore_index is 200, so they would not be ignored. Set ignore_index=255'
     ):

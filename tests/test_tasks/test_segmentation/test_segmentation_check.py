@@ -310,6 +310,17 @@ def test_a_list_in_a_config(root: Path) -> None:
     cfg = Config(dict(train_dataloader=dict(dataset=dataset(root, 'training', ann_file='list.txt'))))
     [training] = configured_sources(cfg, PairFolders.from_config)
     assert training.names == ('a', 'c')
+    (root / 'list.txt').write_text('"a"\nc.jpg\n')
+    settings = dataset(root, 'training', ann_file='list.txt', pipeline=[dict(type='LoadAnnotations')])
+    write_mask(root / 'annotations/training/a.png', np.ones((20, 30), np.uint8), 'RGB')
+    for kind, faults in (
+        ('resformer_mm.ADE20K', {}),
+        ('ADE20KDataset', {'read otherwise by this data set': 1}),
+    ):
+        cfg = Config(dict(train_dataloader=dict(dataset={**settings, 'type': kind})))
+        [training] = configured_sources(cfg, PairFolders.from_config)
+        assert training.names == ('a', 'c')
+        assert check_pairs(training).counts() == {**faults, 'mask of equal channels': 1}
 
 
 def test_configs_that_say_too_little(root: Path) -> None:

@@ -91,6 +91,9 @@ def test_a_list_of_names(root: Path) -> None:
     (root / 'list.txt').write_text('c\nnowhere\n')
     with pytest.raises(FileNotFoundError, match='1 of 2 images do not exist: .*nowhere.jpg'):
         build(root, ann_file='list.txt')
+    (root / 'list.txt').write_text('a.jpg,a.png\n')
+    with pytest.raises(FileNotFoundError, match=r"such as 'a.jpg,a.png' has 2 parts: write the name"):
+        build(root, ann_file='list.txt')
 
 
 def test_images_without_masks_by_intention(root: Path) -> None:
@@ -137,11 +140,20 @@ def test_values_of_other_classes_are_told(root: Path, told: list[str], values, o
     assert words is None or ('in 3 masks, no pixel has the class 1 (object)' in told[0] and words in told[0])
 
 
-def test_a_list_as_programs_write_it(root: Path, told: list[str]) -> None:
-    (root / 'list.txt').write_bytes('\ufeffc\r\n\r\na\r\n\r\n'.encode())
+@pytest.mark.parametrize(
+    ('content', 'repaired'),
+    [
+        ('\ufeffc\r\n\r\na\r\n\r\n'.encode(), 'byte order mark: not part of'),
+        ('c\na\n'.encode('utf-16'), 'encoded in UTF-16'),
+        (b'c.jpg\na.jpg\n', '2 names with the suffix'),
+        (b'.\\c.jpg\n"a.jpg"\n', '1 paths with backslashes'),
+    ],
+)
+def test_a_list_as_programs_write_it(root: Path, told: list[str], content: bytes, repaired: str) -> None:
+    (root / 'list.txt').write_bytes(content)
     dataset = build(root, ann_file='list.txt')
     assert [Path(dataset.get_data_info(index)['img_path']).stem for index in (0, 1)] == ['c', 'a']
-    assert len(dataset) == 2 and [line for line in told if 'byte order mark' in line] == told
+    assert len(dataset) == 2 and repaired in ''.join(told) and all('repaired' in line for line in told)
 
 
 # Names of the classes

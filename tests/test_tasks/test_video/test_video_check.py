@@ -92,7 +92,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
     [labels] = [finding for finding in report.findings if finding.kind == 'listed with two labels']
     assert labels.is_fault and labels.detail.endswith('lines 7, 8: [0, 1]')
     assert found(check(tmp_path, [])) == {('no clips', 'list.txt'): 1}
-    (tmp_path / 'list.txt').write_bytes(b'\xff\xfe\x00a')
+    (tmp_path / 'list.txt').write_bytes(b'\xff\x00a')
     picture = check_clip_lists([ClipList(str(tmp_path / 'list.txt'), str(tmp_path))])
     assert found(picture) == {('list is not a text file', 'list.txt'): 1} and not picture.is_sound
     nowhere = check_clip_lists([ClipList(str(tmp_path / 'nowhere.txt'), str(tmp_path))])
@@ -165,3 +165,23 @@ def test_lists_of_a_config(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match='val_dataloader.dataset does not read a list of video files'):
         configured_sources(cfg, ClipList.from_config)
+
+
+def test_a_list_that_the_library_reads_otherwise(tmp_path: Path) -> None:
+    prepare_mmaction()
+    init_default_scope('mmaction')
+    write_clip(tmp_path / 'a.mp4')
+    settings = dict(ann_file=str(tmp_path / 'list.txt'), data_prefix=dict(video=str(tmp_path)), pipeline=[])
+    settings['metainfo'] = dict(classes=['walk', 'run'])
+    for line, kind in (
+        ('a.mp4,1', 'read otherwise by this data set'),
+        ('a.mp4 run', None),
+        ('a.mp4 1', None),
+    ):
+        write_list(tmp_path, [line])
+        reports = []
+        for name in ('resformer_mm.VideoList', 'VideoDataset'):
+            cfg = Config(dict(val_dataloader=dict(dataset=dict(settings, type=name))))
+            reports.append(check_clip_lists(configured_sources(cfg, ClipList.from_config)))
+        assert reports[0].is_sound and reports[0].counts_per_class == reports[1].counts_per_class
+        assert (kind in reports[1].counts()) == (',' in line) and reports[1].is_sound == line.endswith(' 1')

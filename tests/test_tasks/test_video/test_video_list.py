@@ -58,10 +58,12 @@ def test_paths_with_spaces_tabs_and_empty_lines(root: Path) -> None:
     assert build(root, 'two words/b  c.mp4,1', delimiter=',')[0]['label'] == 1
     dataset = build(root, 'a.mp4 1', metainfo=dict(classes=['walk', 'run']))
     assert dataset.num_classes == 2 and dataset.metainfo['classes'] == ['walk', 'run']
-    (root / 'classes.txt').write_text('walk\nrun\nrest\n')
-    assert build(root, 'a.mp4 1', metainfo=dict(classes=str(root / 'classes.txt'))).num_classes == 3
+    (root / 'classes.txt').write_text('\ufeffwalk\nrun\nrest\n', encoding='utf-8')
+    dataset = build(root, 'a.mp4 walk', metainfo=dict(classes=str(root / 'classes.txt')))
+    assert dataset.num_classes == 3 and dataset.metainfo['classes'] == ['walk', 'run', 'rest']
     # The mark that some editors put before the text.
     assert build(root, '\ufeffa.mp4 1\r\n')[0]['filename'] == str(root / 'videos' / 'a.mp4')
+    assert build(root, 'two words\\b  c.mp4 1')[0]['filename'].endswith('/two words/b  c.mp4')
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,8 @@ def test_files_that_do_not_exist_are_named(root: Path) -> None:
         FileNotFoundError, match='10 of the 11 clips.*do not exist.*videos/b.mp4.*remove their'
     ):
         build(root, f'a.mp4 0\nb.mp4 1\n{lines}')
+    with pytest.raises(FileNotFoundError, match="Without '/home/me/' the first one exists"):
+        build(root, '/home/me/two words/b  c.mp4 0')
     with pytest.raises(FileNotFoundError, match='there is no list.*nowhere.txt.*check data_root'):
         build(root, '', ann_file='nowhere.txt')
 
