@@ -74,7 +74,8 @@ class LoadImage(LoadImageFromFile):
             image = to_8_bits(pixels, self.value_range)
         except Exception as error:
             reason = f'cannot read the image {path} ({type(error).__name__}: {error})'
-            self.unreadable.skip_or_raise(reason, ImageReadError, error)
+            is_missing = isinstance(error, FileNotFoundError)
+            self.unreadable.skip_or_raise(reason, ImageReadError, error, is_missing)
             return None
         if self.value_range is None and not self._is_darkness_told and (dark := darkness(pixels)):
             self._is_darkness_told = True

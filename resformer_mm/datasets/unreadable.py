@@ -35,17 +35,23 @@ class UnreadableFiles:
         """Number of reads skipped so far, in all worker processes."""
         return int(self._skipped.sum())
 
-    def skip_or_raise(self, reason: str, kind: type[Exception], cause: Exception) -> None:
+    def skip_or_raise(
+        self, reason: str, kind: type[Exception], cause: Exception, is_missing: bool = False
+    ) -> None:
         """Count a file as skipped, or raise an error of type ``kind``.
 
         Args:
             reason: message that names the file and the problem.
             kind: type of the error to raise.
             cause: the error that occurred while reading.
+            is_missing: whether there is no such file.
         """
         if self.on_error == 'raise':
+            remedy = 'Repair or remove the file'
+            if is_missing:
+                remedy = 'Add it, or correct the path in the annotations, data_root or data_prefix'
             raise kind(
-                f'{reason}. Repair or remove the file. To skip and count such files in training, use '
+                f'{reason}. {remedy}. To skip and count such files in training, use '
                 f"dict(type='resformer_mm.{self.owner}', on_error='skip')"
             ) from cause
         worker = torch.utils.data.get_worker_info()

@@ -13,6 +13,7 @@ from resformer_mm.repairs import remark
 from resformer_mm.text import shorten_list
 
 from .classes import (
+    category_problem,
     class_heads,
     folder_problem,
     innermost,
@@ -105,7 +106,7 @@ def _check_labels(
 
 @HOOKS.register_module()
 class CheckSplitsHook(Hook):
-    """Stop a run before its first step if the splits have different classes.
+    """Stop a run before its first step if splits have different classes, or an annotation file lacks some.
 
     The classes are those of the training data. Folders that one split lacks, or spells in another way, shift
     every later label of it. Not checked are models that are tested on other classes than those of the
@@ -130,23 +131,26 @@ class CheckSplitsHook(Hook):
                 ('val_dataloader.dataset', dataset) for dataset in innermost(runner.val_dataloader.dataset)
             ]
         for name, dataset in datasets:
-            _check_folders(dataset, name)
+            _check_labels_of_names(dataset, name)
         (first_name, first), *others = datasets
         for name, other in others or [(first_name, first)]:
             if (problem := split_problem(first, other, (first_name, name))) is not None:
                 raise ValueError(problem)
 
     def before_test(self, runner: Runner) -> None:
-        """Compare the folders of the test set with its classes.
+        """Compare the folders, or the annotation file, of the test set with its classes.
 
         Raises:
-            ValueError: the classes have other labels than the folders of their names.
+            ValueError: the classes have other labels than the folders of their names, or are not in the file.
         """
-        for dataset in innermost(runner.test_dataloader.dataset):
-            _check_folders(dataset, 'test_dataloader.dataset')
+        if not is_open_set(runner.model):
+            for dataset in innermost(runner.test_dataloader.dataset):
+                _check_labels_of_names(dataset, 'test_dataloader.dataset')
 
 
-def _check_folders(dataset: Dataset, name: str) -> None:
+def _check_labels_of_names(dataset: Dataset, name: str) -> None:
+    if (lacking := category_problem(dataset, name)) is not None:
+        raise ValueError(lacking)
     problem, is_wrong = folder_problem(dataset, name) or ('', False)
     if is_wrong:
         raise ValueError(problem)

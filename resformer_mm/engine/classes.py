@@ -151,6 +151,26 @@ def folder_problem(dataset: Any, name: str) -> tuple[str, bool] | None:
     ), set(folders) != set(classes)
 
 
+def category_problem(dataset: Any, name: str) -> str | None:
+    """Return which classes the annotation file of a data set lacks; None if none, or if it has no such file.
+
+    Data sets of mmdetection number the categories that they find, so every class after a missing one gets
+    the label of another.
+
+    Args:
+        dataset: a data set without wrappers.
+        name: its config field, for the message.
+    """
+    categories, classes = getattr(dataset, 'cat_ids', None), class_names(dataset)
+    if categories is None or classes is None or len(categories) >= len(classes):
+        return None
+    return (
+        f'{name}: its annotation file has categories of {len(categories)} of the {len(classes)} names in '
+        f'metainfo.classes, {shorten_list(classes)}: labels would be wrong. Set metainfo.classes to the '
+        'names of the categories, in their order and spelling'
+    )
+
+
 def name_difference(
     first: Sequence[str] | None, second: Sequence[str] | None, names: tuple[str, str]
 ) -> str | None:

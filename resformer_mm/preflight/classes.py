@@ -10,6 +10,7 @@ import numpy as np
 
 from resformer_mm.datasets.checks.report import Finding
 from resformer_mm.engine.classes import (
+    category_problem,
     class_names,
     innermost,
     is_open_set,
@@ -22,6 +23,7 @@ from .subject import Subject
 
 HEADS = 'number of classes'
 SPLITS = 'splits with different classes'
+CATEGORIES = 'classes without a category'
 LABELS = 'label out of range'
 NO_SAMPLES = 'classes without samples'
 MOST_ENTRIES = 2000
@@ -48,6 +50,8 @@ def check_classes(subject: Subject) -> Iterator[Finding]:
                     )
             if is_open_set(subject.model):
                 continue
+            if (lacking := category_problem(dataset, field)) is not None:
+                yield Finding(field, CATEGORIES, lacking.partition(': ')[2], subject.is_used(field))
             if first is None:
                 first = field, dataset
             if (problem := split_problem(first[1], dataset, (first[0], field))) is not None:

@@ -14,12 +14,13 @@ from mmengine.runner import ValLoop
 
 from resformer_mm.config_types import find_type, type_field
 from resformer_mm.datasets.checks.report import Finding
+from resformer_mm.engine.classes import innermost
 from resformer_mm.engine.loops import MultiResolutionValLoop
 from resformer_mm.text import shorten_list
 
 from .subject import Subject
 
-UNFIT = 'metric does not fit the classes'
+UNFIT = 'metric does not fit'
 UNKNOWN = 'metric that will not exist'
 NO_VALIDATION = 'metric without validation'
 BAD_RULE = 'hook cannot be built'
@@ -27,15 +28,19 @@ MOST_NAMES = 12
 
 
 def check_metrics(subject: Subject) -> Iterator[Finding]:
-    """Check that every metric can be computed for the number of classes of the model."""
-    problems_of = subject.known('metric_problems')
+    """Check that every metric can be built, and computed for the model and the data."""
+    problems_of, fits = subject.known('metric_problems'), subject.known('metric_data_problems')
     number = _number_of_classes(subject)
-    if problems_of is None or number is None:
-        return
     seen = []
     for split, evaluator in subject.each('evaluator', _evaluated(subject)):
         for index, metric in enumerate(evaluator.metrics):
-            for option, problem, is_fault in problems_of(metric, number):
+            problems = []
+            if problems_of is not None and number is not None:
+                problems += problems_of(metric, number)
+            if fits is not None:
+                for _, dataset in subject.each('dataset', [split]):
+                    problems += fits(metric, list(innermost(dataset)))
+            for option, problem, is_fault in problems:
                 field = f'{_field_of(subject, f"{split}_evaluator", index)}.{option}'
                 is_used = is_fault and subject.is_used(field)
                 if (type(metric), problem) not in seen:

@@ -67,7 +67,9 @@ def check_config(cfg: Config, world_size: int = 1) -> CheckReport:
         findings = list(dict.fromkeys(finding for check in CHECKS for finding in _findings(check, subject)))
         findings += settled
         findings += [
-            Finding(error.field, NOT_BUILT, error.reason, subject.is_used(error.field))
+            Finding(
+                error.field, NOT_BUILT, error.reason + subject.advice(error), subject.is_used(error.field)
+            )
             for error in subject.errors
         ]
         findings += [Finding(text, TOLD, is_fault=False) for text in told]
@@ -91,6 +93,8 @@ def _findings(check: Check, subject: Subject) -> list[Finding]:
     except BuildError:
         pass  # among the errors of the subject
     except Exception as error:  # a config that the check does not understand must not be refused
+        if str(error) in (str(known.error) for known in subject.errors):
+            return found
         name = check.__name__.replace('_', ' ')
         found.append(Finding(name, NOT_CHECKED, f'{type(error).__name__}: {error}', is_fault=False))
     return found

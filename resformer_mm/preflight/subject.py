@@ -19,9 +19,10 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from resformer_mm.config_types import find_type, type_field, type_name
+from resformer_mm.config_types import find_type, packages_of_types, type_field, type_name
+from resformer_mm.datasets.checks.configured import innermost_configs
 from resformer_mm.engine.classes import class_heads
-from resformer_mm.libraries import task_of
+from resformer_mm.libraries import LIBRARIES, task_of
 
 # The hook that checks the same during the run; its `ignore` counts here, too.
 CLASS_HOOK = 'CheckNumClassesHook'
@@ -118,6 +119,21 @@ class Subject:
         except Exception as error:  # what users bring fails in any way
             self.errors.append(BuildError(field, error))
             return self.errors[-1]
+
+    def advice(self, error: BuildError) -> str:
+        """Return what else can be done about data that a data set of a library cannot read, '' if nothing."""
+        own = self.known('OWN_DATASETS') or {}
+        loader, _, rest = error.field.partition('.')
+        if not loader.endswith('_dataloader') or rest not in ('', 'dataset'):
+            return ''
+        for config in innermost_configs((self.cfg.get(loader) or {}).get('dataset')):
+            kind = type_field(config)
+            if packages_of_types({'type': kind}) <= LIBRARIES.keys() and type_name(kind) in own:
+                return (
+                    f'. {type_name(kind)} reads files as they are: type={own[type_name(kind)]!r} repairs '
+                    'what is certain, and tools/check_data.py names the rest'
+                )
+        return ''
 
     def each(self, part: str, splits: Sequence[str] | None = None) -> Iterator[tuple[str, Any]]:
         """Yield the splits of which a part can be built, with this part.

@@ -209,7 +209,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
         LoadImage()(dict(img_path=str(path)))
     message = str(caught.value)
     assert str(path) in message and reason in message
-    assert "on_error='skip'" in message and 'Repair or remove' in message
+    remedy = 'Add it, or correct the path' if content is None else 'Repair or remove'
+    assert "on_error='skip'" in message and remedy in message
 
     loader = LoadImage(on_error='skip')
     assert loader(dict(img_path=str(path))) is None

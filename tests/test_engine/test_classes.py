@@ -76,6 +76,18 @@ def test_folders_that_one_split_has_are_named(folders, message, wrap) -> None:
     run(Folders(NAMES), wrap(Folders(NAMES)))
 
 
+def test_categories_that_an_annotation_file_lacks_are_named() -> None:
+    data = Folders(NAMES)
+    data.folder_to_idx, data.cat_ids = None, [1, 5]
+    with pytest.raises(ValueError, match=r'train_dataloader.dataset: its annotation file has .* 2 of the 3'):
+        run(data, data)
+    test = SimpleNamespace(model=nn.Module(), test_dataloader=SimpleNamespace(dataset=data))
+    with pytest.raises(ValueError, match=r'test_dataloader.dataset: .* 2 of the 3 names .*cat, dog, emu'):
+        CheckSplitsHook().before_test(test)
+    data.cat_ids = [1, 5, 7, 9]
+    CheckSplitsHook().before_test(test)
+
+
 def test_the_classes_decide_where_both_have_them() -> None:
     """A class may have no folder; the same names in another order are other labels."""
     run(Folders(NAMES), Folders(('cat', 'emu'), NAMES, dict(cat=0, emu=2)))
@@ -92,7 +104,8 @@ def test_folders_that_a_foreign_data_set_numbers_by_the_alphabet() -> None:
     with pytest.raises(
         ValueError, match='test_dataloader.dataset: the folder Emu has the label 0, .* class 2:'
     ):
-        CheckSplitsHook().before_test(SimpleNamespace(test_dataloader=SimpleNamespace(dataset=spelled)))
+        tested = SimpleNamespace(dataset=spelled)
+        CheckSplitsHook().before_test(SimpleNamespace(model=nn.Module(), test_dataloader=tested))
     with pytest.raises(
         ValueError, match="val_dataloader.dataset: the folder Emu .*type='resformer_mm.ImageF"
     ):

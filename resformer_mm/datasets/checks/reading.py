@@ -43,7 +43,7 @@ def reading_findings(
     name = f'{type(dataset).__module__.partition(".")[0]}.{type(dataset).__name__}'
     problem = _difference(dataset, expected, entry)
     if problem is None:
-        detail = f'not by {name}, to which it makes no difference'
+        detail = f'not by {name}, whose entries are the same'
         return [Finding(path, REPAIRED, f'{repair}; {detail}', is_fault=False) for repair in done]
     needed = f'. Needed: {"; ".join(done)}' if done else ''
     advice = f'use type={remedy!r}, or a copy by tools/check_data.py --fix'

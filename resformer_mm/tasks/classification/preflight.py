@@ -15,6 +15,7 @@ from mmpretrain.evaluation import (
     SingleLabelMetric,
 )
 
+OWN_DATASETS = {'CustomDataset': 'resformer_mm.ImageFolder', 'ImageNet': 'resformer_mm.ImageNet'}
 KNOWN = (Accuracy, AveragePrecision, ConfusionMatrix, MultiLabelMetric, SingleLabelMetric)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy, deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from resformer_mm.datasets.checks.images import (
     read_facts,
     size_text,
 )
+from resformer_mm.datasets.checks.reading import foreign, reading_findings
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
 from resformer_mm.hidden_files import is_hidden
-from resformer_mm.repairs import is_strict
 
 from .annotations import (
     CROWD_REMEDY,
@@ -49,9 +50,8 @@ AMBIGUOUS = 'orientation of the annotations unknown'
 NOT_LISTED = 'image without an entry'
 OTHER_FOLDER = 'file names of another folder'
 CROWDS = 'crowd regions'
-REPAIRED = 'repaired on reading'
 
-# Boxes can be trained on without masks, and `ignore` is set on purpose.
+# Boxes can be trained on without masks, unless these are loaded, and `ignore` is set on purpose.
 NOTES = (NO_MASK, LEFT_OUT)
 
 
@@ -65,6 +65,8 @@ class AnnotatedImages:
         classes: names of the classes to learn; None uses all categories.
         strip_prefix: beginnings of file names that are removed, as the data set does.
         crowd_as_objects: take crowd regions as objects, as the data set does.
+        with_masks: whether masks are loaded, so that every object needs one.
+        foreign: the data set that reads them, unless it is one of this package.
     """
 
     img_dir: str | Path
@@ -72,6 +74,8 @@ class AnnotatedImages:
     classes: tuple[str, ...] | None = None
     strip_prefix: tuple[str, ...] = ()
     crowd_as_objects: bool = False
+    with_masks: bool = field(default=False, compare=False)
+    foreign: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_config(cls, config: Mapping, loader: str) -> AnnotatedImages:
@@ -100,6 +104,8 @@ class AnnotatedImages:
             tuple(classes),
             getattr(dataset, 'strip_prefix', ()),
             getattr(dataset, 'crowd_as_objects', False),
+            _loads_masks(config.get('pipeline')),
+            foreign(dataset),
         )
 
 
@@ -160,20 +166,54 @@ def read_annotations(source: AnnotatedImages) -> tuple[dict | None, list[Finding
         repairs += names.repairs
         if remedy := advice(names, lambda folder: image_prefix(str(source.img_dir), folder, None)):
             findings.append(Finding(path, OTHER_FOLDER, remedy))
-    # What strict mode refuses is a fault there.
-    findings = [Finding(path, REPAIRED, str(done), is_fault=is_strict()) for done in repairs] + findings
+    expected = None if source.foreign is None else _repaired_entries(source.foreign, content)
+    reader = None if expected is None else source.foreign
+    findings = [
+        *reading_findings(
+            path, repairs, reader, 'resformer_mm.DetectionFolder', expected or [], _objects_of_image
+        ),
+        *findings,
+    ]
     if source.crowd_as_objects:
         take_crowds_as_objects(content)
     elif (crowds := crowd_text(content)) is not None:
         only = all(entry.get('iscrowd') == 1 for entry in content['annotations'])
         findings.append(Finding(path, CROWDS, f'{crowds}. {CROWD_REMEDY}', is_fault=only))
+    notes = [kind for kind in NOTES if kind != NO_MASK or not source.with_masks]
     findings += [
-        Finding(path, problem.kind, str(problem), is_fault=problem.kind not in NOTES)
+        Finding(path, problem.kind, str(problem), problem.kind not in notes)
         for problem in find_problems(content)
     ]
     if not content.get('annotations'):
         findings.append(Finding(path, EMPTY_FILE, 'it has no annotations'))
     return content, findings
+
+
+def _loads_masks(pipeline: Any) -> bool:
+    """Return whether a transform of a pipeline, or inside one, loads masks."""
+    if isinstance(pipeline, dict):
+        # The items of a ConfigDict would be imported.
+        return bool(pipeline.get('with_mask')) or any(map(_loads_masks, dict.values(pipeline)))
+    return isinstance(pipeline, (list, tuple)) and any(map(_loads_masks, pipeline))
+
+
+def _repaired_entries(dataset: Any, content: dict) -> list[tuple] | None:
+    """Return what a data set of mmdetection would read from repaired content; None if it could not."""
+    from .coco import CheckedIndex  # needs mmdetection, unlike the check of a folder
+
+    repaired = copy(dataset)
+    repaired.COCOAPI = lambda path: CheckedIndex(deepcopy(content))
+    try:
+        return [_objects_of_image(info) for info in repaired.load_data_list()]
+    except Exception:  # of entries that are faults
+        return None
+
+
+def _objects_of_image(info: Mapping) -> tuple:
+    """Return the file, the labels of its objects, and whether they are ignored."""
+    objects = info['instances']
+    labels = tuple(entry['bbox_label'] for entry in objects)
+    return os.path.normpath(info['img_path']), labels, tuple(entry['ignore_flag'] for entry in objects)
 
 
 def check_image(folder: str, image: Mapping[str, Any]) -> list[Finding]:

@@ -136,7 +136,7 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
         where = f'{self._kind}: {self.ann_file}'
         content, repairs = decode_annotations(Path(path).read_bytes(), where)
         found = find_images(content, self._folder, self.strip_prefix, self.backend_args)
-        tell_repairs(where, repairs + found.repairs)
+        tell_repairs(self.ann_file, repairs + found.repairs)  # by the path, as the metric does
         self._check_images_exist(found)
         self._check_content(content)
         return CheckedIndex(content)

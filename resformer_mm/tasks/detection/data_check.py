@@ -43,7 +43,7 @@ class DetectionCheck(DataCheck):
         report = CheckReport()
         for source in sources:
             report.extend(check_annotated(source, options.workers, options.show_progress))
-            content, _ = read_annotations(source)
+            content, _ = read_annotations(replace(source, foreign=None))
             if content is None:
                 continue
             names = {entry['id']: entry['name'] for entry in complete_entries(content, 'categories')}
@@ -80,7 +80,7 @@ def _training_first(file: Path) -> tuple[bool, str]:
 def _image_names(file: Path) -> list[str]:
     """Return the first names of images in a file; empty if it is not an annotation file."""
     try:
-        content = json.loads(file.read_bytes().decode('utf-8-sig'))
+        content = json.loads(file.read_bytes())  # in any Unicode encoding
     except ValueError:
         # A file called like annotations is one, and is reported as damaged.
         return ['?'] if file.parent.name == 'annotations' else []

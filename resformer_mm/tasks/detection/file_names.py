@@ -104,6 +104,11 @@ def size_in_header(raw: bytes) -> Size | None:
         return None
 
 
+def base_name(name: str) -> str:
+    """Return the file name at the end of a path as any system or export writes it, in lower case."""
+    return _plain(name)[0].rpartition('/')[2].lower()
+
+
 def find_files(
     names: Iterable[str], listed: Iterable[str], folder: str, exists: Callable[[str], bool]
 ) -> FoundNames:
@@ -139,7 +144,7 @@ def find_files(
         else:
             found.missing.append(name)
     found.repairs = [Repair(what, count) for what, count in kinds.items()]
-    matches = {name: bases[_plain(name)[0].rpartition('/')[2].lower()] for name in found.missing}
+    matches = {name: bases[base_name(name)] for name in found.missing}
     times = Counter(file for files in matches.values() for file in files)
     found.elsewhere = {
         name: files[0] for name, files in matches.items() if len(files) == 1 and times[files[0]] == 1

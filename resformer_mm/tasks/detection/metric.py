@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmdet.datasets.api_wrappers import COCO as CocoIndex
 from mmdet.evaluation import CocoMetric as Metric
@@ -12,6 +13,7 @@ from resformer_mm.registry import METRICS
 
 from .annotations import class_problem
 from .coco import AnnotationError, CheckedIndex, read_annotations
+from .file_names import base_name
 from .repairing import take_crowds_as_objects
 
 
@@ -87,8 +89,9 @@ class CocoMetric(Metric):
         """Keep the predictions of a batch."""
         if self._coco_api is not None:
             for sample in data_samples:
-                if sample['img_id'] not in self._coco_api.imgs:
-                    self._refuse(f'it has no image with the id {sample["img_id"]!r}')
+                problem = other_image(self._coco_api.imgs, sample['img_id'], sample.get('img_path'))
+                if problem is not None:
+                    self._refuse(problem)
         super().process(data_batch, data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -107,3 +110,19 @@ class CocoMetric(Metric):
             f'CocoMetric: {self._ann_file}: {problem}. val_evaluator.ann_file and test_evaluator.ann_file '
             'must be those of their data sets'
         )
+
+
+def other_image(images: Mapping, image_id: Any, path: str | None) -> str | None:
+    """Return why an image is not the one of its id in an annotation file; None if it is.
+
+    Args:
+        images: images of the annotation file by id.
+        image_id: id of the image in the data set.
+        path: its file, if it is known.
+    """
+    if image_id not in images:
+        return f'it has no image with the id {image_id!r}'
+    name = images[image_id].get('file_name')
+    if not isinstance(name, str) or path is None or base_name(name) == base_name(path):
+        return None
+    return f'its image with the id {image_id!r} is {name}, but the data set has {path}'

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import mmdet.datasets
 import mmdet.evaluation
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from torch import nn
 
-from .metric import CocoMetric
+from .annotations import CROWD_REMEDY, class_problem
+from .coco import read_categories
+from .metric import CocoMetric, other_image
 
 CROWD = 'crowd regions'
+ORDER = 'order of the classes'
+OWN_DATASETS = {'CocoDataset': 'resformer_mm.DetectionFolder'}
 MOST_ENTRIES = 500
 MUCH = 0.25
 # Values per IoU type, if metric_items does not choose among them.
@@ -58,6 +63,40 @@ def metric_names(metric: BaseMetric, num_classes: int) -> list[str] | None:
     return names
 
 
+def metric_data_problems(metric: BaseMetric, datasets: Sequence[Any]) -> Iterator[tuple[str, str, bool]]:
+    """Yield option, problem and whether it is a fault, for annotations that a metric cannot use.
+
+    Args:
+        metric: a metric of the evaluation.
+        datasets: the data sets that it evaluates, without wrappers.
+    """
+    index = getattr(metric, '_coco_api', None)
+    if index is None or getattr(metric, 'format_only', False):
+        return
+    if type(metric) is mmdet.evaluation.CocoMetric:
+        entries = index.dataset.get('annotations', [])
+        lacking = {key: sum(key not in entry for entry in entries) for key in ('iscrowd', 'area')}
+        for key, count in lacking.items():
+            if count:
+                yield (
+                    'ann_file',
+                    f"{count} annotations have no `{key}`: set type='resformer_mm.CocoMetric'",
+                    True,
+                )
+        if any(isinstance(entry['id'], str) and not entry['id'].isdecimal() for entry in entries):
+            yield 'ann_file', "ids of annotations are text: set type='resformer_mm.CocoMetric'", True
+    for dataset in datasets:
+        if not hasattr(dataset, 'get_data_info'):
+            continue
+        for number in np.linspace(0, len(dataset) - 1, min(len(dataset), MOST_ENTRIES)).round().astype(int):
+            info = dataset.get_data_info(int(number))
+            if 'img_id' in info and (
+                problem := other_image(index.imgs, info['img_id'], info.get('img_path'))
+            ):
+                yield 'ann_file', f'{problem}: it must be the file of the data set', True
+                return
+
+
 def annotation_problems(
     dataset: Any, head: nn.Module, num_classes: int, is_training: bool
 ) -> Iterator[tuple[str, str, bool]]:
@@ -69,6 +108,8 @@ def annotation_problems(
         num_classes: number of its classes.
         is_training: whether it is the training set, whose crowd regions are not learned.
     """
+    if type(dataset) is mmdet.datasets.CocoDataset and (problem := _order_problem(dataset)) is not None:
+        yield ORDER, problem, True
     if not is_training or not len(dataset) or not hasattr(dataset, 'get_data_info'):
         return
     number = min(len(dataset), MOST_ENTRIES)
@@ -80,7 +121,16 @@ def annotation_problems(
     if objects and crowds / objects > MUCH:
         yield (
             CROWD,
-            f'{crowds} of {objects} objects of the first {number} images are crowd regions (iscrowd=1), '
-            'which are not learned. Tools that export brush masks mark every object so',
-            False,
+            f'{crowds} of {objects} objects of {number} images are crowd regions (iscrowd 1), which are '
+            f"not learned. {CROWD_REMEDY}, of type='resformer_mm.DetectionFolder'",
+            crowds == objects and number == len(dataset),
         )
+
+
+def _order_problem(dataset: mmdet.datasets.CocoDataset) -> str | None:
+    """Return why the classes of a data set, unless they are those of COCO, are not those of its file."""
+    classes = dataset.metainfo['classes']
+    if tuple(classes) == dataset.METAINFO['classes'] or len(dataset.cat_ids) < len(classes):
+        return None  # a missing category is another finding
+    problem = class_problem(classes, read_categories(dataset.ann_file, dataset.backend_args))
+    return None if problem is None else f'{dataset.ann_file}: {problem}'

@@ -15,6 +15,7 @@ from torch import nn
 
 from resformer_mm.text import shorten_list
 
+OWN_DATASETS = {'BaseSegDataset': 'resformer_mm.SegmentationFolder'}
 OUT_OF_RANGE = 'label out of range'
 IGNORED = 'ignored pixels'
 NO_PIXELS = 'classes without pixels'

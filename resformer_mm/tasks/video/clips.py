@@ -10,7 +10,7 @@ from torch import Tensor
 from resformer_mm.datasets.unreadable import UnreadableFiles
 from resformer_mm.registry import TRANSFORMS
 
-from .files import DEFAULT_TIMEOUT, ClipReader, VideoFileError
+from .files import DEFAULT_TIMEOUT, MISSING, ClipReader, VideoFileError
 
 CHECK = 'tools/dataset_converters/check_video.py lists all such files of a data set'
 
@@ -39,7 +39,8 @@ def skip_or_raise(unreadable: UnreadableFiles, error: VideoFileError) -> None:
     Raises:
         ClipReadError: unreadable files are not skipped.
     """
-    unreadable.skip_or_raise(f'cannot read the video {error.path} ({error}); {CHECK}', ClipReadError, error)
+    reason = f'cannot read the video {error.path} ({error}); {CHECK}'
+    unreadable.skip_or_raise(reason, ClipReadError, error, error.kind == MISSING)
 
 
 @TRANSFORMS.register_module()

@@ -9,6 +9,8 @@ import numpy as np
 from mmaction.evaluation import AccMetric
 from mmengine.evaluator import BaseMetric
 
+OWN_DATASETS = {'VideoDataset': 'resformer_mm.VideoList'}
+
 
 def labels(info: Mapping[str, Any]) -> list[int]:
     """Return the labels in an entry of a data set; empty if they are not class indices."""

@@ -17,8 +17,10 @@ from segmentation_files import write_image
 
 from resformer_mm.datasets.loading import ImageReadError
 from resformer_mm.registry import DATASETS, METRICS
+from resformer_mm.tasks.detection import preflight
 from resformer_mm.tasks.detection.coco import AnnotationError
 from resformer_mm.tasks.detection.masks import run_lengths_of
+from resformer_mm.tasks.detection.metric import other_image
 
 LOADING = [dict(type='resformer_mm.LoadImage'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
 CLASSES = tuple(CATEGORIES)
@@ -192,8 +194,44 @@ def test_an_evaluator_of_another_data_set(root: Path) -> None:
         coco_metric(root, dataset).dataset_meta = dict(classes=('cat', 'wolf'))
     with pytest.raises(AnnotationError, match='no image with the id 7'):
         coco_metric(root, dataset).process({}, [dict(img_id=7)])
+    with pytest.raises(AnnotationError, match=r'with the id 10 is 1.jpg, but the data set has val/1b.jpg'):
+        coco_metric(root, dataset).process({}, [dict(img_id=10, img_path='val/1b.jpg')])
+    assert other_image({10: dict(file_name='images\\A%20b.jpg')}, 10, '/data/a b.jpg') is None
     with pytest.raises(FileNotFoundError, match='CocoMetric: there is no annotation file nowhere.json'):
         METRICS.build(dict(type='resformer_mm.CocoMetric', ann_file='nowhere.json'))
+
+
+def test_the_check_before_training_of_what_mmdetection_reads(root: Path) -> None:
+    """Its own classes do not repair or compare: what they need is a fault before the first step."""
+
+    def problems(**kwargs) -> list[str]:
+        dataset = build(root, 'DetectionFolder', type='CocoDataset', **kwargs)
+        found = list(preflight.annotation_problems(dataset, None, 3, True))
+        for kind in ('CocoMetric', 'resformer_mm.CocoMetric'):
+            metric = METRICS.build(dict(type=kind, ann_file=f'{root}/{dataset_file}'))
+            found += [(kind, *problem) for problem in preflight.metric_data_problems(metric, [dataset])]
+        assert all(is_fault for *_, is_fault in found)
+        return [f'{kind}: {problem}' for kind, *_, problem, _ in found]
+
+    dataset_file = 'annotations/instances_train2017.json'
+    assert problems() == []
+    [problem] = problems(metainfo=dict(classes=CLASSES[::-1]))
+    assert 'order of the classes: ' in problem and "in the order of its categories: ('cat', 'dog'" in problem
+    text = content()
+    text['annotations'] = [annotation(1, 10, iscrowd=1), annotation(2, 20, iscrowd=1)]
+    write_content(root, text)
+    [problem] = problems()
+    assert '2 of 2 objects of 3 images are crowd regions' in problem and 'crowd_as_objects=True' in problem
+    for entry, number in zip(text['annotations'], 'ab'):
+        entry['id'] = number
+        del entry['iscrowd']
+    write_content(root, text)
+    [missing, ids] = problems()
+    assert missing.startswith('CocoMetric: 2 annotations have no `iscrowd`') and 'ids of annotations' in ids
+    write_content(root, content() | dict(images=[{**content()['images'][0], 'file_name': 'x.jpg'}]), 'other')
+    dataset_file = 'annotations/instances_other.json'
+    write_content(root, content())
+    assert len(found := problems()) == 2 and all('id 10 is x.jpg, but' in problem for problem in found)
 
 
 def test_ground_truth_as_detections_has_an_ap_of_one(root: Path) -> None:

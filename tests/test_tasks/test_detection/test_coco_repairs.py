@@ -157,7 +157,7 @@ def test_what_is_certain_is_repaired_and_told_once(root: Path, told: list[str], 
     assert found == expected
     samples(root)
     [line] = [line for line in told if message in line]
-    assert line.startswith(f'repaired: COCO: {path}: ')
+    assert line.startswith(f'repaired: {path}: ')
     notes = [finding for finding in report(root).findings if finding.kind == 'repaired on reading']
     assert any(message in finding.detail and not finding.is_fault for finding in notes)
 

@@ -214,6 +214,29 @@ def test_sources_of_a_config(root: Path) -> None:
     assert check_annotated(training).is_sound
 
 
+def test_a_file_that_mmdetection_reads_otherwise(root: Path) -> None:
+    text = content()
+    pipeline = [dict(type='RandomChoice', transforms=[[dict(type='LoadAnnotations', with_mask=True)]])]
+
+    def counts(kind: str) -> tuple[dict, dict]:
+        write_content(root, text)
+        meta = dict(classes=CLASSES)
+        config = dataset(root, 'train2017', metainfo=meta, pipeline=pipeline) | dict(type=kind)
+        cfg = Config(dict(train_dataloader=dict(dataset=config)))
+        report = check_annotated(*configured_sources(cfg, AnnotatedImages.from_config))
+        return report.counts(), report.counts(faults=False)
+
+    assert counts('CocoDataset') == counts('resformer_mm.COCO') == ({}, {})
+    text['annotations'][0]['id'] = 'a'
+    assert counts('CocoDataset') == ({}, {'repaired on reading': 1})
+    text['annotations'][0]['category_id'] = '3'
+    assert counts('CocoDataset') == ({'read otherwise by this data set': 1}, {})
+    assert counts('resformer_mm.COCO') == ({}, {'repaired on reading': 2})
+    text['annotations'] = content()['annotations']
+    del text['annotations'][1]['segmentation']
+    assert counts('resformer_mm.COCO') == ({'no mask': 1}, {})
+
+
 def test_configs_that_say_too_little(root: Path) -> None:
     with pytest.raises(ValueError, match='no data set in train_dataloader'):
         configured_sources(Config(dict(train_dataloader=None)), AnnotatedImages.from_config)
