@@ -16,7 +16,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 from torch.hub import download_url_to_file, get_dir
 
-from resformer_mm.compat.weights_only import MapLocation, load_weights_only
+from resformer_mm.compat.weights_only import MapLocation, TooLargeError, load_weights_only
 from resformer_mm.repairs import repair
 
 from .other_files import other_file
@@ -174,7 +174,7 @@ def read_content(path: str | Path, map_location: MapLocation = 'cpu') -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        reason = 'is a folder' if path.is_dir() else 'does not exist'
+        reason = 'is a folder' if path.is_dir() else 'is not a file' if path.exists() else 'does not exist'
         raise CheckpointError(f'{path} {reason}: give the path of a checkpoint file')
     with _explained_refusals(path):
         content = _load(path, map_location)
@@ -217,12 +217,21 @@ def _explained_refusals(source: str | Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise CheckpointError(f'{source} cannot be read: {error}') from error
+    except TooLargeError as error:
+        raise CheckpointError(
+            f'{source} is refused: {error}. PyTorch writes no such files: get it from its origin again'
+        ) from error
     except Exception as error:  # torch raises a dozen types of error for a damaged file
         needed = _refused_name(str(error))
         if needed is not None and needed.startswith('torch.nn.'):
             raise CheckpointError(
                 f'{source} holds a whole model ({needed}), which can only be read by running code: save its '
                 "weights alone, torch.save({'state_dict': model.state_dict()}, ...)"
+            ) from error
+        if needed is not None and needed.startswith('torch._utils._rebuild'):
+            raise CheckpointError(
+                f'{source} holds tensors that are not plain ({needed}), such as sparse or quantized '
+                'ones: save dense tensors, tensor.to_dense() or tensor.dequantize()'
             ) from error
         if needed is not None:
             raise CheckpointError(

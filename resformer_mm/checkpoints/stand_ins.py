@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from resformer_mm.compat.pickled_values import check_key
+
 # Packages whose functions and classes are read by name alone, or not at all.
 _OWN_RULES = ('torch', 'numpy', *sys.stdlib_module_names)
 
@@ -78,11 +80,16 @@ def _modern(name: str) -> str:
 
 
 def _path(*parts: object) -> str:
-    return str(PurePosixPath(*map(str, parts)))
+    return str(PurePosixPath(*map(_text, parts)))
 
 
 def _windows_path(*parts: object) -> str:
-    return str(PureWindowsPath(*map(str, parts)))
+    return str(PureWindowsPath(*map(_text, parts)))
+
+
+def _text(value: object = '', *args: object) -> str:
+    """Return a value as text. The text of nested lists has any length."""
+    return str(value) if isinstance(value, (str, bytes, int, float)) else ''
 
 
 def _plain_dict(*args: Any) -> dict:
@@ -92,6 +99,13 @@ def _plain_dict(*args: Any) -> dict:
 
 def _plain_list(*args: Any) -> list:
     return list(args[0]) if args and isinstance(args[0], (list, tuple)) else []
+
+
+def _plain_frozenset(*args: Any) -> frozenset:
+    items = _plain_list(*args)
+    for item in items:
+        check_key(item)
+    return frozenset(items)
 
 
 def _object(kind: Any, *args: object) -> StandIn:
@@ -106,7 +120,7 @@ _VALUES: dict[str, Callable] = {
         for module in ('pathlib', 'pathlib._local')
         for kind in ('PosixPath', 'PurePosixPath', 'Path', 'PurePath', 'WindowsPath', 'PureWindowsPath')
     },
-    'torch.torch_version.TorchVersion': str,
+    'torch.torch_version.TorchVersion': _text,
     'collections.defaultdict': _plain_dict,
     'collections.Counter': _plain_dict,
     'collections.deque': _plain_list,
@@ -115,7 +129,9 @@ _VALUES: dict[str, Callable] = {
     'copyreg._reconstructor': _object,
     'copy_reg._reconstructor': _object,
     # Types as values, such as that of a command-line option or of a default value; they make plain objects.
-    **{f'builtins.{kind.__name__}': kind for kind in (bool, int, float, str, frozenset)},
+    **{f'builtins.{kind.__name__}': kind for kind in (bool, int, float)},
+    'builtins.str': _text,
+    'builtins.frozenset': _plain_frozenset,
     'builtins.list': _plain_list,
     'builtins.tuple': _plain_list,
     'builtins.dict': _plain_dict,
