@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from mmengine.dist import barrier, is_main_process
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 from torch.hub import download_url_to_file, get_dir
@@ -329,7 +329,13 @@ def _download(url: str) -> Path:
 
 
 def _prepare(content: Any, source: str | Path) -> Any:
-    """Give MMEngine the weights in the entry where it looks for them, and log histories."""
+    """Give MMEngine the weights in the entry where it looks for them, and log histories.
+
+    A config in ``meta['config']``, as MMCV stored it, is left out: resuming would run it as code.
+    """
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if isinstance(meta, dict) and meta.pop('config', None) is not None:
+        print_log(f'{source}: the config in its meta data is not run', logger='current')
     if isinstance(content, dict) and not isinstance(content.get('state_dict'), Mapping):
         with contextlib.suppress(CheckpointError):  # no weights, or not only: MMEngine decides
             content['state_dict'] = weights_in(content, source).state
