@@ -39,6 +39,7 @@ optim_wrapper = dict(
 # One resolution: the transforms of a copy, but for its resize.
 transforms = [step for step in _base_.train_transforms if step.type != 'Resize']
 pipeline = [_base_.load, dict(_base_.sample, test_mode=False), _base_.decode, *transforms, _base_.pack]
-train_dataloader = dict(dataset=dict(pipeline=pipeline))
+# ActionDataPreprocessor stacks the clips itself.
+train_dataloader = dict(collate_fn=dict(type='pseudo_collate'), dataset=dict(pipeline=pipeline))
 val_cfg = dict(_delete_=True, type='ValLoop')
 test_cfg = dict(_delete_=True, type='TestLoop')

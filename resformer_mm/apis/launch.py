@@ -39,6 +39,7 @@ from resformer_mm.resuming import (
 from .launchers import check_launcher
 from .settling import (
     compile_backbone,
+    replace_norms,
     settle_checkpoints,
     settle_loaders,
     settle_precision,
@@ -196,17 +197,5 @@ def _set_up_cpu_processes(cfg: Config) -> None:
     )
     wrapper.update(cfg.get('model_wrapper_cfg') or {})
     cfg.model_wrapper_cfg = wrapper
-    if _replace_sync_bn(cfg.model):
+    if replace_norms(cfg.model, ('SyncBN', 'SyncBatchNorm', 'MMSyncBN'), 'BN'):
         print_log('No GPU: SyncBN is replaced by BN, with separate statistics in each process', 'current')
-
-
-def _replace_sync_bn(config: object) -> int:
-    """Replace every SyncBN in a model's config by BN, and return their number."""
-    if isinstance(config, dict):
-        found = type_name(config.get('type')) in ('SyncBN', 'SyncBatchNorm')
-        if found:
-            config['type'] = 'BN'
-        return found + sum(_replace_sync_bn(value) for value in config.values())
-    if isinstance(config, (list, tuple)):
-        return sum(_replace_sync_bn(value) for value in config)
-    return 0

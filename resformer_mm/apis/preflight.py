@@ -15,7 +15,7 @@ from resformer_mm.preflight.run import TOLD
 
 from .launch import start_processes
 from .launchers import place
-from .settling import settle_loaders
+from .settling import replace_norms, settle_loaders
 
 MAX_LINES = 20
 
@@ -32,6 +32,8 @@ def check_config(cfg: Config, world_size: int = 1) -> CheckReport:
     """
     cfg = deepcopy(cfg)
     settle_loaders(cfg)
+    if world_size > 1:  # this layer cannot be built before the processes are connected
+        replace_norms(cfg.model, ('MMSyncBN',), 'SyncBN')
     return preflight.check_config(cfg, world_size)
 
 

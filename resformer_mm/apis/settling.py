@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -10,7 +11,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from torch import nn
 
-from resformer_mm.config_types import find_type, type_field
+from resformer_mm.config_types import find_type, type_field, type_name
 from resformer_mm.engine.precision import bfloat16_pays
 from resformer_mm.repairs import remark
 from resformer_mm.resuming import ExactCheckpointHook
@@ -49,6 +50,25 @@ def settle_checkpoints(cfg: Config) -> None:
         and find_type(type_field(hook), HOOKS, cfg.get('default_scope') or 'mmengine') is CheckpointHook
     ):
         hook['type'] = f'resformer_mm.{ExactCheckpointHook.__name__}'
+
+
+def replace_norms(config: Any, kinds: Sequence[str], new: str) -> int:
+    """Replace the normalisation layers of some types in a model's config, and return their number.
+
+    Args:
+        config: the config, changed in place.
+        kinds: names of the types.
+        new: name of the type in their place.
+    """
+    if isinstance(config, dict):
+        found = type_name(type_field(config)) in kinds
+        if found:
+            config['type'] = new
+            config.pop('stats_mode', None)  # of MMSyncBN alone
+        return found + sum(replace_norms(value, kinds, new) for value in dict.values(config))
+    if isinstance(config, (list, tuple)):
+        return sum(replace_norms(value, kinds, new) for value in config)
+    return 0
 
 
 def take_compilation(cfg: Config) -> dict | None:

@@ -16,11 +16,11 @@ from .classes import (
     category_problem,
     class_heads,
     folder_problem,
+    head_problem,
+    hidden_classes,
     innermost,
     is_open_set,
     labels_of,
-    number_of_classes,
-    parts_of_classes,
     split_problem,
 )
 
@@ -61,47 +61,15 @@ class CheckNumClassesHook(Hook):
 
     def _check(self, runner: Runner, loader: DataLoader, field: str) -> None:
         heads = [] if is_open_set(runner.model) else list(class_heads(runner.model, self.ignore))
+        is_training = field == 'train_dataloader'
         for dataset in innermost(loader.dataset) if heads else ():
-            expected = number_of_classes(dataset)
-            if expected is None:
-                _check_labels(heads, labels_of(dataset), field, is_training=field == 'train_dataloader')
-                continue
+            labels = labels_of(dataset)
             for name, number in heads:
-                if number != expected and number not in parts_of_classes(dataset):
-                    raise ValueError(
-                        f'model.{name}.num_classes is {number}, but the data set of {field} has {expected} '
-                        'classes: set num_classes of every head to that of the data'
-                    )
-
-
-def _check_labels(
-    heads: Sequence[tuple[str, int]], labels: Sequence[int], field: str, is_training: bool
-) -> None:
-    """Compare heads with the labels of a list that states no classes."""
-    if not labels:
-        return
-    occurring = set(labels)
-    lowest, highest = min(occurring), max(occurring)
-    where = f'the data set of {field} has the labels {lowest} to {highest} and states no classes'
-    remedy = 'set metainfo.classes (or num_classes, for videos) of the data set to all classes'
-    for name, number in heads:
-        if lowest == 1 and highest == number:
-            raise ValueError(
-                f'model.{name}.num_classes is {number}, but {where}: they seem to count from 1. Subtract 1 '
-                'from every label of the list'
-            )
-        if not 0 <= lowest <= highest < number:
-            raise ValueError(
-                f'model.{name}.num_classes is {number}, but {where}: {remedy}, and num_classes of the head'
-            )
-        if is_training and highest + 1 < number and occurring == set(range(highest + 1)):
-            raise ValueError(
-                f'model.{name}.num_classes is {number}, but {where}: {number - highest - 1} outputs would '
-                f'never be learned. Set num_classes of the head to {highest + 1}. If there are more '
-                f'classes: {remedy}'
-            )
-        if is_training and (absent := sorted(set(range(number)) - occurring)):
-            remark(f'{field}.dataset', f'no sample of the classes {shorten_list(list(map(str, absent)))}')
+                if (problem := head_problem(number, dataset, labels, field, is_training)) is not None:
+                    raise ValueError(f'model.{name}.num_classes {problem}')
+                if labels and is_training and (absent := sorted(set(range(number)) - set(labels))):
+                    shown = shorten_list(list(map(str, absent)))
+                    remark(f'{field}.dataset', f'no sample of the classes {shown}')
 
 
 @HOOKS.register_module()
@@ -141,10 +109,13 @@ class CheckSplitsHook(Hook):
         """Compare the folders, or the annotation file, of the test set with its classes.
 
         Raises:
-            ValueError: the classes have other labels than the folders of their names, or are not in the file.
+            ValueError: a hidden folder counts as a class, or classes have other labels than the folders of
+                their names, or are not in the file.
         """
         if not is_open_set(runner.model):
             for dataset in innermost(runner.test_dataloader.dataset):
+                if (problem := hidden_classes(dataset, 'test_dataloader.dataset')) is not None:
+                    raise ValueError(problem)
                 _check_labels_of_names(dataset, 'test_dataloader.dataset')
 
 

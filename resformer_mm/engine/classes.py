@@ -15,6 +15,8 @@ MOST_SAMPLES = 20_000
 
 # It predicts whether a pixel is at a boundary.
 _OTHER_HEADS = ('STDCHead',)
+# It proposes where objects are, but not which.
+_CLASS_AGNOSTIC = ('RPN',)
 # They match pictures or objects by their features, or read the classes as text: other classes than those
 # of the data set are no mistake.
 _OPEN_SET = ('BaseRetriever', 'BaseMOTModel')
@@ -70,24 +72,30 @@ def labels_of(dataset: Any) -> list[int]:
 
 def is_open_set(model: nn.Module) -> bool:
     """Whether a model can be tested on other classes than those that it was trained on."""
-    kinds = {
-        base.__name__ for module in (model, getattr(model, 'module', None)) for base in type(module).__mro__
-    }
-    return bool(kinds & set(_OPEN_SET)) or any(
+    return bool(_kinds(model) & set(_OPEN_SET)) or any(
         name.rpartition('.')[2] in ('language_model', 'text_encoder') for name, _ in model.named_modules()
     )
+
+
+def _kinds(model: nn.Module) -> set[str]:
+    """Return the names of the classes that a model derives from, inside a distributed wrapper or not."""
+    modules = (model, getattr(model, 'module', None))
+    return {base.__name__ for module in modules for base in type(module).__mro__}
 
 
 def class_heads(model: nn.Module, ignore: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
     """Yield the name and the number of classes of every head that predicts the classes of the data.
 
     A head is a module called ``head`` or ``..._head``, or an item of a list of that name. Left out are
-    class-agnostic heads, those of boundaries, and heads whose class fixes the number, such as those of depth.
+    class-agnostic heads, those of boundaries and of models that propose regions, and heads whose class fixes
+    the number, such as those of depth.
 
     Args:
         model: the model.
         ignore: names of heads that predict something else.
     """
+    if _kinds(model) & set(_CLASS_AGNOSTIC):
+        return
     for name, module in model.named_modules():
         number = vars(module).get('num_classes')
         is_other = getattr(module, 'class_agnostic', False) or type(module).__name__ in _OTHER_HEADS
@@ -96,6 +104,62 @@ def class_heads(model: nn.Module, ignore: Sequence[str] = ()) -> Iterator[tuple[
         parts = [part for part in name.split('.') if not part.isdigit()]
         if parts and parts[-1].split('_')[-1] == 'head' and not set(parts) & set(ignore):
             yield name, number
+
+
+def head_problem(
+    number: int, dataset: Any, labels: Sequence[int], field: str, is_training: bool
+) -> str | None:
+    """Return what is wrong with the number of classes of a head; None if nothing.
+
+    Heads for a part of the classes, things or stuff, are right as well. Where a data set states no classes,
+    its labels count.
+
+    Args:
+        number: number of classes of the head.
+        dataset: data set whose classes it predicts, without wrappers.
+        labels: what :func:`labels_of` returns for the data set.
+        field: config field of the data set, for the message.
+        is_training: whether the head is trained on it.
+    """
+    expected = number_of_classes(dataset)
+    if expected is not None:
+        if number == expected or number in parts_of_classes(dataset):
+            return None
+        return (
+            f'is {number}, but the data set of {field} has {expected} classes: set num_classes of every head '
+            'to that of the data'
+        )
+    if not labels:
+        return None
+    lowest, highest = min(labels), max(labels)
+    where = f'the data set of {field} has the labels {lowest} to {highest} and states no classes'
+    remedy = 'set metainfo.classes (or num_classes, for videos) of the data set to all classes'
+    if lowest == 1 and highest == number:
+        return f'is {number}, but {where}: they seem to count from 1. Subtract 1 from every label of the list'
+    if not 0 <= lowest <= highest < number:
+        return f'is {number}, but {where}: {remedy}, and num_classes of the head'
+    if is_training and highest + 1 < number and len(set(labels)) == highest + 1:
+        return (
+            f'is {number}, but {where}: {number - highest - 1} outputs would never be learned. Set '
+            f'num_classes of the head to {highest + 1}. If there are more classes: {remedy}'
+        )
+    return None
+
+
+def hidden_classes(dataset: Any, name: str) -> str | None:
+    """Return what is wrong with class folders that are hidden; None if there are none.
+
+    Args:
+        dataset: a data set without wrappers.
+        name: its config field, for the message.
+    """
+    hidden = [folder for folder in getattr(dataset, 'folder_to_idx', None) or () if is_hidden(folder)]
+    if not hidden:
+        return None
+    return (
+        f'{name}: {shorten_list(hidden)} counts as a class, but is a hidden folder: delete it, or use '
+        "type='resformer_mm.ImageFolder', which leaves such folders out"
+    )
 
 
 def split_problem(first: Any, second: Any, names: tuple[str, str]) -> str | None:
@@ -107,13 +171,8 @@ def split_problem(first: Any, second: Any, names: tuple[str, str]) -> str | None
         names: config fields of both, for the message.
     """
     for dataset, name in ((first, names[0]), (second, names[1])):
-        if hidden := [
-            folder for folder in getattr(dataset, 'folder_to_idx', None) or () if is_hidden(folder)
-        ]:
-            return (
-                f'{name}: {shorten_list(hidden)} counts as a class, but is a hidden folder: delete it, or '
-                "use type='resformer_mm.ImageFolder', which leaves such folders out"
-            )
+        if (problem := hidden_classes(dataset, name)) is not None:
+            return problem
     difference = name_difference(class_names(first), class_names(second), names)
     if difference is None:
         difference = _label_difference(first, second, names)

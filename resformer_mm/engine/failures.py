@@ -86,7 +86,7 @@ def _paths_in(value: Any) -> Iterator[str]:
             yield from _paths_in(entry)
 
 
-def _explain_sizes(error: Exception, inputs: Any, mode: str) -> None:
+def explain_sizes(error: Exception, inputs: Any, mode: str) -> None:
     """Append what to do to the message of an error that a batch of several sizes raised.
 
     Args:
@@ -128,7 +128,7 @@ def _naming(step: Callable) -> Callable:
             return step(data, *args, **kwargs)
         except Exception as error:
             if step.__name__ != 'train_step' and isinstance(data, Mapping):
-                _explain_sizes(error, data.get('inputs'), step.__name__.removesuffix('_step'))
+                explain_sizes(error, data.get('inputs'), step.__name__.removesuffix('_step'))
             add_names(error, paths_in(data))
             raise
 

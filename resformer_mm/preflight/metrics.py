@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.registry import HOOKS, PARAM_SCHEDULERS
@@ -18,7 +19,7 @@ from resformer_mm.engine.classes import innermost
 from resformer_mm.engine.loops import MultiResolutionValLoop
 from resformer_mm.text import shorten_list
 
-from .subject import Subject
+from .subject import BuildError, Subject
 
 UNFIT = 'metric does not fit'
 UNKNOWN = 'metric that will not exist'
@@ -49,26 +50,29 @@ def check_metrics(subject: Subject) -> Iterator[Finding]:
 
 
 def check_monitored(subject: Subject) -> Iterator[Finding]:
-    """Check that the metrics that hooks and schedulers wait for will exist."""
+    """Check that the metrics that hooks and schedulers wait for will exist, and whether more is better."""
     monitored = list(_monitored(subject))
+    is_evaluated = (
+        subject.cfg.get('val_dataloader') is not None and subject.cfg.get('val_evaluator') is not None
+    )
+    names = None
+    if monitored and is_evaluated:
+        with contextlib.suppress(BuildError):  # among the errors of the subject
+            names = metric_names(subject)
     for field, hook, kind in _hooks_that_wait(subject):
+        hook = {**hook, 'type': kind}
+        if hook.get('save_best') == 'auto' and names:
+            hook['save_best'] = names[0]  # as MMEngine chooses it after the first validation
         try:
-            HOOKS.build({**hook, 'type': kind})
+            HOOKS.build(hook)
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             yield Finding(field, BAD_RULE, f'{type(error).__name__}: {error}')
-    if not monitored:
-        return
-    if subject.cfg.get('val_dataloader') is None or subject.cfg.get('val_evaluator') is None:
-        for field, name in monitored:
+    for field, name in monitored:
+        if not is_evaluated:
             yield Finding(
                 field, NO_VALIDATION, f'waits for {name!r}, but nothing is evaluated while training', False
             )
-        return
-    names = metric_names(subject)
-    if names is None:
-        return
-    for field, name in monitored:
-        if name != 'auto' and name not in names:
+        elif names is not None and name != 'auto' and name not in names:
             yield Finding(field, UNKNOWN, _explain(name, names))
 
 
@@ -86,8 +90,7 @@ def metric_names(subject: Subject) -> list[str] | None:
     number = _number_of_classes(subject)
     found: list[str] = []
     for metric in evaluator.metrics:
-        _give_classes(subject, metric)
-        own = names_of(metric, number) if number is not None else None
+        own = names_of(metric, number, subject.model) if number is not None else None
         if own is None:
             return None
         found += [f'{metric.prefix}/{name}' if metric.prefix else name for name in own]
@@ -98,6 +101,8 @@ def metric_names(subject: Subject) -> list[str] | None:
 
 
 def _explain(name: str, names: list[str]) -> str:
+    if not names:
+        return f'waits for {name!r}, but val_evaluator yields no number: add a metric'
     similar = sorted((other for other in names if other.endswith(f'/{name}')), key=_mean_first)
     similar += sorted(
         (other for other in names if other.rpartition('/')[2] == name.rpartition('/')[2]), key=_mean_first
@@ -154,9 +159,3 @@ def _field_of(subject: Subject, field: str, index: int) -> str:
 def _number_of_classes(subject: Subject) -> int | None:
     """Return the number of classes that the model predicts, of the first of several heads."""
     return subject.heads[0][1] if subject.heads else None
-
-
-def _give_classes(subject: Subject, metric: BaseMetric) -> None:
-    """Give a metric the classes of the data set, as the evaluator does before it is run."""
-    if metric.dataset_meta is None:
-        metric.dataset_meta = getattr(subject.dataset('val'), 'metainfo', None)

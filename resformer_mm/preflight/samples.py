@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from torch import Tensor, nn
 
 from resformer_mm.datasets.checks.report import Finding
 from resformer_mm.engine.classes import innermost, number_of_classes
+from resformer_mm.engine.failures import explain_sizes
 
 from .subject import BuildError, Subject
 
 NO_BATCH = 'no batch from the data loader'
 SLOW = 'slow data loader'
-REFUSED = 'data preprocessor refuses the samples'
+REFUSED = 'batch that the data preprocessor refuses'
 RANGE = 'range of the pixel values'
 TIMEOUT = 120
 DARK = 32
+MOST_IN_BATCH = 4
 
 
 def check_loaders(subject: Subject) -> Iterator[Finding]:
-    """Read samples of all splits, and let a worker process of the training make one batch."""
+    """Read samples of all splits, and make a batch of each, for the training in a worker process."""
     for _ in subject.each('loader'):
         pass
-    for split, _ in subject.each('samples'):
-        if split == 'train':
-            yield from _first_batch(subject)
+    for split, samples in subject.each('samples'):
+        with contextlib.suppress(BuildError):  # among the errors of the subject
+            if split == 'train':
+                yield from _train_batch(subject)
+            else:
+                yield from _evaluation_batch(subject, split, samples)
 
 
-def _first_batch(subject: Subject) -> Iterator[Finding]:
+def _train_batch(subject: Subject) -> Iterator[Finding]:
     field = 'train_dataloader'
     loader = subject.loader('train')
     if loader.num_workers:
@@ -42,7 +49,7 @@ def _first_batch(subject: Subject) -> Iterator[Finding]:
         loader.prefetch_factor = 1
         loader.timeout = loader.timeout or TIMEOUT
     try:
-        next(iter(loader))
+        batch = next(iter(loader))
     except StopIteration:
         yield Finding(
             field,
@@ -53,17 +60,55 @@ def _first_batch(subject: Subject) -> Iterator[Finding]:
         slow = 'timed out' in str(error)
         reason = f'a worker gave no sample within {TIMEOUT} s' if slow else BuildError(field, error).reason
         yield Finding(field, SLOW if slow else NO_BATCH, reason, is_fault=not slow)
+    else:
+        if (error := _refusal(subject, batch, training=True)) is not None:
+            yield Finding(field, REFUSED, BuildError(field, error).reason, _is_certain(error))
+
+
+def _evaluation_batch(subject: Subject, split: str, samples: list) -> Iterator[Finding]:
+    """Make a batch of the first samples, and one of samples that lie apart, which may differ in size."""
+    field = f'{split}_dataloader'
+    size = min(subject.cfg[field].get('batch_size') or 1, len(samples), MOST_IN_BATCH)
+    batches = [(samples[:1], True)]
+    if size > 1:
+        batches = [(subject.first_samples(split, size), True), (samples, False)]
+    for batch, is_first in batches:
+        try:
+            error = _refusal(subject, subject.loader(split).collate_fn(batch), training=False)
+        except BuildError:
+            raise
+        except Exception as problem:  # samples that cannot be collated
+            error = problem
+        if error is not None:
+            explain_sizes(error, _images(batch), split)
+            is_fault = is_first and subject.is_used(field) and _is_certain(error)
+            yield Finding(field, REFUSED, BuildError(field, error).reason, is_fault)
+            return
+
+
+def _refusal(subject: Subject, batch: Any, training: bool) -> Exception | None:
+    """Return the error with which the data preprocessor refuses a batch."""
+    try:
+        subject.data_preprocessor(batch, training=training)
+    except BuildError:
+        raise
+    except Exception as error:  # from its checks of labels and sizes, or because a batch has another form
+        return error
+    return None
+
+
+def _is_certain(error: Exception) -> bool:
+    """Whether the run will raise an error, too; here, everything is on the CPU."""
+    return get_device() == 'cpu' or not isinstance(error, (NotImplementedError, RuntimeError))
 
 
 def check_values(subject: Subject) -> Iterator[Finding]:
     """Compare the pixel values with what the data preprocessor expects."""
-    loader, preprocessor = subject.loader('train'), subject.data_preprocessor
-    batch = loader.collate_fn(subject.samples('train')[:4])
-    images = _images(batch)
+    images = _images(subject.samples('train'))
     if images:
         low = min(float(image.min()) for image in images)
         high = max(float(image.max()) for image in images)
-        problem = range_problem(low, high, *_statistics(preprocessor))
+        problem = range_problem(low, high, *_statistics(subject.data_preprocessor))
         if problem:
             yield Finding(
                 'train_dataloader.dataset.pipeline',
@@ -71,10 +116,6 @@ def check_values(subject: Subject) -> Iterator[Finding]:
                 f'the first samples have values from {low:.4g} to {high:.4g}: {problem}',
                 is_fault=False,
             )
-    try:
-        preprocessor(batch, training=True)
-    except ValueError as error:  # the checks of labels and sizes
-        yield Finding('train_dataloader.dataset', REFUSED, str(error))
 
 
 def range_problem(
@@ -122,12 +163,15 @@ def check_annotations(subject: Subject) -> Iterator[Finding]:
     if look is None or not heads:
         return
     modules = dict(subject.model.named_modules())
+    known = {error.reason for error in subject.errors}  # what the first samples showed
     for split, loaded in subject.each('dataset'):
         field = f'{split}_dataloader.dataset'
         for dataset in innermost(loaded):
             classes = number_of_classes(dataset) or heads[0][1]
             head = modules[heads[0][0]]
             for kind, problem, is_fault in look(dataset, head, classes, split == 'train'):
+                if problem in known:
+                    continue
                 yield Finding(field, kind, problem, is_fault and subject.is_used(field))
 
 

@@ -84,6 +84,11 @@ class Subject:
         """Whether the training uses a field; what the test alone uses does not stop it."""
         return not field.startswith('test')
 
+    def leaves_out(self, safeguard: str) -> bool:
+        """Whether ``default_hooks`` has None for a safeguard that every run gets."""
+        settings = self.cfg.get('default_hooks') or {}
+        return safeguard in settings and settings[safeguard] is None
+
     @cached_property
     def adapter(self) -> ModuleType | None:
         """What only the library of the task knows; None for a task without such a module."""
@@ -200,15 +205,28 @@ class Subject:
             self._samples[split] = self._attempt(f'{split}_dataloader.dataset', lambda: _read(dataset))
         return _unwrapped(self._samples[split])
 
-    def evaluator(self, split: str) -> Evaluator:
-        """Return the evaluator of a split.
+    def first_samples(self, split: str, number: int) -> list:
+        """Return the first samples of a split in its order, as its pipeline gives them.
 
         Raises:
-            BuildError: it cannot be built.
+            BuildError: one cannot be read.
+        """
+        dataset = self.dataset(split)
+        read = self._attempt(f'{split}_dataloader.dataset', lambda: [dataset[i] for i in range(number)])
+        return _unwrapped(read)
+
+    def evaluator(self, split: str) -> Evaluator:
+        """Return the evaluator of a split, with the classes of its data set, if that can be built.
+
+        Raises:
+            BuildError: it cannot be built, or refuses the data set.
         """
         if split not in self._evaluators:
-            field = f'{split}_evaluator'
-            self._evaluators[split] = self._attempt(field, lambda: _evaluator(deepcopy(self.cfg[field])))
+            field, meta = f'{split}_evaluator', None
+            with contextlib.suppress(BuildError):
+                meta = getattr(self.dataset(split), 'metainfo', None)
+            settings = deepcopy(self.cfg[field])
+            self._evaluators[split] = self._attempt(field, lambda: _evaluator(settings, meta))
         return _unwrapped(self._evaluators[split])
 
     @cached_property
@@ -298,7 +316,11 @@ def _read(dataset: Any) -> list:
     return samples
 
 
-def _evaluator(settings: Any) -> Evaluator:
+def _evaluator(settings: Any, meta: dict | None) -> Evaluator:
     if isinstance(settings, Mapping) and 'metrics' in settings:
-        return EVALUATOR.build({'type': 'Evaluator', **settings})
-    return Evaluator(settings)
+        evaluator = EVALUATOR.build({'type': 'Evaluator', **settings})
+    else:
+        evaluator = Evaluator(settings)
+    if meta is not None:
+        evaluator.dataset_meta = meta  # as the loop does when it is built
+    return evaluator

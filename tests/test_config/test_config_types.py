@@ -10,7 +10,7 @@ from mmengine.config.lazy import LazyObject
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models import ImageClassifier
 
-from resformer_mm.apis.launch import _replace_sync_bn
+from resformer_mm.apis.settling import replace_norms
 from resformer_mm.config.files import enter_scope, read_config
 from resformer_mm.config.resolutions import pipeline_at_resolution
 from resformer_mm.config_types import find_type, packages_of_types, type_name
@@ -79,10 +79,10 @@ def test_a_pipeline_of_classes_is_scaled_like_one_of_names(tmp_path: Path) -> No
     ]
 
 
-def test_sync_bn_is_replaced_in_every_form() -> None:
+def test_layers_are_replaced_in_every_form() -> None:
     lazy = LazyObject('torch.nn', 'SyncBatchNorm')
     heads = [dict(norm_cfg=dict(type=kind)) for kind in ('SyncBN', 'torch.nn.SyncBatchNorm', 'BN', 'LN')]
     cfg = Config(dict(model=dict(type='Any', norm_cfg=dict(type=lazy), heads=heads)))
-    assert _replace_sync_bn(cfg.model) == 3
+    assert replace_norms(cfg.model, ('SyncBN', 'SyncBatchNorm'), 'BN') == 3
     assert cfg.model.norm_cfg.type == 'BN'
     assert [head.norm_cfg.type for head in cfg.model.heads] == ['BN', 'BN', 'BN', 'LN']

@@ -119,6 +119,9 @@ def test_hidden_folders_as_classes_of_a_foreign_data_set() -> None:
     hidden = Folders((*NAMES[1:], '.ipynb_checkpoints'))
     with pytest.raises(ValueError, match=r'train_dataloader.dataset: \.ipynb_checkpoints counts as a class'):
         run(hidden, hidden)
+    with pytest.raises(ValueError, match=r'test_dataloader.dataset: \.ipynb_checkpoints counts as a class'):
+        loader = SimpleNamespace(dataset=hidden)
+        CheckSplitsHook().before_test(SimpleNamespace(model=nn.Module(), test_dataloader=loader))
 
 
 def test_labels_of_a_list_are_those_of_the_folders() -> None:
@@ -154,6 +157,16 @@ def test_a_head_of_boundaries() -> None:
     )
     with pytest.raises(ValueError, match='head.num_classes is 2'):
         run(data, data, 2, CheckNumClassesHook)
+
+
+def test_a_model_that_proposes_regions() -> None:
+    class RPN(nn.ModuleDict):
+        pass
+
+    data = Folders(NAMES)
+    run(data, data, 1, CheckNumClassesHook, RPN)
+    with pytest.raises(ValueError, match='head.num_classes is 1'):
+        run(data, data, 1, CheckNumClassesHook)
 
 
 def test_heads_for_the_things_of_a_panoptic_data_set() -> None:

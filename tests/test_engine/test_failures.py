@@ -116,7 +116,7 @@ def test_every_runner_of_the_package_has_the_hook(monkeypatch) -> None:
 
     from resformer_mm.apis import launch
 
-    made = SimpleNamespace(hooks=[], register_hook=lambda hook: made.hooks.append(hook))
+    made = SimpleNamespace(hooks=[], model=None, register_hook=lambda hook: made.hooks.append(hook))
     monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: made)
     for name in ('write_metrics_once', 'write_valid_scalars'):
         monkeypatch.setattr(launch, name, lambda runner: None)

@@ -99,6 +99,7 @@ def test_more_ranks_than_classes(check: Check) -> None:
 
 
 HOOK = 'default_hooks.checkpoint.save_best'
+ONE = {**SILENT, 'val_cfg': {'_delete_': True, 'type': 'ValLoop'}}
 
 
 def test_names_that_will_not_exist(check: Check) -> None:
@@ -106,9 +107,30 @@ def test_names_that_will_not_exist(check: Check) -> None:
     only(report, HOOK, "Set it to 'mean/accuracy/top1'")
     assert check({**SILENT, HOOK: 'mean/accuracy/top1'}).findings == []
     assert check({**SILENT, HOOK: 'auto'}).findings == []
-    one = {**SILENT, 'val_cfg': {'_delete_': True, 'type': 'ValLoop'}}
-    assert check({**one, HOOK: 'accuracy/top1'}).findings == []
-    only(check({**one, HOOK: 'mean/accuracy/top1'}), HOOK, "Set it to 'accuracy/top1'")
+    assert check({**ONE, HOOK: 'accuracy/top1'}).findings == []
+    only(check({**ONE, HOOK: 'mean/accuracy/top1'}), HOOK, "Set it to 'accuracy/top1'")
+
+
+def test_whether_more_is_better(check: Check) -> None:
+    """Also of the first metric, which 'auto' takes after the first validation."""
+    metric = {'_delete_': True, 'type': 'SingleLabelMetric', 'items': ['support']}
+    options = {**ONE, 'val_evaluator': metric, HOOK: 'auto'}
+    only(check(options), 'default_hooks.checkpoint', 'Cannot infer the rule for key single-label/support')
+    assert check({**options, 'default_hooks.checkpoint.rule': 'greater'}).findings == []
+    report = check({**options, HOOK: 'single-label/support', 'default_hooks.checkpoint.rule': 'more'})
+    only(report, 'default_hooks.checkpoint', 'rule must be greater, less or None')
+
+
+def test_metrics_without_a_number(check: Check) -> None:
+    metric = {'_delete_': True, 'type': 'ConfusionMatrix'}
+    rule = {'default_hooks.checkpoint.rule': 'greater'}
+    report = check({**ONE, **rule, 'val_evaluator': metric, HOOK: 'confusion_matrix/result'})
+    only(report, HOOK, 'val_evaluator yields no number')
+
+
+def test_metrics_that_are_not_known(check: Check) -> None:
+    metric = {'_delete_': True, 'type': 'RetrievalRecall', 'topk': 1}
+    assert check({**ONE, 'val_evaluator': metric, HOOK: 'accuracy/top1'}).findings == []
 
 
 def test_hooks_and_schedulers_that_wait(check: Check) -> None:
@@ -194,6 +216,63 @@ def test_dark_pictures(check: Check, tmp_path: Path) -> None:
 def test_ranges(low, high, mean, std, words) -> None:
     problem = range_problem(low, high, mean, std)
     assert (problem is None) == (words is None) and (words or '') in (problem or '')
+
+
+def test_evaluation_of_pictures_of_several_sizes(check: Check, tmp_path: Path) -> None:
+    root = write_data(tmp_path / 'other')
+    path = next((root / 'val' / 'class_0').iterdir())
+    Image.open(path).resize((48, 80)).save(path)
+    pipeline = [{'type': 'resformer_mm.LoadImage'}, {'type': 'PackInputs'}]
+    options = {
+        **ONE,
+        'val_dataloader.dataset.data_root': str(root),
+        'val_dataloader.dataset.pipeline': pipeline,
+    }
+    report = check(options)
+    only(report, 'val_dataloader', 'the samples of a batch differ in size: ', '(3, 80, 48)')
+    options['val_dataloader.collate_fn'] = {'type': 'default_collate'}
+    only(check(options), 'val_dataloader', '(64 x 64, 80 x 48): set val_dataloader.batch_size=1')
+    assert check({**options, 'val_dataloader.batch_size': 1}).findings == []
+    last = max((root / 'val' / 'class_9').iterdir())  # maybe in a batch of its own
+    Image.open(path).resize((64, 64)).save(path)
+    Image.open(last).resize((48, 80)).save(last)
+    only(check(options), 'val_dataloader', '(64 x 64, 80 x 48)', is_fault=False)
+
+
+def test_batches_that_the_data_preprocessor_refuses(check: Check) -> None:
+    statistics = {f'model.data_preprocessor.{name}': [120.0, 120.0] for name in ('mean', 'std')}
+    findings = check({**SILENT, **statistics}).findings
+    assert [finding.path for finding in findings] == ['train_dataloader', 'val_dataloader']
+    assert all('size of tensor a (3)' in finding.detail and finding.is_fault for finding in findings)
+
+
+def test_the_classes_of_a_separate_test_set(check: Check, tmp_path: Path) -> None:
+    """Training does not use it, so it is a note."""
+    root = write_data(tmp_path / 'other')
+    (root / 'val' / 'class_3').rename(root / 'val' / 'Class_3')
+    report = check({**SILENT, 'test_dataloader.dataset.data_root': str(root)})
+    only(report, 'test_dataloader.dataset', 'Class_3', is_fault=False)
+
+
+def test_folders_that_a_foreign_data_set_numbers_by_the_alphabet(check: Check, tmp_path: Path) -> None:
+    root = write_data(tmp_path / 'other')
+    for split in ('train', 'val'):
+        (root / split / 'class_9').rename(root / split / 'Class_9')
+    names = [f'class_{label}' for label in range(10)]
+    foreign = {'type': 'mmpretrain.CustomDataset', 'data_root': str(root), 'metainfo': {'classes': names}}
+    fields = {f'{s}_dataloader.dataset.{k}': v for s in ('train', 'val', 'test') for k, v in foreign.items()}
+    report = check({**SILENT, **fields})
+    words = 'the folder Class_9 has the label 0, but metainfo.classes names it class 9'
+    assert {finding.path: words in finding.detail for finding in report.findings if finding.is_fault} == {
+        'train_dataloader.dataset': True,
+        'val_dataloader.dataset': True,
+    }
+
+
+def test_safeguards_that_a_config_leaves_out(check: Check) -> None:
+    wrong = {**SILENT, 'model.head.num_classes': 12}
+    only(check({**wrong, 'model.head.topk': (1,)}), 'model.head.num_classes', 'is 12')
+    assert check({**wrong, 'default_hooks.num_classes': None}).findings == []
 
 
 def test_batches_of_one_sample(check: Check) -> None:

@@ -13,10 +13,22 @@ from mmpretrain.evaluation import (
     ConfusionMatrix,
     MultiLabelMetric,
     SingleLabelMetric,
+    VOCAveragePrecision,
+    VOCMultiLabelMetric,
 )
+from torch import nn
+
+from resformer_mm.measured import as_number, is_number
 
 OWN_DATASETS = {'CustomDataset': 'resformer_mm.ImageFolder', 'ImageNet': 'resformer_mm.ImageNet'}
-KNOWN = (Accuracy, AveragePrecision, ConfusionMatrix, MultiLabelMetric, SingleLabelMetric)
+KNOWN = (
+    Accuracy,
+    AveragePrecision,
+    MultiLabelMetric,
+    SingleLabelMetric,
+    VOCAveragePrecision,
+    VOCMultiLabelMetric,
+)
 
 
 def labels(info: Mapping[str, Any]) -> list[int]:
@@ -39,21 +51,19 @@ def metric_problems(metric: BaseMetric, num_classes: int) -> Iterator[tuple[str,
         )
 
 
-def metric_names(metric: BaseMetric, num_classes: int) -> list[str] | None:
-    """Return the names of the values of a metric, without prefix; None if it is not known.
+def metric_names(metric: BaseMetric, num_classes: int, model: nn.Module) -> list[str] | None:
+    """Return the names of the numbers that a metric yields, without prefix; None if they are not known.
 
-    A metric of mmpretrain is computed once, for one made-up sample.
+    A metric of mmpretrain is computed once, for made-up samples.
     """
+    if type(metric) is ConfusionMatrix:
+        return []
     if type(metric) not in KNOWN:
         return None
-    if any(metric_problems(metric, num_classes)):
-        return [f'top{k}' for k in metric.topk]
-    one = torch.zeros(num_classes)
-    one[0] = 1.0
-    sample = {
-        'gt_label': torch.tensor([0]),
-        'pred_score': one,
-        'gt_score': one,
-        'pred_label': torch.tensor([0]),
-    }
-    return list(metric.compute_metrics([sample, sample]))
+    most = max(metric.topk) if isinstance(metric, Accuracy) else 1
+    scores = torch.zeros(max(num_classes, most))
+    scores[0] = 1.0
+    label = torch.tensor([0])
+    sample = {'gt_label': label, 'pred_label': label, 'gt_score': scores, 'pred_score': scores}
+    found = metric.compute_metrics([sample, sample])
+    return [name for name, value in found.items() if is_number(as_number(value))]

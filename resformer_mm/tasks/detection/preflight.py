@@ -42,16 +42,14 @@ def class_weights(loss: nn.Module, name: str, head: nn.Module, num_classes: int)
     return (num_classes if getattr(loss, 'use_sigmoid', False) else num_classes + 1,)
 
 
-def metric_names(metric: BaseMetric, num_classes: int) -> list[str] | None:
-    """Return the names of the values of a metric, without prefix; None if it is not known."""
-    if type(metric) is mmdet.evaluation.VOCMetric and metric.metric == 'mAP':
-        return [*(f'AP{int(threshold * 100):02d}' for threshold in metric.iou_thrs), 'mAP']
+def metric_names(metric: BaseMetric, num_classes: int, model: nn.Module) -> list[str] | None:
+    """Return the names of the values of a metric, without prefix; None if they are not known."""
+    if type(metric) is mmdet.evaluation.VOCMetric:
+        return _voc_names(metric)
     if type(metric) not in (CocoMetric, mmdet.evaluation.CocoMetric):
         return None
     if metric.format_only:
         return []
-    if metric.classwise:
-        return None  # named by the categories, too
     names = []
     for kind in metric.metrics:
         if kind == 'proposal_fast':
@@ -59,8 +57,29 @@ def metric_names(metric: BaseMetric, num_classes: int) -> list[str] | None:
         elif kind == 'proposal':
             names += metric.metric_items or RECALLS
         else:
+            names += [f'{category}_precision' for category in _categories(metric)]
             names += [f'{kind}_{item}' for item in metric.metric_items or PRECISIONS]
-    return names
+    return list(dict.fromkeys(names))
+
+
+def _categories(metric: mmdet.evaluation.CocoMetric) -> list[str]:
+    """Return the categories that a metric has values of, by name."""
+    if not metric.classwise:
+        return []
+    classes = (metric.dataset_meta or {}).get('classes') or ()
+    if metric._coco_api is None:  # made from the annotations of the samples
+        return list(classes)
+    categories = metric._coco_api.dataset['categories']
+    return [category['name'] for category in categories if category['name'] in classes]
+
+
+def _voc_names(metric: mmdet.evaluation.VOCMetric) -> list[str]:
+    if metric.metric == 'mAP':
+        return ['mAP', *(f'AP{int(threshold * 100):02d}' for threshold in metric.iou_thrs)]
+    numbers, thresholds = metric.proposal_nums, metric.iou_thrs
+    names = [f'recall@{number}@{threshold}' for number in numbers for threshold in thresholds]
+    means = [f'AR@{number}' for number in numbers]
+    return names + (means if len(thresholds) > 1 else [])
 
 
 def metric_data_problems(metric: BaseMetric, datasets: Sequence[Any]) -> Iterator[tuple[str, str, bool]]:
@@ -100,7 +119,7 @@ def metric_data_problems(metric: BaseMetric, datasets: Sequence[Any]) -> Iterato
 def annotation_problems(
     dataset: Any, head: nn.Module, num_classes: int, is_training: bool
 ) -> Iterator[tuple[str, str, bool]]:
-    """Yield kind, problem and whether it is a fault, for the first annotations of a data set.
+    """Yield kind, problem and whether it is a fault, for some annotations of a data set.
 
     Args:
         dataset: a data set without wrappers.
