@@ -239,7 +239,7 @@ def _resumed_position(runner: Runner, saved: dict, world_size: int) -> int:
     now = _batch_size(loader) * world_size
     done: int = saved['batches_done']
     if len(saved['ranks']) != world_size:
-        text = f'the checkpoint is of {len(saved["ranks"])} processes, and these are {world_size}'
+        text = f'number of processes: {len(saved["ranks"])} in the checkpoint, {world_size} now'
         if now == before:
             size = f'{_batch_size(loader)} samples instead of {saved["batch_size"]}'
             _warn(f'{text}. Each takes {size}: batches are the same, the random numbers of the model are not')

@@ -66,8 +66,8 @@ def _flush(path: Path) -> None:
 def _full_disk(path: Path, error: OSError) -> str:
     """Say what is kept, and what could be freed."""
     files = sorted(path.parent.glob('[!.]*.pth'), key=lambda file: file.stat().st_size, reverse=True)
-    shown = ', '.join(f'{file.name} ({_gigabytes(file.stat().st_size)})' for file in files[:_MOST_NAMED])
-    free = _gigabytes(shutil.disk_usage(path.parent).free)
+    shown = ', '.join(f'{file.name} ({_size_text(file.stat().st_size)})' for file in files[:_MOST_NAMED])
+    free = _size_text(shutil.disk_usage(path.parent).free)
     return (
         f'{path} cannot be written: {os.strerror(error.errno or 0)}, with {free} free. The checkpoints '
         f'before it are whole. Free space, then go on with --resume. Largest checkpoints in {path.parent}: '
@@ -75,5 +75,5 @@ def _full_disk(path: Path, error: OSError) -> str:
     )
 
 
-def _gigabytes(size: float) -> str:
-    return f'{size / 1e9:.3g} GB'
+def _size_text(size: float) -> str:
+    return f'{size / 1e9:.3g} GB' if size >= 1e9 else f'{size / 1e6:.3g} MB'
