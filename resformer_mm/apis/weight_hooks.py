@@ -12,6 +12,7 @@ from resformer_mm.checkpoints.loading import starting_weights
 from resformer_mm.checkpoints.models import check_strict
 from resformer_mm.checkpoints.reading import weights_in
 from resformer_mm.engine.classes import class_names, innermost, is_open_set, recorded_problem
+from resformer_mm.resuming import check_resumable
 
 
 class StartingWeightsHook(Hook):
@@ -26,12 +27,8 @@ class StartingWeightsHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace the weights by a whole state of the model."""
         path = runner._load_from or find_latest_checkpoint(runner.work_dir)
-        lacking = [repr(entry) for entry in ('meta', 'optimizer') if entry not in checkpoint]
-        if runner._resume and lacking:
-            raise CheckpointError(
-                f'{path} has weights, but no {" and no ".join(lacking)} of a training run to resume: to '
-                'start from the weights, set load_from and leave out --resume'
-            )
+        if runner._resume:
+            check_resumable(path, checkpoint)
         state, report = starting_weights(runner.model, weights_in(checkpoint, path))
         checkpoint['state_dict'] = state
         is_whole = not report.missing and not report.unexpected

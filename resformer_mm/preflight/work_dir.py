@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
 from resformer_mm.checkpoints.reading import CheckpointError, read_content, weights_in
 from resformer_mm.datasets.checks.report import Finding
@@ -62,7 +61,7 @@ def check_resumed(subject: Subject) -> Iterator[Finding]:
     cfg = subject.cfg
     if not cfg.get('resume'):
         return
-    path = cfg.get('load_from') or find_latest_checkpoint(cfg.work_dir)
+    path = cfg.get('load_from')
     if path is None or '://' in str(path):
         return
     try:

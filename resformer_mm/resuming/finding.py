@@ -37,6 +37,7 @@ def find_resumable(cfg: Config) -> tuple[Path, Any] | None:
     for path in _candidates(cfg):
         try:
             content = read_whole(path)
+            check_resumable(path, content)
         except CheckpointError as error:
             refused.append(error)
             print_log(f'Resuming: {error}. The checkpoint before it is tried', 'current', logging.ERROR)

@@ -245,7 +245,7 @@ def test_runners_start_from_any_names(config: Path, checkpoint: Path, tmp_path: 
     [
         ({'head.fc.bias': float('nan')}, 'weights that are not numbers .NaN.: head.fc.bias'),
         (None, 'is a ResNet, not a plain ViT'),
-        ({}, "no 'meta' and no 'optimizer'.*set load_from and leave out --resume"),
+        ({}, 'no meta and no optimizer.*load_from=.*start.pth, without --resume'),
     ],
     ids=['NaN', 'ResNet', 'resume'],
 )
@@ -260,8 +260,8 @@ def test_what_no_training_starts_from(
     start = tmp_path / 'start.pth'
     options = {'load_from': str(start)} if change != {} else {}
     resume = start if change == {} else None
-    cfg = make_train_config(config, work_dir=tmp_path, cfg_options=options, resume=resume, validate=False)
     with pytest.raises(CheckpointError, match=f'start.pth .*{message}'):
+        cfg = make_train_config(config, work_dir=tmp_path, cfg_options=options, resume=resume, validate=False)
         build_runner(named(cfg, tmp_path)).load_or_resume()
 
 
@@ -291,10 +291,9 @@ def test_training_runs_no_code_of_a_checkpoint(config: Path, evil: Path, tmp_pat
         options = {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=str(evil))}
     resume = {'resume': evil, 'latest': 'auto'}.get(way)
     (tmp_path / 'last_checkpoint').write_text(str(evil))
-    cfg = make_train_config(config, work_dir=tmp_path, cfg_options=options, resume=resume, validate=False)
-    runner = build_runner(named(cfg, tmp_path))
     with pytest.raises(CheckpointError, match='evil.pth is refused'):
-        runner.train()
+        cfg = make_train_config(config, work_dir=tmp_path, cfg_options=options, resume=resume, validate=False)
+        build_runner(named(cfg, tmp_path)).train()
 
 
 def test_a_test_runs_no_code_of_a_checkpoint(config: Path, evil: Path, tmp_path: Path) -> None:

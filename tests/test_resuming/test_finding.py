@@ -85,6 +85,12 @@ def test_none_is_there(tmp_path):
     assert find_resumable(Config(dict(work_dir=str(tmp_path / 'missing')))) is None
 
 
+def test_weights_alone_are_not_taken(run):
+    torch.save({'state_dict': {}}, Path(run.work_dir, 'pretrained.pth'))
+    Path(run.work_dir, 'last_checkpoint').unlink()
+    assert epoch(run) == 2
+
+
 def test_out_dir_is_searched(run, tmp_path):
     target = tmp_path / 'elsewhere' / 'run'
     target.parent.mkdir()
