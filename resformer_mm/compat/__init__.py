@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 from .config_lookup import register_configs
 from .mmaction2 import prepare_mmaction
+from .quiet import quieten
 from .torchvision_ops import declare_missing_ops
 
 __all__ = ['apply', 'check_requirements', 'declare_missing_ops', 'prepare_mmaction', 'register_configs']
@@ -26,6 +27,7 @@ def apply() -> None:
         ImportError: PyTorch or MMEngine is not installed.
     """
     check_requirements()
+    quieten()
     declare_missing_ops()
     register_configs()
 
