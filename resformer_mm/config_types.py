@@ -60,6 +60,11 @@ def packages_of_types(config: Any) -> set[str]:
     return found
 
 
+def type_names(config: Any) -> set[str]:
+    """Return the names of all types in nested containers, without scope or module; nothing is imported."""
+    return {type_name(value) for key, value in _leaves(config) if key == 'type'}
+
+
 def _leaves(config: Any, key: str = '') -> Iterator[tuple[str, Any]]:
     """Yield the values in nested containers with their keys, lazy references as such."""
     if isinstance(config, dict):

@@ -122,6 +122,7 @@ TASKS = {
         model='mmdet.BaseDetector',
         inferencer='resformer_mm.tasks.detection.inferencer:DetectionInferencer',
         is_dense=True,
+        settle='resformer_mm.tasks.detection.evaluators:check_evaluators',
         data_check='resformer_mm.tasks.detection.data_check:DetectionCheck',
         preflight='resformer_mm.tasks.detection.preflight',
     ),

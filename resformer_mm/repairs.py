@@ -7,9 +7,12 @@ legal is told once (:func:`remark`).
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
+import multiprocessing
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 
@@ -18,10 +21,12 @@ import torch.utils.data
 from mmengine.logging import print_log
 
 # In the environment, because loader workers that are not forked import this module anew.
-_VARIABLE = 'RESFORMER_MM_STRICT_DATA'
+_VARIABLE, _FILE = 'RESFORMER_MM_STRICT_DATA', 'RESFORMER_MM_TOLD'
 _told: set[str] = set()
-# What loader workers told: they share this memory, and those of the next epoch start from nothing told.
-_told_by_workers = torch.zeros(2**16, dtype=torch.uint8).share_memory_()
+# Who told what, by hash. Loader workers share it, since those of the next epoch start from nothing told.
+_SLOTS = 2**16
+_NOBODY, _MAIN, _WORKER = range(3)
+_told_in_run = torch.zeros(_SLOTS, dtype=torch.uint8).share_memory_()
 _listener: list[str] | None = None
 _collector: list[str] | None = None
 
@@ -38,6 +43,18 @@ def set_strict(strict: bool) -> None:
 def is_strict() -> bool:
     """Return whether a repair is an error."""
     return os.environ.get(_VARIABLE) == '1'
+
+
+def share_with_workers() -> None:
+    """Let loader workers that this process starts know what was told, whether they are forked or not."""
+    global _told_in_run
+    if os.environ.get(_FILE, '').endswith(f'-{os.getpid()}'):
+        return
+    path = os.path.join(tempfile.mkdtemp(prefix='resformer_mm-'), f'told-{os.getpid()}')
+    told = torch.from_file(path, shared=True, size=_SLOTS, dtype=torch.uint8)
+    _told_in_run = told.copy_(_told_in_run)
+    os.environ[_FILE] = path
+    atexit.register(_remove, path, os.getpid())
 
 
 def repair(where: object, what: str, count: int | None = None) -> None:
@@ -60,12 +77,18 @@ def repair(where: object, what: str, count: int | None = None) -> None:
     text = f'{where}: {done}'
     if is_strict():
         raise StrictError(f'{text}. Strict mode repairs nothing: correct the file, or leave strict mode off')
-    _tell(f'repaired: {text}')
+    tell_once(f'repaired: {text}')
 
 
-def remark(where: object, what: str) -> None:
-    """Tell something unusual but legal, once per run."""
-    _tell(f'{where}: {what}')
+def remark(where: object, what: str, key: str | None = None) -> None:
+    """Tell something unusual but legal, once per run.
+
+    Args:
+        where: the file, folder or config field.
+        what: what is unusual.
+        key: what counts as the same remark; by default, the same text.
+    """
+    tell_once(f'{where}: {what}', key)
 
 
 @contextlib.contextmanager
@@ -93,17 +116,42 @@ def overheard() -> Iterator[list[str]]:
         _told.update(told)
 
 
-def _tell(text: str) -> None:
+def tell_once(text: str, key: str | None = None) -> bool:
+    """Log a warning that this process or one of its loader workers has not logged before.
+
+    Args:
+        text: the warning.
+        key: what counts as the same warning; by default, the same text.
+
+    Returns:
+        Whether it was logged.
+    """
     if _listener is not None:
         if text not in _listener:
             _listener.append(text)
-        return
+        return False
+    key = key or text
+    told, slot = _shared_memory(), zlib.crc32(key.encode()) % _SLOTS
     if torch.utils.data.get_worker_info() is not None:
-        slot = zlib.crc32(text.encode()) % len(_told_by_workers)
-        is_new = not _told_by_workers[slot]
-        _told_by_workers[slot] = 1
+        is_new, teller = told[slot] == _NOBODY, _WORKER
     else:
-        is_new = text not in _told
+        is_new, teller = key not in _told and told[slot] != _WORKER, _MAIN
     if is_new:
-        _told.add(text)
+        _told.add(key)
+        told[slot] = teller
         print_log(text, logger='current', level=logging.WARNING)
+    return bool(is_new)
+
+
+def _shared_memory() -> torch.Tensor:
+    """Return the memory of the run; a worker that was not forked finds it by its file."""
+    parent, path = multiprocessing.parent_process(), os.environ.get(_FILE, '')
+    if parent is None or not path.endswith(f'-{parent.pid}') or not os.path.isfile(path):
+        return _told_in_run
+    return torch.from_file(path, shared=True, size=_SLOTS, dtype=torch.uint8)
+
+
+def _remove(path: str, creator: int) -> None:
+    if os.getpid() == creator:  # forked workers must not
+        os.remove(path)
+        os.rmdir(os.path.dirname(path))

@@ -11,6 +11,8 @@ fi
 CONFIG=$1
 CHECKPOINT=$2
 GPUS=$3
+# shellcheck source=tools/threads.sh
+. "$(dirname "$0")/threads.sh"
 
 PYTHONPATH="$(dirname "$0")/..:${PYTHONPATH:-}" exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \

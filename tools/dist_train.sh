@@ -10,6 +10,8 @@ if [ $# -lt 2 ]; then
 fi
 CONFIG=$1
 GPUS=$2
+# shellcheck source=tools/threads.sh
+. "$(dirname "$0")/threads.sh"
 
 PYTHONPATH="$(dirname "$0")/..:${PYTHONPATH:-}" exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \

@@ -13,6 +13,8 @@ CONFIG=$3
 CHECKPOINT=$4
 GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-8}
+# shellcheck source=tools/threads.sh
+. "$(dirname "$0")/threads.sh"
 
 # SRUN_ARGS is a list of words on purpose.
 # shellcheck disable=SC2086

@@ -12,6 +12,8 @@ JOB_NAME=$2
 CONFIG=$3
 GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-8}
+# shellcheck source=tools/threads.sh
+. "$(dirname "$0")/threads.sh"
 
 # SRUN_ARGS is a list of words on purpose.
 # shellcheck disable=SC2086

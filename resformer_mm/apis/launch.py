@@ -28,7 +28,7 @@ from resformer_mm.engine.unannotated import UnannotatedTestHook
 from resformer_mm.libraries import settle_config
 from resformer_mm.models.backbones import ResFormer
 from resformer_mm.models.backbones.arguments import PRETRAINED
-from resformer_mm.repairs import set_strict
+from resformer_mm.repairs import set_strict, share_with_workers
 from resformer_mm.resuming import (
     ExactResumeHook,
     MakeUpValidationHook,
@@ -102,6 +102,7 @@ def _build(cfg: Config) -> Runner:
     compilation = take_compilation(cfg)
     start_processes(cfg)
     set_strict(bool(cfg.get('strict_data', False)))
+    share_with_workers()
     left_out = _take_left_out(cfg)
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
     for kind, name in SAFEGUARDS.items():
@@ -188,7 +189,7 @@ def _set_up_cpu_processes(cfg: Config) -> None:
     """
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
-    print_log('No GPU: processes communicate through gloo on the CPU', logger='current')
+        print_log('No GPU: processes communicate through gloo on the CPU', logger='current')
     wrapper = ConfigDict(
         type='MMDistributedDataParallel',
         device_ids=None,

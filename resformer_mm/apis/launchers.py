@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 
 # The variables with the rank of a process and the number of processes.
 PLACES = {
@@ -46,3 +48,14 @@ def place(launcher: str) -> tuple[int, int]:
         return 0, 1
     rank, size = PLACES[launcher]
     return int(os.environ[rank]), int(os.environ[size])
+
+
+def let_first_process_speak(launcher: str) -> None:
+    """Let the current logger of all processes but the first say errors alone.
+
+    MMEngine does so for loggers that are made after the processes are connected.
+    """
+    rank, _ = place(launcher)
+    if rank:
+        for handler in MMLogger.get_current_instance().handlers:
+            handler.setLevel(logging.ERROR)

@@ -36,7 +36,7 @@ from resformer_mm.resuming import (
 )
 from resformer_mm.tasks.video.substitutes import replace_decord
 
-from .launchers import check_launcher, place
+from .launchers import check_launcher, let_first_process_speak, place
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,7 @@ def _load(
     config: str | Path, work_dir: str | Path | None, cfg_options: dict | None, launcher: str, strict: bool
 ) -> Config:
     check_launcher(launcher)
+    let_first_process_speak(launcher)
     cfg = read_config(config, cfg_options)
     if strict:
         cfg.strict_data = True

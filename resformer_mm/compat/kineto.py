@@ -1,42 +1,29 @@
 """Suppresses the messages of PyTorch's profiler.
 
-Whenever a profile starts and stops, the profiler library writes lines to the standard error stream, which
-begin with ``STAGE:`` in PyTorch 2.1 and with ``USDT:`` in 2.13. Its log level is read from the environment
-when PyTorch is loaded, which is too early to be set here. Instead, the stream is buffered during the profile,
-and all other output is written afterwards.
+The profiler writes lines to the standard error stream: when a profile starts and stops (``STAGE:`` in PyTorch
+2.1, ``USDT:`` in 2.13), if a build for CUDA finds no driver, and in all versions if memory is released that
+was allocated before the profile. Its log level is read from the environment when PyTorch is loaded, which is
+too early to be set here.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+
+from .error_stream import taken_from_stderr
 
 __all__ = ['without_profiler_announcements']
 
-_ANNOUNCEMENTS = (b'STAGE:', b'USDT:')
+_LINES = re.compile(
+    rb'STAGE:|USDT:|ERROR:.*DeviceProperties\.cpp.*GetDeviceCount failed'
+    rb'|\[W.* CPUAllocator\.cpp:\d+\] Memory block of unknown size'
+)
 
 
 @contextmanager
 def without_profiler_announcements() -> Iterator[None]:
     """Buffer the standard error stream within the context, and remove the profiler's lines from it."""
-    if (2, 5) <= tuple(map(int, version('torch').split('.')[:2])) < (2, 13):
+    with taken_from_stderr(_LINES):
         yield
-        return
-    sys.stderr.flush()
-    real = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(real, 2)
-            os.close(real)
-            held.seek(0)
-            for line in held:
-                if not line.startswith(_ANNOUNCEMENTS):
-                    os.write(2, line)

@@ -47,8 +47,7 @@ WARNED = (
         'faster_coco_eval is not installed, metrics will not be computed',
         'mmdet.evaluation.metrics.faster_coco_metric',
         'onedl-mmdetection 3.5',
-        'the metrics are computed by pycocotools; `FasterCocoMetric`, which needs the package, is checked '
-        'before training',
+        'the metrics are computed by pycocotools; a config with `FasterCocoMetric` is refused without it',
     ),
     Message(
         'Default ``avg_non_ignore`` is False',

@@ -20,7 +20,7 @@ from typing import Any
 
 from .messages import LOGGED, PRINTED, WARNED, Message
 
-__all__ = ['VARIABLE', 'quieten', 'runs_a_tool']
+__all__ = ['VARIABLE', 'is_listed', 'is_quiet', 'quieten', 'runs_a_tool']
 
 VARIABLE = 'RESFORMER_MM_MESSAGES'
 _ALL, _FILTERED = 'all', 'filtered'
@@ -30,7 +30,7 @@ _TOOLS = Path(__file__).parents[1] / '.mim' / 'tools'
 
 def runs_a_tool() -> bool:
     """Whether this process runs a tool of this project, or was started by one."""
-    if os.environ.get(VARIABLE) == _FILTERED:
+    if is_quiet():
         return True
     script = getattr(sys.modules.get('__main__'), '__file__', None)
     return script is not None and _TOOLS.resolve() in Path(script).resolve().parents
@@ -57,6 +57,11 @@ def quieten() -> bool:
     logger.MMLogger.filter = _filter
     logger.print = _print
     return True
+
+
+def is_quiet() -> bool:
+    """Whether messages are kept back in this process."""
+    return os.environ.get(VARIABLE) == _FILTERED
 
 
 def is_listed(text: str, messages: Iterable[Message]) -> bool:

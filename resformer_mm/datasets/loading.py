@@ -58,7 +58,6 @@ class LoadImage(LoadImageFromFile):
                 f'LoadImage: value_range={value_range!r} must be the values of black and white: (0, 4095)'
             )
         self.value_range = value_range
-        self._is_darkness_told = False
         self.unreadable = UnreadableFiles('LoadImage', on_error)
 
     @property
@@ -77,9 +76,8 @@ class LoadImage(LoadImageFromFile):
             is_missing = isinstance(error, FileNotFoundError)
             self.unreadable.skip_or_raise(reason, ImageReadError, error, is_missing)
             return None
-        if self.value_range is None and not self._is_darkness_told and (dark := darkness(pixels)):
-            self._is_darkness_told = True
-            remark('LoadImage', f'{path} and possibly others: {dark}')
+        if self.value_range is None and (dark := darkness(pixels)):
+            remark('LoadImage', f'{path} and possibly others: {dark}', key='LoadImage: darkness')
         expected = tuple(results.get(key) or side for key, side in zip(('height', 'width'), image.shape))
         if expected != image.shape[:2]:
             raise ImageReadError(

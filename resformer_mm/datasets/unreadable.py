@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
-from mmengine.logging import print_log
+
+from resformer_mm.repairs import tell_once
 
 MAX_WORKERS = 1024
+MOST_NAMED = 20
+"""Number of skipped files that are named; the others are counted."""
 
 
 class UnreadableFiles:
@@ -15,8 +16,8 @@ class UnreadableFiles:
 
     Args:
         owner: name of the transform, for messages.
-        on_error: 'raise' raises an error; 'skip' (training only) logs a warning, counts the file and makes
-            the data set choose another sample.
+        on_error: 'raise' raises an error; 'skip' (training only) counts the file and makes the data set
+            choose another sample. The first :data:`MOST_NAMED` files are named, once each.
 
     Raises:
         ValueError: ``on_error`` is unknown.
@@ -29,6 +30,7 @@ class UnreadableFiles:
         self.on_error = on_error
         # Shared between processes; each has its own slot (0: the main process), so no count is lost.
         self._skipped = torch.zeros(MAX_WORKERS + 1, dtype=torch.int64).share_memory_()
+        self._named = torch.zeros(MAX_WORKERS + 1, dtype=torch.int64).share_memory_()
 
     @property
     def num_skipped(self) -> int:
@@ -55,5 +57,7 @@ class UnreadableFiles:
                 f"dict(type='resformer_mm.{self.owner}', on_error='skip')"
             ) from cause
         worker = torch.utils.data.get_worker_info()
-        self._skipped[0 if worker is None else worker.id + 1] += 1
-        print_log(f'skipped: {reason}', logger='current', level=logging.WARNING)
+        slot = 0 if worker is None else worker.id + 1
+        self._skipped[slot] += 1
+        if self._named.sum() < MOST_NAMED:
+            self._named[slot] += tell_once(f'skipped: {reason}')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -18,26 +20,27 @@ from .classes import innermost
 class SkippedImagesHook(Hook):
     """Report, after every training epoch, how many images or clips were skipped as unreadable so far.
 
-    The counts are those of the loading transforms (``LoadImage(on_error='skip')``) in all worker processes of
-    this rank, also of data sets inside a wrapper that repeats or joins them. Nothing is logged if nothing was
+    The counts are those of the loading transforms (``LoadImage(on_error='skip')``) in all processes and their
+    workers, also of data sets inside a wrapper that repeats or joins them. Nothing is logged if nothing was
     skipped.
     """
 
     priority = 'LOW'
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Log the count of this rank."""
-        for dataset in innermost(runner.train_dataloader.dataset):
-            pipeline = getattr(dataset, 'pipeline', None)
-            for transform in getattr(pipeline, 'transforms', ()):
-                count = getattr(transform, 'num_skipped', 0)
-                if count:
-                    print_log(
-                        f'{count} reads of unreadable training files were skipped on rank {runner.rank} so '
-                        'far and replaced by others (paths are in the warnings above)',
-                        logger='current',
-                        level=logging.WARNING,
-                    )
+        """Log the count."""
+        datasets = innermost(runner.train_dataloader.dataset)
+        pipelines = [getattr(dataset, 'pipeline', None) for dataset in datasets]
+        steps = [step for pipeline in pipelines for step in getattr(pipeline, 'transforms', ())]
+        count = torch.tensor(sum(getattr(step, 'num_skipped', 0) for step in steps))
+        all_reduce(count)
+        if count:
+            print_log(
+                f'{count} reads of unreadable training files were skipped so far and replaced by others. The '
+                'first files are named above; tools/check_data.py CONFIG names all',
+                logger='current',
+                level=logging.WARNING,
+            )
 
 
 @HOOKS.register_module()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from resformer_mm.hidden_files import visible
+from resformer_mm.repairs import tell_once
 from resformer_mm.text import shorten_list
 
 from .video_reading import FrameReader, VideoError, open_video
@@ -188,9 +188,9 @@ def read_frames(source: Source, skipped: list[dict]) -> Iterator[Source]:
 
 
 def skip(source: Source, reason: str, skipped: list[dict]) -> None:
-    """Record a file, or the rest of one, that is not predicted, and log a warning."""
+    """Record a file, or the rest of one, that is not predicted, and name it once per process."""
     skipped.append({'path': source.path, 'reason': reason})
-    print_log(f'skipped: {source.path} ({reason})', logger='current', level=logging.WARNING)
+    tell_once(f'skipped: {source.path} ({reason})')
 
 
 def _open(source: Source) -> FrameReader:

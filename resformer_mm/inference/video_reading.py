@@ -12,9 +12,15 @@ from typing import Any, Protocol
 import mmcv
 import numpy as np
 
+from resformer_mm.compat.error_stream import taken_from_stderr
+from resformer_mm.compat.quiet import is_quiet
+from resformer_mm.repairs import remark
+
 # Four characters in the description of a track of an MP4 file that is not a video.
 _NOT_VIDEO = (b'mp4a', b'ac-3', b'ec-3', b'Opus', b'fLaC', b'alac', b'tx3g', b'text', b'tmcd', b'samr')
 _CODEC_NAMES = {'av01': 'AV1', 'avc1': 'H.264', 'hvc1': 'HEVC', 'hev1': 'HEVC', 'vp09': 'VP9', 'vvc1': 'VVC'}
+# What FFmpeg inside OpenCV writes about a damaged frame, several lines for each.
+_FFMPEG_LINE = re.compile(rb'\[[\w,]+ @ \w+\] |    Last message repeated')
 NO_DECODER = 'cannot decode here'
 """Part of the reason that :func:`missing_decoder` gives."""
 
@@ -43,9 +49,9 @@ def open_video(path: str) -> FrameReader:
     Raises:
         VideoError: neither can read it.
     """
-    reader = mmcv.VideoReader(path)
-    if reader.opened and reader.read() is not None:
-        return mmcv.VideoReader(path)  # at the first frame again
+    reader = _OpenCVFrames(path)
+    if next(iter(reader), None) is not None:
+        return _OpenCVFrames(path)  # at the first frame again
     if find_spec('av'):
         found = _PyAVFrames(path)
         if next(iter(found), None) is not None:
@@ -55,6 +61,30 @@ def open_video(path: str) -> FrameReader:
         reason = 'cannot read any frame' if reader.opened else 'not a video'
         reason += ': repair or replace the file'
     raise VideoError(reason)
+
+
+class _OpenCVFrames:
+    """The frames of a video, read by OpenCV. In tools, one line says that the decoder reports damage."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._reader = mmcv.VideoReader(path)
+        self.opened = self._reader.opened
+        self.fps, self.frame_cnt = self._reader.fps, self._reader.frame_cnt
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        read = self._read_quietly if is_quiet() else self._reader.read
+        while self.opened and (frame := read()) is not None:
+            yield frame
+
+    def _read_quietly(self) -> np.ndarray | None:
+        with taken_from_stderr(_FFMPEG_LINE) as lines:
+            frame = self._reader.read()
+        if lines:
+            line = re.sub(r'^\[([\w,]+) @ \w+\]', r'\1:', lines[0])
+            what = f'the decoder reports damage, so frames may be wrong or missing ({line})'
+            remark(self._path, what, key=f'{self._path}: damage')
+        return frame
 
 
 class _PyAVFrames:

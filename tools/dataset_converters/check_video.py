@@ -19,7 +19,7 @@ from resformer_mm.datasets.checks.command_line import (
 )
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.tasks.video.check import ClipList, check_clip_lists
-from resformer_mm.tasks.video.files import DEFAULT_TIMEOUT, silence_decord
+from resformer_mm.tasks.video.files import DEFAULT_TIMEOUT
 
 LISTS = ('train_list.txt', 'val_list.txt')
 
@@ -83,8 +83,6 @@ def main() -> None:
         lists = lists_in_config(args) if args.config else lists_below(args)
     except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
-    # The report covers what decord would print about every bad file.
-    silence_decord()
     print_report(check_clip_lists(lists, args.timeout, args.workers, show_progress=True), args.max_lines)
 
 

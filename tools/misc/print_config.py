@@ -1,6 +1,8 @@
 """Print a config merged with its base configs and overrides; the output is itself a config file."""
 
 import argparse
+import contextlib
+import sys
 from pathlib import Path
 
 from mmengine.config import Config
@@ -32,7 +34,8 @@ def main() -> None:
     if not Path(args.config).is_file():
         args.parser.error(f'there is no config {args.config}')
     try:
-        cfg = finish_lazy_config(Config.fromfile(args.config))
+        with contextlib.redirect_stdout(sys.stderr):  # where MMEngine logs the environment variables it reads
+            cfg = finish_lazy_config(Config.fromfile(args.config))
         if args.cfg_options is not None:
             cfg.merge_from_dict(args.cfg_options)
     except Exception as error:  # errors in the file or the overrides are usage errors

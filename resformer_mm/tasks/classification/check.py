@@ -148,7 +148,7 @@ def check_class_folders(
             check_image, images, workers, source.ann_file or source.folder if show_progress else None
         )
         sizes = report.sizes.setdefault(source.folder, [])
-        for image, (found, digest, shape) in zip(images, results):
+        for (found, digest, shape), image in zip(results, images):  # in this order, the bar reaches its end
             report.findings += found
             sizes += [shape] if shape is not None else []
             before = seen.setdefault(digest, (number, image)) if digest else (number, image)

@@ -6,6 +6,7 @@ The decoder is decord. Where it is missing or does not know a codec, PyAV or Ope
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ import mmcv
 import numpy as np
 from mmengine import fileio
 
+from resformer_mm.compat.quiet import is_quiet
 from resformer_mm.inference.video_reading import NO_DECODER
 
 from .decoders import Decoder, DecodingError, open_with_substitute
@@ -24,6 +26,9 @@ try:
     import decord
 except (ImportError, OSError):  # no wheel for this platform, or one whose libraries cannot be loaded
     decord = None
+
+if decord is not None and is_quiet():
+    decord.logging.set_level(decord.logging.FATAL)  # damage is an error that names the file
 
 Result = TypeVar('Result')
 
@@ -233,8 +238,13 @@ class ClipReader:
             if not isinstance(error, _DECODER_ERRORS):
                 raise VideoFileError(self.path, NOT_FETCHED, f'{type(error).__name__}: {text}') from error
             kind = next((kind for words, kind in _MEANINGS.items() if words in text), DAMAGED)
-            detail = text.strip().split('\n')[0] if kind in (DAMAGED, UNKNOWN_CODEC) else ''
+            detail = _last_words(text) if kind in (DAMAGED, UNKNOWN_CODEC) else ''
             raise VideoFileError(self.path, kind, detail) from error
+
+
+def _last_words(text: str) -> str:
+    """Return the message of a decoder without the places in its source code, the times and the values."""
+    return re.sub(r'^.*\(\S+ vs\. \S+\) ', '', text.strip().split('\n')[0])
 
 
 def _without_padding(frame: np.ndarray) -> np.ndarray:
@@ -260,9 +270,3 @@ def is_mp4(path: str) -> bool:
     """Return whether a file is MP4. If it opens, it is complete, and missing frames were cut on purpose."""
     with open(path, 'rb') as file:
         return file.read(8)[4:] == b'ftyp'
-
-
-def silence_decord() -> None:
-    """Keep decord from printing about every bad file."""
-    if decord is not None:
-        decord.logging.set_level(decord.logging.FATAL)
