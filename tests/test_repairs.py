@@ -1,6 +1,8 @@
 """The rule for problems of data from outside: one counted warning, or an error in strict mode."""
 
 import logging
+import os
+import types
 
 import pytest
 import torch
@@ -39,6 +41,41 @@ def test_strict_mode_refuses_a_repair_and_allows_a_remark(told, monkeypatch):
     assert [text for text, _ in told] == ['a.json: half of the objects are crowd regions']
 
 
+def test_remarks_of_one_key_are_told_once(told):
+    for path in ('a.png', 'b.png'):
+        repairs.remark(path, 'and possibly others', key='darkness')
+    repairs.remark('c.png', 'and possibly others', key='another')
+    assert [text for text, _ in told] == ['a.png: and possibly others', 'c.png: and possibly others']
+
+
+def test_workers_that_are_not_forked_know_what_was_told(told, monkeypatch):
+    """Such a worker imports the module anew and finds the memory by the environment."""
+    monkeypatch.setattr(repairs, '_told_in_run', repairs._told_in_run.clone())
+    monkeypatch.setenv(repairs._FILE, '')
+    registered = []
+    monkeypatch.setattr(repairs.atexit, 'register', lambda *call: registered.append(call))
+    repairs.share_with_workers()
+    repairs.share_with_workers()
+    repairs.remark('a.png', 'told by the run')
+    parent = types.SimpleNamespace(pid=os.getpid())
+    monkeypatch.setattr(repairs.multiprocessing, 'parent_process', lambda: parent)
+    monkeypatch.setattr(torch.utils.data, 'get_worker_info', lambda: object())
+    for _ in range(2):  # two workers
+        monkeypatch.setattr(repairs, '_told', set())
+        monkeypatch.setattr(repairs, '_told_in_run', torch.zeros(repairs._SLOTS, dtype=torch.uint8))
+        repairs.remark('a.png', 'told by the run')
+        repairs.remark('b.png', 'told by a worker')
+    assert [text for text, _ in told] == ['a.png: told by the run', 'b.png: told by a worker']
+    parent.pid += 1  # started by another process, which is another run
+    repairs.remark('b.png', 'told by a worker')
+    assert len(told) == 3
+    [(remove, path, creator)] = registered
+    remove(path, creator + 1)
+    assert os.path.isfile(path)
+    remove(path, creator)
+    assert not os.path.exists(os.path.dirname(path))
+
+
 class Telling(torch.utils.data.Dataset):
     """Tells the same for every sample."""
 
@@ -51,9 +88,12 @@ class Telling(torch.utils.data.Dataset):
 
 
 def test_workers_tell_once_for_all_and_for_all_epochs(capfd, monkeypatch):
-    monkeypatch.setattr(repairs, '_told_by_workers', torch.zeros(64, dtype=torch.uint8).share_memory_())
+    memory = torch.zeros(repairs._SLOTS, dtype=torch.uint8).share_memory_()
+    monkeypatch.setattr(repairs, '_told_in_run', memory)
+    monkeypatch.setattr(repairs, '_told', set())
     monkeypatch.setattr(repairs, 'print_log', lambda text, **_: print(text, flush=True))
     loader = torch.utils.data.DataLoader(Telling(), num_workers=1, multiprocessing_context='fork')
     for _ in range(2):
         assert len(list(loader)) == 4
+    repairs.remark('a.png', 'read in a worker')  # and in the main process
     assert capfd.readouterr().out.splitlines() == ['a.png: read in a worker']

@@ -21,6 +21,7 @@ class Message:
         seen: versions that say it.
         reason: why it is of no use.
         category: category, if it is a warning of Python.
+        module: regular expression for the module that Python names; empty for any.
     """
 
     text: str
@@ -28,6 +29,7 @@ class Message:
     seen: str
     reason: str
     category: type[Warning] = UserWarning
+    module: str = ''
 
 
 WARNED = (
@@ -86,6 +88,13 @@ WARNED = (
         'PyTorch 2.4 and later, with MMEngine 0.10.7 and mmdet 3.3',
         'about calls in these libraries',
         FutureWarning,
+    ),
+    Message(
+        'Truncated File Read|(Possibly c|C)orrupt EXIF data|Metadata Warning, tag',
+        'PIL.TiffImagePlugin',
+        'Pillow 9 to 13',
+        'in every loader worker, without the name of the file; the metadata is damaged, not the pixels',
+        module=r'PIL\.TiffImagePlugin$',
     ),
 )
 """Warnings of Python."""

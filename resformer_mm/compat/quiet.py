@@ -52,7 +52,7 @@ def quieten() -> bool:
     os.environ[VARIABLE] = _FILTERED  # processes that are not forked import this module anew
     if not sys.warnoptions:
         for message in WARNED:
-            warnings.filterwarnings('ignore', message.text, message.category)
+            warnings.filterwarnings('ignore', message.text, message.category, message.module)
     logger: Any = importlib.import_module('mmengine.logging.logger')
     logger.MMLogger.filter = _filter
     logger.print = _print

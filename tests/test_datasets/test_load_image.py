@@ -13,11 +13,12 @@ from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from resformer_mm.datasets import loading
+from resformer_mm import repairs
 from resformer_mm.datasets.checks.images import read_facts
 from resformer_mm.datasets.collate import multi_resolution_collate
 from resformer_mm.datasets.decoding import decode_image, without_pixel_limit
 from resformer_mm.datasets.loading import ImageReadError, LoadImage
+from resformer_mm.datasets.unreadable import MOST_NAMED, UnreadableFiles
 from resformer_mm.engine import SkippedImagesHook
 from resformer_mm.tasks.classification.folders import ImageFolder
 
@@ -260,16 +261,26 @@ def test_skipped_files_are_counted_across_workers(tmp_path: Path, num_workers: i
 
     class Runner:
         train_dataloader = loader
-        rank = 3
 
     messages = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('resformer_mm.engine.hooks.print_log', lambda text, **kwargs: messages.append(text))
         SkippedImagesHook().after_train_epoch(Runner())
-        assert f'{counts[1]} reads' in messages[0] and 'rank 3' in messages[0]
+        assert f'{counts[1]} reads' in messages[0] and 'check_data.py' in messages[0]
         transform.unreadable._skipped.zero_()
         SkippedImagesHook().after_train_epoch(Runner())
     assert len(messages) == 1  # silent when there is nothing to say
+
+
+def test_skipped_files_are_named_once_and_not_without_end(monkeypatch) -> None:
+    named = []
+    monkeypatch.setattr(repairs, '_told', set())
+    monkeypatch.setattr(repairs, 'print_log', lambda text, **_: named.append(text))
+    files = UnreadableFiles('LoadImage', 'skip')
+    for number in [*range(3), *range(MOST_NAMED + 10)]:
+        files.skip_or_raise(f'cannot read {number}.png', ImageReadError, OSError())
+    assert named == [f'skipped: cannot read {number}.png' for number in range(MOST_NAMED)]
+    assert files.num_skipped == MOST_NAMED + 13
 
 
 def test_the_default_stops_a_worker_with_the_name(tmp_path: Path) -> None:
@@ -333,16 +344,17 @@ def test_twelve_bits_in_sixteen(tmp_path: Path, suffix: str, channels: int, capl
     assert_close(read(full), np.broadcast_to(values // 16, (HEIGHT, WIDTH, 3)), 0)
 
 
-def test_dark_values_are_told_once_per_transform(tmp_path: Path, monkeypatch) -> None:
+def test_dark_values_are_told_once_per_run(tmp_path: Path, monkeypatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(loading, 'remark', lambda where, what: told.append(what))
+    monkeypatch.setattr(repairs, '_told', set())
+    monkeypatch.setattr(repairs, 'print_log', lambda text, **_: told.append(text))
     paths = []
     for number in range(2):
         paths.append(tmp_path / f'{number}.png')
         Image.fromarray((noise_rgb(number) > 127).astype(np.uint8)).save(paths[-1])
-    transform = LoadImage()
-    for path in paths:
-        transform(dict(img_path=str(path)))
+    for transform in (LoadImage(), LoadImage()):  # of the training and of the validation
+        for path in paths:
+            transform(dict(img_path=str(path)))
     assert len(told) == 1 and 'value_range=(0, 1)' in told[0] and str(paths[0]) in told[0]
     assert set(np.unique(read(paths[0], value_range=(0, 1)))) == {0, 255}
     assert len(told) == 1

@@ -82,7 +82,10 @@ def test_two_processes_train_as_one(mode: str, data: Path, tmp_path: Path) -> No
     single, double = tmp_path / 'single', tmp_path / 'double'
     succeed(run_tool('train.py', config, '--work-dir', single, data=data, cwd=tmp_path))
     half = ['--work-dir', double, '--cfg-options', 'train_dataloader.batch_size=4']
-    succeed(run_dist('dist_train.sh', config, 2, *half, data=data, cwd=tmp_path))
+    result = succeed(run_dist('dist_train.sh', config, 2, *half, data=data, cwd=tmp_path))
+    assert result.stderr == ''
+    for text in ('No GPU: processes communicate', 'Using env variable `MINI_DATA_ROOT`'):
+        assert result.stdout.count(text) == 1  # not once per process
 
     expected, actual = steps(single), steps(double)
     assert actual == steps(double, rank=1) and len(actual) == len(expected) == 6
@@ -158,10 +161,12 @@ def fake(folder: Path, name: str) -> Path:
 
 def launch(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = ['bash', str(ROOT / 'tools' / script), *arguments]
-    env = {key: value for key, value in os.environ.items() if key not in ('GPUS', 'PORT', 'NNODES')}
+    unset = ('GPUS', 'PORT', 'NNODES', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS')
+    env = {key: value for key, value in os.environ.items() if key not in unset}
     return subprocess.run(command, env={**env, **environment}, capture_output=True, text=True, timeout=60)
 
 
+ONE_THREAD = 'OMP_NUM_THREADS=1: each process computes with one thread on the CPU; set the variable for more'
 OPTIONS = ('--cfg-options', 'a.b=1 2', 'c=[3, 4]')
 
 
@@ -218,7 +223,7 @@ def test_slurm_scripts(tmp_path: Path, script: str, tool: str, arguments: tuple[
 )
 def test_torchrun_scripts(tmp_path: Path, script: str, tool: str, arguments: tuple[str, ...]) -> None:
     python = str(fake(tmp_path, 'python'))
-    settings = dict(NNODES='2', NODE_RANK='1', PORT='1234', MASTER_ADDR='10.0.0.1')
+    settings = dict(NNODES='2', NODE_RANK='1', PORT='1234', MASTER_ADDR='10.0.0.1', OMP_NUM_THREADS='3')
     cases = [
         ({}, ['1', '0', '127.0.0.1', '29500']),
         (settings, ['2', '1', '10.0.0.1', '1234']),
@@ -226,6 +231,7 @@ def test_torchrun_scripts(tmp_path: Path, script: str, tool: str, arguments: tup
     for environment, (nodes, rank, address, port) in cases:
         result = launch(script, *arguments, '4', *OPTIONS, PYTHON=python, **environment)
         assert result.returncode == 0, result.stderr
+        assert result.stderr == ('' if environment else f'{ONE_THREAD}\n')
         *words, pythonpath = result.stdout.splitlines()
         assert words == [
             '-m',

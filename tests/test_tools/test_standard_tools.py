@@ -128,7 +128,7 @@ def test_printed_config_is_a_config(config, data, tmp_path):
     options = ['--cfg-options', 'model.backbone.arch.embed_dims=64', 'resolutions=[96,64]']
     result = succeed(run_tool(PRINT, CONFIG, *options, '--save-path', 'made/c.py', data=data, cwd=tmp_path))
     text = (tmp_path / 'made' / 'c.py').read_text()
-    assert text.strip() in result.stdout
+    assert text.strip() == result.stdout.strip()
     cfg = Config.fromfile(tmp_path / 'made' / 'c.py')
     assert cfg.model.backbone.arch.embed_dims == 64 and cfg.resolutions == [96, 64]
     assert cfg.train_dataloader.dataset.data_root == str(data)

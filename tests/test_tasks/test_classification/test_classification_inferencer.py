@@ -15,6 +15,7 @@ from pictures import drawn_over
 from PIL import Image
 from small_models import MEAN, PATCH, STD, classifier, save_checkpoint, segmentor
 
+from resformer_mm import repairs
 from resformer_mm.apis.inferencer import make_inferencer
 from resformer_mm.checkpoints import CheckpointError
 from resformer_mm.inference.sources import InputError
@@ -170,8 +171,9 @@ def folder(tmp_path: Path, pictures: list[Path]) -> Path:
 
 def test_unreadable_files_of_a_folder_are_named_and_counted(inferencer, folder, monkeypatch) -> None:
     messages = []
-    target = 'resformer_mm.inference.sources.print_log'
-    monkeypatch.setattr(target, lambda text, **kwargs: messages.append(text))
+    monkeypatch.setattr(repairs, '_told', set())
+    for module in ('resformer_mm.inference.sources', 'resformer_mm.repairs'):
+        monkeypatch.setattr(f'{module}.print_log', lambda text, **kwargs: messages.append(text))
     result = inferencer(str(folder), batch_size=2)
     assert [Path(entry['path']).name for entry in result['predictions']] == ['a.png', 'c.JPG', 'e.png']
     assert [Path(entry['path']).name for entry in result['skipped']] == ['[d].png', 'b.jpg']

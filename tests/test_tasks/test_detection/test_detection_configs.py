@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch import nn
 
 from resformer_mm.apis import load_model
 from resformer_mm.checkpoints import initialisation
+from resformer_mm.libraries import TASKS, import_name
 from resformer_mm.models import LearnedPositionEmbedding
+from resformer_mm.tasks.detection import evaluators
 
 CONFIGS = sorted(path.name for path in FOLDER.glob('*coco*.py'))
 LSJ = 'resformer-base_mr-224-160-128_mask-rcnn-lsj_8xb8-100e_coco-1024x1024.py'
@@ -254,6 +257,19 @@ def test_boxes_of_several_views_are_merged(image: dict) -> None:
     boxes = result.pred_instances.bboxes
     assert 0 < len(boxes) <= 100
     assert boxes[:, 0::2].max() <= 420 and boxes[:, 1::2].max() <= 300 and boxes.min() >= 0
+
+
+def test_a_metric_whose_package_is_missing(monkeypatch) -> None:
+    settle = import_name(TASKS['detection'].settle)
+    cfg = Config(dict(val_evaluator=[dict(type='CocoMetric'), dict(type='mmdet.FasterCocoMetric')]))
+    for is_missing in (True, False):
+        found = None if is_missing else object()
+        monkeypatch.setattr(evaluators, 'find_spec', lambda name, found=found: found)
+        expected = pytest.raises(ValueError, match='val_evaluator has FasterCocoMetric.*pip install faster')
+        with expected if is_missing else nullcontext():
+            settle(cfg)
+    monkeypatch.setattr(evaluators, 'find_spec', lambda name: None)
+    settle(Config(dict(val_evaluator=None, test_evaluator=dict(type='CocoMetric'))))
 
 
 def test_configs_of_one_family_share_what_they_name(tmp_path: Path) -> None:

@@ -146,8 +146,6 @@ def test_a_skipped_clip_has_a_stand_in_of_the_same_resolution_and_is_counted(roo
     assert skipped >= 1
 
     class Runner:
-        rank = 0
-
         class train_dataloader:  # noqa: N801
             pass
 
