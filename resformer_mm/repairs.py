@@ -132,15 +132,16 @@ def tell_once(text: str, key: str | None = None) -> bool:
         return False
     key = key or text
     told, slot = _shared_memory(), zlib.crc32(key.encode()) % _SLOTS
+    before = int(told[slot])
     if torch.utils.data.get_worker_info() is not None:
-        is_new, teller = told[slot] == _NOBODY, _WORKER
+        is_new, teller = before == _NOBODY, _WORKER
     else:
-        is_new, teller = key not in _told and told[slot] != _WORKER, _MAIN
+        is_new, teller = key not in _told and before != _WORKER, _MAIN
     if is_new:
         _told.add(key)
         told[slot] = teller
         print_log(text, logger='current', level=logging.WARNING)
-    return bool(is_new)
+    return is_new
 
 
 def _shared_memory() -> torch.Tensor:

@@ -41,6 +41,7 @@ PREFIXES = (
     'NCCL_',
     'OMP_',
     'PYTORCH_',
+    'RESFORMER_MM_',
     'TORCH',
 )
 VARIABLES = (
