@@ -62,7 +62,7 @@ def read_whole(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
-            raise CheckpointError(f'{path} is damaged: the check sum of {damaged} is wrong')
+            raise CheckpointError(f'{path} is damaged: the check sum of {damaged} is wrong. Copy it again')
     return content
 
 

@@ -18,6 +18,11 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from .random_states import preserved_states, seed_generators
 
+_NO_BATCHES = (
+    'train_dataloader: the sampler yields no batches: lower its batch_size, or set drop_last=False where the '
+    'data set has fewer samples'
+)
+
 
 class NumberedBatch(list):
     """Indices of a batch.
@@ -162,7 +167,7 @@ class EndlessBatches:
             if skipped == done:
                 break
             if skipped == 0:
-                raise ValueError('train_dataloader: the sampler yields no batches')
+                raise ValueError(_NO_BATCHES)
             done -= skipped
             batches.epoch += 1
 
@@ -188,7 +193,7 @@ class EndlessBatches:
                 return batch
             self._set_epoch()
             self._iterator = iter(self._loader)
-        raise ValueError('train_dataloader: the sampler yields no batches')
+        raise ValueError(_NO_BATCHES)
 
     def _set_epoch(self) -> None:
         set_epoch = getattr(self._batches.sampler, 'set_epoch', None)

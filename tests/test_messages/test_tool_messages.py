@@ -141,6 +141,12 @@ FIGURE = '--resolutions 64 --out a.png'
         ('check.py', 'mine.py --max-lines -1', '--max-lines must be at least 0'),
         ('check.py', 'none.py', 'there is no config none.py'),
         ('train.py', 'mine.py --launcher pytorch', '--launcher pytorch: the variable RANK is not set'),
+        ('train.py', 'mine.py --resume folder', 'folder is a folder: give the file of the checkpoint'),
+        (
+            'train.py',
+            'mine.py --require-resume',
+            '--require-resume: there is no checkpoint in work_dirs/mine',
+        ),
         (
             DATA + 'check_classification.py',
             'folder --config mine.py',
