@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ from resformer_mm.datasets.checks import all_tasks
 from resformer_mm.datasets.checks.task_check import Copier
 from resformer_mm.deployment import ExportError
 from resformer_mm.deployment.formats import ONNX_VERSION, OnnxFormat, ProgramFormat
-from resformer_mm.engine.class_hooks import _check_labels
+from resformer_mm.engine.classes import head_problem
 from resformer_mm.inference.pipelines import InputPipeline
 from resformer_mm.inference.sources import InputError, Source, read_frames
 from resformer_mm.sweep import Sweep, SweepError
@@ -433,9 +434,10 @@ def test_lists_that_cannot_be_repaired(task, tmp_path) -> None:
 
 
 def test_labels_beyond_the_head() -> None:
-    with pytest.raises(ValueError, match=r'num_classes is 3, .* labels 0 to 5 .*: set metainfo\.classes'):
-        _check_labels([('head', 3)], [0, 5], 'train_dataloader', True)
-    _check_labels([('head', 6)], [0, 5], 'train_dataloader', True)
+    dataset = SimpleNamespace(metainfo={})
+    problem = head_problem(3, dataset, [0, 5], 'train_dataloader', True)
+    assert re.search(r'is 3, .* labels 0 to 5 .*: set metainfo\.classes', str(problem))
+    assert head_problem(6, dataset, [0, 5], 'train_dataloader', True) is None
 
 
 def test_data_of_several_tasks(tmp_path, monkeypatch) -> None:
