@@ -21,6 +21,20 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
         ValueError: the file is not a valid config, the overrides do not fit it or have no effect, or it
             has no ``model``.
     """
+    cfg = read_any_config(config, cfg_options)
+    if cfg.get('model') is None:
+        source = cfg.filename or 'the config'
+        raise ValueError(f'{source} has no `model`: give the config of a model, as for tools/train.py')
+    return cfg
+
+
+def read_any_config(config: str | Path | Config, cfg_options: dict | None = None) -> Config:
+    """Return a config as :func:`read_config` does, also a part of one, such as a base config.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a valid config, or the overrides do not fit it or have no effect.
+    """
     if isinstance(config, Config):
         cfg, source = config.copy(), config.filename or 'the config'
     else:
@@ -38,8 +52,6 @@ def read_config(config: str | Path | Config, cfg_options: dict | None = None) ->
             cfg.merge_from_dict(cfg_options)
         except (KeyError, TypeError, IndexError, AssertionError) as error:
             raise ValueError(f'--cfg-options do not fit {source}: {type(error).__name__}: {error}') from error
-    if cfg.get('model') is None:
-        raise ValueError(f'{source} has no `model`: give the config of a model, as for tools/train.py')
     return cfg
 
 

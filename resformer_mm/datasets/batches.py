@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 
 
+class LabelError(ValueError):
+    """A label that is not a class."""
+
+
 def check_label(label: Tensor, num_classes: int, source: str, head: str) -> None:
     """Check that a label is one of the classes.
 
@@ -18,10 +22,10 @@ def check_label(label: Tensor, num_classes: int, source: str, head: str) -> None
         head: config field of the head, for the message.
 
     Raises:
-        ValueError: a class index is out of range.
+        LabelError: a class index is out of range.
     """
     if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
-        raise ValueError(
+        raise LabelError(
             f'label {label.tolist()} of {source} is outside the {num_classes} classes '
             f'0..{num_classes - 1}: correct the annotation, or {head}.num_classes'
         )

@@ -10,10 +10,12 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor, nn
 
+from resformer_mm.datasets.batches import LabelError
 from resformer_mm.datasets.checks.report import Finding
 from resformer_mm.engine.classes import innermost, number_of_classes
 from resformer_mm.engine.failures import explain_sizes
 
+from .classes import check_heads, check_labels
 from .subject import BuildError, Subject
 
 NO_BATCH = 'no batch from the data loader'
@@ -93,7 +95,8 @@ def _refusal(subject: Subject, batch: Any, training: bool) -> Exception | None:
     except BuildError:
         raise
     except Exception as error:  # from its checks of labels and sizes, or because a batch has another form
-        return error
+        is_known = isinstance(error, LabelError) and (any(check_heads(subject)) or any(check_labels(subject)))
+        return None if is_known else error
     return None
 
 

@@ -23,6 +23,7 @@ def refuse(tmp_path, monkeypatch, capsys) -> Callable[..., str]:
     for name in ('DISPLAY', 'RANK'):
         monkeypatch.delenv(name, raising=False)
     classifier().dump('mine.py')
+    Path('variable.py').write_text("_base_ = 'mine.py'\nnum_classes = 7\n")
     Path('folder').mkdir()
     Path('file.txt').write_text('text')
 
@@ -48,7 +49,12 @@ FIGURE = '--resolutions 64 --out a.png'
         ('test.py', 'mine.py none.pth --out a.txt', '--out a.txt: predictions are written to a .pkl'),
         ('misc/print_config.py', 'none.py', 'there is no config none.py'),
         ('misc/print_config.py', 'mine.py --save-path a.txt', '--save-path a.txt: the suffix must be one of'),
-        ('misc/print_config.py', 'file.txt', 'file.txt: '),
+        ('misc/print_config.py', 'file.txt', 'file.txt is not a valid config: '),
+        (
+            'misc/print_config.py',
+            'variable.py --cfg-options num_classes=5',
+            '--cfg-options num_classes has no effect: ',
+        ),
         ('model_converters/publish_model.py', 'none.pth a.pth', 'none.pth does not exist: give the path'),
         (
             ANALYSIS + 'analyze_logs.py',

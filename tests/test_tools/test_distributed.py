@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed.run
 from runs import (
     ROOT,
     assert_weights_equal,
@@ -22,6 +24,7 @@ from runs import (
     write_config,
     write_data,
 )
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 # The shuffle of an epoch is dealt out in turns: two ranks with 4 images each take the 8 of one process.
 MODES = {
@@ -234,8 +237,7 @@ def test_torchrun_scripts(tmp_path: Path, script: str, tool: str, arguments: tup
         assert result.stderr == ('' if environment else f'{ONE_THREAD}\n')
         *words, pythonpath = result.stdout.splitlines()
         assert words == [
-            '-m',
-            'torch.distributed.run',
+            str(ROOT / 'tools' / 'misc' / 'torchrun.py'),
             f'--nnodes={nodes}',
             f'--node_rank={rank}',
             f'--master_addr={address}',
@@ -255,3 +257,26 @@ def test_too_few_arguments_print_the_usage(script: str) -> None:
     result = launch(script, 'config.py')
     assert result.returncode == 2
     assert 'usage' in result.stderr and script in result.stderr and 'CONFIG' in result.stderr
+
+
+def ends_with(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Run torchrun, whose second process ends with a status first."""
+
+    def fail() -> None:
+        ends = {0: (-15, 20), 1: (status, 10)}
+        failures = {rank: ProcessFailure(rank, 1, code, 'none') for rank, (code, _) in ends.items()}
+        for rank, (_, time) in ends.items():
+            failures[rank].timestamp = time
+        raise ChildFailedError('train.py', failures)
+
+    monkeypatch.setattr(torch.distributed.run, 'main', fail)
+    runpy.run_path(str(ROOT / 'tools' / 'misc' / 'torchrun.py'), run_name='__main__')
+
+
+def test_torchrun_ends_as_the_first_process_with_a_usage_error(monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        ends_with(monkeypatch, 2)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == 'train.py has ended with status 2, see above\n'
+    with pytest.raises(ChildFailedError):
+        ends_with(monkeypatch, 1)

@@ -125,14 +125,14 @@ def test_browse_without_anywhere_to_show(config, data, tmp_path, monkeypatch):
 
 
 def test_printed_config_is_a_config(config, data, tmp_path):
-    options = ['--cfg-options', 'model.backbone.arch.embed_dims=64', 'resolutions=[96,64]']
+    options = ['--cfg-options', 'model.backbone.arch.embed_dims=64', 'val_cfg.resolutions=[96,64]']
     result = succeed(run_tool(PRINT, CONFIG, *options, '--save-path', 'made/c.py', data=data, cwd=tmp_path))
     text = (tmp_path / 'made' / 'c.py').read_text()
     assert text.strip() == result.stdout.strip()
     cfg = Config.fromfile(tmp_path / 'made' / 'c.py')
-    assert cfg.model.backbone.arch.embed_dims == 64 and cfg.resolutions == [96, 64]
+    assert cfg.model.backbone.arch.embed_dims == 64 and cfg.val_cfg.resolutions == [96, 64]
     assert cfg.train_dataloader.dataset.data_root == str(data)
-    cfg.model.backbone.arch.embed_dims, cfg.resolutions = 128, [64, 48, 32]
+    cfg.model.backbone.arch.embed_dims, cfg.val_cfg.resolutions = 128, [64, 48, 32]
     expected = Config.fromfile(CONFIG)
     for path in ('train', 'val', 'test'):
         expected[f'{path}_dataloader'].dataset.data_root = str(data)
@@ -143,7 +143,7 @@ def test_printed_config_is_a_config(config, data, tmp_path):
     fail(run_tool(PRINT, 'none.py', data=data, cwd=tmp_path), 'there is no config none.py')
     (tmp_path / 'bad.py').write_text('model = dict(\n')
     fail(run_tool(PRINT, 'bad.py', data=data, cwd=tmp_path), 'bad.py', 'SyntaxError')
-    bad = ['--cfg-options', 'resolutions.7=3']
+    bad = ['--cfg-options', 'val_cfg.resolutions.7=3']
     fail(run_tool(PRINT, CONFIG, *bad, data=data, cwd=tmp_path), 'Index 7 exceeds')
 
 

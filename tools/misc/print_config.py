@@ -5,10 +5,8 @@ import contextlib
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-
-from resformer_mm.compat.lazy_configs import finish_lazy_config
 from resformer_mm.config.command_line import add_config_options
+from resformer_mm.config.files import read_any_config
 
 SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 
@@ -31,15 +29,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Print the config."""
     args = parse_args()
-    if not Path(args.config).is_file():
-        args.parser.error(f'there is no config {args.config}')
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where MMEngine logs the environment variables it reads
-            cfg = finish_lazy_config(Config.fromfile(args.config))
-        if args.cfg_options is not None:
-            cfg.merge_from_dict(args.cfg_options)
-    except Exception as error:  # errors in the file or the overrides are usage errors
-        args.parser.error(f'{args.config}: {type(error).__name__}: {error}')
+        with contextlib.redirect_stdout(sys.stderr):  # what is told is not a part of the config
+            cfg = read_any_config(args.config, args.cfg_options)
+    except (FileNotFoundError, ValueError) as error:
+        args.parser.error(str(error))
     print(cfg.pretty_text)
     if args.save_path is not None:
         args.save_path.parent.mkdir(parents=True, exist_ok=True)
