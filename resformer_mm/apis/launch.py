@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+from typing import Any
 
 import torch.distributed
 from mmengine.config import Config, ConfigDict
@@ -78,11 +79,11 @@ def build_runner(cfg: Config) -> Runner:
 
 def _load_initial_weights(runner: Runner) -> None:
     """Take the checkpoint of 'Pretrained' of a whole model as `load_from`, which tells what does not fit."""
-    model = unwrap(runner.model)
+    model: Any = unwrap(runner.model)
     settings = getattr(model, 'init_cfg', None)
-    is_pretrained = isinstance(settings, dict) and type_name(type_field(settings)) in PRETRAINED
     if (
-        is_pretrained
+        isinstance(settings, dict)
+        and type_name(type_field(settings)) in PRETRAINED
         and 'prefix' not in settings
         and isinstance(getattr(model, 'backbone', None), ResFormer)
         and not (runner._load_from or runner._resume)

@@ -63,8 +63,8 @@ def _train_batch(subject: Subject) -> Iterator[Finding]:
         reason = f'a worker gave no sample within {TIMEOUT} s' if slow else BuildError(field, error).reason
         yield Finding(field, SLOW if slow else NO_BATCH, reason, is_fault=not slow)
     else:
-        if (error := _refusal(subject, batch, training=True)) is not None:
-            yield Finding(field, REFUSED, BuildError(field, error).reason, _is_certain(error))
+        if (refusal := _refusal(subject, batch, training=True)) is not None:
+            yield Finding(field, REFUSED, BuildError(field, refusal).reason, _is_certain(refusal))
 
 
 def _evaluation_batch(subject: Subject, split: str, samples: list) -> Iterator[Finding]:

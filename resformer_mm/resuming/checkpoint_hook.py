@@ -55,11 +55,12 @@ class ExactCheckpointHook(CheckpointHook):
         if not is_local(self.out_dir):
             return
         for leftover in Path(self.out_dir).glob('.*.partial.pth') if is_main_process() else ():
-            leftover.unlink()  # of a run that was killed while it saved
+            leftover.unlink(missing_ok=True)  # of a run that was killed while it saved
         if self.save_best is None:
             return
         if len(self.key_indicators) == 1:
-            self.best_ckpt_path = self._in_own_folder(self.best_ckpt_path)
+            best: str | None = self.best_ckpt_path  # type: ignore[has-type]
+            self.best_ckpt_path = self._in_own_folder(best)
         else:
             for name, path in self.best_ckpt_path_dict.items():
                 self.best_ckpt_path_dict[name] = self._in_own_folder(path)

@@ -273,11 +273,11 @@ def _count_batches_from(loop: EpochBasedTrainLoop, first: int) -> None:
         run_iter(idx + first, data_batch)
 
     def run_rest() -> None:
-        loop.run_iter = run_late_iter  # type: ignore[method-assign]
+        loop.run_iter = run_late_iter
         run_epoch()
         del loop.run_iter, loop.run_epoch
 
-    loop.run_epoch = run_rest  # type: ignore[method-assign]
+    loop.run_epoch = run_rest
 
 
 def _module(runner: Runner) -> nn.Module:

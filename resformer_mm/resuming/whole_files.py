@@ -26,7 +26,7 @@ def save_whole_files(runner: Runner) -> None:
     MMEngine writes to this name at once, so an interrupted run leaves a damaged file. Remote file systems put
     whole files anyway.
     """
-    runner.save_checkpoint = _saving_whole(runner.save_checkpoint)  # type: ignore[method-assign]
+    runner.save_checkpoint = _saving_whole(runner.save_checkpoint)
 
 
 def _saving_whole(save: Callable) -> Callable:
