@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from resformer_mm.checkpoints.initialisation import is_of_whole_file
 from resformer_mm.checkpoints.loading import unwrap
 from resformer_mm.checkpoints.reading import secure_runner_loading
 from resformer_mm.compat.lazy_configs import make_writable
@@ -21,14 +22,12 @@ from resformer_mm.compat.metrics_file import write_metrics_once
 from resformer_mm.compat.scalars_file import write_valid_scalars
 from resformer_mm.compat.wrapper_type import name_wrapper_type
 from resformer_mm.config.files import enter_scope
-from resformer_mm.config_types import type_field, type_name
 from resformer_mm.datasets.decoding import lift_pixel_limit
 from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook, InvalidLossHook
 from resformer_mm.engine.failures import NameFilesHook
 from resformer_mm.engine.unannotated import UnannotatedTestHook
 from resformer_mm.libraries import settle_config
 from resformer_mm.models.backbones import ResFormer
-from resformer_mm.models.backbones.arguments import PRETRAINED
 from resformer_mm.repairs import set_strict, share_with_workers
 from resformer_mm.resuming import (
     ExactResumeHook,
@@ -83,8 +82,7 @@ def _load_initial_weights(runner: Runner) -> None:
     settings = getattr(model, 'init_cfg', None)
     if (
         isinstance(settings, dict)
-        and type_name(type_field(settings)) in PRETRAINED
-        and 'prefix' not in settings
+        and is_of_whole_file(settings)
         and isinstance(getattr(model, 'backbone', None), ResFormer)
         and not (runner._load_from or runner._resume)
     ):

@@ -7,10 +7,13 @@ import logging
 from mmengine.logging import print_log
 from torch import nn
 
+from resformer_mm.config_types import type_field, type_name
+from resformer_mm.models.backbones.arguments import PRETRAINED
 from resformer_mm.registry import WEIGHT_INITIALIZERS
 
 from .loading import load_weights
 from .reading import Weights, read_weights
+from .report import Report
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -53,13 +56,22 @@ class PretrainedResFormer:
 
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into a ResFormer."""
-        weights = read_weights(self.checkpoint, self.key)
-        if self.prefix is not None:
-            take_below(weights, self.prefix)
-        report = load_weights(module, weights, self.allow_missing or self.partial, self.partial)
+        report = self.load_into(module)
         if report.unexplained_missing or report.unexplained_unexpected:
             print_log(report.summary(), logger='current', level=logging.WARNING)
         print_log(f'Backbone initialised from {report}', logger='current')
+
+    def load_into(self, module: nn.Module) -> Report:
+        """Load the weights into a ResFormer without a word in the log."""
+        weights = read_weights(self.checkpoint, self.key)
+        if self.prefix is not None:
+            take_below(weights, self.prefix)
+        return load_weights(module, weights, self.allow_missing or self.partial, self.partial)
+
+
+def is_of_whole_file(init_cfg: dict) -> bool:
+    """Whether the ``init_cfg`` of a model is MMEngine's 'Pretrained' with all names of a file."""
+    return type_name(type_field(init_cfg)) in PRETRAINED and 'prefix' not in init_cfg
 
 
 def take_below(weights: Weights, prefix: str) -> None:

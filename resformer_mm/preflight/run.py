@@ -14,7 +14,7 @@ from resformer_mm.datasets.decoding import lift_pixel_limit
 from resformer_mm.libraries import settle_config
 from resformer_mm.repairs import overheard
 
-from . import batch_norm, classes, losses, metrics, samples, schedule, storage, work_dir
+from . import batch_norm, classes, initial_weights, losses, metrics, samples, schedule, storage, work_dir
 from .isolation import isolated
 from .subject import BuildError, Subject
 
@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     schedule.check_end,
     work_dir.check_owner,
     work_dir.check_resumed,
+    initial_weights.check_start,
     samples.check_loaders,
     classes.check_heads,
     classes.check_splits,

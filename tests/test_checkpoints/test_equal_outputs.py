@@ -82,12 +82,13 @@ MODELS: dict[str, Callable] = {
 }
 
 
+@torch.no_grad()
 def randomise(model: nn.Module) -> None:
     """Give every parameter a value that matters, also those that start at zero or one."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         is_norm = re.search(r'(norm\w*|ln\w*)\.weight$', name)
-        nn.init.normal_(parameter, float(bool(is_norm)), 0.2, generator)
+        parameter.normal_(float(bool(is_norm)), 0.2, generator=generator)
 
 
 def tokens_and_logits(conversion: Conversion, image: Tensor) -> tuple[Tensor, Tensor | None]:

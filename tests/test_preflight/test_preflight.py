@@ -315,6 +315,23 @@ def test_a_checkpoint_of_another_model(check: Check, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    'field', ['load_from', 'model.init_cfg.checkpoint', 'model.backbone.init_cfg.checkpoint']
+)
+def test_weights_to_start_from(check: Check, tmp_path: Path, field: str) -> None:
+    path = tmp_path / 'start.pth'
+    options: dict = {**SILENT, field: str(path)}
+    if field != 'load_from':
+        options[field.replace('checkpoint', 'type')] = 'Pretrained'
+    torch.save({'state_dict': {'backbone.layer1.0.conv1.weight': torch.zeros(1)}}, path)
+    only(check(options), field, 'start.pth is a ResNet')
+    if field == 'load_from':
+        cfg = make_train_config(tmp_path / 'small.py', cfg_options=SILENT)
+        init_default_scope('mmpretrain')
+        torch.save({'model': MODELS.build(cfg.model).backbone.state_dict()}, path)
+        assert check(options).findings == []
+
+
 def test_the_schedule_of_a_resumed_run(check: Check, tmp_path: Path) -> None:
     cfg = make_train_config(tmp_path / 'small.py', cfg_options=SILENT)
     init_default_scope('mmpretrain')
