@@ -33,6 +33,7 @@ from resformer_mm.checkpoints import CheckpointError, read_weights
 from resformer_mm.checkpoints.conversion import to_published_name
 from resformer_mm.checkpoints.loading import starting_weights
 from resformer_mm.checkpoints.reading import secure_runner_loading
+from resformer_mm.models import ResFormer
 from resformer_mm.sweep.measure import ModelUnderTest
 
 _opened: list[str] = []
@@ -331,6 +332,11 @@ def test_a_url_is_checked_and_runs_no_code(
     cfg.experiment_name = f'{tmp_path.name}-other'
     with pytest.raises(CheckpointError, match='head.fc.weight has shape'):
         build_test_runner(cfg).load_or_resume()
+    init_cfg = dict(type='Pretrained', checkpoint=f'{address}/tiny.pth?backbone')
+    arch = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+    backbone = ResFormer(arch, init_cfg=init_cfg)
+    backbone.init_weights()
+    assert torch.equal(backbone.cls_token, state['backbone.cls_token'])
 
 
 def test_log_histories_come_back_as_they_were(tmp_path: Path) -> None:
