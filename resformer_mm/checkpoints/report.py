@@ -70,7 +70,7 @@ class Report:
         if not self.matched:
             raise CheckpointError(
                 f'{self.source} has no tensor of the model, but {shorten_list(self.unexpected) or "none"}: '
-                'use a checkpoint of a ResFormer, DeiT or ViT'
+                'use one of this kind of model'
             )
         complaints = []
         if self.unexplained_missing and not allow_missing:
