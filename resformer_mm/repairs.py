@@ -7,7 +7,6 @@ legal is told once (:func:`remark`).
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import multiprocessing
@@ -15,6 +14,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator
+from multiprocessing.util import Finalize
 
 import torch
 import torch.utils.data
@@ -46,15 +46,20 @@ def is_strict() -> bool:
 
 
 def share_with_workers() -> None:
-    """Let loader workers that this process starts know what was told, whether they are forked or not."""
+    """Let loader workers that this process starts know what was told, also if they are not forked.
+
+    Call it once the start method of processes is set.
+    """
     global _told_in_run
-    if os.environ.get(_FILE, '').endswith(f'-{os.getpid()}'):
+    # The first of all methods is the default of the platform; to ask for it would set it.
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if method == 'fork' or os.environ.get(_FILE, '').endswith(f'-{os.getpid()}'):
         return
     path = os.path.join(tempfile.mkdtemp(prefix='resformer_mm-'), f'told-{os.getpid()}')
     told = torch.from_file(path, shared=True, size=_SLOTS, dtype=torch.uint8)
     _told_in_run = told.copy_(_told_in_run)
     os.environ[_FILE] = path
-    atexit.register(_remove, path, os.getpid())
+    Finalize(None, _remove, (path, os.getpid()), exitpriority=0)  # unlike atexit, also in child processes
 
 
 def repair(where: object, what: str, count: int | None = None) -> None:

@@ -53,9 +53,13 @@ def test_workers_that_are_not_forked_know_what_was_told(told, monkeypatch):
     monkeypatch.setattr(repairs, '_told_in_run', repairs._told_in_run.clone())
     monkeypatch.setenv(repairs._FILE, '')
     registered = []
-    monkeypatch.setattr(repairs.atexit, 'register', lambda *call: registered.append(call))
-    repairs.share_with_workers()
-    repairs.share_with_workers()
+    monkeypatch.setattr(
+        repairs, 'Finalize', lambda _, function, args, **__: registered.append((function, *args))
+    )
+    for method in ('fork', 'spawn', 'spawn'):
+        monkeypatch.setattr(repairs.multiprocessing, 'get_start_method', lambda method=method, **_: method)
+        repairs.share_with_workers()
+        assert bool(registered) == (method == 'spawn')  # a fork has the memory anyway
     repairs.remark('a.png', 'told by the run')
     parent = types.SimpleNamespace(pid=os.getpid())
     monkeypatch.setattr(repairs.multiprocessing, 'parent_process', lambda: parent)

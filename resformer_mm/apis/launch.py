@@ -101,9 +101,9 @@ def _build(cfg: Config) -> Runner:
     compilation = take_compilation(cfg)
     start_processes(cfg)
     set_strict(bool(cfg.get('strict_data', False)))
-    share_with_workers()
     left_out = _take_left_out(cfg)
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    share_with_workers()
     for kind, name in SAFEGUARDS.items():
         if name not in left_out and not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())
