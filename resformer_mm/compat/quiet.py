@@ -26,6 +26,7 @@ VARIABLE = 'RESFORMER_MM_MESSAGES'
 _ALL, _FILTERED = 'all', 'filtered'
 # A link to the folder of the clone, or in a wheel the tools themselves.
 _TOOLS = Path(__file__).parents[1] / '.mim' / 'tools'
+_REPORT = Path(__file__).parents[1] / 'collect_env.py'
 
 
 def runs_a_tool() -> bool:
@@ -33,7 +34,10 @@ def runs_a_tool() -> bool:
     if is_quiet():
         return True
     script = getattr(sys.modules.get('__main__'), '__file__', None)
-    return script is not None and _TOOLS.resolve() in Path(script).resolve().parents
+    if script is None:
+        return False
+    path = Path(script).resolve()
+    return path == _REPORT.resolve() or _TOOLS.resolve() in path.parents
 
 
 def quieten() -> bool:

@@ -20,7 +20,7 @@ from resformer_mm.compat import quiet
 from resformer_mm.compat.messages import LOGGED, PRINTED, WARNED, Message
 
 ROOT = Path(__file__).parents[2]
-TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
+TOOLS = [*sorted((ROOT / 'tools').rglob('*.py')), ROOT / 'resformer_mm' / 'collect_env.py']
 MODULE = 'mmengine.some.module'
 # What the dependencies say, in the order of the list, and something similar that users need.
 WARNINGS = [
