@@ -22,7 +22,7 @@ from resformer_mm.compat.metrics_file import write_metrics_once
 from resformer_mm.compat.scalars_file import write_valid_scalars
 from resformer_mm.compat.wrapper_type import name_wrapper_type
 from resformer_mm.config.files import enter_scope
-from resformer_mm.datasets.decoding import lift_pixel_limit
+from resformer_mm.datasets.image_files import lift_pixel_limit
 from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook, InvalidLossHook
 from resformer_mm.engine.failures import NameFilesHook
 from resformer_mm.engine.unannotated import UnannotatedTestHook

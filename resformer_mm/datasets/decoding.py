@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-TIFF_MARKS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+from .image_files import check_size, opened_image, tiff_size
+
 DARK_SHARE = 16
 """An image is reported as dark if no value exceeds this part of what its depth allows, as 12 bits in 16."""
-
-_limit_lock = threading.Lock()
-_unlimited_calls = 0
-_pillow_limit: int | None = None
 
 
 class Pixels(NamedTuple):
@@ -33,34 +27,6 @@ class Pixels(NamedTuple):
     depth: int
 
 
-def lift_pixel_limit() -> None:
-    """Lift Pillow's limit of the image size for this process and the loader workers that are forked from it.
-
-    For runs on one's own data, whose pipelines may load images and masks by Pillow.
-    """
-    Image.MAX_IMAGE_PIXELS = None
-
-
-@contextmanager
-def without_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's limit of the image size, which is global and meant for files from strangers.
-
-    Threads may be inside at the same time. The limit returns when the last one has left.
-    """
-    global _unlimited_calls, _pillow_limit
-    with _limit_lock:
-        if _unlimited_calls == 0:
-            _pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        _unlimited_calls += 1
-    try:
-        yield
-    finally:
-        with _limit_lock:
-            _unlimited_calls -= 1
-            if _unlimited_calls == 0:
-                Image.MAX_IMAGE_PIXELS = _pillow_limit
-
-
 def decode_image(
     content: bytes, value_range: Sequence[float] | None = None, max_pixels: int | None = None
 ) -> np.ndarray:
@@ -69,7 +35,8 @@ def decode_image(
     Args:
         content: the file.
         value_range: see :func:`to_8_bits`.
-        max_pixels: largest accepted number of pixels, for files from strangers; None accepts all.
+        max_pixels: largest accepted number of pixels; by default that of
+            :func:`~resformer_mm.datasets.image_files.opened_image`.
 
     Raises:
         OSError: the content is not an image or is truncated.
@@ -85,39 +52,20 @@ def decode_pixels(content: bytes, max_pixels: int | None = None) -> Pixels:
 
     Raises:
         OSError: the content is not an image or is truncated.
-        ValueError: the image has more than ``max_pixels`` pixels.
+        ValueError: the image has too many pixels.
     """
-    with without_pixel_limit():
-        image: Image.Image
-        try:
-            image = Image.open(io.BytesIO(content))
-        except UnidentifiedImageError:
-            values = _read_with_opencv(content) if content[:4] in TIFF_MARKS else None
-            if values is None:
-                raise
-            return Pixels(values, 8 * values.itemsize)
-        with image:
-            width, height = image.size
-            if max_pixels is not None and width * height > max_pixels:
-                raise ValueError(f'{width} x {height} pixels are more than the limit of {max_pixels}')
-            if ';16' in _raw_mode(image) and not image.mode.startswith('I'):
-                # Pillow would drop the lower 8 bits of colours.
-                values = _read_with_opencv(content)
-                if values is not None and values.dtype == np.uint16:
-                    return Pixels(values, 16)
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith(('I', 'F')):
-                gray = np.asarray(image)
-                depth = 16 if image.mode.startswith('I;16') or _raw_mode(image).startswith('I;16') else 32
-                if image.mode == 'I' and 0 <= gray.min() and gray.max() <= 0xFFFF:
-                    depth = 16  # older versions of Pillow read 16 bits as 32
-                return Pixels(np.repeat(gray[..., None], 3, axis=2), depth)
-            depth = 1 if image.mode == '1' else 8
-            if image.mode == 'P' and 'transparency' in image.info:
-                image = image.convert('RGBA')
-            rgb = np.asarray(image.convert('RGB'))
-    return Pixels(np.ascontiguousarray(rgb[..., ::-1]), depth)
+    try:
+        with opened_image(content, max_pixels) as image:
+            return _decode(image, content)
+    except UnidentifiedImageError:
+        size = tiff_size(content)  # Pillow does not know all kinds of TIFF
+        if size is None:
+            raise
+        check_size(*size, max_pixels)
+        values = _read_with_opencv(content)
+        if values is None:
+            raise
+        return Pixels(values, 8 * values.itemsize)
 
 
 def to_8_bits(pixels: Pixels, value_range: Sequence[float] | None = None) -> np.ndarray:
@@ -166,6 +114,27 @@ def darkness(pixels: Pixels) -> str | None:
         f'no value exceeds {highest} of {full}, so it is read as nearly black; if that is not intended, set '
         f'value_range=(0, {_round_range(highest):g}) in resformer_mm.LoadImage'
     )
+
+
+def _decode(image: Image.Image, content: bytes) -> Pixels:
+    if ';16' in _raw_mode(image) and not image.mode.startswith('I'):
+        # Pillow would drop the lower 8 bits of colours.
+        values = _read_with_opencv(content)
+        if values is not None and values.dtype == np.uint16:
+            return Pixels(values, 16)
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith(('I', 'F')):
+        gray = np.asarray(image)
+        depth = 16 if image.mode.startswith('I;16') or _raw_mode(image).startswith('I;16') else 32
+        if image.mode == 'I' and 0 <= gray.min() and gray.max() <= 0xFFFF:
+            depth = 16  # older versions of Pillow read 16 bits as 32
+        return Pixels(np.repeat(gray[..., None], 3, axis=2), depth)
+    depth = 1 if image.mode == '1' else 8
+    if image.mode == 'P' and 'transparency' in image.info:
+        image = image.convert('RGBA')
+    rgb = np.asarray(image if image.mode == 'RGB' else image.convert('RGB'))
+    return Pixels(np.ascontiguousarray(rgb[..., ::-1]), depth)
 
 
 def _round_range(highest: float) -> float:

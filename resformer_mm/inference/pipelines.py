@@ -16,7 +16,7 @@ from mmengine.registry import TRANSFORMS
 from rich.console import Console
 from rich.progress import track
 
-from resformer_mm.datasets.decoding import without_pixel_limit
+from resformer_mm.datasets.image_files import without_pixel_limit
 
 from .sources import ImageSources, InputError, Source, skip
 

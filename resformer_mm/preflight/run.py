@@ -10,7 +10,7 @@ from mmengine.config import Config
 from resformer_mm.compat.lazy_configs import make_writable
 from resformer_mm.config.files import enter_scope
 from resformer_mm.datasets.checks.report import CheckReport, Finding
-from resformer_mm.datasets.decoding import lift_pixel_limit
+from resformer_mm.datasets.image_files import lift_pixel_limit
 from resformer_mm.libraries import settle_config
 from resformer_mm.repairs import overheard
 

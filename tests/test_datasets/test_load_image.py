@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from resformer_mm import repairs
 from resformer_mm.datasets.checks.images import read_facts
 from resformer_mm.datasets.collate import multi_resolution_collate
-from resformer_mm.datasets.decoding import decode_image, without_pixel_limit
+from resformer_mm.datasets.decoding import decode_image
+from resformer_mm.datasets.image_files import without_pixel_limit
 from resformer_mm.datasets.loading import ImageReadError, LoadImage
 from resformer_mm.datasets.unreadable import MOST_NAMED, UnreadableFiles
 from resformer_mm.engine import SkippedImagesHook

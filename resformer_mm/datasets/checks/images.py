@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from resformer_mm.datasets.decoding import darkness, decode_pixels, to_8_bits, without_pixel_limit
+from resformer_mm.datasets.decoding import darkness, decode_pixels, to_8_bits
+from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.loading import EXIF_ORIENTATION
 
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
@@ -51,7 +51,7 @@ def read_facts(path: str | Path) -> ImageFacts:
     except ValueError as error:  # no known range, unless the config gives it
         dark = str(error)
     orientation = 1
-    with suppress(UnidentifiedImageError), without_pixel_limit(), Image.open(io.BytesIO(content)) as image:
+    with suppress(UnidentifiedImageError), opened_image(content) as image:
         orientation = image.getexif().get(
             EXIF_ORIENTATION, 1
         )  # TIFF files that Pillow does not know have none

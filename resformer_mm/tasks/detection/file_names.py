@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from mmengine import fileio
-from PIL import Image
 
+from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.loading import EXIF_ORIENTATION
 
 from .repairing import Repair, Size, fill_sizes
@@ -97,7 +96,7 @@ def size_in_header(raw: bytes) -> Size | None:
     Returns None if it is not an image, or if an EXIF tag rotates it: the boxes may refer to either size.
     """
     try:
-        with Image.open(io.BytesIO(raw)) as image:
+        with opened_image(raw) as image:
             turned = image.getexif().get(EXIF_ORIENTATION, 1) > 1
             return None if turned else (image.height, image.width)
     except Exception:  # Pillow raises many types for bytes that are not an image

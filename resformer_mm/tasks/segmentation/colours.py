@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from PIL import Image
 
 from resformer_mm.datasets.checks.images import BAD_IMAGE, IMAGE_ENDINGS
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.label_lists import read_lines
 from resformer_mm.files import write_atomically
 from resformer_mm.hidden_files import visible
@@ -170,7 +170,7 @@ def _convert(
     """Convert one picture; return the findings and the number of pixels of each label, ``(256,)``."""
     nothing = np.zeros(256, np.int64)
     try:
-        with Image.open(io.BytesIO(source.read_bytes())) as image:
+        with opened_image(source.read_bytes()) as image:
             image.load()
             pixels = np.array(image.convert('RGB'))
     except Exception as error:  # Pillow raises many types for bytes that are not an image

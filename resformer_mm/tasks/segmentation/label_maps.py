@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from resformer_mm.datasets.decoding import without_pixel_limit
+from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.loading import EXIF_ORIENTATION
 from resformer_mm.repairs import repair
 from resformer_mm.text import shorten_list
@@ -134,10 +133,11 @@ def decode_label_map(content: bytes, where: object = None) -> np.ndarray:
 
     Raises:
         OSError: the content is not an image or is truncated.
+        ValueError: the image has too many pixels.
         NotALabelMapError: the image has colours, fractional values, or an EXIF orientation.
         StrictError: channels are equal, which strict mode refuses.
     """
-    with without_pixel_limit(), Image.open(io.BytesIO(content)) as image:
+    with opened_image(content) as image:
         image.load()
         if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
             raise NotALabelMapError(
@@ -154,7 +154,7 @@ def decode_label_map(content: bytes, where: object = None) -> np.ndarray:
 
 def has_several_channels(content: bytes) -> bool:
     """Whether a mask file has several channels; only its header is read."""
-    with Image.open(io.BytesIO(content)) as image:
+    with opened_image(content) as image:
         return image.mode in ('RGB', 'RGBA', 'LA', 'RGBX')
 
 
