@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mmengine import fileio
-
 from resformer_mm.repairs import repair
+
+from .regular_files import read_file
 
 NO_LABEL = 'line without a label'
 BAD_LABEL = 'label is not a number'
@@ -135,7 +135,7 @@ def read_lines(path: str, backend_args: dict | None = None) -> list[str]:
     Raises:
         LabelListError: the file is not Unicode text.
     """
-    raw = fileio.get(path, backend_args=backend_args)
+    raw = read_file(path, backend_args)
     encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), 'utf-8')
     try:
         text = raw.decode(encoding)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmcv.transforms import LoadImageFromFile
-from mmengine import fileio
 
 from resformer_mm.registry import TRANSFORMS
 from resformer_mm.repairs import remark
 
 from .decoding import darkness, decode_pixels, to_8_bits
+from .regular_files import read_file
 from .unreadable import UnreadableFiles
 
 EXIF_ORIENTATION = 0x0112
@@ -25,7 +25,8 @@ class LoadImage(LoadImageFromFile):
     """Read an image file of any colour mode as a BGR uint8 array ``(H, W, 3)``.
 
     Grayscale, palette, CMYK and 16-bit images are converted, transparency is dropped, and the EXIF rotation
-    is applied. A truncated file is an error, not a half-grey image. There is no limit of the image size.
+    is applied. A truncated file is an error, not a half-grey image. The largest size is that of
+    :func:`~resformer_mm.datasets.image_files.opened_image`.
 
     ``height`` and ``width`` of a sample, as in mmdetection's data sets, are the image size to which its
     annotations refer. An image of another size is an error.
@@ -69,7 +70,7 @@ class LoadImage(LoadImageFromFile):
         """Read ``results['img_path']``; None if the image is skipped."""
         path = results['img_path']
         try:
-            pixels = decode_pixels(fileio.get(path, backend_args=self.backend_args))
+            pixels = decode_pixels(read_file(path, self.backend_args))
             image = to_8_bits(pixels, self.value_range)
         except Exception as error:
             reason = f'cannot read the image {path} ({type(error).__name__}: {error})'

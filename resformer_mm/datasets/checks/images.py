@@ -12,6 +12,7 @@ from PIL import UnidentifiedImageError
 from resformer_mm.datasets.decoding import darkness, decode_pixels, to_8_bits
 from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.loading import EXIF_ORIENTATION
+from resformer_mm.datasets.regular_files import read_file
 
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 
@@ -42,7 +43,7 @@ def read_facts(path: str | Path) -> ImageFacts:
 
     Errors are those of :func:`~resformer_mm.datasets.decoding.decode_image`.
     """
-    content = Path(path).read_bytes()
+    content = read_file(path)
     pixels = decode_pixels(content)
     height, width = pixels.values.shape[:2]
     try:

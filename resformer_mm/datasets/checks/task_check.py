@@ -12,6 +12,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from resformer_mm.datasets.regular_files import walk_folders
 from resformer_mm.hidden_files import is_hidden
 
 from .report import CheckReport
@@ -111,12 +112,29 @@ class Copier:
                 raise ValueError(f'{target} and {folder} overlap: give another folder for the repaired copy')
 
     def place(self, path: str | Path) -> str:
-        """Return where a file or folder is copied to."""
-        return os.path.join(self.target, os.path.relpath(os.path.realpath(path), self.root))
+        """Return where a file or folder is copied to.
 
-    def copy(self, path: str | Path) -> str:
-        """Copy a file, and return its place."""
-        place = self.place(path)
+        Raises:
+            ValueError: it is not below the common folder, by a name with ``..`` or a symbolic link.
+        """
+        below = os.path.relpath(os.path.realpath(path), self.root)
+        if below == os.pardir or below.startswith(os.pardir + os.sep):
+            raise ValueError(f'{path} is outside {self.root}: move it there, or take it off the data')
+        return os.path.join(self.target, below)
+
+    def copy(self, path: str | Path, folder: str | Path | None = None) -> str:
+        """Copy a file, and return its place.
+
+        Args:
+            path: the file.
+            folder: a folder of the data that ``path`` is relative to; the file may then be a symbolic link.
+        """
+        if folder is None:
+            place = self.place(path)
+        else:
+            inside, path = os.path.normpath(path), os.path.join(folder, path)
+            is_inside = not os.path.isabs(inside) and inside.split(os.sep)[0] != os.pardir
+            place = os.path.join(self.place(folder), inside) if is_inside else self.place(path)
         os.makedirs(os.path.dirname(place), exist_ok=True)
         if not os.path.exists(place):
             shutil.copy2(path, place)
@@ -130,22 +148,20 @@ class Copier:
         return place
 
     def copy_folder(self, folder: str | Path) -> int:
-        """Copy the files of a folder and its subfolders, but for hidden ones; return how many were left "
-        "out."""
+        """Copy the files of a folder and its subfolders, and return how many hidden ones were left out."""
         left_out = 0
-        for inside, _, names in os.walk(folder, followlinks=True):
-            below = os.path.relpath(inside, folder)
+        for below, names in walk_folders(folder):
             if not is_hidden(below):  # an empty folder is a class, too
                 os.makedirs(os.path.join(self.place(folder), below), exist_ok=True)
             for name in names:
-                path = os.path.join(inside, name)
-                if is_hidden(os.path.relpath(path, folder)):
+                inside = os.path.join(below, name)
+                if is_hidden(inside):
                     left_out += 1
-                else:
-                    # By the path below the folder, so that links inside it do not lead elsewhere.
-                    place = os.path.join(self.place(folder), os.path.relpath(path, folder))
-                    if not os.path.exists(place):
-                        shutil.copy2(path, place)
+                    continue
+                # By the path below the folder, so that links inside it do not lead elsewhere.
+                place = os.path.join(self.place(folder), inside)
+                if not os.path.exists(place):
+                    shutil.copy2(os.path.join(folder, inside), place)
         return left_out
 
 

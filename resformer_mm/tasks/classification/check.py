@@ -23,6 +23,7 @@ from resformer_mm.datasets.checks.images import (
 from resformer_mm.datasets.checks.reading import foreign, reading_findings
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
 from resformer_mm.datasets.label_lists import BAD_LABEL, LabelListError, read_local_list
+from resformer_mm.datasets.regular_files import walk_folders
 from resformer_mm.engine.classes import name_difference
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.repairs import collected
@@ -272,10 +273,7 @@ def _in_list(source: ClassFolders) -> tuple[list[_Image], tuple[str, ...] | None
 
 def _walk(folder: str) -> list[str]:
     """Return the files in a folder and its subfolders, relative to it, sorted."""
-    found = []
-    for place, _, files in os.walk(folder, followlinks=True):
-        found += [os.path.relpath(os.path.join(place, name), folder) for name in files]
-    return sorted(found)
+    return sorted(os.path.join(inside, name) for inside, files in walk_folders(folder) for name in files)
 
 
 def _sort_files(

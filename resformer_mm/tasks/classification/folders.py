@@ -19,6 +19,7 @@ from resformer_mm.datasets.label_lists import (
     with_forward_slashes,
     wrong_beginning,
 )
+from resformer_mm.datasets.regular_files import list_files
 from resformer_mm.datasets.samplers import KeepResolution
 from resformer_mm.hidden_files import visible
 from resformer_mm.registry import DATASETS
@@ -93,17 +94,11 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
         """Return the images in the class folders, relative to the folder, with their labels."""
         root, backend = self.img_prefix, self._backend
         if not self.with_label:
-            files = backend.list_dir_or_file(root, list_dir=False, recursive=True)
-            return [(name, 0) for name in self._images(root, sorted(files))]
+            return [(name, 0) for name in self._images(root, sorted(list_files(root)))]
         inside = sorted(backend.list_dir_or_file(root, list_dir=True, list_file=False, recursive=False))
         folders = visible(root, inside, 'folders')
         self.folder_to_idx = self._number(folders)
-        files = {
-            folder: sorted(
-                backend.list_dir_or_file(backend.join_path(root, folder), list_dir=False, recursive=True)
-            )
-            for folder in folders
-        }
+        files = {folder: sorted(list_files(backend.join_path(root, folder))) for folder in folders}
         listed = [f'{folder}/{name}' for folder in folders for name in files[folder]]
         images = self._images(root, listed)
         occupied = {name.partition('/')[0] for name in images}

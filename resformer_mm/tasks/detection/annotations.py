@@ -8,7 +8,7 @@ from typing import Any
 
 from resformer_mm.text import shorten_list
 
-from .masks import BROKEN_RLE, NO_POLYGONS, mask_problem
+from .masks import BROKEN_RLE, NO_POLYGONS, TOO_LONG, mask_problem
 
 NO_COCO = 'no annotations in COCO format'
 INCOMPLETE = 'incomplete entry'
@@ -26,7 +26,7 @@ FRACTIONS = 'boxes look like fractions'
 
 FATAL = (
     *(NO_COCO, INCOMPLETE, SAME_ID, SAME_NAME, UNKNOWN_CATEGORY, CORNERS, FRACTIONS),
-    *(NO_POLYGONS, BROKEN_RLE),
+    *(NO_POLYGONS, BROKEN_RLE, TOO_LONG),
 )
 """Kinds of problems that make mmdetection fail later, or train on something else than intended."""
 
@@ -46,6 +46,9 @@ CROWD_REMEDY = (
 # Boxes from which on the format of all of them is doubted.
 _ENOUGH = 4
 _LARGEST = 2**31  # pycocotools and numpy store smaller values as integers on every platform
+
+_LONGEST_SIDE = 2**20  # of OpenCV
+_LARGEST_ID = 2**63  # numpy's integers
 
 _REQUIRED = {
     'images': ('id', 'file_name', 'height', 'width'),
@@ -291,7 +294,9 @@ def _is_finite(value: Any) -> bool:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < _LARGEST_ID
+    return isinstance(value, str)
 
 
 def _is_text(value: Any) -> bool:
@@ -299,7 +304,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and 1 <= value < _LARGEST
+    return isinstance(value, int) and 1 <= value <= _LONGEST_SIDE
 
 
 def _is_flag(value: Any) -> bool:

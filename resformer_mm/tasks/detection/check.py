@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmengine import fileio
 from mmengine.registry import DATASETS
 
 from resformer_mm.datasets.checks.images import (
@@ -25,6 +24,7 @@ from resformer_mm.datasets.checks.images import (
 )
 from resformer_mm.datasets.checks.reading import foreign, reading_findings
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.datasets.regular_files import list_files
 from resformer_mm.hidden_files import is_hidden
 
 from .annotations import (
@@ -244,7 +244,7 @@ def _not_listed(folder: str, images: Sequence[Mapping]) -> list[Finding]:
     listed = {os.path.normpath(image['file_name']) for image in images}
     return [
         Finding(os.path.join(folder, name), NOT_LISTED, 'it is not used', is_fault=False)
-        for name in fileio.list_dir_or_file(folder, list_dir=False, recursive=True)
+        for name in list_files(folder)
         if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
         and not is_hidden(name)
         and os.path.normpath(name) not in listed

@@ -81,7 +81,7 @@ def _image_names(file: Path) -> list[str]:
     """Return the first names of images in a file; empty if it is not an annotation file."""
     try:
         content = json.loads(file.read_bytes())  # in any Unicode encoding
-    except ValueError:
+    except (ValueError, RecursionError):
         # A file called like annotations is one, and is reported as damaged.
         return ['?'] if file.parent.name == 'annotations' else []
     images = content.get('images') if isinstance(content, dict) else None

@@ -13,6 +13,7 @@ from mmengine import fileio
 
 from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.loading import EXIF_ORIENTATION
+from resformer_mm.datasets.regular_files import list_files
 
 from .repairing import Repair, Size, fill_sizes
 
@@ -78,7 +79,7 @@ def find_images(
         # Other addresses below a folder confuse MMEngine's search for their backend.
         return '://' not in name and fileio.isfile(join(folder, name), backend_args=backend_args)
 
-    listed = fileio.list_dir_or_file(folder, list_dir=False, recursive=True, backend_args=backend_args)
+    listed = list_files(folder, backend_args=backend_args)
     found = find_files((image['file_name'] for image in images), listed, folder, exists)
     for image in images:
         image['file_name'] = found.renamed.get(image['file_name'], image['file_name'])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from os.path import join
 from pathlib import Path
 
+from resformer_mm.datasets.regular_files import read_file
 from resformer_mm.files import write_atomically
 
 from .annotations import json_problem, structure_problem
@@ -61,6 +62,6 @@ def _is_certain(found: FoundNames, content: Mapping, folder: str) -> bool:
         return False
     sizes = {image.get('file_name'): (image.get('height'), image.get('width')) for image in content['images']}
     return all(
-        sizes[name] in ((None, None), size_in_header(Path(join(folder, file)).read_bytes()))
+        sizes[name] in ((None, None), size_in_header(read_file(join(folder, file))))
         for name, file in found.elsewhere.items()
     )

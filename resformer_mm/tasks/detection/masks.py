@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NO_MASK = 'no mask'
@@ -11,6 +11,11 @@ BROKEN_POLYGON = 'broken polygons'
 BROKEN_PART = 'broken polygon among others'
 NO_POLYGONS = 'unsupported mask format'
 BROKEN_RLE = 'broken run-length code'
+TOO_LONG = 'outline too long'
+
+LONGEST_OUTLINE = 2**24
+"""Pixels along all polygons of an object. pycocotools takes 40 bytes for each, and counts them in 32 bits."""
+_MOST_SHIFT = 60  # a longer number in a run-length code is more than any image has
 
 UNMASKED = (NO_MASK, BROKEN_POLYGON)
 """Kinds of objects that mmdetection ignores when it trains on masks."""
@@ -29,8 +34,16 @@ def mask_problem(segmentation: Any, height: int, width: int) -> tuple[str, str] 
     if isinstance(segmentation, Mapping):
         problem = _code_problem(segmentation, height, width)
         return None if problem is None else (BROKEN_RLE, problem)
-    if not isinstance(segmentation, list) or not all(map(_are_numbers, segmentation)):
+    sums = [_absolute_sum(points) for points in segmentation] if isinstance(segmentation, list) else [None]
+    if None in sums:
         return NO_POLYGONS, f'{str(segmentation)[:60]} is neither polygons nor a run-length code'
+    # The sum is a bound that takes little time.
+    length = sum(map(_outline, segmentation)) if 2 * sum(sums) > LONGEST_OUTLINE else 0
+    if length > LONGEST_OUTLINE:
+        return (
+            TOO_LONG,
+            f'its polygons have {length:.3g} pixels along their lines, the limit is {LONGEST_OUTLINE}',
+        )
     bad = [polygon for polygon in segmentation if len(polygon) < 6 or len(polygon) % 2]
     if not bad:
         return None
@@ -41,12 +54,21 @@ def mask_problem(segmentation: Any, height: int, width: int) -> tuple[str, str] 
     )
 
 
-def _are_numbers(points: Any) -> bool:
+def _outline(points: Sequence[float]) -> float:
+    """Return the pixels along a polygon ``[x1, y1, x2, y2, ...]``, as pycocotools draws it."""
+    xs, ys = points[::2], points[1::2]
+    around = zip(xs, ys, [*xs[1:], *xs[:1]], [*ys[1:], *ys[:1]])
+    return sum(max(abs(x - u), abs(y - v)) for x, y, u, v in around)
+
+
+def _absolute_sum(points: Any) -> float | None:
+    """Return the sum of the absolute values of a list of finite numbers; None if it is not one."""
     try:
         # COCO has millions of points, and math.fsum runs at C speed.
-        return isinstance(points, list) and math.isfinite(math.fsum(points))
+        total = math.fsum(map(abs, points)) if isinstance(points, list) else math.nan
     except (TypeError, ValueError, OverflowError):
-        return False
+        return None
+    return total if math.isfinite(total) else None
 
 
 def _code_problem(code: Mapping, height: int, width: int) -> str | None:
@@ -83,6 +105,8 @@ def run_lengths_of(text: str) -> list[int]:
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:
+            if shift > _MOST_SHIFT:
+                raise ValueError('its counts contain a number that is too large')
             continue
         if bits & 0x10:
             value -= 1 << shift

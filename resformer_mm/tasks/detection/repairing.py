@@ -47,7 +47,10 @@ def parse_annotations(raw: bytes) -> tuple[Any, list[Repair]]:
 
 def _decode(raw: bytes) -> tuple[Any, list[Repair]]:
     """Return the content of a JSON file in any Unicode encoding."""
-    content = json.loads(raw)  # detects the encoding, and skips a byte order mark
+    try:
+        content = json.loads(raw)  # detects the encoding, and skips a byte order mark
+    except RecursionError as error:
+        raise ValueError('its lists or objects are nested too deeply') from error
     encoding = json.detect_encoding(raw).removesuffix('-sig').upper()
     if encoding != 'UTF-8':
         return content, [Repair(f'encoded in {encoding}, not UTF-8: read as {encoding}')]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine import fileio
 from mmengine.registry import DATASETS
 
 from resformer_mm.config_types import type_name
@@ -27,6 +26,7 @@ from resformer_mm.datasets.checks.images import (
 )
 from resformer_mm.datasets.checks.reading import foreign, reading_findings
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
+from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.repairs import collected, is_strict
 
@@ -238,7 +238,7 @@ def check_pair(
     if darkness is not None:
         findings.append(Finding(image, DARK_IMAGE, darkness, is_fault=False))
     try:
-        content = Path(mask).read_bytes()
+        content = read_file(mask)
         values = decode_label_map(content)
         if has_several_channels(content):
             detail = 'one of them is read'
@@ -300,8 +300,7 @@ def _check_values(mask: str, counts: dict[int, int], labels: LabelValues) -> lis
 
 def _files(folder: str | Path) -> list[str]:
     """List the files that mmsegmentation's data sets find, relative to the folder."""
-    files = fileio.list_dir_or_file(str(folder), list_dir=False, recursive=True)
-    return [name for name in files if not is_hidden(name)]
+    return [name for name in list_files(folder) if not is_hidden(name)]
 
 
 def _stripped(files: Sequence[str], suffix: str) -> set[str]:

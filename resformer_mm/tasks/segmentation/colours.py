@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mmengine import fileio
 from PIL import Image
 
 from resformer_mm.datasets.checks.images import BAD_IMAGE, IMAGE_ENDINGS
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
 from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.label_lists import read_lines
+from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.files import write_atomically
 from resformer_mm.hidden_files import visible
 
@@ -127,9 +127,10 @@ def convert_masks(
         raise ValueError(
             f'{target} is the folder of the colour masks: choose another, they are not overwritten'
         )
-    files = fileio.list_dir_or_file(str(source), list_dir=False, recursive=True)
     names = [
-        name for name in visible(source, sorted(files)) if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
+        name
+        for name in visible(source, sorted(list_files(source)))
+        if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
     ]
     if not names:
         raise FileNotFoundError(f'{source} has no pictures ({", ".join(IMAGE_ENDINGS)})')
@@ -170,7 +171,7 @@ def _convert(
     """Convert one picture; return the findings and the number of pixels of each label, ``(256,)``."""
     nothing = np.zeros(256, np.int64)
     try:
-        with opened_image(source.read_bytes()) as image:
+        with opened_image(read_file(source)) as image:
             image.load()
             pixels = np.array(image.convert('RGB'))
     except Exception as error:  # Pillow raises many types for bytes that are not an image

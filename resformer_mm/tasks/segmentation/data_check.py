@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmengine import fileio
 from mmengine.config import Config
 from PIL import Image
 
@@ -17,6 +16,7 @@ from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
+from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.hidden_files import is_hidden
 
 from .check import PairFolders, check_pairs
@@ -82,10 +82,10 @@ class SegmentationCheck(DataCheck):
         for folder in dict.fromkeys(self.places(source)):
             if count := copier.copy_folder(folder):
                 repairs.append(f'{folder}: {count} hidden files left out')
-        for name in fileio.list_dir_or_file(str(source.ann_dir), list_dir=False, recursive=True):
-            if not name.endswith(source.seg_map_suffix) or is_hidden(name):
+        for name in list_files(source.ann_dir, source.seg_map_suffix):
+            if is_hidden(name):
                 continue
-            content = Path(source.ann_dir, name).read_bytes()
+            content = read_file(Path(source.ann_dir, name))
             try:
                 if not has_several_channels(content):
                     continue

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
 from resformer_mm.datasets.label_lists import read_lines
+from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.hidden_files import is_hidden, visible
 from resformer_mm.registry import DATASETS
 from resformer_mm.repairs import remark
@@ -49,11 +50,11 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
         if self.ann_file:
             data_list = self._listed(img_dir, ann_dir)
         else:
+            others = self._other_images(img_dir)  # first, because it notices links that lead back
             data_list = super().load_data_list()
             names = [relpath(info['img_path'], img_dir) for info in data_list]
             kept = set(visible(img_dir, names))
             data_list = [info for info, name in zip(data_list, names) if name in kept]
-            others = self._other_images(img_dir)
         if not data_list:
             where = self.ann_file or f'{img_dir} (*{self.img_suffix}); it has {others or "no other images"}'
             raise RuntimeError(
@@ -80,7 +81,7 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
         probes = data_list[:: max(1, len(data_list) // PROBES)]
         for info in probes:
             try:
-                mask = fileio.get(info['seg_map_path'], backend_args=self.backend_args)
+                mask = read_file(info['seg_map_path'], self.backend_args)
                 counts.update(value_counts(decode_label_map(mask)))
             except Exception:  # named where it is loaded
                 return
@@ -112,10 +113,7 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
         own: tuple[str, ...] = (self.img_suffix,)
         if normpath(self.data_prefix.get('seg_map_path') or '') == normpath(img_dir):
             own += (self.seg_map_suffix,)
-        files = fileio.list_dir_or_file(
-            img_dir, list_dir=False, recursive=True, backend_args=self.backend_args
-        )
-        for name in files:
+        for name in list_files(img_dir, backend_args=self.backend_args):
             if not name.endswith(own) and not is_hidden(name) and splitext(name)[1].lower() in IMAGE_ENDINGS:
                 suffixes[splitext(name)[1]] += 1
         return ', '.join(f'{count} {suffix}' for suffix, count in suffixes.most_common())
@@ -131,9 +129,7 @@ class CheckedPairs(mmseg.datasets.BaseSegDataset):
     def _check_exist(self, data_list: list[dict], key: str, folder: str) -> None:
         """Check that the files of all samples exist. The folder is listed only once."""
         suffix = self.img_suffix if key == 'img_path' else self.seg_map_suffix
-        listed = fileio.list_dir_or_file(
-            folder, list_dir=False, suffix=suffix, recursive=True, backend_args=self.backend_args
-        )
+        listed = list_files(folder, suffix, self.backend_args)
         existing = {normpath(join(folder, name)) for name in listed if not is_hidden(name)}
         required = {normpath(info[key]) for info in data_list}
         what = 'image' if key == 'img_path' else 'mask'

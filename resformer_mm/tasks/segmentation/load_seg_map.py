@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from mmengine import fileio
 from mmseg.datasets.transforms import LoadAnnotations
 
+from resformer_mm.datasets.regular_files import read_file
 from resformer_mm.registry import TRANSFORMS
 from resformer_mm.repairs import StrictError
 
@@ -95,7 +95,7 @@ class LoadSegMap(LoadAnnotations):
 
     def _read(self, mask: str, image: str | None) -> np.ndarray:
         try:
-            return decode_label_map(fileio.get(mask, backend_args=self.backend_args), os.path.dirname(mask))
+            return decode_label_map(read_file(mask, self.backend_args), os.path.dirname(mask))
         except FileNotFoundError as error:
             raise SegMapError(
                 f'there is no mask {mask} for the image {image}: add it, or remove the image. {CHECK}'

@@ -64,7 +64,7 @@ class VideoCheck(DataCheck):
         for entry in listed:
             file = source.file(entry)
             if os.path.isfile(file):
-                copier.copy(file)
+                copier.copy(entry.path, source.folder)
             lines.append(f'{entry.path}{source.delimiter or " "}{entry.label}\n')
         after = ''.join(lines).encode()
         copier.write(source.path, after)
