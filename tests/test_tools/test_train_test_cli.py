@@ -321,6 +321,6 @@ def test_a_corrupt_training_image(trained: Path, tmp_path: Path) -> None:
         run_tool(*command, 'train_dataloader.dataset.pipeline.0.on_error=skip', data=broken, cwd=tmp_path)
     )
     output = result.stdout + result.stderr
-    assert 'reads of unreadable training files were skipped on rank 0' in output
+    assert 'reads of unreadable training files were skipped so far' in output
     assert f'cannot read the image {path}' in output
     assert (tmp_path / 'run' / 'epoch_1.pth').exists()
