@@ -69,7 +69,7 @@ def opened_image(content: bytes, max_pixels: int | None = None) -> Iterator[Imag
         ValueError: the image has too many pixels.
     """
     with without_pixel_limit(), Image.open(io.BytesIO(content), formats=_known_formats()) as image:
-        check_size(*image.size, max_pixels)
+        check_size(image.width, image.height, max_pixels)
         if image.format in _BOUNDED and image.width * image.height > _PIXELS_PER_BYTE * len(content):
             raise OSError(f'{len(content)} bytes cannot hold {image.width} x {image.height} pixels')
         yield image

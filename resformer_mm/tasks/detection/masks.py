@@ -34,8 +34,9 @@ def mask_problem(segmentation: Any, height: int, width: int) -> tuple[str, str] 
     if isinstance(segmentation, Mapping):
         problem = _code_problem(segmentation, height, width)
         return None if problem is None else (BROKEN_RLE, problem)
-    sums = [_absolute_sum(points) for points in segmentation] if isinstance(segmentation, list) else [None]
-    if None in sums:
+    points = segmentation if isinstance(segmentation, list) else [None]
+    sums = [total for total in map(_absolute_sum, points) if total is not None]
+    if len(sums) < len(points):
         return NO_POLYGONS, f'{str(segmentation)[:60]} is neither polygons nor a run-length code'
     # The sum is a bound that takes little time.
     length = sum(map(_outline, segmentation)) if 2 * sum(sums) > LONGEST_OUTLINE else 0
