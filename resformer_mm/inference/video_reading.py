@@ -68,7 +68,7 @@ class _OpenCVFrames:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._reader = mmcv.VideoReader(path)
+        self._reader = mmcv.VideoReader(path, cache_capacity=1)  # by default it keeps ten frames
         self.opened = self._reader.opened
         self.fps, self.frame_cnt = self._reader.fps, self._reader.frame_cnt
 

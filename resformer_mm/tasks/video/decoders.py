@@ -14,11 +14,30 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from resformer_mm.datasets.image_files import check_size
 from resformer_mm.inference.video_reading import missing_decoder
+
+TOO_LARGE = 'frames too large'
+"""Part of the message about a clip with more pixels than the limit of images."""
 
 
 class DecodingError(RuntimeError):
     """A file that a decoder cannot open, or whose frames it cannot decode."""
+
+
+def check_clip_size(frame: np.ndarray, number: int) -> None:
+    """Check the pixels of the frames ``(H, W, 3)`` of a clip, of which one was decoded.
+
+    The limit is that of images, see :func:`~resformer_mm.datasets.image_files.check_size`.
+
+    Raises:
+        DecodingError: there are too many.
+    """
+    height, width = frame.shape[:2]
+    try:
+        check_size(width * number, height)
+    except ValueError as error:
+        raise DecodingError(f'{TOO_LARGE}: {number} of {width} x {height} pixels ({error})') from error
 
 
 class Decoder(Protocol):
@@ -95,6 +114,8 @@ class PyAVDecoder:
                     number = number_of.get(frame.pts, -1) if self._has_times else number
                     if number in indices:
                         found[number] = frame.to_ndarray(format='rgb24')
+                        if len(found) == 1:
+                            check_clip_size(found[number], len(indices))
                     if number >= indices[-1]:
                         break
             except self._av.error.FFmpegError as error:
@@ -173,6 +194,8 @@ class OpenCVDecoder:
                 ok, frame = capture.retrieve()
                 if not ok:
                     break
+                if not frames:
+                    check_clip_size(frame, len(indices))
                 frames.append(frame[..., ::-1])
         capture.release()
         if len(frames) < len(indices):

@@ -20,7 +20,8 @@ from mmengine import fileio
 from resformer_mm.compat.quiet import is_quiet
 from resformer_mm.inference.video_reading import NO_DECODER
 
-from .decoders import Decoder, DecodingError, open_with_substitute
+from .decoders import TOO_LARGE, Decoder, DecodingError, check_clip_size, open_with_substitute
+from .headers import has_false_count
 
 try:
     import decord
@@ -46,6 +47,7 @@ DAMAGED = 'damaged frames'
 NOT_FETCHED = 'not fetched from storage'
 TOO_SLOW = 'not read in time'
 UNKNOWN_CODEC = 'codec without a decoder'
+FALSE_HEADER = 'header that cannot be true'
 
 # Message of decord 0.6.0 for frames 8, 16, 24, 48 or 72 pixels wide, whose rows are padded at the end.
 PADDED_ROWS = 'from_size == to_size'
@@ -54,6 +56,7 @@ _NO_STREAM = 'cannot find video stream'
 # Message of a decoder -> its meaning.
 _MEANINGS = {
     NO_DECODER: UNKNOWN_CODEC,
+    TOO_LARGE: TOO_LARGE,
     _NO_STREAM: NO_VIDEO_STREAM,
     'av_read_frame failed': TRUNCATED,
     'avfilter_graph_create_filter': TRUNCATED,  # the frame size is unknown because no frame is complete
@@ -133,6 +136,15 @@ class DecordDecoder:
 
     def get_batch(self, indices: Sequence[int]) -> np.ndarray:
         """Return the frames of increasing indices, RGB uint8 ``(T, H, W, 3)``."""
+        first = _without_padding(self._reader[indices[0]].asnumpy())
+        check_clip_size(first, len(indices))
+        clip = np.empty((len(indices), *first.shape), first.dtype)
+        clip[0] = first
+        if len(indices) > 1:
+            clip[1:] = self._batch(indices[1:])
+        return clip
+
+    def _batch(self, indices: Sequence[int]) -> np.ndarray:
         try:
             return self._reader.get_batch(indices).asnumpy()
         except decord.DECORDError as error:
@@ -213,6 +225,8 @@ class ClipReader:
         with open(local, 'rb') as file:
             if not file.read(1):
                 raise VideoFileError(self.path, EMPTY)
+        if has_false_count(local):
+            raise VideoFileError(self.path, FALSE_HEADER, 'it announces more frames than the file has bytes')
         if decord is None:
             return open_with_substitute(local, self._num_threads)
         try:
@@ -238,7 +252,7 @@ class ClipReader:
             if not isinstance(error, _DECODER_ERRORS):
                 raise VideoFileError(self.path, NOT_FETCHED, f'{type(error).__name__}: {text}') from error
             kind = next((kind for words, kind in _MEANINGS.items() if words in text), DAMAGED)
-            detail = _last_words(text) if kind in (DAMAGED, UNKNOWN_CODEC) else ''
+            detail = _last_words(text) if kind in (DAMAGED, UNKNOWN_CODEC, TOO_LARGE) else ''
             raise VideoFileError(self.path, kind, detail) from error
 
 
