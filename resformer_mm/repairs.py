@@ -20,6 +20,8 @@ import torch
 import torch.utils.data
 from mmengine.logging import print_log
 
+from resformer_mm.control_characters import printable
+
 # In the environment, because loader workers that are not forked import this module anew.
 _VARIABLE, _FILE = 'RESFORMER_MM_STRICT_DATA', 'RESFORMER_MM_TOLD'
 _told: set[str] = set()
@@ -131,11 +133,12 @@ def tell_once(text: str, key: str | None = None) -> bool:
     Returns:
         Whether it was logged.
     """
+    text = printable(text)
     if _listener is not None:
         if text not in _listener:
             _listener.append(text)
         return False
-    key = key or text
+    key = printable(key or text)
     told, slot = _shared_memory(), zlib.crc32(key.encode()) % _SLOTS
     before = int(told[slot])
     if torch.utils.data.get_worker_info() is not None:

@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from resformer_mm.control_characters import printable, printable_name
+
 
 def shorten_list(names: Collection[str]) -> str:
     """Return the first four names, and how many more there are."""
-    names = list(names)
-    return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
+    shown = ', '.join(map(printable_name, list(names)[:4]))
+    return shown + (f' and {len(names) - 4} more' if len(names) > 4 else '')
 
 
 def table(
@@ -31,7 +33,7 @@ def table(
     box, padding = (MARKDOWN, (0, 1)) if markdown else (None, (0, 2, 0, 0))
     drawn = Table(*columns, box=box, padding=padding)
     for row in rows:
-        drawn.add_row(*(Text(str(cell)) for cell in row))
+        drawn.add_row(*(Text(printable(str(cell))) for cell in row))
     text = StringIO()
     Console(width=10_000, file=text).print(drawn)  # wide enough that no cell is wrapped
     return '\n'.join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from resformer_mm.control_characters import printable, printable_name
 from resformer_mm.inference.base import ResolutionInferencer
 from resformer_mm.inference.sources import Inputs
 from resformer_mm.text import table
@@ -82,7 +83,8 @@ def format_results(results: Mapping[int | None, dict]) -> str:
     """Return described predictions as text: a line per input, or a table with a column per resolution."""
     columns = [dict(_by_path(result)) for result in results.values()]
     if len(columns) == 1:
-        return '\n'.join(f'{path}: {_line(described)}' for path, described in columns[0].items())
+        lines = (f'{printable_name(path)}: {_line(described)}' for path, described in columns[0].items())
+        return printable('\n'.join(lines))
     paths = list(dict.fromkeys(path for column in columns for path in column))
     rows = [[path, *(_brief(column.get(path)) for column in columns)] for path in paths]
     return table(['', *map(str, results)], rows, markdown=True)
@@ -92,6 +94,7 @@ def format_summary(result: dict) -> str:
     """Return the number of predictions and the skipped files: '12 done, 1 skipped: a.jpg (reason)'."""
     skipped = result['skipped']
     names = ', '.join(f'{Path(entry["path"]).name} ({entry["reason"]})' for entry in skipped)
+    names = printable(names)
     return f'{len(result["predictions"])} done, {len(skipped)} skipped{": " if names else ""}{names}'
 
 

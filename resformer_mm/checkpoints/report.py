@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from resformer_mm.control_characters import printable
 from resformer_mm.text import shorten_list
 
 from .reading import CheckpointError
@@ -114,7 +115,7 @@ class Report:
             for name, shape in names.items():
                 reason = f': {self.reasons[name]}' if name in self.reasons else ''
                 lines.append(f'  {name} {shape}{reason}')
-        return '\n'.join(lines)
+        return printable('\n'.join(lines))
 
 
 def compare(report: Report, origins: Mapping[str, tuple[str, Shape]], wanted: Mapping[str, Shape]) -> None:

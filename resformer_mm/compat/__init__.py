@@ -10,7 +10,8 @@ from importlib.util import find_spec
 
 from .config_lookup import register_configs
 from .mmaction2 import prepare_mmaction
-from .quiet import quieten
+from .quiet import quieten, runs_a_tool
+from .terminal import protect_terminal
 from .torchvision_ops import declare_missing_ops
 
 __all__ = ['apply', 'check_requirements', 'declare_missing_ops', 'prepare_mmaction', 'register_configs']
@@ -28,6 +29,8 @@ def apply() -> None:
     """
     check_requirements()
     quieten()
+    if runs_a_tool():
+        protect_terminal()
     declare_missing_ops()
     register_configs()
 

@@ -19,6 +19,7 @@ from resformer_mm.analysis.browsing import PHASES, SampleBrowser
 from resformer_mm.analysis.sample_pictures import sample_drawer
 from resformer_mm.apis import load_model
 from resformer_mm.config.command_line import add_config_options
+from resformer_mm.control_characters import printable_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,7 +62,7 @@ def main() -> None:
                 path = args.output_dir / f'{index:03d}_{sample.name}.png'
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture).save(path)
-                print(path)
+                print(printable_name(path))
             if args.show:
                 Visualizer().show(picture, win_name=sample.name, wait_time=args.show_interval)
     except (FileNotFoundError, ImportError, ValueError) as error:

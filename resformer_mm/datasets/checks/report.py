@@ -11,6 +11,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
+from resformer_mm.control_characters import printable, printable_name
+
 Item = TypeVar('Item')
 Result = TypeVar('Result')
 REPAIRED = 'repaired on reading'
@@ -36,7 +38,8 @@ class Finding:
 
     def __str__(self) -> str:
         """Return the line of the file."""
-        return f'{self.path}: {self.detail}' if self.detail else self.path
+        path = printable_name(self.path)
+        return f'{path}: {printable(self.detail)}' if self.detail else path
 
 
 @dataclass
@@ -93,7 +96,7 @@ class CheckReport:
             lines += [_sizes_text(where, sizes) for where, sizes in self.sizes.items() if sizes]
         kinds = ', '.join(f'{count} {kind}' for kind, count in self.counts().items())
         lines.append('sound' if self.is_sound else f'NOT sound: {kinds}')
-        return '\n'.join(lines)
+        return printable('\n'.join(lines))
 
 
 def _counts_text(where: str, counts: dict[str, int]) -> str:
