@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 
 from resformer_mm.config.files import read_config
 from resformer_mm.config.resolutions import pipeline_at_resolution
-from resformer_mm.config_types import find_type, type_name
+from resformer_mm.config_types import find_type, type_field, type_name
 from resformer_mm.engine import AutocastOptimWrapper
 from resformer_mm.inference.devices import check_display
 from resformer_mm.libraries import (
@@ -278,18 +278,35 @@ def _enable_tta(cfg: Config) -> None:
     """Set up test-time augmentation from the config; by default horizontal flips for classification."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
-        if library_of_config(cfg) is not LIBRARIES['mmpretrain']:
+        library = library_of_config(cfg)
+        if library is LIBRARIES['mmaction']:
+            raise ValueError(
+                '--tta: recognizers of mmaction2 average the views of a clip by themselves: leave out --tta, '
+                'and set num_clips of SampleFrames, or add ThreeCrop, in the pipeline of test_dataloader'
+            )
+        if library is not LIBRARIES['mmpretrain']:
             raise ValueError(f'--tta: {cfg.filename} has no `tta_model` and `tta_pipeline`: set both')
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         tta = dict(type='TestTimeAug', transforms=[flips, [deepcopy(pipeline[-1])]])
         cfg.tta_pipeline = [*deepcopy(pipeline[:-1]), tta]
+    if type_name(type_field(cfg.tta_model)) == 'DetTTAModel' and _has_masks(cfg.model):
+        raise ValueError(
+            '--tta: mmdetection merges the boxes of several views, but not their masks: leave out --tta, or '
+            'test a model without a mask head'
+        )
     tta_model = cfg.tta_model.copy()
     tta_model.module = cfg.model
     cfg.model = tta_model
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     # The views of an image are a list; only pseudo_collate keeps the images separate.
     cfg.test_dataloader.collate_fn = dict(type='pseudo_collate')
+
+
+def _has_masks(model: Mapping) -> bool:
+    """Whether a detector predicts masks, in its config or inside its heads."""
+    inner = [value for value in dict.values(model) if isinstance(value, dict)]
+    return model.get('mask_head') is not None or any(map(_has_masks, inner))
 
 
 def _check_resolutions(cfg: Config, resolutions: Sequence[int], field: str) -> None:

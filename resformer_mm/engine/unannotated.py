@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.evaluator import DumpResults
+from mmengine.evaluator import BaseMetric, DumpResults
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -20,9 +20,9 @@ FILES = {'seg_map_path': ('LoadAnnotations', 'LoadSegMap')}
 class UnannotatedTestHook(Hook):
     """Let a test predict where the data set has no annotations, and tell that nothing is compared.
 
-    Metrics would end such a test with an error about a missing field. Only those that write predictions to a
-    file are kept. Transforms that read label maps are left out where the data set names no label maps, as
-    with ``data_prefix`` without ``seg_map_path``.
+    Metrics would end such a test with an error about a missing field, or return numbers that mean nothing.
+    Only those that write predictions to a file are kept. Transforms that read label maps are left out where
+    the data set names no label maps, as with ``data_prefix`` without ``seg_map_path``.
     """
 
     priority = 'VERY_HIGH'
@@ -35,8 +35,8 @@ class UnannotatedTestHook(Hook):
         if not datasets or not all(is_unannotated(dataset) for dataset in datasets):
             return
         evaluator = runner.test_loop.evaluator
-        left_out = [metric for metric in evaluator.metrics if not isinstance(metric, DumpResults)]
-        evaluator.metrics = [metric for metric in evaluator.metrics if isinstance(metric, DumpResults)]
+        left_out = [metric for metric in evaluator.metrics if not _writes(metric)]
+        evaluator.metrics = list(filter(_writes, evaluator.metrics))
         if left_out:
             names = ', '.join(type(metric).__name__ for metric in left_out)
             remark(
@@ -46,10 +46,22 @@ class UnannotatedTestHook(Hook):
             )
 
 
+def _writes(metric: BaseMetric) -> bool:
+    """Whether a metric writes predictions to a file and compares nothing."""
+    return isinstance(metric, DumpResults) or bool(getattr(metric, 'format_only', False))
+
+
 def is_unannotated(dataset: Any) -> bool:
-    """Whether the first sample of a data set, as the model gets it, has no annotation."""
+    """Whether a data set has nothing to compare with.
+
+    Its first sample, as the model gets it, has no annotation; or none of its images has an object, except for
+    ignored ones.
+    """
     if not len(dataset):
         return False
+    if hasattr(dataset, 'get_data_info') and 'instances' in dataset.get_data_info(0):
+        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+        return all(instance.get('ignore_flag') for info in infos for instance in info['instances'])
     sample = dataset[0]
     sample = sample.get('data_samples') if isinstance(sample, dict) else None
     while isinstance(sample, (list, tuple)) and sample:  # several views

@@ -31,6 +31,7 @@ CATEGORIES = 'classes without a category'
 FOLDERS = 'folders with other labels than their names'
 LABELS = 'label out of range'
 NO_SAMPLES = 'classes without samples'
+NO_LABELS = 'no labels'
 MOST_ENTRIES = 2000
 
 
@@ -97,6 +98,8 @@ def check_labels(subject: Subject) -> Iterator[Finding]:
             )
         if split == 'train':
             trained += labels
+            if getattr(dataset, 'with_label', True) is False:
+                yield Finding(field, NO_LABELS, 'has no labels to learn: remove with_label=False')
             names, trained_on = names or class_names(dataset), classes
             is_complete &= len(dataset) <= MOST_ENTRIES
     absent = [label for label in range(trained_on) if label not in trained]

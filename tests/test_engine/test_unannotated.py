@@ -63,6 +63,20 @@ def test_annotated_data_are_compared(monkeypatch):
     assert found == ['DumpResults', 'SimpleMetric']
 
 
+@pytest.mark.parametrize('ignored', [0, 1])
+def test_images_without_an_object_are_not_compared(monkeypatch, ignored):
+    told: list = []
+    monkeypatch.setattr(unannotated, 'remark', lambda *text: told.append(text))
+    more = dict(instances=[dict(ignore_flag=ignored)], seg_map_path='a.png')
+    found = metrics_after(dict(img_path='', seg_map_path=''), more, told)
+    assert (found == ['DumpResults']) == bool(ignored) and len(told) == ignored
+    SimpleMetric.format_only = True
+    try:
+        assert len(metrics_after(dict(img_path='', seg_map_path=''), more, told)) == 2
+    finally:
+        del SimpleMetric.format_only
+
+
 def test_a_folder_that_is_named_is_not_given_up():
     with pytest.raises(KeyError, match='seg_map_path'):
         metrics_after(dict(img_path='', seg_map_path=''), {}, [])

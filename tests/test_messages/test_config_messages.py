@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from small_models import classifier, recognizer, segmentor
+from small_models import classifier, detector, recognizer, segmentor
 
 import resformer_mm.apis
 from resformer_mm.analysis.browsing import SampleBrowser, to_pictures
@@ -113,6 +113,24 @@ def test_augmentation_that_the_config_does_not_have(tmp_path, checkpoint) -> Non
     pipeline = segmentor().test_dataloader.dataset.pipeline
     write(segmentor(), path, tta_model=dict(type='SegTTAModel'), tta_pipeline=pipeline)
     assert make_test_config(path, checkpoint, tta=True).model.type == 'SegTTAModel'
+
+
+@pytest.mark.operators('mmdet')
+def test_augmentation_that_the_library_does_not_have(tmp_path, checkpoint) -> None:
+    prepare_mmaction()
+    path = write(recognizer(), tmp_path / 'mine.py')
+    with pytest.raises(
+        ValueError, match='--tta: recognizers .* set num_clips of SampleFrames, or add ThreeC'
+    ):
+        make_test_config(path, checkpoint, tta=True)
+    cfg = detector()
+    options = dict(tta_model=dict(type='DetTTAModel'), tta_pipeline=cfg.test_dataloader.dataset.pipeline)
+    with pytest.raises(
+        ValueError, match='--tta: .* not their masks: leave out --tta, or test a model without'
+    ):
+        make_test_config(write(cfg, path, **options), checkpoint, tta=True)
+    cfg.model.roi_head.mask_head = None
+    assert make_test_config(write(cfg, path, **options), checkpoint, tta=True).model.type == 'DetTTAModel'
 
 
 def test_a_launcher_that_did_not_start_the_process(tmp_path, monkeypatch) -> None:

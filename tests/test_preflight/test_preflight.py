@@ -92,6 +92,11 @@ def test_class_weights(check: Check, number: int) -> None:
     assert check({**SILENT, 'model.head.loss.class_weight': [1.0] * 10}).findings == []
 
 
+def test_training_data_without_labels(check: Check) -> None:
+    options = {**SILENT, 'train_dataloader.dataset.with_label': False}
+    only(check(options), 'train_dataloader.dataset', 'remove with_label=False')
+
+
 def test_more_ranks_than_classes(check: Check) -> None:
     only(check({**SILENT, 'val_evaluator.topk': (1, 11)}), 'val_evaluator.topk', 'Set topk=(1,)')
     report = check({**SILENT, 'test_evaluator.topk': (1, 11)})

@@ -17,6 +17,7 @@ from .metric import CocoMetric, other_image
 
 CROWD = 'crowd regions'
 ORDER = 'order of the classes'
+NO_OBJECTS = 'no objects'
 OWN_DATASETS = {'CocoDataset': 'resformer_mm.DetectionFolder'}
 MOST_ENTRIES = 500
 MUCH = 0.25
@@ -129,7 +130,7 @@ def annotation_problems(
     """
     if type(dataset) is mmdet.datasets.CocoDataset and (problem := _order_problem(dataset)) is not None:
         yield ORDER, problem, True
-    if not is_training or not len(dataset) or not hasattr(dataset, 'get_data_info'):
+    if not len(dataset) or not hasattr(dataset, 'get_data_info'):
         return
     number = min(len(dataset), MOST_ENTRIES)
     crowds = objects = 0
@@ -137,6 +138,12 @@ def annotation_problems(
         for instance in dataset.get_data_info(index).get('instances', ()):
             objects += 1
             crowds += bool(instance.get('ignore_flag'))
+    if not is_training:
+        if crowds == objects and number == len(dataset):
+            yield NO_OBJECTS, 'no image has an object to compare with: every AP will be -1', False
+        return
+    if not objects and number == len(dataset):
+        yield NO_OBJECTS, 'no image has an object to learn', False
     if objects and crowds / objects > MUCH:
         yield (
             CROWD,

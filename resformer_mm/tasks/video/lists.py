@@ -9,8 +9,11 @@ import mmaction.datasets
 from mmengine import fileio
 
 from resformer_mm.datasets.label_lists import (
+    BadLine,
+    ListedFile,
     clean_class_names,
     read_label_list,
+    read_lines,
     with_forward_slashes,
     wrong_beginning,
 )
@@ -34,6 +37,7 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
             label of at least 0 is accepted.
         metainfo: ``classes`` are the class names, or a file with one name per line.
         delimiter: separator between path and label; None means white space.
+        with_label: whether lines have a label. Without, a line is a path, to predict on clips alone.
         backend_args: file backend of MMEngine, for lists and videos on remote storage.
         **kwargs: arguments of :class:`mmaction.datasets.VideoDataset`.
 
@@ -50,6 +54,7 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
         num_classes: int | None = None,
         metainfo: dict | None = None,
         delimiter: str | None = None,
+        with_label: bool = True,
         backend_args: dict | None = None,
         **kwargs,
     ) -> None:
@@ -67,7 +72,7 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
         if classes and not isinstance(classes, str):
             metainfo = {**(metainfo or {}), 'classes': list(clean_class_names(classes, 'VideoList'))}
         num_classes = _number_of_classes(classes, num_classes)
-        self.backend_args = backend_args
+        self.backend_args, self.with_label = backend_args, with_label
         super().__init__(
             ann_file,
             *args,
@@ -84,15 +89,13 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
                 f'VideoList: there is no list {self.ann_file!r}: check data_root and ann_file'
             )
         classes = self.metainfo.get('classes')
-        clips, bad = read_label_list(
-            self.ann_file, self.num_classes, self.delimiter, classes, self.backend_args
-        )
+        clips, bad = self._read(classes)
         if bad:
             shown = '; '.join(f'line {line.line}: {line.kind}, {line.detail}' for line in bad[:MOST_LINES])
             more = f'; and {len(bad) - MOST_LINES} more' if len(bad) > MOST_LINES else ''
             raise ValueError(
                 f'{self.ann_file}, {shown}{more}: correct the lines (`PATH LABEL`), or num_classes of '
-                f'the data set. {CHECK}'
+                f'the data set; for a test without labels, set with_label=False. {CHECK}'
             )
         if not clips:
             raise ValueError(f'VideoList: {self.ann_file} lists no clips: check data_root and ann_file')
@@ -112,7 +115,17 @@ class VideoList(KeepResolution, mmaction.datasets.VideoDataset):
                 f'{shorten_list(missing)}. Add them, or remove their lines; check data_root and '
                 f'data_prefix.video{hint}. {CHECK}'
             )
+        if not self.with_label:
+            return [dict(filename=file) for file in files]
         return [dict(filename=file, label=clip.label) for file, clip in zip(files, clips)]
+
+    def _read(self, classes: Sequence[str] | None) -> tuple[list[ListedFile], list[BadLine]]:
+        if self.with_label:
+            return read_label_list(
+                self.ann_file, self.num_classes, self.delimiter, classes, self.backend_args
+            )
+        lines = enumerate(read_lines(self.ann_file, self.backend_args), 1)
+        return [ListedFile(number, line.strip(), 0) for number, line in lines if line.strip()], []
 
 
 def _number_of_classes(classes: Sequence[str] | str | None, stated: int | None) -> int | None:

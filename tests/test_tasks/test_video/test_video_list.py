@@ -90,6 +90,14 @@ def test_bad_lines_are_named(root: Path, text: str, message: str) -> None:
         build(root, text, num_classes=2)
 
 
+def test_clips_without_labels(root: Path) -> None:
+    dataset = build(root, 'a.mp4\n\ntwo words/b  c.mp4\n', with_label=False, test_mode=True)
+    assert len(dataset) == 2 and dataset[1]['filename'].endswith('/two words/b  c.mp4')
+    assert 'label' not in dataset[0]
+    with pytest.raises(ValueError, match='for a test without labels, set with_label=False'):
+        build(root, 'a.mp4')
+
+
 def test_files_that_do_not_exist_are_named(root: Path) -> None:
     lines = ''.join(f'gone/{number}.mp4 0\n' for number in range(9))
     with pytest.raises(
