@@ -86,3 +86,6 @@ def test_layers_are_replaced_in_every_form() -> None:
     assert replace_norms(cfg.model, ('SyncBN', 'SyncBatchNorm'), 'BN') == 3
     assert cfg.model.norm_cfg.type == 'BN'
     assert [head.norm_cfg.type for head in cfg.model.heads] == ['BN', 'BN', 'BN', 'LN']
+    synchronised = dict(type='MMSyncBN', stats_mode='N', eps=1e-3)
+    assert replace_norms([synchronised], ('MMSyncBN',), 'SyncBN') == 1
+    assert synchronised == dict(type='SyncBN', eps=1e-3)

@@ -274,6 +274,11 @@ def test_folders_that_a_foreign_data_set_numbers_by_the_alphabet(check: Check, t
     }
 
 
+def test_a_head_of_too_few_classes(check: Check) -> None:
+    """Its data preprocessor refuses the labels, which are right."""
+    only(check({**SILENT, 'model.head.num_classes': 7}), 'model.head.num_classes', 'is 7, but')
+
+
 def test_safeguards_that_a_config_leaves_out(check: Check) -> None:
     wrong = {**SILENT, 'model.head.num_classes': 12}
     only(check({**wrong, 'model.head.topk': (1,)}), 'model.head.num_classes', 'is 12')
