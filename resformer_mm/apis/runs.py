@@ -305,7 +305,7 @@ def _enable_tta(cfg: Config) -> None:
 
 def _has_masks(model: Mapping) -> bool:
     """Whether a detector predicts masks, in its config or inside its heads."""
-    inner = [value for value in dict.values(model) if isinstance(value, dict)]
+    inner = [model[name] for name in model if isinstance(model[name], dict)]
     return model.get('mask_head') is not None or any(map(_has_masks, inner))
 
 

@@ -62,7 +62,7 @@ def check_batch_norm(subject: Subject) -> Iterator[Finding]:
 
 def _single_batches(subject: Subject) -> tuple[str, str] | None:
     """Return the field that makes batches of one sample, and a sentence about it; None if there are none."""
-    settings = subject.cfg.train_dataloader
+    settings = subject.cfg.get('train_dataloader') or {}
     size = settings.get('batch_size')
     if size is None or settings.get('batch_sampler') is not None:
         return None

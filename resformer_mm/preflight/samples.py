@@ -16,7 +16,7 @@ from resformer_mm.engine.classes import innermost, number_of_classes
 from resformer_mm.engine.failures import explain_sizes
 
 from .classes import check_heads, check_labels
-from .subject import BuildError, Subject
+from .subject import MOST_IN_BATCH, BuildError, Subject
 
 NO_BATCH = 'no batch from the data loader'
 SLOW = 'slow data loader'
@@ -24,7 +24,6 @@ REFUSED = 'batch that the data preprocessor refuses'
 RANGE = 'range of the pixel values'
 TIMEOUT = 120
 DARK = 32
-MOST_IN_BATCH = 4
 
 
 def check_loaders(subject: Subject) -> Iterator[Finding]:
@@ -64,7 +63,7 @@ def _train_batch(subject: Subject) -> Iterator[Finding]:
         yield Finding(field, SLOW if slow else NO_BATCH, reason, is_fault=not slow)
     else:
         if (refusal := _refusal(subject, batch, training=True)) is not None:
-            yield Finding(field, REFUSED, BuildError(field, refusal).reason, _is_certain(refusal))
+            yield Finding(field, REFUSED, BuildError(field, refusal).reason, _is_certain(subject, refusal))
 
 
 def _evaluation_batch(subject: Subject, split: str, samples: list) -> Iterator[Finding]:
@@ -83,7 +82,7 @@ def _evaluation_batch(subject: Subject, split: str, samples: list) -> Iterator[F
             error = problem
         if error is not None:
             explain_sizes(error, _images(batch), split)
-            is_fault = is_first and subject.is_used(field) and _is_certain(error)
+            is_fault = is_first and subject.is_used(field) and _is_certain(subject, error)
             yield Finding(field, REFUSED, BuildError(field, error).reason, is_fault)
             return
 
@@ -100,9 +99,10 @@ def _refusal(subject: Subject, batch: Any, training: bool) -> Exception | None:
     return None
 
 
-def _is_certain(error: Exception) -> bool:
-    """Whether the run will raise an error, too; here, everything is on the CPU."""
-    return get_device() == 'cpu' or not isinstance(error, (NotImplementedError, RuntimeError))
+def _is_certain(subject: Subject, error: Exception) -> bool:
+    """Whether the run will raise an error, too: it may use a GPU, and steps of other tasks are not known."""
+    is_same_device = get_device() == 'cpu' or not isinstance(error, (NotImplementedError, RuntimeError))
+    return is_same_device and subject.adapter is not None
 
 
 def check_values(subject: Subject) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR, LOOPS, MODELS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -30,6 +30,7 @@ OTHER_HEADS = ('rpn_head', 'semantic_head')
 SPLITS = ('train', 'val', 'test')
 NUM_SAMPLES = 8
 SECONDS = 3.0
+MOST_IN_BATCH = 4
 
 
 class BuildError(Exception):
@@ -180,10 +181,7 @@ class Subject:
         """
         if split not in self._loaders:
             field = f'{split}_dataloader'
-            settings = deepcopy(self.cfg[field])
-            if settings.get('batch_size') is not None:
-                settings.batch_size = min(settings.batch_size, 4)
-            self._loaders[split] = self._attempt(field, lambda: Runner.build_dataloader(settings, seed=0))
+            self._loaders[split] = self._attempt(field, lambda: _loader(self.cfg.get(field)))
         return _unwrapped(self._loaders[split])
 
     def dataset(self, split: str) -> Any:
@@ -300,6 +298,15 @@ def _unwrapped(value: Any) -> Any:
     if isinstance(value, BuildError):
         raise value
     return value
+
+
+def _loader(settings: ConfigDict | None) -> DataLoader:
+    if settings is None:
+        raise ValueError('it is not set, so there are no data to train on')
+    settings = deepcopy(settings)
+    if settings.get('batch_size') is not None:
+        settings.batch_size = min(settings.batch_size, MOST_IN_BATCH)
+    return Runner.build_dataloader(settings, seed=0)
 
 
 def _read(dataset: Any) -> list:

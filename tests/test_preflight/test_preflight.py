@@ -174,6 +174,13 @@ def test_missing_data(check: Check, tmp_path: Path) -> None:
     assert fault.path == 'val_dataloader' and 'data_root' in fault.detail and 'none' in fault.detail
 
 
+def test_a_config_without_training(check: Check) -> None:
+    report = check(
+        {'train_dataloader': None, 'train_cfg': None, 'optim_wrapper': None, 'param_scheduler': None}
+    )
+    only(report, 'train_dataloader', 'it is not set, so there are no data to train on')
+
+
 def test_a_folder_of_a_split_and_unreadable_pictures(check: Check, tmp_path: Path) -> None:
     root = write_data(tmp_path / 'other')
     (root / 'val' / 'class_3').rename(root / 'val' / 'Class_3')

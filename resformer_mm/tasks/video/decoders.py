@@ -185,7 +185,8 @@ class OpenCVDecoder:
         Raises:
             DecodingError: a frame cannot be decoded.
         """
-        capture, frames = self._opened(), []
+        capture = self._opened()
+        frames: list[np.ndarray] = []
         wanted = set(indices)
         for number in range(indices[-1] + 1):
             if not capture.grab():
