@@ -89,7 +89,7 @@ class ExactResumeHook(Hook):
         checkpoint[ENTRY] = {
             'ranks': ranks,
             'batches_done': self._done,
-            'is_validated': self._is_validated,
+            'is_validated': self._is_validated or runner.val_loop is None,
             'batch_size': _batch_size(loader),
             'batches_per_epoch': len(loader),
             'sampler_seeds': [getattr(sampler, 'seed', None) for sampler in _samplers(loader)],
