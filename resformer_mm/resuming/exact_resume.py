@@ -58,14 +58,17 @@ class ExactResumeHook(Hook):
         build_loop = runner.build_train_loop
 
         def build_train_loop(loop: Any) -> Any:
-            loader = runner._train_dataloader
+            loader = settings = runner._train_dataloader
             if isinstance(loader, dict):
                 diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
                 loader = runner.build_dataloader(loader, seed=runner.seed, diff_rank_seed=diff_rank_seed)
                 runner._train_dataloader = loader
             if self._batches is None:
                 self._batches = number_batches(loader, runner.seed, *get_dist_info())
-            return build_loop(loop)
+            try:
+                return build_loop(loop)
+            finally:
+                runner._train_dataloader = settings  # which the learning rate is scaled by
 
         runner.build_train_loop = build_train_loop
 

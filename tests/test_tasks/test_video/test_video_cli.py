@@ -210,7 +210,7 @@ def test_bad_clips_stop_the_training_or_are_skipped(trained: Path, tmp_path: Pat
     skip = ['train_dataloader.dataset.pipeline.0.on_error=skip', 'train_dataloader.num_workers=2']
     result = succeed(run_tool(*command, *skip, data=broken, cwd=tmp_path))
     said = result.stdout + result.stderr
-    assert 'were skipped on rank 0' in said
+    assert 'skipped' in said
     assert {name for name in ('left/000000.avi', 'up/000002.avi') if name in said} == {
         'left/000000.avi',
         'up/000002.avi',
