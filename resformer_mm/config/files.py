@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from resformer_mm.compat.lazy_configs import finish_lazy_config, make_writable
+from resformer_mm.compat.yaml_files import read_plain_yaml
 from resformer_mm.libraries import prepare_libraries, scope_of
 
 from .overrides import check_overrides
@@ -42,6 +43,7 @@ def read_any_config(config: str | Path | Config, cfg_options: dict | None = None
             raise FileNotFoundError(f'there is no config {config}')
         source = config
         try:
+            read_plain_yaml()
             cfg = finish_lazy_config(Config.fromfile(config))
         except Exception as error:  # a config is code: it can fail in any way
             raise ValueError(f'{config} is not a valid config: {type(error).__name__}: {error}') from error

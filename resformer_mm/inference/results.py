@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -17,6 +18,7 @@ from resformer_mm.measured import for_json
 from .sources import Source
 from .video_files import VideoFile
 
+_LONGEST_NAME = 200  # bytes
 _CLIP_FPS = 4.0  # slow: a model sees few frames of a clip
 
 
@@ -122,10 +124,19 @@ class ResultFolder:
         return plain
 
     def _unique(self, source: Source) -> str:
-        stem = Path(source.path).stem if source.path else f'{self._number:06d}'
+        stem = _short(Path(source.path).stem) if source.path else f'{self._number:06d}'
         name = next(name for name in _numbered(stem) if name not in self._names)
         self._names.add(name)
         return name
+
+
+def _short(stem: str) -> str:
+    """Return a name that leaves place for numbers and suffixes, since file names have at most 255 bytes."""
+    return (
+        os.fsencode(stem)[:_LONGEST_NAME].decode(errors='ignore')
+        if len(os.fsencode(stem)) > _LONGEST_NAME
+        else stem
+    )
 
 
 def _numbered(stem: str) -> Iterator[str]:

@@ -30,7 +30,7 @@ def write_page(summary: Summary, path: Path, title: str) -> None:
         ) from error
     template = files(__package__).joinpath('page.html').read_text(encoding='utf-8')
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    # Inside a script element, only `</` can end the data early.
-    data = json.dumps(for_json(summary.as_json())).replace('</', '<\\/')
+    # Inside a script element, `</script` ends the data early, and `<!--` hides where it ends.
+    data = json.dumps(for_json(summary.as_json())).replace('<', '\\u003c')
     page = environment.from_string(template).render(title=title, plotly=get_plotlyjs(), data=data)
     path.write_text(page, encoding='utf-8')

@@ -179,7 +179,9 @@ class Page:
                         self._show_error('the images of other visitors took its place: upload it again')
                         return
                     try:
-                        shown = await run.io_bound(self._predict, picture, int(self.slider.value))
+                        # A browser may send any value.
+                        resolution = self.predictor.range.nearest(int(self.slider.value))
+                        shown = await run.io_bound(self._predict, picture, resolution)
                     except Exception as error:
                         self._show_error(f'{type(error).__name__}: {error}')
                         raise  # to the log, with its traceback

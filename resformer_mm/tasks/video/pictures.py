@@ -115,7 +115,7 @@ def clip_name(sample: BaseDataElement, prefixes: Sequence[str] = ()) -> str:
     for prefix in prefixes:
         if path.is_relative_to(prefix):
             return '_'.join(path.relative_to(prefix).parts)
-    return '_'.join(path.parts[-2:])
+    return '_'.join(part for part in path.parts[-2:] if part != path.anchor)
 
 
 def draw_prediction(
