@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 from collections import OrderedDict
@@ -53,6 +54,7 @@ def fill_array(array: np.ndarray, state: tuple) -> None:
         isinstance(dtype, np.dtype)
         and isinstance(data, bytes)
         and all(isinstance(length, int) and length >= 0 for length in shape)
+        and math.prod(shape) * dtype.itemsize == len(data)
     ):
         raise pickle.UnpicklingError('unexpected state of a NumPy array')
     array.__setstate__((1, tuple(shape), dtype, bool(fortran), data))  # type: ignore[arg-type]

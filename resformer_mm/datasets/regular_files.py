@@ -75,7 +75,8 @@ def walk_folders(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
         files, folders = [], []
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.is_file():
+                # For links, `entry.is_file` may raise an error; for others, it asks nothing more of the disk.
+                if os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file():
                     files.append(entry.name)
                 elif os.path.isdir(entry.path):
                     folders.append(entry.name)

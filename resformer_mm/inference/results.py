@@ -124,7 +124,7 @@ class ResultFolder:
         return plain
 
     def _unique(self, source: Source) -> str:
-        stem = _short(Path(source.path).stem) if source.path else f'{self._number:06d}'
+        stem = _short(Path(source.path).stem.strip('.') or 'input') if source.path else f'{self._number:06d}'
         name = next(name for name in _numbered(stem) if name not in self._names)
         self._names.add(name)
         return name

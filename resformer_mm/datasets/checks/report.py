@@ -39,7 +39,8 @@ class Finding:
     def __str__(self) -> str:
         """Return the line of the file."""
         path = printable_name(self.path)
-        return f'{path}: {printable(self.detail)}' if self.detail else path
+        detail = printable(self.detail).replace('\n', '\\n')
+        return f'{path}: {detail}' if detail else path
 
 
 @dataclass
