@@ -148,9 +148,9 @@ CASES = (
         'its runs cover',
     ),
     entry(
-        'polygon of 10^6 corners',
+        'polygon of 10^5 corners',
         _MEMORY,
-        with_fields(annotation=dict(segmentation=_zigzag(10**6 // 2, 1000))),
+        with_fields(annotation=dict(segmentation=_zigzag(10**5 // 2, 1000))),
         'refused',
         'pixels along their lines',
     ),

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +193,39 @@ def test_a_broken_picture_is_reported_and_the_page_keeps_working(page, pictures,
     page.choose(pictures[0])
     page.wait(lambda texts: 'resolution of 64 pixels' in texts['message'])
     page.wait(lambda texts: '%' in texts.get('confidence', ''))
+
+
+def test_a_hundred_uploads_of_garbage_at_once(server: str, page, pictures) -> None:
+    """They are refused by the server, which a browser does not have to be, and the page keeps working."""
+    place = re.search(r'/_nicegui/client/[\w-]+/upload/\d+', page.browser.page_source)[0]
+    contents = [b'', b'garbage', pictures[0].read_bytes()[:-60], b'\x89PNG\r\n\x1a\n' + bytes(10**5)]
+    names = ['<img src=x onerror=alert(1)>.png', '../../../evil.png', 'a\x1b[2J.png', 'b.png']
+
+    def send(number: int) -> int:
+        boundary, name = 'xxxx', names[number % 3]
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="f"; filename="{name}"\r\n\r\n'
+        body = head.encode() + contents[number % 4] + f'\r\n--{boundary}--\r\n'.encode()
+        kind = {'Content-Type': f'multipart/form-data; boundary={boundary}'}
+        request = urllib.request.Request(server + place, body, kind)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with ThreadPoolExecutor(100) as pool:
+        statuses = set(pool.map(send, range(100)))
+    assert statuses <= {200, 400}  # 400: what is no upload
+    page.wait(lambda texts: 'is not a readable image' in texts['message'])
+    assert not page.browser.find_elements('css selector', 'img[src=x]')
+    page.choose(pictures[0])
+    page.wait(lambda texts: 'resolution of 64 pixels' in texts['message'])
+
+
+def test_requests_of_other_pages_are_refused(server: str) -> None:
+    for headers in ({'Host': 'evil.com'}, {'Origin': 'http://evil.com'}):
+        with pytest.raises(urllib.error.HTTPError, match='403'):
+            urllib.request.urlopen(urllib.request.Request(server, headers=headers), timeout=20)
 
 
 MISTAKES = {

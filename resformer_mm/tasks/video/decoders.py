@@ -17,7 +17,7 @@ import numpy as np
 from resformer_mm.datasets.image_files import check_size
 from resformer_mm.inference.video_reading import missing_decoder
 
-TOO_LARGE = 'frames too large'
+TOO_LARGE = 'pixels are more than the limit'
 """Part of the message about a clip with more pixels than the limit of images."""
 
 
@@ -37,7 +37,7 @@ def check_clip_size(frame: np.ndarray, number: int) -> None:
     try:
         check_size(width * number, height)
     except ValueError as error:
-        raise DecodingError(f'{TOO_LARGE}: {number} of {width} x {height} pixels ({error})') from error
+        raise DecodingError(f'{number} frames of {width} x {height}: {error}') from error
 
 
 class Decoder(Protocol):

@@ -48,6 +48,7 @@ NOT_FETCHED = 'not fetched from storage'
 TOO_SLOW = 'not read in time'
 UNKNOWN_CODEC = 'codec without a decoder'
 FALSE_HEADER = 'header that cannot be true'
+LARGE_FRAMES = 'frames too large'
 
 # Message of decord 0.6.0 for frames 8, 16, 24, 48 or 72 pixels wide, whose rows are padded at the end.
 PADDED_ROWS = 'from_size == to_size'
@@ -56,7 +57,7 @@ _NO_STREAM = 'cannot find video stream'
 # Message of a decoder -> its meaning.
 _MEANINGS = {
     NO_DECODER: UNKNOWN_CODEC,
-    TOO_LARGE: TOO_LARGE,
+    TOO_LARGE: LARGE_FRAMES,
     _NO_STREAM: NO_VIDEO_STREAM,
     'av_read_frame failed': TRUNCATED,
     'avfilter_graph_create_filter': TRUNCATED,  # the frame size is unknown because no frame is complete
@@ -252,7 +253,7 @@ class ClipReader:
             if not isinstance(error, _DECODER_ERRORS):
                 raise VideoFileError(self.path, NOT_FETCHED, f'{type(error).__name__}: {text}') from error
             kind = next((kind for words, kind in _MEANINGS.items() if words in text), DAMAGED)
-            detail = _last_words(text) if kind in (DAMAGED, UNKNOWN_CODEC, TOO_LARGE) else ''
+            detail = _last_words(text) if kind in (DAMAGED, UNKNOWN_CODEC, LARGE_FRAMES) else ''
             raise VideoFileError(self.path, kind, detail) from error
 
 
