@@ -39,7 +39,7 @@ def serve(predictor: WebPredictor, host: str, port: int, title: str) -> None:
         OSError: the address cannot be used, for instance because another program uses it.
     """
     try:
-        from nicegui import app, ui
+        from nicegui import ui
     except ImportError as error:
         raise ImportError(
             "the web page needs NiceGUI: pip install 'resformer-mm[demo]', or pip install nicegui"
@@ -54,6 +54,8 @@ def serve(predictor: WebPredictor, host: str, port: int, title: str) -> None:
             f'cannot listen on {host}, port {port} ({error}): choose another --host or --port'
         ) from error
     predictor.predict(np.zeros((64, 64, 3), np.uint8), predictor.range.nearest(predictor.default))  # warm-up
+    from nicegui import app
+
     app.add_middleware(Guard, host=host)
     visitors = Visitors()
     ui.run(
