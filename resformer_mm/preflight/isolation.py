@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 
 NAME = 'preflight'
+# What MMEngine tells data preprocessors and heads whose work depends on the progress.
+FIRST_STEP = dict(iter=0, epoch=0, max_iters=1, max_epochs=1)
 
 
 @contextlib.contextmanager
@@ -28,6 +30,9 @@ def isolated(seed: int = 0) -> Iterator[None]:
     scopes = dict(DefaultScope._instance_dict)
     numbers = random.getstate(), np.random.get_state()
     MMLogger.get_instance(NAME, log_level='CRITICAL')
+    progress = MessageHub.get_instance(NAME)
+    for name, value in FIRST_STEP.items():
+        progress.update_info(name, value)
     try:
         with (
             torch.random.fork_rng(devices=[]),
@@ -40,7 +45,8 @@ def isolated(seed: int = 0) -> Iterator[None]:
             torch.manual_seed(seed)
             yield
     finally:
-        MMLogger._instance_dict.pop(NAME, None)
+        for kind in (MMLogger, MessageHub):
+            kind._instance_dict.pop(NAME, None)
         random.setstate(numbers[0])
         np.random.set_state(numbers[1])
         DefaultScope._instance_dict.clear()

@@ -24,6 +24,7 @@ REFUSED = 'batch that the data preprocessor refuses'
 RANGE = 'range of the pixel values'
 TIMEOUT = 120
 DARK = 32
+BRIGHT = 2 * 255  # photometric distortion of 8 bits in floating point exceeds 255, but not this
 
 
 def check_loaders(subject: Subject) -> Iterator[Finding]:
@@ -132,7 +133,7 @@ def range_problem(
         mean: means that the data preprocessor subtracts, per channel; None if it does not normalise.
         std: what it divides by.
     """
-    if high > 255.5:
+    if high > BRIGHT:
         return (
             'images of 8 bits end at 255. Map the values of 16 bits to this range in the pipeline, or give '
             'the data preprocessor a mean and std for their range'

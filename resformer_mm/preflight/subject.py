@@ -129,6 +129,8 @@ class Subject:
     def advice(self, error: BuildError) -> str:
         """Return what else can be done about data that a data set of a library cannot read, '' if nothing."""
         own = self.known('OWN_DATASETS') or {}
+        if isinstance(error.error, ImportError):
+            return ''
         loader, _, rest = error.field.partition('.')
         if not loader.endswith('_dataloader') or rest not in ('', 'dataset'):
             return ''

@@ -216,6 +216,7 @@ def test_dark_pictures(check: Check, tmp_path: Path) -> None:
     [
         (0, 255, [123.0], [58.0], None),
         (0, 255, [0.0], [255.0], None),
+        (-32, 430.5, [123.0], [58.0], None),
         (0, 255, None, None, None),
         (0, 1, [0.48], [0.2], None),
         (-2.1, 2.6, [123.0], [58.0], 'normalised already'),
