@@ -31,9 +31,9 @@ class Folders(BaseDataset):
 class Listed(BaseDataset):
     """Files in a list, whose classes are unknown."""
 
-    def __init__(self, *lines) -> None:
+    def __init__(self, *lines, **options) -> None:
         self.lines = lines
-        super().__init__()
+        super().__init__(**options)
 
     def load_data_list(self) -> list[dict]:
         return [dict(img_path=path, gt_label=label) for path, label in self.lines]
@@ -185,6 +185,7 @@ def test_lists_without_classes() -> None:
         ValueError, match=r'head.num_classes is 10, but .* labels 0 to 2 .*num_classes of .* 3\.'
     ):
         run(whole, whole, 10, CheckNumClassesHook)
+    run(Listed(*lines, indices=2), whole, 10, CheckNumClassesHook)
     with pytest.raises(
         ValueError, match=r'head.num_classes is 2, but .*val_dataloader has the labels 0 to 2'
     ):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from runs import data_roots, write_config, write_data
@@ -19,6 +20,7 @@ from runs import data_roots, write_config, write_data
 from resformer_mm.apis import check_config, make_train_config
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.preflight import storage
+from resformer_mm.preflight.isolation import isolated
 from resformer_mm.preflight.run import NOT_CHECKED, TOLD
 from resformer_mm.preflight.samples import range_problem
 from resformer_mm.preflight.work_dir import differences
@@ -68,6 +70,14 @@ def test_a_sound_run_has_no_findings_and_is_left_alone(check: Check, tmp_path: P
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (np.random.get_state()[1] == states[1]).all() and random.getstate() == states[2]
     assert not (tmp_path / 'run').exists()
+
+
+def test_the_check_is_the_first_step_of_a_run() -> None:
+    """As data preprocessors ask that change the size of the images every few iterations."""
+    hubs = list(MessageHub._instance_dict)
+    with isolated():
+        assert MessageHub.get_current_instance().get_info('iter') == 0
+    assert list(MessageHub._instance_dict) == hubs
 
 
 def test_everything_is_named_at_once(check: Check) -> None:
