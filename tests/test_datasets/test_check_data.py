@@ -48,7 +48,7 @@ def masks(root: Path) -> None:
         path.parent.mkdir(parents=True)
         values = np.resize(np.array([0, 1, 2], np.uint8), (12, 16))
         Image.fromarray(values).convert('RGB').save(path)
-    (root / 'classes.txt').write_text('unlabelled\nsky\ntree\n')
+    (root / 'classes.txt').write_text('\ufeffunlabelled\nsky\ntree\n', encoding='utf-8')
 
 
 def boxes(root: Path) -> None:
@@ -75,7 +75,7 @@ def boxes(root: Path) -> None:
 LAYOUTS = [
     pytest.param(classes, 'classification', 2, id='classes'),
     pytest.param(lists, 'classification', 4, id='lists'),
-    pytest.param(masks, 'segmentation', 2, id='masks', marks=SEGMENTATION),
+    pytest.param(masks, 'segmentation', 3, id='masks', marks=SEGMENTATION),
     pytest.param(boxes, 'detection', 2, id='boxes', marks=DETECTION),
 ]
 
@@ -144,6 +144,21 @@ def test_data_sets_of_a_config(tmp_path: Path) -> None:
     cfg = Config(dict(default_scope='mmpretrain', model=model, train_dataloader=dict(dataset=dataset)))
     check, sources = sources_in_config(cfg)
     assert check.check(sources, OPTIONS).counts() == {'number of classes': 1}
+
+
+def test_a_copy_for_a_data_set_of_the_library(tmp_path: Path) -> None:
+    """Which reads the copy, not the lists that it cannot read."""
+    lists(tmp_path / 'data')
+    settings = dict(type='CustomDataset', data_root=str(tmp_path / 'data'), pipeline=[])
+    loaders = {
+        f'{split}_dataloader': dict(dataset=dict(settings, ann_file=f'meta/{split}.txt', data_prefix=split))
+        for split in ('train', 'val')
+    }
+    model = dict(type='ImageClassifier', backbone=dict(type='ResNet'), head=dict(num_classes=2))
+    check, sources = sources_in_config(Config(dict(default_scope='mmpretrain', model=model, **loaders)))
+    assert check.check(sources, OPTIONS).counts() == {'read otherwise by this data set': 2}
+    copies, _ = repaired_copy(check, sources, tmp_path / 'copy')
+    assert check.check(copies, OPTIONS).findings == []
 
 
 def test_the_tool(tmp_path: Path, monkeypatch, capsys) -> None:

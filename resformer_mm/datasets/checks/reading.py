@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from copy import copy
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +18,21 @@ READ_OTHERWISE = 'read otherwise by this data set'
 def foreign(dataset: Any) -> Any:
     """Return a data set whose class is one of the upstream libraries, else None."""
     return dataset if type(dataset).__module__.partition('.')[0] in LIBRARIES else None
+
+
+def moved(dataset: Any, place: Callable[[str], str]) -> Any:
+    """Return a data set of a library that reads the copy of its files; None for None.
+
+    Args:
+        dataset: see :func:`foreign`.
+        place: function from a file or folder to its copy.
+    """
+    if dataset is None:
+        return None
+    copied = copy(dataset)
+    copied.ann_file = place(dataset.ann_file) if dataset.ann_file else dataset.ann_file
+    copied.data_prefix = {key: place(value) for key, value in dataset.data_prefix.items() if value}
+    return copied
 
 
 def reading_findings(

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
+from resformer_mm.datasets.checks.reading import moved
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
 from resformer_mm.datasets.label_lists import read_local_list
@@ -68,7 +69,9 @@ class ClassificationCheck(DataCheck):
         repairs = []
         if count := copier.copy_folder(source.folder):
             repairs.append(f'{source.folder}: {count} hidden files left out')
-        copied = replace(source, folder=copier.place(source.folder))
+        copied = replace(
+            source, folder=copier.place(source.folder), foreign=moved(source.foreign, copier.place)
+        )
         if source.ann_file is None:
             return copied, repairs
         before = Path(source.ann_file).read_bytes()

@@ -12,6 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from resformer_mm.datasets.checks.configured import configured_sources
+from resformer_mm.datasets.checks.reading import moved
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
 
@@ -70,7 +71,13 @@ class DetectionCheck(DataCheck):
         repairs += [f'{source.ann_file}: {repair}' for repair in done]
         if not os.path.exists(place):
             copier.copy(source.ann_file)
-        return replace(source, img_dir=copier.place(source.img_dir), ann_file=place), repairs
+        copied = replace(
+            source,
+            img_dir=copier.place(source.img_dir),
+            ann_file=place,
+            foreign=moved(source.foreign, copier.place),
+        )
+        return copied, repairs
 
 
 def _training_first(file: Path) -> tuple[bool, str]:

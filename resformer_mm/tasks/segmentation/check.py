@@ -73,6 +73,7 @@ class PairFolders:
         names: names of the images to use, without suffix; None uses all images.
         classes: names of the classes, for messages.
         ann_file: the file that lists the names.
+        classes_file: the file with the names of the classes.
         repairs: what had to be repaired in it.
         foreign: the data set that reads the names, unless it is one of this package.
         is_strict: whether masks have to be as the transform that reads them expects: it repairs nothing.
@@ -86,6 +87,7 @@ class PairFolders:
     names: Sequence[str] | None = None
     classes: Sequence[str] | None = field(default=None, compare=False)
     ann_file: str = ''
+    classes_file: str = ''
     repairs: tuple[str, ...] = field(default=(), compare=False)
     foreign: Any = field(default=None, compare=False, repr=False)
     is_strict: bool = field(default=False, compare=False)
@@ -137,6 +139,7 @@ class PairFolders:
             names,
             tuple(classes),
             dataset.ann_file,
+            getattr(dataset, 'classes_path', ''),
             tuple(repairs),
             foreign(dataset),
             'LoadAnnotations' in loading,

@@ -14,10 +14,13 @@ from PIL import Image
 
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
+from resformer_mm.datasets.checks.reading import moved
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
+from resformer_mm.datasets.label_lists import read_lines
 from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.hidden_files import is_hidden
+from resformer_mm.repairs import collected
 
 from .check import PairFolders, check_pairs
 from .folders import read_classes
@@ -61,7 +64,15 @@ class SegmentationCheck(DataCheck):
             raise ValueError(f'{root} has no classes.txt: give --num-classes')
         labels = LabelValues(number, reduce, options.ignore_index)
         return [
-            PairFolders(images, masks, labels, img_suffix or '.jpg', mask_suffix or '.png', classes=classes)
+            PairFolders(
+                images,
+                masks,
+                labels,
+                img_suffix or '.jpg',
+                mask_suffix or '.png',
+                classes=classes,
+                classes_file=str(names) if classes else '',
+            )
             for (images, masks), (img_suffix, mask_suffix) in zip(pairs, suffixes)
         ]
 
@@ -73,13 +84,14 @@ class SegmentationCheck(DataCheck):
         return report
 
     def places(self, source: PairFolders) -> list[str]:
-        """Return both folders."""
-        return [str(source.img_dir), str(source.ann_dir)]
+        """Return both folders, and the files of names."""
+        files = filter(None, (source.ann_file, source.classes_file))
+        return [str(source.img_dir), str(source.ann_dir), *files]
 
     def repair(self, source: PairFolders, copier: Copier) -> tuple[PairFolders, list[str]]:
         """Leave hidden files out, and write masks of equal channels with one channel."""
         repairs, channels = [], 0
-        for folder in dict.fromkeys(self.places(source)):
+        for folder in dict.fromkeys((str(source.img_dir), str(source.ann_dir))):
             if count := copier.copy_folder(folder):
                 repairs.append(f'{folder}: {count} hidden files left out')
         for name in list_files(source.ann_dir, source.seg_map_suffix):
@@ -101,10 +113,32 @@ class SegmentationCheck(DataCheck):
             channels += 1
         if channels:
             repairs.append(f'{source.ann_dir}: {channels} masks of equal channels written with one channel')
-        return (
-            replace(source, img_dir=copier.place(source.img_dir), ann_dir=copier.place(source.ann_dir)),
-            repairs,
+        repairs += _write_texts(source, copier)
+        copied = replace(
+            source,
+            img_dir=copier.place(source.img_dir),
+            ann_dir=copier.place(source.ann_dir),
+            ann_file=copier.place(source.ann_file) if source.ann_file else '',
+            classes_file=copier.place(source.classes_file) if source.classes_file else '',
+            repairs=(),
+            foreign=moved(source.foreign, copier.place),
         )
+        return copied, repairs
+
+
+def _write_texts(source: PairFolders, copier: Copier) -> list[str]:
+    """Write the lists of images and of classes in UTF-8; return what was repaired."""
+    repairs = []
+    with collected():
+        texts = {source.classes_file: read_lines(source.classes_file) if source.classes_file else []}
+    texts[source.ann_file] = list(source.names or ())
+    for path, lines in texts.items():
+        if path:
+            content = ''.join(f'{line}\n' for line in lines).encode()
+            copier.write(path, content)
+            if content.split() != read_file(path).split():
+                repairs.append(f'{path}: written as one name a line in UTF-8')
+    return repairs
 
 
 def _splits(images: Path, masks: Path) -> list[tuple[Path, Path]]:

@@ -189,9 +189,10 @@ class SegmentationFolder(CheckedPairs):
                 'SegmentationFolder: give the class names exactly once, as a list in metainfo.classes or as '
                 'a text file in classes_file'
             )
+        self.classes_path = ''
         if classes_file is not None:
-            path = join(data_root or '', classes_file)
-            names = read_classes(path, backend_args)
+            self.classes_path = join(data_root or '', classes_file)
+            names = read_classes(self.classes_path, backend_args)
             metainfo['classes'] = names[1:] if reduce_zero_label else names
         super().__init__(
             *args,

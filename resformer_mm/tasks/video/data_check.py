@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from resformer_mm.datasets.checks.configured import configured_sources
+from resformer_mm.datasets.checks.reading import moved
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
 from resformer_mm.datasets.label_lists import LabelListError, read_label_list, read_local_list
@@ -71,7 +72,15 @@ class VideoCheck(DataCheck):
         os.makedirs(copier.place(source.folder), exist_ok=True)
         is_changed = after.strip() != before.strip()
         repairs = [f'{source.path}: written as `PATH LABEL` lines in UTF-8'] if is_changed else []
-        return replace(source, path=copier.place(source.path), folder=copier.place(source.folder)), repairs
+        return (
+            replace(
+                source,
+                path=copier.place(source.path),
+                folder=copier.place(source.folder),
+                foreign=moved(source.foreign, copier.place),
+            ),
+            repairs,
+        )
 
 
 def _folder_of(root: Path, names: Sequence[str]) -> Path:
