@@ -113,6 +113,34 @@ def test_folders_without_a_layout_or_with_several(tmp_path: Path) -> None:
     assert sources_below(tmp_path, OPTIONS, 'classification')[0] == 'classification'
 
 
+@DETECTION
+@pytest.mark.parametrize(
+    ('file', 'folder'),
+    [
+        ('annotations/instances_{}.json', 'images/{}'),
+        ('{}/_annotations.coco.json', '{}'),
+        ('{}/annotations.json', '{}/images'),
+        ('labels/{}.json', 'images/{}'),
+        ('{}.json', 'data/{}'),
+    ],
+)
+def test_layouts_of_detection_data(tmp_path: Path, file: str, folder: str) -> None:
+    boxes(tmp_path / 'from')
+    for split in ('train', 'val'):
+        for source, target in (
+            (f'annotations/instances_{split}.json', file),
+            (f'{split}/a.png', f'{folder}/a.png'),
+        ):
+            path = tmp_path / 'data' / target.format(split)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / 'from' / source).rename(path)
+    task, check, sources = sources_below(tmp_path / 'data', OPTIONS)
+    assert task == 'detection' and [Path(source.img_dir) for source in sources] == [
+        tmp_path / 'data' / folder.format(split) for split in ('train', 'val')
+    ]
+    assert check.check(sources, OPTIONS).is_sound
+
+
 @SEGMENTATION
 def test_an_option_that_the_folder_does_not_tell(tmp_path: Path) -> None:
     masks(tmp_path)

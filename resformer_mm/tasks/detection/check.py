@@ -39,6 +39,7 @@ from .annotations import (
     structure_problem,
 )
 from .file_names import advice, find_images, image_prefix
+from .image_folders import folder_hint
 from .masks import NO_MASK
 from .repairing import parse_annotations, take_crowds_as_objects
 
@@ -164,7 +165,8 @@ def read_annotations(source: AnnotatedImages) -> tuple[dict | None, list[Finding
     if os.path.isdir(source.img_dir):
         names = find_images(content, str(source.img_dir), source.strip_prefix)
         repairs += names.repairs
-        if remedy := advice(names, lambda folder: image_prefix(str(source.img_dir), folder, None)):
+        remedy = advice(names, lambda folder: image_prefix(str(source.img_dir), folder, None))
+        if remedy := remedy or folder_hint(source.img_dir, path, names.missing, None):
             findings.append(Finding(path, OTHER_FOLDER, remedy))
     expected = None if source.foreign is None else _repaired_entries(source.foreign, content)
     reader = None if expected is None else source.foreign

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
-from os.path import join, normpath
+from os.path import dirname, join, normpath
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from .annotations import (
     structure_problem,
 )
 from .file_names import FoundNames, advice, find_images, image_prefix
+from .image_folders import folder_hint
 from .masks import BROKEN_PART, UNMASKED
 from .repairing import Repair, parse_annotations, take_crowds_as_objects
 
@@ -207,7 +208,11 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
         if found.missing:
             remedy = advice(found, lambda folder: image_prefix(self._folder, folder, self.data_root))
             if not remedy:
-                remedy = 'Add them, or remove them from the file; check data_root and data_prefix.img'
+                root = self.data_root or dirname(self.ann_file)
+                hint = folder_hint(root, self.ann_file, found.missing, self.data_root)
+                remedy = (
+                    f'Add them, or remove them from the file; {hint or "check data_root and data_prefix.img"}'
+                )
             paths = sorted(normpath(join(self._folder, name)) for name in found.missing)
             raise FileNotFoundError(
                 f'{self._kind}: {len(paths)} of {found.number} images of {self.ann_file} do not exist: '

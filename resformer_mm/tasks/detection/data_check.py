@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCh
 from .annotations import complete_entries
 from .check import AnnotatedImages, check_annotated, read_annotations
 from .fixing import write_repaired
+from .image_folders import best_folder
+
+MOST_FILES = 100
 
 
 class DetectionCheck(DataCheck):
@@ -29,14 +32,14 @@ class DetectionCheck(DataCheck):
         return configured_sources(cfg, AnnotatedImages.from_config)
 
     def below(self, root: Path, options: CheckOptions) -> list[AnnotatedImages]:
-        """Return the annotation files in the folder or in ``annotations``, with the folders of their "
-        "images."""
-        files = sorted((*root.glob('*.json'), *root.glob('annotations/*.json')), key=_training_first)
+        """Return the annotation files in the folder and its subfolders, with the folders of their images."""
+        files = [file for folder in (root, *sorted(root.iterdir())) for file in _json_files(folder)]
+        files.sort(key=_training_first)
         sources = []
         for file in files:
             names = _image_names(file)
             if names:
-                sources.append(AnnotatedImages(_folder_of(root, file, names), file))
+                sources.append(AnnotatedImages(best_folder(root, file, names)[0], file))
         return sources
 
     def check(self, sources: Sequence[AnnotatedImages], options: CheckOptions) -> CheckReport:
@@ -80,8 +83,14 @@ class DetectionCheck(DataCheck):
         return copied, repairs
 
 
+def _json_files(folder: Path) -> list[Path]:
+    """Return the JSON files in a folder; none if there are so many that each is of one image."""
+    files = list(folder.glob('*.json')) if folder.is_dir() else []
+    return files if len(files) <= MOST_FILES or folder.name == 'annotations' else []
+
+
 def _training_first(file: Path) -> tuple[bool, str]:
-    return 'train' not in file.name, str(file)
+    return 'train' not in f'{file.parent.name}/{file.name}', str(file)
 
 
 def _image_names(file: Path) -> list[str]:
@@ -95,27 +104,3 @@ def _image_names(file: Path) -> list[str]:
     if not isinstance(images, list) or 'categories' not in content:
         return []
     return [str(image.get('file_name')) for image in images[:20] if isinstance(image, dict)] or ['?']
-
-
-def _folder_of(root: Path, file: Path, names: Sequence[str]) -> Path:
-    """Return the folder in which most of the images are."""
-    folders = list(dict.fromkeys(_candidates(root, file)))
-    bases = [name.replace('\\', '/').rpartition('/')[2] for name in names]
-    found = {
-        folder: 2 * sum((folder / name).is_file() for name in names)
-        + sum((folder / name).is_file() for name in bases)
-        for folder in folders
-    }
-    return max(folders, key=lambda folder: found[folder])
-
-
-def _candidates(root: Path, file: Path) -> Iterator[Path]:
-    """Yield the folders that may have the images of an annotation file, those of its name first."""
-    inside = sorted(
-        path for parent in (root, root / 'images') if parent.is_dir() for path in parent.iterdir()
-    )
-    folders = [path for path in inside if path.is_dir() and path.name != 'annotations']
-    yield from (path for path in folders if path.name in file.stem)
-    yield from folders
-    yield file.parent
-    yield root

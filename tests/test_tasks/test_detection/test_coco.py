@@ -188,6 +188,15 @@ def test_nothing_found_has_an_ap_of_zero(root: Path) -> None:
     assert evaluate('mmdet.CocoMetric', [], []) == {}
 
 
+def test_a_folder_near_the_annotations_is_named(root: Path) -> None:
+    (root / 'val2017').mkdir()
+    for prefix in ('val2017', 'annotations'):
+        with pytest.raises(
+            FileNotFoundError, match=r"3 of the first 3 are in .*: set data_prefix=dict\(img='tr"
+        ):
+            build(root, data_prefix=dict(img=prefix))
+
+
 def test_an_evaluator_of_another_data_set(root: Path) -> None:
     dataset = build(root, test_mode=True)
     with pytest.raises(AnnotationError, match='CocoMetric: .*no category wolf.*must be those of their data'):
