@@ -28,9 +28,12 @@ from resformer_mm.engine.classes import name_difference
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.repairs import collected
 
+from .nested import nested_text
+
 MISSING_LIST = 'missing list'
 NO_LIST = 'list is not a text file'
 NO_IMAGES = 'no images'
+NESTED = 'class of several folders'
 EMPTY_CLASS = 'class without an image'
 UNKNOWN_FOLDER = 'folder that is not a class'
 HIDDEN = 'hidden file or folder'
@@ -229,6 +232,9 @@ def _in_folders(source: ClassFolders) -> tuple[list[_Image], tuple[str, ...] | N
         if not used:
             detail = 'it cannot be learned, or is not tested'
             findings.append(Finding(os.path.join(source.folder, folder), EMPTY_CLASS, detail, is_fault=False))
+        inside = [os.path.relpath(path, os.path.join(source.folder, folder)) for path in used]
+        if (nested := nested_text(folder, inside)) is not None:
+            findings.append(Finding(os.path.join(source.folder, folder), NESTED, nested, is_fault=False))
         images += [_Image(path, labels[folder], classes[labels[folder]]) for path in used]
     absent = [name for name in classes if name not in labels or name not in folders] if not unknown else []
     findings += [

@@ -26,6 +26,8 @@ from resformer_mm.registry import DATASETS
 from resformer_mm.repairs import remark
 from resformer_mm.text import shorten_list
 
+from .nested import by_folder, nested_text
+
 MOST_LINES = 5
 SPLITS = frozenset({'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'})
 
@@ -110,6 +112,9 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
             )
         if empty := [folder for folder in folders if folder not in occupied]:
             remark(root, f'classes without an image: {len(empty)} ({shorten_list(empty)})')
+        for folder, inside in by_folder(images).items():
+            if (nested := nested_text(folder, inside)) is not None:
+                remark(root, nested)
         beside = backend.list_dir_or_file(root, list_dir=False, recursive=False)
         if loose := [name for name in visible(root, beside) if self.is_valid_file(name)]:
             remark(root, f'images outside the class folders left out: {len(loose)} ({shorten_list(loose)})')

@@ -18,6 +18,7 @@ from resformer_mm import repairs
 from resformer_mm.datasets.collate import multi_resolution_collate
 from resformer_mm.datasets.samplers import ResolutionIndex
 from resformer_mm.registry import DATASETS
+from resformer_mm.tasks.classification.check import ClassFolders, check_class_folders
 
 CLASSES = ('bird', 'cat', 'dog')
 
@@ -104,6 +105,19 @@ def test_names_of_folders_in_the_classes_number_them(root: Path, told: list[str]
             build(root, metainfo=dict(classes=classes))
     with pytest.raises(ValueError, match=r"classes='names' is neither a list of names nor a file"):
         build(root, metainfo=dict(classes='names'))
+
+
+def test_folders_inside_a_class_are_told(root: Path, told: list[str]) -> None:
+    for folder in ('cats', 'dogs'):
+        (root / 'train' / 'dog' / folder).mkdir()
+        (root / 'train' / 'dog' / f'dog_{folder == "dogs":d}.png').rename(
+            root / 'train' / 'dog' / folder / 'a.png'
+        )
+    assert build(root).get_data_info(5)['gt_label'] == 2
+    [line] = told
+    assert 'the images of dog are in 2 folders (cats, dogs), which are one class' in line
+    [note] = check_class_folders([ClassFolders(str(root / 'train'))]).findings
+    assert note.kind == 'class of several folders' and not note.is_fault
 
 
 def test_classes_of_two_spellings_are_told(root: Path, told: list[str]) -> None:
