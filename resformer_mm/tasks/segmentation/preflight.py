@@ -91,6 +91,16 @@ def annotation_problems(
         )
 
 
+def _check_flat(info: dict) -> None:
+    """Raise a ValueError if a loaded mask has several values per pixel."""
+    shape = info['gt_seg_map'].shape
+    if len(shape) != 2:
+        raise ValueError(
+            f'the mask {info["seg_map_path"]} is loaded as {" x ".join(map(str, shape))} values: '
+            "type='resformer_mm.LoadSegMap' reads masks of equal channels, and names others"
+        )
+
+
 def _count(dataset: Any) -> tuple[np.ndarray, int, Exception | None]:
     """Return the number of pixels of every value, ``(256,)``, that of the masks, and the first error."""
     pixels = np.zeros(256, np.int64)
@@ -109,6 +119,7 @@ def _count(dataset: Any) -> tuple[np.ndarray, int, Exception | None]:
         try:
             for step in steps:
                 info = step(info)
+            _check_flat(info)
         except Exception as error:  # as the loading transforms raise it
             first_error = first_error or error
             continue

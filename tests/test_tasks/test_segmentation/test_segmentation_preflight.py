@@ -69,6 +69,13 @@ def test_an_object_that_is_ignored(tmp_path: Path) -> None:
     assert set(problems(dataset, 2, is_training=False)) == {known.IGNORED}
 
 
+def test_masks_of_several_channels(tmp_path: Path) -> None:
+    dataset = data_of(tmp_path, np.array([[0, 1], [2, 1]]), np.array([[0, 1], [2, 1]]))
+    write_mask(tmp_path / 'masks' / '1.png', np.ones((2, 2), np.uint8), 'RGB')
+    [(problem, is_fault)] = problems(dataset).values()
+    assert "1.png is loaded as 2 x 2 x 3 values: type='resformer_mm.LoadSegMap'" in problem and is_fault
+
+
 def test_zero_is_a_class_but_reduced(tmp_path: Path) -> None:
     dataset = data_of(tmp_path, np.array([[0, 1], [2, 2]]), reduce_zero_label=True)
     [(problem, _)] = problems(dataset).values()
