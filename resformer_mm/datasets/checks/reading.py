@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import redirect_stdout
 from copy import copy
+from io import StringIO
 from itertools import zip_longest
 from typing import Any
 
@@ -69,7 +71,8 @@ def reading_findings(
 def _difference(dataset: Any, expected: Sequence[Hashable], entry: Callable[[dict], Hashable]) -> str | None:
     """Return how the entries of a data set differ from what is expected; None if they are the same."""
     try:
-        found = [entry(info) for info in dataset.load_data_list()]
+        with redirect_stdout(StringIO()):  # pycocotools reports its progress
+            found = [entry(info) for info in dataset.load_data_list()]
     except Exception as error:  # libraries read files without checks
         return f'cannot read it ({type(error).__name__}: {error})'
     if set(found) == set(expected):
