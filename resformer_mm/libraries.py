@@ -63,6 +63,7 @@ class Task:
         data_check: its :class:`~resformer_mm.datasets.checks.task_check.DataCheck`, as 'module:Class'.
         preflight: module with what the checks before training have to know about the library; see
             :mod:`resformer_mm.preflight.subject`.
+        hook: hook that every run of the task gets, as 'module:Class'.
     """
 
     model: str
@@ -71,6 +72,7 @@ class Task:
     settle: str | None = None
     data_check: str | None = None
     preflight: str | None = None
+    hook: str | None = None
 
 
 LIBRARIES = {
@@ -125,6 +127,7 @@ TASKS = {
         settle='resformer_mm.tasks.detection.evaluators:check_evaluators',
         data_check='resformer_mm.tasks.detection.data_check:DetectionCheck',
         preflight='resformer_mm.tasks.detection.preflight',
+        hook='resformer_mm.tasks.detection.mask_memory:EncodedMasksHook',
     ),
     'video': Task(
         model='mmaction.BaseRecognizer',
@@ -262,14 +265,28 @@ def settle_config(cfg: Config) -> None:
         ImportError: the library of the model cannot be imported.
         ValueError: settings of the config contradict each other.
     """
-    if not isinstance(cfg.get('model'), Mapping):
-        return  # built already
-    try:
-        task = task_of(cfg)
-    except ValueError:  # said where the model is built
-        return
-    if task.settle is not None:
+    task = _known_task(cfg)
+    if task is not None and task.settle is not None:
         import_name(task.settle)(cfg)
+
+
+def hook_of_task(cfg: Config) -> Any:
+    """Return the hook that every run of the task of a config gets; None without one.
+
+    Raises:
+        ImportError: the library of the model cannot be imported.
+    """
+    task = _known_task(cfg)
+    return None if task is None or task.hook is None else import_name(task.hook)()
+
+
+def _known_task(cfg: Config) -> Task | None:
+    if not isinstance(cfg.get('model'), Mapping):
+        return None  # built already
+    try:
+        return task_of(cfg)
+    except ValueError:  # said where the model is built
+        return None
 
 
 def model_class(cfg: Config) -> type | Callable:

@@ -26,7 +26,7 @@ from resformer_mm.datasets.image_files import lift_pixel_limit
 from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook, InvalidLossHook
 from resformer_mm.engine.failures import NameFilesHook
 from resformer_mm.engine.unannotated import UnannotatedTestHook
-from resformer_mm.libraries import settle_config
+from resformer_mm.libraries import hook_of_task, settle_config
 from resformer_mm.models.backbones import ResFormer
 from resformer_mm.repairs import set_strict, share_with_workers
 from resformer_mm.resuming import (
@@ -117,6 +117,8 @@ def _build(cfg: Config) -> Runner:
     write_metrics_once(runner)
     write_valid_scalars(runner)
     runner.register_hook(NameFilesHook())
+    if (hook := hook_of_task(cfg)) is not None:
+        runner.register_hook(hook)
     return runner
 
 

@@ -166,7 +166,9 @@ def read_annotations(source: AnnotatedImages) -> tuple[dict | None, list[Finding
         names = find_images(content, str(source.img_dir), source.strip_prefix)
         repairs += names.repairs
         remedy = advice(names, lambda folder: image_prefix(str(source.img_dir), folder, None))
-        if remedy := remedy or folder_hint(source.img_dir, path, names.missing, None):
+        if not remedy and len(names.missing) == names.number:  # else the folder is right
+            remedy = folder_hint(source.img_dir, path, names.missing, None)
+        if remedy:
             findings.append(Finding(path, OTHER_FOLDER, remedy))
     expected = None if source.foreign is None else _repaired_entries(source.foreign, content)
     reader = None if expected is None else source.foreign

@@ -209,7 +209,9 @@ class CheckedAnnotations(mmdet.datasets.CocoDataset):
             remedy = advice(found, lambda folder: image_prefix(self._folder, folder, self.data_root))
             if not remedy:
                 root = self.data_root or dirname(self.ann_file)
-                hint = folder_hint(root, self.ann_file, found.missing, self.data_root)
+                hint = ''
+                if len(found.missing) == found.number:  # else the folder is right
+                    hint = folder_hint(root, self.ann_file, found.missing, self.data_root)
                 remedy = (
                     f'Add them, or remove them from the file; {hint or "check data_root and data_prefix.img"}'
                 )

@@ -1,4 +1,4 @@
-"""Masks in run-length encoding, made one at a time.
+"""Masks in run-length encoding, made a few at a time.
 
 A mask has one byte per pixel of the image: a hundred masks of 6000 x 4000 pixels take 2.4 GB, and a few times
 as much while they are copied. Encoded, they take some kilobytes.
@@ -18,21 +18,38 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
+MOST_PIXELS = 2**24
+"""Pixels of the masks that are pasted at a time, of at least one mask."""
+
 
 @contextmanager
 def masks_one_by_one(model: nn.Module) -> Iterator[None]:
-    """Let the mask heads of a two-stage detector paste and encode one mask at a time.
+    """Let the mask heads of a two-stage detector paste and encode few masks at a time.
 
     Masks of the predictions are then lists of codes. Other models are not changed.
     """
-    heads = [module for module in model.modules() if isinstance(module, FCNMaskHead)]
-    for head in heads:
-        head._predict_by_feat_single = partial(_paste_and_encode, head._predict_by_feat_single)
+    encode_in_heads(model)
     try:
         yield
     finally:
-        for head in heads:
-            del head._predict_by_feat_single
+        paste_in_heads(model)
+
+
+def encode_in_heads(model: nn.Module) -> None:
+    """Let the mask heads of a two-stage detector return lists of codes, until :func:`paste_in_heads`."""
+    for head in _mask_heads(model):
+        if '_predict_by_feat_single' not in vars(head):
+            head._predict_by_feat_single = partial(_paste_and_encode, head._predict_by_feat_single)
+
+
+def paste_in_heads(model: nn.Module) -> None:
+    """Let the mask heads of a two-stage detector return arrays, as mmdetection's do."""
+    for head in _mask_heads(model):
+        vars(head).pop('_predict_by_feat_single', None)
+
+
+def _mask_heads(model: nn.Module) -> list[FCNMaskHead]:
+    return [module for module in model.modules() if isinstance(module, FCNMaskHead)]
 
 
 def encode_masks(instances: InstanceData) -> None:
@@ -79,10 +96,12 @@ def _paste_and_encode(
         return paste(
             mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, **kwargs
         )  # grey values, which have no code
+    height, width = img_meta['ori_shape'][:2]
+    number = max(1, MOST_PIXELS // (height * width))
     codes = []
-    for number in range(len(mask_preds)):
-        part = slice(number, number + 1)
+    for start in range(0, len(mask_preds), number):
+        part = slice(start, start + number)
         # Views, because the head scales the boxes in place.
-        (mask,) = paste(mask_preds[part], bboxes[part], labels[part], img_meta, rcnn_test_cfg, **kwargs)
-        codes.append(encode_mask(mask))
+        masks = paste(mask_preds[part], bboxes[part], labels[part], img_meta, rcnn_test_cfg, **kwargs)
+        codes += [encode_mask(mask) for mask in masks.cpu()]
     return codes
