@@ -45,11 +45,10 @@ def peak_memory(function: Callable[[], object], device: str | torch.device) -> i
 
 def _cpu_memory_events(function: Callable[[], object]) -> list[tuple[int, int]]:
     """Return address and bytes of all allocations (> 0) and releases (< 0) of the CPU allocator, in order."""
-    with without_profiler_announcements():
+    with without_profiler_announcements(), tempfile.TemporaryDirectory() as folder:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             function()
-    # Exporting a trace is the documented way to get these events.
-    with tempfile.TemporaryDirectory() as folder:
+        # Exporting a trace is the documented way to get these events.
         path = Path(folder, 'trace.json')
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text())['traceEvents']

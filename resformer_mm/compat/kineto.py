@@ -1,9 +1,9 @@
 """Suppresses the messages of PyTorch's profiler.
 
 The profiler writes lines to the standard error stream: when a profile starts and stops (``STAGE:`` in PyTorch
-2.1, ``USDT:`` in 2.13), if a build for CUDA finds no driver, and in all versions if memory is released that
-was allocated before the profile. Its log level is read from the environment when PyTorch is loaded, which is
-too early to be set here.
+2.1, ``USDT:`` in 2.13), when a build for CUDA exports a trace and finds no driver, and in all versions if
+memory is released that was allocated before the profile. Its log level is read from the environment when
+PyTorch is loaded, which is too early to be set here.
 """
 
 from __future__ import annotations
