@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Sized
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.visualization import LocalVisBackend
 
 from resformer_mm.config.resolutions import check_resolutions
+from resformer_mm.fingerprint import evaluation_settings, fingerprint
 from resformer_mm.libraries import LIBRARIES
 from resformer_mm.measured import as_number, is_number, mean
 from resformer_mm.registry import LOOPS
 
+from .finished import FILE, FinishedResolutions
 from .resolution_loaders import loaders_at_resolutions
 
 if TYPE_CHECKING:
@@ -79,12 +82,15 @@ class MultiResolutionEvaluation(Loop):
             for holder, attribute, path in outputs:
                 setattr(holder, attribute, path)
 
+    def _metrics_at(self, resolution: int) -> dict[str, float]:
+        return self.evaluate_at(resolution)
+
     def _evaluate(self) -> dict[str, float]:
         """Evaluate at all resolutions; return their metrics and the means."""
         metrics: dict[str, float] = {}
         names: dict[str, list[float]] = {}
         for resolution in self.resolutions:
-            for name, value in self.evaluate_at(resolution).items():
+            for name, value in self._metrics_at(resolution).items():
                 metrics[f'{resolution}/{name}'] = value = as_number(value)
                 if is_number(value):
                     names.setdefault(name, []).append(float(value))
@@ -136,14 +142,48 @@ class MultiResolutionValLoop(MultiResolutionEvaluation, ValLoop):
 
 @LOOPS.register_module()
 class MultiResolutionTestLoop(MultiResolutionEvaluation, TestLoop):
-    """Test at several resolutions with one model in one process."""
+    """Test at several resolutions with one model in one process.
+
+    The metrics of every resolution are written to ``WORK_DIR/finished_resolutions.json`` when it is finished.
+
+    Args:
+        *args: see :class:`MultiResolutionEvaluation`.
+        resume: whether to take over what an earlier test with the same weights and settings has finished.
+        **kwargs: see :class:`MultiResolutionEvaluation`.
+    """
+
+    def __init__(self, *args: Any, resume: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.resume = resume
+        self._finished: FinishedResolutions | None = None
 
     def run(self) -> dict[str, float]:
         """Run the test and return the metrics of all resolutions."""
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
+        if is_main_process():
+            model = getattr(self.runner.model, 'module', self.runner.model)
+            settings = f'{evaluation_settings(self.runner.cfg)}\nfp16={self.fp16}'
+            path = Path(self.runner.work_dir, FILE)
+            self._finished = FinishedResolutions(path, fingerprint(settings, model.state_dict()))
         metrics = self._evaluate()
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
+        return metrics
+
+    def _metrics_at(self, resolution: int) -> dict[str, float]:
+        """Evaluate at a resolution, unless that was done before."""
+        outputs = [_path_at(path, resolution) for _, _, path in self._outputs()]
+        known: list[dict[str, float] | None] = [None]
+        if self.resume and self._finished is not None:
+            known = [self._finished.find(resolution, outputs)]
+        broadcast_object_list(known)
+        if known[0] is not None:
+            text = f'Resolution {resolution} was finished before: its metrics are those in {FILE}'
+            print_log(text, logger='current')
+            return known[0]
+        metrics = {name: as_number(value) for name, value in self.evaluate_at(resolution).items()}
+        if self._finished is not None:
+            self._finished.add(resolution, metrics, outputs)
         return metrics

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.runner import autocast
@@ -19,8 +18,9 @@ from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import build_test_runner, enter_scope, make_test_config
 from resformer_mm.cascade import OutcomeMetric
 from resformer_mm.engine.precision import bfloat16_pays
+from resformer_mm.fingerprint import evaluation_settings, fingerprint
 
-from .record import SweepError, fingerprint
+from .record import SweepError
 
 # A visit times calls for this long, but at least 3 and at most 30 of them, after the warm-up.
 VISIT_SECONDS = 0.3
@@ -83,7 +83,7 @@ class ModelUnderTest:
                 raise ValueError(f'{config} has no `val_dataloader` and `val_evaluator`: set both')
             self.cfg.test_dataloader = self.cfg.val_dataloader
             self.cfg.test_evaluator = self.cfg.val_evaluator
-        settings = _relevant_settings(self.cfg)
+        settings = evaluation_settings(self.cfg)
         self.cfg.log_level = 'WARNING'
         self.cfg.experiment_name = f'sweep-{work_dir.name}-{fingerprint(settings + str(checkpoint), {})[:8]}'
         self.runner = build_test_runner(self.cfg)
@@ -220,9 +220,3 @@ def _same_size(batches: list[dict]) -> bool:
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def _relevant_settings(cfg: Config) -> str:
-    """Return the text of the settings that metrics and costs depend on."""
-    fields = ('model', 'data_preprocessor', 'test_dataloader', 'test_evaluator')
-    return Config({name: cfg.get(name) for name in fields}).pretty_text

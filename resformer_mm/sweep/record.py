@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from resformer_mm.files import write_atomically
 from resformer_mm.measured import for_json
@@ -176,15 +172,6 @@ class SweepRecord:
 def outcome_path(out_dir: Path, name: str, resolution: int) -> Path:
     """Return the path of the per-sample outcomes of a model at a resolution."""
     return out_dir / 'outcomes' / name / f'{resolution}.npz'
-
-
-def fingerprint(config_text: str, state: Mapping[str, Tensor]) -> str:
-    """Return a hash of the text of a config and of named weights."""
-    digest = hashlib.sha256(config_text.encode())
-    for name, value in state.items():
-        digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

@@ -104,6 +104,7 @@ class Sweep:
                     swept.samples = self.models[swept.name].num_samples
                     for resolution in self.resolutions:
                         swept.points.setdefault(resolution, Point())
+            self._tell_what_is_known()
             with self._resumable():
                 self._evaluate(evaluation)
                 self._count()
@@ -132,6 +133,12 @@ class Sweep:
             if swept.name in self.models:
                 for resolution in self.resolutions:
                     yield swept, self.models[swept.name], resolution, swept.points[resolution]
+
+    def _tell_what_is_known(self) -> None:
+        evaluated = [bool(point.metrics) for *_, point in self._points()]
+        if any(evaluated):
+            text = f'{sum(evaluated)} of {len(evaluated)} evaluations were finished before: {self.path}'
+            self._progress.console.print(text, highlight=False)
 
     def _evaluate(self, task: TaskID) -> None:
         todo = [point for point in self._points() if not point[-1].metrics]

@@ -7,8 +7,9 @@ import random
 import pytest
 import torch
 
+from resformer_mm.fingerprint import fingerprint
 from resformer_mm.sweep import Point, SweepError, SweepRecord, SweptModel, pareto_front
-from resformer_mm.sweep.record import fingerprint, unique_names
+from resformer_mm.sweep.record import unique_names
 
 CONDITIONS = {'device': 'abacus', 'threads': 1}
 
