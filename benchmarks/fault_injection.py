@@ -6,7 +6,8 @@
 Every row is a small training on generated images, through tools/train.py or tools/dist_train.sh, with random
 augmentation, mixup, CutMix and stochastic depth. It runs once undisturbed. Then it is killed at each of the
 points of the row, and continued with --resume. Augmentation that repeats, a batch that is read twice, or a
-validation that is left out would change the bits of the weights.
+validation that is left out would change the bits of the weights. In the rows with restarts, the launcher
+continues it; two machines are two launchers, of which one is killed and started again.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ default_hooks = dict(
 )
 randomness = dict(seed=3, deterministic=True)
 """
+# Numbers that stand for something else than a signal.
+STRUCK = 'struck.txt'  # file with the time of the last fault
+ERROR = 0
+LOST_MACHINE = -1  # the process and its launcher are killed
+OTHERS = {ERROR: 'error', LOST_MACHINE: 'SIGKILL of a machine'}
 WORKERS = 'train_dataloader = dict(num_workers=2, persistent_workers={})\n'
 SAVED_BY_EPOCH = 'default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))\n'
 ALWAYS_SAVED = 'default_hooks = dict(checkpoint=dict(interval=1))\n'
@@ -77,6 +83,8 @@ class Case:
         processes: number of processes.
         number: signal that is sent.
         status: exit status of a run that is disturbed; None if any but 0 will do.
+        machines: number of machines, each with one of the processes.
+        restarts: number of restarts by the launcher, which continues the run instead of ``--resume``.
     """
 
     extra: str = ''
@@ -84,6 +92,8 @@ class Case:
     processes: int = 1
     number: int = signal.SIGKILL
     status: int | None = None
+    machines: int = 1
+    restarts: int = 0
 
 
 # 32 images: an epoch has 4 batches.
@@ -139,6 +149,12 @@ CASES = {
         processes=2,
         number=signal.SIGTERM,
     ),
+    'lost_workers': Case(WORKERS.format(True), processes=2, faults=('after_train_iter:1',)),
+    'lost_error': Case(processes=2, faults=('before_train_iter:3',), number=ERROR),
+    'lost_restart': Case(processes=2, faults=('before_train_iter:3',), restarts=1),
+    'lost_machine': Case(
+        processes=2, faults=('after_train_iter:3',), number=LOST_MACHINE, machines=2, restarts=2
+    ),
 }
 
 
@@ -158,6 +174,13 @@ class FaultHook(Hook):
     def _strike(self, runner: Any, method: str, done: int) -> None:
         point, number = self.file.read_text().split()
         if point == f'{method}:{done}' and runner.rank == runner.world_size - 1:
+            plan_fault(self.file, 'none', 0)  # a run that goes on by itself passes here again
+            self.file.with_name(STRUCK).write_text(str(time.time()))
+            if int(number) == ERROR:
+                raise ValueError('an error as planned')
+            if int(number) == LOST_MACHINE:
+                os.kill(os.getppid(), signal.SIGKILL)
+                number = signal.SIGKILL
             os.kill(os.getpid(), int(number))
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
@@ -186,11 +209,13 @@ class Outcome:
     Attributes:
         survived: number of runs that were disturbed as planned.
         differences: what differs from the undisturbed run.
+        end: longest time in seconds from a fault to the end of all processes.
         wall: seconds of all runs.
     """
 
     survived: int = 0
     differences: list[str] = field(default_factory=list)
+    end: float = 0.0
     wall: float = 0.0
 
 
@@ -213,19 +238,51 @@ def train(config: Path, case: Case, data: Path, fault: str, *options: str) -> su
     """Train into a work dir, with one fault."""
     command: list[object] = [sys.executable, ROOT / 'tools' / 'train.py', config]
     if case.processes > 1:
-        command = ['bash', ROOT / 'tools' / 'dist_train.sh', config, case.processes]
+        command = ['bash', ROOT / 'tools' / 'dist_train.sh', config, case.processes // case.machines]
+        options = (*options, '--max-restarts', str(case.restarts))
     plan_fault(config, fault, case.number)
     environment = {
         **os.environ,
         'MINI_DATA_ROOT': str(data),
         'PYTHONPATH': os.pathsep.join((str(ROOT), str(ROOT / 'benchmarks'))),
         'PYTHON': sys.executable,
-        'PORT': free_port(),
         'OMP_NUM_THREADS': '1',
         'CUDA_VISIBLE_DEVICES': '',
     }
     words = [str(word) for word in (*command, '--no-check', *options)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+    if case.machines == 1:
+        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+    return run_machines(words, {**environment, 'NNODES': str(case.machines), 'PORT': free_port()})
+
+
+def run_machines(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
+    """Run a command on two simulated machines, and again on the second if it is killed there.
+
+    Returns the result of the first machine.
+    """
+    with tempfile.TemporaryFile('w+') as output:
+
+        def start(rank: int) -> subprocess.Popen:
+            variables = {**environment, 'NODE_RANK': str(rank)}
+            stream = output if rank == 0 else subprocess.DEVNULL
+            return subprocess.Popen(words, env=variables, stdout=stream, stderr=stream)
+
+        first = start(0)
+        time.sleep(1)  # the first one connects them
+        second = start(1)
+        end = time.monotonic() + 600
+        try:
+            while first.poll() is None and time.monotonic() < end:
+                if second.poll() == -signal.SIGKILL:
+                    second = start(1)
+                time.sleep(0.1)
+            second.wait(60)
+        finally:
+            for process in (first, second):
+                process.kill()
+                process.wait()
+        output.seek(0)
+        return subprocess.CompletedProcess(words, first.returncode, output.read(), '')
 
 
 def free_port() -> str:
@@ -244,13 +301,18 @@ def run_case(case: Case, data: Path, folder: Path) -> Outcome:
     start, outcome = time.time(), Outcome()
     config = write_configs(folder, case)
     undisturbed, disturbed = folder / 'undisturbed', folder / 'disturbed'
-    runs = [(undisturbed, 'none')]
-    runs += [(disturbed, fault) for fault in (*case.faults, 'none')]
+    runs = [(undisturbed, 'none'), *((disturbed, fault) for fault in case.faults)]
+    if not case.restarts:
+        runs.append((disturbed, 'none'))
     for work_dir, fault in runs:
         resume = ['--resume'] if work_dir.exists() else []
         result = train(config, case, data, fault, '--work-dir', str(work_dir), *resume)
+        if fault != 'none' and not case.restarts:
+            outcome.end = max(outcome.end, time.time() - float(config.with_name(STRUCK).read_text()))
         if fault == 'none':
             as_planned = result.returncode == 0
+        elif case.restarts:
+            as_planned = result.returncode == 0 and 'restarted: the training goes on from' in result.stdout
         elif case.status is not None:
             as_planned = result.returncode == case.status
         else:
@@ -298,15 +360,17 @@ def write_row(name: str, case: Case, outcome: Outcome) -> None:
     rows[name] = {
         'row': name,
         'processes': case.processes,
-        'signal': signal.Signals(case.number).name,
+        'signal': OTHERS.get(case.number) or signal.Signals(case.number).name,
         'faults': ' '.join(case.faults),
         'survived': outcome.survived,
         'differences': len(outcome.differences),
+        'seconds_to_end': round(outcome.end, 1),
         'seconds': round(outcome.wall),
         'torch': torch.__version__,
         'machine': describe_device('cpu'),
     }
-    write_csv(RESULTS, [rows[known] for known in CASES if known in rows])
+    empty = dict.fromkeys(rows[name], '')  # rows of an earlier version may lack columns
+    write_csv(RESULTS, [{**empty, **rows[known]} for known in CASES if known in rows])
 
 
 def main() -> None:
@@ -330,9 +394,8 @@ def main() -> None:
             write_row(name, case, outcome)
             number, planned = len(outcome.differences), len(case.faults)
             equal = 'equal' if not number else f'{number} differ, e.g. {outcome.differences[0]}'
-            print(
-                f'{name:28} {outcome.survived} of {planned} faults, {equal}, {outcome.wall:.0f} s', flush=True
-            )
+            times = f'ended after {outcome.end:.1f} s, {outcome.wall:.0f} s in all'
+            print(f'{name:28} {outcome.survived} of {planned} faults, {equal}, {times}', flush=True)
             unequal += [name] * bool(number)
     if unequal:
         sys.exit(f'other bits than the undisturbed runs: {", ".join(unequal)}')

@@ -122,7 +122,7 @@ def run_tool(name: str, *arguments: object, data: Path, cwd: Path) -> subprocess
 
 
 def run_tool_in_processes(
-    number: int, name: str, *arguments: object, data: Path, cwd: Path
+    number: int, name: str, *arguments: object, data: Path, cwd: Path, **environment: str
 ) -> list[subprocess.CompletedProcess]:
     """Run a tool as :func:`run_tool` does, in several connected processes without a launcher.
 
@@ -137,6 +137,7 @@ def run_tool_in_processes(
     processes = []
     for rank in range(number):
         variables = dict(ranks, RANK=str(rank), LOCAL_RANK=str(rank)) if number > 1 else {}
+        variables.update(environment)
         arguments = (name, words, data, cwd, outputs[rank], variables)
         processes.append(context.Process(target=_run_here, args=arguments))
         processes[-1].start()

@@ -5,13 +5,13 @@ import sys
 
 import mmengine
 from mmengine.dist import is_main_process
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from resformer_mm.apis import Drawing, build_test_runner, make_test_config
 from resformer_mm.checkpoints import CheckpointError
 from resformer_mm.config.command_line import add_config_options, add_launcher, add_strict, set_local_rank
 from resformer_mm.engine.dump import DumpPredictions
 from resformer_mm.measured import for_json
+from resformer_mm.processes import is_restarted, run_main
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,6 +25,11 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         type=int,
         help='evaluate at each of these resolutions in pixels, e.g. 96 128 160 224 288 384',
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='take over the resolutions that an interrupted test in the work dir has finished',
     )
     parser.add_argument('--out', help='file for the results; one per resolution with --resolutions')
     parser.add_argument(
@@ -58,6 +63,7 @@ def parse_args() -> argparse.Namespace:
             amp=args.amp,
             tta=args.tta,
             drawing=Drawing(args.show, args.show_dir, args.wait_time, args.interval),
+            resume=args.resume or is_restarted(),
         )
     except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
@@ -80,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    record(main)()  # torchrun repeats the first error at the end of its output
+    run_main(main)

@@ -4,10 +4,10 @@ import argparse
 import logging
 
 from mmengine.logging import print_log
-from torch.distributed.elastic.multiprocessing.errors import record
 
-from resformer_mm.apis import build_runner, exit_if_unsound, make_train_config
+from resformer_mm.apis import build_train_runner, exit_if_unsound, make_train_config
 from resformer_mm.config.command_line import add_config_options, add_launcher, add_training, set_local_rank
+from resformer_mm.processes import run_main
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,11 +50,11 @@ def main() -> None:
     """Check, and train."""
     args = parse_args()
     notes = '' if args.no_check else exit_if_unsound(args.run_config)
-    runner = build_runner(args.run_config)
+    runner = build_train_runner(args.run_config)
     if notes:
         print_log(f'check before training:\n{notes}', logger='current', level=logging.WARNING)
     runner.train()
 
 
 if __name__ == '__main__':
-    record(main)()  # torchrun repeats the first error at the end of its output
+    run_main(main)

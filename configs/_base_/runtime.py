@@ -14,7 +14,7 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    dist_cfg=dict(backend='nccl', timeout=1800),  # seconds that processes wait for each other
 )
 vis_backends = [dict(type='LocalVisBackend')]
 log_level = 'INFO'

@@ -7,7 +7,7 @@ import importlib
 from resformer_mm.checkpoints.models import check_strict, load_model, load_strict
 from resformer_mm.config.files import enter_scope, read_config
 
-from .launch import build_runner, build_test_runner
+from .launch import build_runner, build_test_runner, build_train_runner
 from .runs import Drawing, make_test_config, make_train_config
 
 # Imported on first use: they need mmcv, which loading a model does not.
@@ -29,6 +29,7 @@ __all__ = [
     'Drawing',
     'build_runner',
     'build_test_runner',
+    'build_train_runner',
     'check_strict',
     'enter_scope',
     'load_model',

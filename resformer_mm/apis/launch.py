@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+from datetime import timedelta
 from typing import Any
 
 import torch.distributed
@@ -27,12 +28,15 @@ from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook, InvalidLos
 from resformer_mm.engine.failures import NameFilesHook
 from resformer_mm.engine.unannotated import UnannotatedTestHook
 from resformer_mm.libraries import hook_of_task, settle_config
+from resformer_mm.measured import is_number
 from resformer_mm.models.backbones import ResFormer
+from resformer_mm.processes import start_watch, stop_watch
 from resformer_mm.repairs import set_strict, share_with_workers
 from resformer_mm.resuming import (
     ExactResumeHook,
     MakeUpValidationHook,
     PreemptionHook,
+    agree_on_start,
     save_whole_files,
 )
 
@@ -57,6 +61,11 @@ SAFEGUARDS = {
 }
 # MMEngine accepts None for these names alone.
 MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+
+# Seconds that processes wait for one that does not take part in an exchange, unless
+# `env_cfg.dist_cfg.timeout` is set. PyTorch has 600 for NCCL, which is less than some metrics need, for which
+# the others wait.
+TIMEOUT = 1800
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -138,18 +147,44 @@ def start_processes(cfg: Config) -> None:
     """Connect the processes of a launcher, unless they are; without a launcher, nothing happens.
 
     Raises:
-        ValueError: the launcher needs GPUs, but there are none, or it has not started this process.
+        ValueError: the launcher needs GPUs, but there are none, or it has not started this process; or
+            ``env_cfg.dist_cfg.timeout`` is not a positive number.
     """
     if cfg.launcher == 'none':
         return
     if not is_distributed():
         check_launcher(cfg.launcher)
     atexit.register(_leave_process_group)
+    settings = _settle_timeout(cfg)
     if get_device() == 'cpu':
-        _set_up_cpu_processes(cfg)
+        _set_up_cpu_processes(cfg, settings['timeout'])
     elif not is_distributed():
-        init_dist(cfg.launcher, **(cfg.get('env_cfg') or {}).get('dist_cfg', {'backend': 'nccl'}))
+        init_dist(cfg.launcher, **settings)
+    start_watch()
     name_wrapper_type(cfg)
+
+
+def _settle_timeout(cfg: Config) -> dict:
+    """Return the settings of the connection, after setting what is missing."""
+    if cfg.get('env_cfg') is None:
+        cfg.env_cfg = {}
+    settings = cfg.env_cfg.setdefault('dist_cfg', dict(backend='nccl'))
+    timeout = settings.setdefault('timeout', TIMEOUT)
+    if not is_number(timeout) or timeout <= 0:
+        raise ValueError(f'env_cfg.dist_cfg.timeout = {timeout!r} must be a positive number of seconds')
+    return settings
+
+
+def build_train_runner(cfg: Config) -> Runner:
+    """Build the runner of a training that a launcher may have started before; see :func:`build_runner`.
+
+    Raises:
+        CheckpointError: the checkpoint to go on from cannot be used.
+        FileNotFoundError: it is not on the machine of this process.
+    """
+    start_processes(cfg)
+    agree_on_start(cfg)
+    return build_runner(cfg)
 
 
 def build_test_runner(cfg: Config) -> Runner:
@@ -176,6 +211,7 @@ def _leave_process_group() -> None:
     cycles, hence the garbage collection. The last reference must be one of Python: only then does the
     destructor wait for the threads without holding the interpreter lock.
     """
+    stop_watch()
     if torch.distributed.is_initialized():
         group = torch.distributed.group.WORLD
         torch.distributed.destroy_process_group()
@@ -183,13 +219,13 @@ def _leave_process_group() -> None:
         del group
 
 
-def _set_up_cpu_processes(cfg: Config) -> None:
+def _set_up_cpu_processes(cfg: Config, timeout: float) -> None:
     """Start the gloo process group, and make the model wrapper leave the model on the CPU.
 
     MMEngine would select a GPU per process and pass its number to the wrapper.
     """
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
         print_log('No GPU: processes communicate through gloo on the CPU', logger='current')
     wrapper = ConfigDict(
         type='MMDistributedDataParallel',

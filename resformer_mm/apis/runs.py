@@ -122,6 +122,7 @@ def make_test_config(
     amp: bool = False,
     tta: bool = False,
     drawing: Drawing | None = None,
+    resume: bool = False,
 ) -> Config:
     """Return the config of a test run.
 
@@ -136,6 +137,7 @@ def make_test_config(
         amp: test in mixed precision.
         tta: use test-time augmentation.
         drawing: settings for drawing the predictions; None draws nothing.
+        resume: take over the resolutions that an interrupted test in the same work dir has finished.
 
     Raises:
         FileNotFoundError: the config or the checkpoint does not exist.
@@ -167,6 +169,10 @@ def make_test_config(
             resolutions=list(resolutions),
             fp16=cfg.test_cfg.get('fp16', False),
         )
+    if resume and type_name(type_field(cfg.test_cfg)) == 'MultiResolutionTestLoop':
+        cfg.test_cfg.resume = True
+    elif resume:
+        remark('--resume', f'{config} tests at one resolution, which is tested from the beginning')
     _set_loader_defaults(cfg, ('test_dataloader',))
     return cfg
 

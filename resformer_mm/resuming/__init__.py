@@ -1,9 +1,10 @@
-"""Trainings that are interrupted and continued: exact states, whole checkpoints, preemption."""
+"""Trainings that are interrupted and continued: exact states, whole checkpoints, preemption, restarts."""
 
 from .checkpoint_hook import ExactCheckpointHook
 from .exact_resume import ExactResumeHook, MakeUpValidationHook
 from .finding import check_resumable, checkpoint_folder, find_resumable, keep_total_batch, read_whole
 from .preemption import EXIT_CODE, PreemptionHook
+from .restarting import agree_on_start
 from .whole_files import save_whole_files
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     'ExactResumeHook',
     'MakeUpValidationHook',
     'PreemptionHook',
+    'agree_on_start',
     'check_resumable',
     'checkpoint_folder',
     'find_resumable',

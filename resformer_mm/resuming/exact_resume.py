@@ -66,9 +66,13 @@ class ExactResumeHook(Hook):
             if self._batches is None:
                 self._batches = number_batches(loader, runner.seed, *get_dist_info())
             try:
-                return build_loop(loop)
+                loop = build_loop(loop)
             finally:
                 runner._train_dataloader = settings  # which the learning rate is scaled by
+            if self._batches is not None and isinstance(loop, EpochBasedTrainLoop):
+                self._batches.agree()
+                loop._max_iters = loop.max_epochs * len(self._batches)
+            return loop
 
         runner.build_train_loop = build_train_loop
 

@@ -25,16 +25,22 @@ def checkpoint_folder(cfg: Config) -> Path:
     return work_dir if out_dir is None else Path(out_dir, work_dir.absolute().name)
 
 
-def find_resumable(cfg: Config) -> tuple[Path, Any] | None:
+def find_resumable(cfg: Config, since: float = 0) -> tuple[Path, Any] | None:
     """Return the newest checkpoint of a run that is whole, with its content; None if the run saved none.
 
     The folder may have been moved or copied: a checkpoint in it is preferred to the one whose path was noted.
+
+    Args:
+        cfg: config of the run.
+        since: time of modification that a checkpoint must have at least.
 
     Raises:
         CheckpointError: there are checkpoints, but none can be read.
     """
     refused = []
     for path in _candidates(cfg):
+        if path.stat().st_mtime < since:
+            continue
         try:
             content = read_whole(path)
             check_resumable(path, content)
@@ -97,14 +103,23 @@ def check_resumable(path: str | Path, content: Any) -> None:
         )
 
 
-def keep_total_batch(cfg: Config, content: Mapping, world_size: int) -> None:
-    """Change the samples per process, so that with another number of processes a batch has as many in all."""
+def keep_total_batch(cfg: Config, content: Mapping, world_size: int, is_restart: bool = False) -> None:
+    """Change the samples per process, so that with another number of processes a batch has as many in all.
+
+    Args:
+        cfg: config of the run, which is changed.
+        content: content of the checkpoint.
+        world_size: number of processes.
+        is_restart: whether the config is that of the launch which saved the checkpoint. Otherwise, a size
+            that differs from that of the checkpoint was chosen for this number of processes.
+    """
     saved, loader = content.get(ENTRY), cfg.get('train_dataloader')
     if not isinstance(saved, Mapping) or not isinstance(loader, dict):
         return
     before = len(saved['ranks'])
-    if before == world_size or loader.get('batch_size') != saved['batch_size']:
-        return  # the number of processes is the same, or the size was chosen for the new one
+    is_chosen = loader.get('batch_size') != saved['batch_size'] and not is_restart
+    if is_chosen or before == world_size and not is_restart:
+        return
     total = saved['batch_size'] * before
     if total % world_size == 0:
         loader['batch_size'] = total // world_size

@@ -14,7 +14,10 @@ from itertools import islice
 from typing import Any
 
 import torch
+from mmengine.dist import all_gather_object, get_world_size
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+from resformer_mm.repairs import remark
 
 from .random_states import preserved_states, seed_generators
 
@@ -54,8 +57,20 @@ class NumberedBatches(BatchSampler):
         self.epoch = 0
         self.first = 0
         self.is_open = False
+        self._length: int | None = None
         self._started: Iterator[list[int]] | None = None
         self._start = 0
+
+    def agree(self) -> None:
+        """Let all processes have as many batches in a pass as the one with the fewest.
+
+        Otherwise, the others would wait for that one in the step after its last, and their schedules would
+        differ. Call it in all processes; the sampler must end.
+
+        Raises:
+            ValueError: a process has none.
+        """
+        self._length = _fewest(all_gather_object(len(self.batch_sampler)))
 
     def skip(self, number: int) -> int:
         """Draw the first batches of the next pass, but do not give them out.
@@ -76,6 +91,8 @@ class NumberedBatches(BatchSampler):
         batches, start, epoch = self._started, self._start, self.epoch
         assert batches is not None
         self._started, self.first, self.epoch = None, 0, epoch + 1
+        if self._length is not None and get_world_size() > 1:
+            batches = iter(_as_many_everywhere(list(batches)))
         for indices in batches:
             batch = NumberedBatch(indices)
             batch.epoch, batch.start = epoch, start
@@ -84,13 +101,36 @@ class NumberedBatches(BatchSampler):
 
     def __len__(self) -> int:
         """Return the number of batches of a whole pass."""
-        return len(self.batch_sampler)
+        return len(self.batch_sampler) if self._length is None else self._length
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the sampler, such as ``sampler`` or ``batch_size``."""
         if name == 'batch_sampler':  # while it is copied
             raise AttributeError(name)
         return getattr(self.batch_sampler, name)
+
+
+def _as_many_everywhere(batches: list) -> list:
+    """Return the first batches of this process, as many as every process has."""
+    numbers = all_gather_object(len(batches))
+    return batches[: _fewest(numbers)]
+
+
+def _fewest(numbers: list[int]) -> int:
+    """Return the smallest number of batches, and tell if some processes have more.
+
+    Raises:
+        ValueError: it is zero.
+    """
+    fewest, most = min(numbers), max(numbers)
+    if fewest == 0:
+        raise ValueError(
+            f'train_dataloader: the numbers of batches in the processes are {numbers}, so there is none to '
+            'train on: lower batch_size or the number of processes, or set drop_last=False'
+        )
+    if fewest < most:
+        remark('train_dataloader', f'{fewest} batches are used of each process, which have up to {most}')
+    return fewest
 
 
 class SeededReads:

@@ -6,18 +6,24 @@ import logging
 import os
 import signal
 import time
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed
-from mmengine.dist import is_distributed
+from mmengine.config import Config
+from mmengine.dist import barrier, is_distributed
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
+from resformer_mm.engine.failures import loaders_of
+from resformer_mm.processes import exit_status
 from resformer_mm.registry import HOOKS
 
 from .checkpoint_hook import ExactCheckpointHook
+from .shielded_workers import shield_workers
 
 EXIT_CODE = 85  # ERESTART of Linux
 SIGNALS = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1', 'SIGINT') if hasattr(signal, name))
@@ -49,7 +55,11 @@ class PreemptionHook(Hook):
         """Take over the signals."""
         self._pid = os.getpid()
         if is_distributed() and torch.distributed.get_backend() != 'gloo':
-            self._group = torch.distributed.new_group(backend='gloo')
+            self._group = torch.distributed.new_group(backend='gloo', timeout=_timeout(runner.cfg))
+        loaders = [runner.train_dataloader, *(loaders_of(runner.val_loop) if runner.val_loop else ())]
+        for loader in loaders:
+            if isinstance(loader, DataLoader):
+                shield_workers(loader)
         for number in SIGNALS:
             try:
                 self._handlers[number] = signal.signal(number, self._note)
@@ -97,7 +107,8 @@ class PreemptionHook(Hook):
                 logger='current',
                 level=logging.WARNING,
             )
-            raise SystemExit(EXIT_CODE)
+            barrier(self._group)  # a launcher may kill the one that writes once another has ended
+            raise SystemExit(exit_status(EXIT_CODE))
 
     def _agreed(self, *values: int) -> list[int]:
         """Return the largest of each value over the processes."""
@@ -106,3 +117,9 @@ class PreemptionHook(Hook):
         tensor = torch.tensor(values)
         torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX, group=self._group)
         return tensor.tolist()
+
+
+def _timeout(cfg: Config) -> timedelta | None:
+    """Return the time limit of an exchange, as it is set for the other groups of processes."""
+    seconds = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
+    return None if seconds is None else timedelta(seconds=seconds)

@@ -5,6 +5,7 @@ The cases are those of ``benchmarks/fault_injection.py``, which has more of them
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -46,32 +47,51 @@ def data(tmp_path_factory) -> Path:
 def train(data, tmp_path):
     """Function that trains a case up to a fault and returns the results of all processes."""
 
-    def run(case: Case, work_dir: str, fault: str, *options: str) -> list:
+    def run(case: Case, work_dir: str, fault: str, *options: str, **variables: str) -> list:
         config = write_configs(tmp_path, case)
         plan_fault(config, fault, case.number)
         arguments = ('train.py', config, '--work-dir', tmp_path / work_dir, '--no-check', *options)
-        return run_tool_in_processes(case.processes, *arguments, data=data, cwd=tmp_path)
+        return run_tool_in_processes(case.processes, *arguments, data=data, cwd=tmp_path, **variables)
 
     return run
 
 
-@pytest.mark.parametrize('case', [ALONE, TOGETHER], ids=['one_process', 'two_processes'])
-def test_three_kills(case, train, tmp_path):
-    for result in train(case, 'undisturbed', 'none'):
-        succeed(result)
-    for fault in case.faults:
-        results = train(case, 'disturbed', fault, '--resume')
-        assert results[-1].returncode == -signal.SIGKILL, results[-1].stderr
-    for result in train(case, 'disturbed', 'none', '--require-resume'):
-        succeed(result)
-    undisturbed, disturbed = (last_checkpoint(tmp_path / name) for name in ('undisturbed', 'disturbed'))
+def check_equal(folder: Path) -> None:
+    undisturbed, disturbed = (last_checkpoint(folder / name) for name in ('undisturbed', 'disturbed'))
     assert differences(undisturbed, disturbed) == []
     assert undisturbed['meta']['iter'] == disturbed['meta']['iter']
 
 
+def test_three_kills(train, tmp_path):
+    (result,) = train(ALONE, 'undisturbed', 'none')
+    succeed(result)
+    for fault in ALONE.faults:
+        (result,) = train(ALONE, 'disturbed', fault, '--resume')
+        assert result.returncode == -signal.SIGKILL, result.stderr
+    (result,) = train(ALONE, 'disturbed', 'none', '--require-resume')
+    succeed(result)
+    check_equal(tmp_path)
+
+
+def test_three_kills_of_two_processes_that_a_launcher_restarts(train, tmp_path):
+    for result in train(TOGETHER, 'undisturbed', 'none'):
+        succeed(result)
+    (tmp_path / 'disturbed').mkdir()  # with a checkpoint of an earlier run
+    shutil.copy(tmp_path / 'undisturbed' / 'iter_4.pth', tmp_path / 'disturbed')
+    for count, fault in enumerate((*TOGETHER.faults, 'none')):
+        results = train(TOGETHER, 'disturbed', fault, TORCHELASTIC_RESTART_COUNT=str(count))
+        if fault == 'none':
+            succeed(results[0])
+        else:
+            assert results[-1].returncode == -signal.SIGKILL, results[-1].stderr
+    assert 'restarted: the training goes on from' in results[0].stdout
+    check_equal(tmp_path)
+
+
 def test_a_signal_saves_and_stops(train, tmp_path):
-    (result,) = train(STOPPED, 'run', 'before_train_iter:1')
-    assert result.returncode == 85
+    # The launcher of this folder ends with the status that it finds there.
+    (result,) = train(STOPPED, 'run', 'before_train_iter:1', RESFORMER_MM_LAUNCH=str(tmp_path))
+    assert result.returncode == 0 and (tmp_path / 'status').read_text() == '85'
     assert 'Stopped by SIGTERM after iteration 2, saved as' in result.stdout
     content = last_checkpoint(tmp_path / 'run')
     assert (content['meta']['epoch'], content['meta']['iter']) == (0, 2)

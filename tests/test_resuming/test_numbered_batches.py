@@ -12,6 +12,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, IterableDataset
 
 from resformer_mm.datasets.samplers import ResolutionBatchSampler, ResolutionIndex
+from resformer_mm.resuming import numbered_batches
 from resformer_mm.resuming.numbered_batches import EndlessBatches, NumberedBatches, number_batches
 from resformer_mm.resuming.random_states import (
     capture_states,
@@ -183,3 +184,23 @@ def test_streams_stay_as_they_are():
             return iter(range(3))
 
     assert number_batches(DataLoader(Stream()), 0, 0, 1) is None
+
+
+@pytest.mark.parametrize('fewest', [2, 3, 0])
+def test_all_processes_have_as_many_batches(monkeypatch, fewest):
+    monkeypatch.setattr(numbered_batches, 'all_gather_object', lambda number: [number, fewest])
+    monkeypatch.setattr(numbered_batches, 'get_world_size', lambda: 2)
+    told = []
+    monkeypatch.setattr(numbered_batches, 'remark', lambda *words: told.append(' '.join(words)))
+    _, alone = make()
+    expected = list(alone)  # 4 batches
+    loader, batches = make()
+    if fewest == 0:
+        with pytest.raises(ValueError, match=r'numbers of batches in the processes are \[4, 0\]'):
+            batches.agree()
+        return
+    batches.agree()
+    assert len(loader) == fewest and list(batches) == expected[:fewest]
+    assert told[0] == f'train_dataloader {fewest} batches are used of each process, which have up to 4'
+    assert batches.skip(1) == 1
+    assert list(batches) == expected[1 : fewest + 1]  # all processes have skipped as many

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch.distributed.run
 from runs import (
     ROOT,
     assert_weights_equal,
@@ -24,7 +22,6 @@ from runs import (
     write_config,
     write_data,
 )
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 # The shuffle of an epoch is dealt out in turns: two ranks with 4 images each take the 8 of one process.
 MODES = {
@@ -226,23 +223,15 @@ def test_slurm_scripts(tmp_path: Path, script: str, tool: str, arguments: tuple[
 )
 def test_torchrun_scripts(tmp_path: Path, script: str, tool: str, arguments: tuple[str, ...]) -> None:
     python = str(fake(tmp_path, 'python'))
-    settings = dict(NNODES='2', NODE_RANK='1', PORT='1234', MASTER_ADDR='10.0.0.1', OMP_NUM_THREADS='3')
-    cases = [
-        ({}, ['1', '0', '127.0.0.1', '29500']),
-        (settings, ['2', '1', '10.0.0.1', '1234']),
-    ]
-    for environment, (nodes, rank, address, port) in cases:
+    for environment in ({}, dict(OMP_NUM_THREADS='3')):
         result = launch(script, *arguments, '4', *OPTIONS, PYTHON=python, **environment)
         assert result.returncode == 0, result.stderr
         assert result.stderr == ('' if environment else f'{ONE_THREAD}\n')
         *words, pythonpath = result.stdout.splitlines()
         assert words == [
-            str(ROOT / 'tools' / 'misc' / 'torchrun.py'),
-            f'--nnodes={nodes}',
-            f'--node_rank={rank}',
-            f'--master_addr={address}',
-            f'--master_port={port}',
-            '--nproc_per_node=4',
+            '-m',
+            'resformer_mm.processes.torchrun',
+            '4',
             str(ROOT / 'tools' / tool),
             *arguments,
             '--launcher',
@@ -252,31 +241,41 @@ def test_torchrun_scripts(tmp_path: Path, script: str, tool: str, arguments: tup
         assert os.path.samefile(pythonpath.removeprefix('PYTHONPATH=').split(':')[0], ROOT)
 
 
+# Slurm: the first step is stopped by a signal, which its tasks note; a later one ends.
+SRUN = """#!/usr/bin/env bash
+echo "${*:15}" >> calls
+if [ "$(wc -l < calls)" = 1 ]; then echo 85 > "$RESFORMER_MM_LAUNCH/status"; fi
+"""
+SCONTROL = '#!/usr/bin/env bash\necho "scontrol $*" >> calls\nexit "${SCONTROL_STATUS:-0}"\n'
+
+
+@pytest.mark.parametrize(
+    ('settings', 'calls', 'status'),
+    [
+        ({}, ['', '--resume'], 0),
+        (dict(SLURM_JOB_ID='7'), ['', 'scontrol requeue 7'], 85),
+        (dict(SLURM_JOB_ID='7', SCONTROL_STATUS='1'), ['', 'scontrol requeue 7'], 85),
+        (dict(REQUEUE='0'), [''], 85),
+    ],
+    ids=['a_new_step', 'a_batch_job', 'not_a_batch_job', 'left_out'],
+)
+def test_a_training_that_slurm_stops_goes_on(
+    tmp_path: Path, settings: dict[str, str], calls: list[str], status: int
+) -> None:
+    for name, text in (('srun', SRUN), ('scontrol', SCONTROL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    command = ['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'gpus', 'job', 'config.py']
+    environment = {**os.environ, 'PATH': f'{tmp_path}{os.pathsep}{os.environ["PATH"]}', **settings}
+    result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == status
+    assert (tmp_path / 'calls').read_text().splitlines() == calls
+    assert ('with --resume goes on' in result.stderr) == ('SCONTROL_STATUS' in settings)
+    assert {path.name for path in tmp_path.iterdir()} == {'srun', 'scontrol', 'calls'}
+
+
 @pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'])
 def test_too_few_arguments_print_the_usage(script: str) -> None:
     result = launch(script, 'config.py')
     assert result.returncode == 2
     assert 'usage' in result.stderr and script in result.stderr and 'CONFIG' in result.stderr
-
-
-def ends_with(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    """Run torchrun, whose second process ends with a status first."""
-
-    def fail() -> None:
-        ends = {0: (-15, 20), 1: (status, 10)}
-        failures = {rank: ProcessFailure(rank, 1, code, 'none') for rank, (code, _) in ends.items()}
-        for rank, (_, time) in ends.items():
-            failures[rank].timestamp = time
-        raise ChildFailedError('train.py', failures)
-
-    monkeypatch.setattr(torch.distributed.run, 'main', fail)
-    runpy.run_path(str(ROOT / 'tools' / 'misc' / 'torchrun.py'), run_name='__main__')
-
-
-def test_torchrun_ends_as_the_first_process_with_a_usage_error(monkeypatch, capsys) -> None:
-    with pytest.raises(SystemExit) as ended:
-        ends_with(monkeypatch, 2)
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == 'train.py has ended with status 2, see above\n'
-    with pytest.raises(ChildFailedError):
-        ends_with(monkeypatch, 1)

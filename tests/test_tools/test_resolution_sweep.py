@@ -58,6 +58,7 @@ def swept(data: Path, model, tmp_path_factory) -> tuple[Path, str]:
     for resolution, point in before.items():
         assert after[resolution]['metrics'] == point['metrics']
         assert after[resolution]['latency'][:1] == point['latency']
+    assert '2 of 6 evaluations were finished before' in second.stdout
     assert 'tiny at 48' not in second.stdout and 'tiny at 64' in second.stdout
     return cwd, second.stdout
 
