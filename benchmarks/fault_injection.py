@@ -148,6 +148,7 @@ CASES = {
         faults=('before_train_iter:1', 'after_train_iter:3'),
         processes=2,
         number=signal.SIGTERM,
+        status=85,
     ),
     'lost_workers': Case(WORKERS.format(True), processes=2, faults=('after_train_iter:1',)),
     'lost_error': Case(processes=2, faults=('before_train_iter:3',), number=ERROR),
@@ -364,7 +365,7 @@ def write_row(name: str, case: Case, outcome: Outcome) -> None:
         'faults': ' '.join(case.faults),
         'survived': outcome.survived,
         'differences': len(outcome.differences),
-        'seconds_to_end': round(outcome.end, 1),
+        'seconds_to_end': '' if case.restarts else round(outcome.end, 1),
         'seconds': round(outcome.wall),
         'torch': torch.__version__,
         'machine': describe_device('cpu'),
@@ -394,7 +395,8 @@ def main() -> None:
             write_row(name, case, outcome)
             number, planned = len(outcome.differences), len(case.faults)
             equal = 'equal' if not number else f'{number} differ, e.g. {outcome.differences[0]}'
-            times = f'ended after {outcome.end:.1f} s, {outcome.wall:.0f} s in all'
+            end = '' if case.restarts else f'ended after {outcome.end:.1f} s, '
+            times = f'{end}{outcome.wall:.0f} s in all'
             print(f'{name:28} {outcome.survived} of {planned} faults, {equal}, {times}', flush=True)
             unequal += [name] * bool(number)
     if unequal:

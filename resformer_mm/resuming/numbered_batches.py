@@ -60,6 +60,7 @@ class NumberedBatches(BatchSampler):
         self._length: int | None = None
         self._started: Iterator[list[int]] | None = None
         self._start = 0
+        self._skipped = 0
 
     def agree(self) -> None:
         """Let all processes have as many batches in a pass as the one with the fewest.
@@ -79,7 +80,7 @@ class NumberedBatches(BatchSampler):
         """
         self._started = iter(self.batch_sampler)
         sizes = [len(batch) for batch in islice(self._started, number)]
-        self._start = sum(sizes)
+        self._start, self._skipped = sum(sizes), len(sizes)
         return len(sizes)
 
     def __iter__(self) -> Iterator[NumberedBatch]:
@@ -92,7 +93,7 @@ class NumberedBatches(BatchSampler):
         assert batches is not None
         self._started, self.first, self.epoch = None, 0, epoch + 1
         if self._length is not None and get_world_size() > 1:
-            batches = iter(_as_many_everywhere(list(batches)))
+            batches = iter(_as_many_everywhere(list(batches), self._skipped))
         for indices in batches:
             batch = NumberedBatch(indices)
             batch.epoch, batch.start = epoch, start
@@ -110,10 +111,10 @@ class NumberedBatches(BatchSampler):
         return getattr(self.batch_sampler, name)
 
 
-def _as_many_everywhere(batches: list) -> list:
-    """Return the first batches of this process, as many as every process has."""
-    numbers = all_gather_object(len(batches))
-    return batches[: _fewest(numbers)]
+def _as_many_everywhere(rest: list, skipped: int) -> list:
+    """Return the first of the batches that are left in a pass, as many as every process has."""
+    numbers = all_gather_object(skipped + len(rest))
+    return rest[: _fewest(numbers) - skipped]
 
 
 def _fewest(numbers: list[int]) -> int:

@@ -33,7 +33,7 @@ ALONE = Case(
 TOGETHER = Case(
     TURNS.replace('max_epochs=3', 'max_epochs=2'),
     processes=2,
-    faults=('after_train_iter:1', 'after_val:2', 'before_train_iter:3'),
+    faults=('after_train_iter:1', 'before_val:2', 'before_train_iter:3'),
 )
 STOPPED = Case(SAVED_BY_EPOCH + 'train_cfg = dict(max_epochs=1)', number=signal.SIGTERM)
 
