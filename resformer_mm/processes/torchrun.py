@@ -55,7 +55,8 @@ def rendezvous(settings: Mapping[str, str], restarts: str) -> list[str]:
     address = settings.get('MASTER_ADDR', '127.0.0.1')
     options = [f'--nnodes={nodes}', f'{FLAG}={restarts}']
     if nodes == '1' and port is None:
-        return [*options, '--standalone']
+        # Without the address, torchrun takes the name of the machine, which may not be known to itself.
+        return [*options, '--standalone', '--local_addr=127.0.0.1']
     if restarts == '0' and ':' not in nodes:
         rank = settings.get('NODE_RANK', '0')
         return [

@@ -13,6 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from resformer_mm.processes import exit_status, torchrun
 from resformer_mm.processes.torchrun import main, rendezvous, split_restarts
 
+ALONE = ['--standalone', '--local_addr=127.0.0.1']
 STATIC = ['--nnodes=2', '--max-restarts=0', '--node_rank=1', '--master_addr=10.0.0.1', '--master_port=29500']
 DYNAMIC = ['--rdzv_backend=c10d', '--rdzv_endpoint=10.0.0.1:1234', '--rdzv_id=resformer_mm']
 
@@ -20,8 +21,8 @@ DYNAMIC = ['--rdzv_backend=c10d', '--rdzv_endpoint=10.0.0.1:1234', '--rdzv_id=re
 @pytest.mark.parametrize(
     ('settings', 'restarts', 'options'),
     [
-        ({}, '0', ['--nnodes=1', '--max-restarts=0', '--standalone']),
-        ({}, '3', ['--nnodes=1', '--max-restarts=3', '--standalone']),
+        ({}, '0', ['--nnodes=1', '--max-restarts=0', *ALONE]),
+        ({}, '3', ['--nnodes=1', '--max-restarts=3', *ALONE]),
         (dict(NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1'), '0', STATIC),
         (
             dict(PORT='1234'),
