@@ -7,7 +7,8 @@ Every row is a small training on generated images, through tools/train.py or too
 augmentation, mixup, CutMix and stochastic depth. It runs once undisturbed. Then it is killed at each of the
 points of the row, and continued with --resume. Augmentation that repeats, a batch that is read twice, or a
 validation that is left out would change the bits of the weights. In the rows with restarts, the launcher
-continues it; two machines are two launchers, of which one is killed and started again.
+continues it; two machines are two launchers, of which one is killed and started again. The disk that fills
+up is a tmpfs, which only root can mount.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +65,16 @@ randomness = dict(seed=3, deterministic=True)
 STRUCK = 'struck.txt'  # file with the time of the last fault
 ERROR = 0
 LOST_MACHINE = -1  # the process and its launcher are killed
-OTHERS = {ERROR: 'error', LOST_MACHINE: 'SIGKILL of a machine'}
+FULL_DISK = -2  # nothing is left on the disk of the work dir
+DAMAGE = -3  # a byte of the newest checkpoint changes, and the process is killed
+OTHERS = {
+    ERROR: 'error',
+    LOST_MACHINE: 'SIGKILL of a machine',
+    FULL_DISK: 'full disk',
+    DAMAGE: 'SIGKILL, damaged checkpoint',
+}
+FILLER = 'filler'  # file that fills a disk
+DISK_MIB = 16
 WORKERS = 'train_dataloader = dict(num_workers=2, persistent_workers={})\n'
 SAVED_BY_EPOCH = 'default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))\n'
 ALWAYS_SAVED = 'default_hooks = dict(checkpoint=dict(interval=1))\n'
@@ -85,6 +97,7 @@ class Case:
         status: exit status of a run that is disturbed; None if any but 0 will do.
         machines: number of machines, each with one of the processes.
         restarts: number of restarts by the launcher, which continues the run instead of ``--resume``.
+        says: text that the disturbed runs must print.
     """
 
     extra: str = ''
@@ -94,6 +107,7 @@ class Case:
     status: int | None = None
     machines: int = 1
     restarts: int = 0
+    says: str = ''
 
 
 # 32 images: an epoch has 4 batches.
@@ -150,6 +164,12 @@ CASES = {
         number=signal.SIGTERM,
         status=85,
     ),
+    'full_disk': Case(
+        faults=('before_train_iter:5',), number=FULL_DISK, says='cannot be written: No space left'
+    ),
+    'damaged_checkpoint': Case(
+        faults=('after_train_iter:6',), number=DAMAGE, says='is damaged: the check sum of'
+    ),
     'lost_workers': Case(WORKERS.format(True), processes=2, faults=('after_train_iter:1',)),
     'lost_error': Case(processes=2, faults=('before_train_iter:3',), number=ERROR),
     'lost_restart': Case(processes=2, faults=('before_train_iter:3',), restarts=1),
@@ -179,10 +199,14 @@ class FaultHook(Hook):
             self.file.with_name(STRUCK).write_text(str(time.time()))
             if int(number) == ERROR:
                 raise ValueError('an error as planned')
+            if int(number) == FULL_DISK:
+                fill_disk(Path(runner.work_dir))
+                return
+            if int(number) == DAMAGE:
+                damage_newest(Path(runner.work_dir))
             if int(number) == LOST_MACHINE:
                 os.kill(os.getppid(), signal.SIGKILL)
-                number = signal.SIGKILL
-            os.kill(os.getpid(), int(number))
+            os.kill(os.getpid(), int(number) if int(number) > 0 else signal.SIGKILL)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Before a step."""
@@ -218,6 +242,38 @@ class Outcome:
     differences: list[str] = field(default_factory=list)
     end: float = 0.0
     wall: float = 0.0
+
+
+def fill_disk(work_dir: Path) -> None:
+    """Write a file that leaves nothing of the small disk of a work dir."""
+    assert os.path.ismount(work_dir.parent), 'this would fill the disk of somebody else'
+    with open(work_dir.with_name(FILLER), 'wb', buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+
+
+def damage_newest(work_dir: Path) -> None:
+    """Change a byte in the middle of the newest checkpoint."""
+    path = work_dir / Path((work_dir / 'last_checkpoint').read_text()).name
+    with open(path, 'r+b') as file:
+        middle = file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(middle)
+        file.write(bytes([byte ^ 255]))
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[None]:
+    """Mount a disk of :data:`DISK_MIB` at a place."""
+    place.mkdir(parents=True)
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={DISK_MIB}m', 'tmpfs', place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(['umount', place], check=True)
 
 
 def write_configs(folder: Path, case: Case) -> Path:
@@ -299,9 +355,15 @@ def run_case(case: Case, data: Path, folder: Path) -> Outcome:
     Raises:
         RuntimeError: a run ended otherwise than planned.
     """
-    start, outcome = time.time(), Outcome()
+    disk = folder / 'disk'
+    with small_disk(disk) if case.number == FULL_DISK else nullcontext():
+        return _run_case(case, data, folder, disk / 'disturbed')
+
+
+def _run_case(case: Case, data: Path, folder: Path, disturbed: Path) -> Outcome:
+    start, outcome, said = time.time(), Outcome(), ''
     config = write_configs(folder, case)
-    undisturbed, disturbed = folder / 'undisturbed', folder / 'disturbed'
+    undisturbed = folder / 'undisturbed'
     runs = [(undisturbed, 'none'), *((disturbed, fault) for fault in case.faults)]
     if not case.restarts:
         runs.append((disturbed, 'none'))
@@ -323,6 +385,10 @@ def run_case(case: Case, data: Path, folder: Path) -> Outcome:
                 f'{fault}: status {result.returncode}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}'
             )
         outcome.survived += fault != 'none'
+        said += result.stdout + result.stderr
+        disturbed.with_name(FILLER).unlink(missing_ok=True)
+    if case.says not in said:
+        raise RuntimeError(f'no run has said {case.says!r}:\n{said[-4000:]}')
     outcome.differences = differences(last_checkpoint(undisturbed), last_checkpoint(disturbed))
     outcome.wall = time.time() - start
     return outcome

@@ -18,7 +18,7 @@ from multiprocessing.util import Finalize
 
 import torch
 import torch.utils.data
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 
 from resformer_mm.control_characters import printable
 
@@ -31,6 +31,7 @@ _NOBODY, _MAIN, _WORKER = range(3)
 _told_in_run = torch.zeros(_SLOTS, dtype=torch.uint8).share_memory_()
 _listener: list[str] | None = None
 _collector: list[str] | None = None
+_not_in_a_file: list[str] = []
 
 
 class StrictError(ValueError):
@@ -149,7 +150,22 @@ def tell_once(text: str, key: str | None = None) -> bool:
         _told.add(key)
         told[slot] = teller
         print_log(text, logger='current', level=logging.WARNING)
+        if not any(map(_files_of, MMLogger._instance_dict.values())):
+            _not_in_a_file.append(text)
     return is_new
+
+
+def write_earlier_warnings(logger: logging.Logger) -> None:
+    """Write what was told before a run had a log file to the log file."""
+    for text in _not_in_a_file if _files_of(logger) else ():
+        record = logger.makeRecord(logger.name, logging.WARNING, __file__, 0, text, (), None)
+        for handler in _files_of(logger):
+            handler.handle(record)
+    _not_in_a_file.clear()
+
+
+def _files_of(logger: logging.Logger) -> list[logging.Handler]:
+    return [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
 
 
 def _shared_memory() -> torch.Tensor:

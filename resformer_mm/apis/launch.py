@@ -31,7 +31,7 @@ from resformer_mm.libraries import hook_of_task, settle_config
 from resformer_mm.measured import is_number
 from resformer_mm.models.backbones import ResFormer
 from resformer_mm.processes import start_watch, stop_watch
-from resformer_mm.repairs import set_strict, share_with_workers
+from resformer_mm.repairs import set_strict, share_with_workers, write_earlier_warnings
 from resformer_mm.resuming import (
     ExactResumeHook,
     MakeUpValidationHook,
@@ -112,6 +112,7 @@ def _build(cfg: Config) -> Runner:
     set_strict(bool(cfg.get('strict_data', False)))
     left_out = _take_left_out(cfg)
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    write_earlier_warnings(runner.logger)
     share_with_workers()
     for kind, name in SAFEGUARDS.items():
         if name not in left_out and not any(isinstance(hook, kind) for hook in runner.hooks):

@@ -119,6 +119,12 @@ LOGGED = (
         "about a call in MMEngine's own hook for checkpoints",
     ),
     Message(
+        'Resumed iteration number is not divisible by `_accumulative_counts`',
+        'mmengine.optim.optimizer.optimizer_wrapper',
+        'MMEngine 0.10',
+        'the gradients are in the checkpoint; `ExactResumeHook` says so if they are not',
+    ),
+    Message(
         'Line NMS is not compiled',
         'mmdet.models.dense_heads.clr_head.clr_head',
         'onedl-mmdetection 3.5, with mmcv without operators or without CUDA',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -149,14 +149,16 @@ class ExactResumeHook(Hook):
                 setattr(hook, name, value)
         self._is_validated = saved['is_validated']
         self._done = _resumed_position(runner, saved, world_size)
-        if len(saved['ranks']) != world_size:
+        is_same_number, module = len(saved['ranks']) == world_size, _module(runner)
+        parameters = dict(module.named_parameters())
+        own = saved['ranks'][rank : rank + 1] if is_same_number else saved['ranks']
+        for name, gradient in _mean_gradients(own).items():
+            parameters[name].grad = gradient.to(parameters[name].device)
+        if not is_same_number:
             seed_generators(runner.seed, runner.iter, rank)
             return
-        states, module = saved['ranks'][rank], _module(runner)
+        states = saved['ranks'][rank]
         self._random = states['random']
-        parameters = dict(module.named_parameters())
-        for name, gradient in states['gradients'].items():
-            parameters[name].grad = gradient.to(parameters[name].device)
         buffers = dict(module.named_buffers())
         for name, value in states['buffers'].items():
             buffers[name].copy_(value)
@@ -318,6 +320,16 @@ def _open_gradients(runner: Runner) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in _module(runner).named_parameters():
         if parameter.grad is not None:
             yield name, parameter.grad.cpu()
+
+
+def _mean_gradients(states: Sequence[dict]) -> dict[str, Tensor]:
+    """Return the mean of the gradients of several processes, which is what they would step with."""
+    names = dict.fromkeys(name for state in states for name in state['gradients'])
+    found = {name: [state['gradients'].get(name) for state in states] for name in names}
+    return {
+        name: sum(gradient for gradient in gradients if gradient is not None) / len(states)
+        for name, gradients in found.items()
+    }
 
 
 def _other_buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -54,6 +54,10 @@ RECORDS = [
     ('The prefix is not set in metric class IoUMetric.', 'The prefix of IoUMetric is used twice'),
     ('"FileClient" will be deprecated in future. Please use io', '"FileClient" cannot read a.jpg'),
     ('"HardDiskBackend" is the alias of "LocalBackend" and', '"PetrelBackend" is not installed'),
+    (
+        'Resumed iteration number is not divisible by `_accumulative_counts` in',
+        'Gradient accumulative may slightly influence',
+    ),
     ('Line NMS is not compiled. Most likely when', 'NMS is not compiled'),
 ]
 PRINTS = [

@@ -104,9 +104,12 @@ def test_a_signal_saves_and_stops(train, tmp_path):
     assert not (tmp_path / 'run' / 'iter_2.pth').exists()
 
 
-def test_nothing_to_resume_from(train):
+def test_nothing_to_resume_from(train, tmp_path):
     (result,) = train(STOPPED, 'empty', 'none', '--require-resume')
     assert result.returncode == 2
     assert '--require-resume: there is no checkpoint in' in result.stderr
     (result,) = train(STOPPED, 'empty', 'none', '--resume')
-    assert 'THE TRAINING STARTS FROM THE BEGINNING' in succeed(result).stdout
+    line = 'THE TRAINING STARTS FROM THE BEGINNING'
+    assert line in succeed(result).stdout
+    (log,) = (tmp_path / 'empty').glob('*/*.log')
+    assert log.read_text().count(line) == 1
