@@ -18,4 +18,6 @@ say 'mypy'
 say 'pytest'
 # Threads that spin while they wait would slow down the tests that start processes on few cores.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
-exec "$PY" -m pytest -m '' --durations=15 "$@"
+# One process of pytest per core, of one thread each. Tests of a file share what they build, and so the process.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec "$PY" -m pytest -m '' -n auto --maxprocesses 8 --dist loadfile --durations=15 "$@"
