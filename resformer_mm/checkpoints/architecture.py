@@ -152,11 +152,15 @@ def _infer_heads(state: Mapping[str, Tensor], width: int, source: str, num_heads
     if not head_dim or width % head_dim:
         raise CheckpointError(
             f'{source}: the width {width} is not a multiple of the head width {head_dim}'
-            + ('' if filters else '; give the number of heads with --num-heads')
+            + (
+                ''
+                if filters
+                else '; give the number of heads with --num-heads, or arch=dict(...) to from_pretrained'
+            )
         )
     if num_heads not in (None, width // head_dim):
         raise CheckpointError(
-            f'{source} has {width // head_dim} heads, not {num_heads}: leave out --num-heads'
+            f'{source} has {width // head_dim} heads, not {num_heads}: leave the number of heads out'
         )
     return width // head_dim
 

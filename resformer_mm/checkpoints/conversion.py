@@ -25,6 +25,8 @@ POSITIONS = ('gpe', 'learned')
 TABLE = 'backbone.global_position.table'
 CLS_TABLE = 'backbone.global_position.cls_token_table'
 GPE_PUBLISHED, GPE = 'pos_embed.embed_layer.', 'backbone.global_position.conv.'
+# Parts of ViTs that may have no position table, but rotary positions, and that no ResFormer has.
+VIT_PARTS = r'(^|\.)(reg_token|register_tokens|storage_tokens|rope_embed\.periods|gamma_1|ls1\.gamma)$'
 LPE_PUBLISHED, LPE = re.compile(r'(blocks\.\d+\.attn)\.get_v\.'), '.attn.local_position.conv.'
 
 
@@ -57,10 +59,11 @@ def detect_layout(state: Mapping[str, Tensor], source: str) -> str:
 def _detect(state: Mapping[str, Tensor], source: str) -> tuple[str, Layout | None]:
     """Return the name of the layout, and where the ViT of another library is."""
     has_blocks = any(name.startswith('backbone.blocks.') for name in state)
-    if _has_own_positions(state) or (has_blocks and 'backbone.pos_embed' not in state):
+    is_vit = any(map(re.compile(VIT_PARTS).search, state))
+    if _has_own_positions(state) or (has_blocks and 'backbone.pos_embed' not in state and not is_vit):
         return 'resformer_mm', None
     found = find_layout(state, source)
-    if found is None or (found.library == 'timm' and f'{found.prefix}pos_embed' not in state):
+    if found is None or (found.library == 'timm' and f'{found.prefix}pos_embed' not in state and not is_vit):
         return 'resformer', None
     return found.library, found
 
@@ -123,7 +126,10 @@ def rename_weights(
                 renamed[target] = (origin, part)
         else:
             report.unexpected[origin] = tuple(value.shape)
-            report.reasons[origin] = 'dropped, replaced by GPE and LPE (--position learned keeps it)'
+            report.reasons[origin] = (
+                "dropped, replaced by GPE and LPE (position='learned' of from_pretrained, or --position "
+                'learned of the converter, keeps it)'
+            )
     return renamed, report
 
 

@@ -14,10 +14,9 @@ GATED = 'a ViT with gated MLPs (SwiGLU)'
 # Parts without a place in a plain ViT -> the kind of model, the first that fits.
 _NOT_PLAIN = {
     r'(^|\.)(blocks|layers|layer)\.\d+\.lambda_1$|^beit\.|^data2vec_vision\.': 'a BEiT',
-    r'(rope_embed\.periods|rope\.freqs_(cos|sin))$': 'a ViT with rotary positions (EVA-02, DINOv3)',
-    r'(^|\.)(register_tokens|reg_token|storage_tokens)$': 'a ViT with register tokens (DINOv2, DINOv3)',
+    r'rope\.freqs_(cos|sin)$': 'an EVA-02',
     r'\.mlp\.(w12|w1|fc1_g|weights_in|gate_proj)\.|\.ffn\.(w12|w1)\.': GATED,
-    r'\.attn\.(q_bias|relative_position_bias_table)$|rel_pos_bias\.': 'a BEiT or EVA',
+    r'\.attn\.relative_position_bias_table$|rel_pos_bias\.': 'a BEiT',
     r'\.relative_position_bias_table$|\.rel_pos_[hw]$|\.rel_pos\.|\.cpb_mlp\.': (
         'a model with relative positions (SAM, ViTDet)'
     ),

@@ -28,15 +28,18 @@ _HUGGING_FACE = (
     (r'^embeddings\.cls_token$', 'cls_token'),
     (r'^embeddings\.mask_token$', 'mask_token'),
     (r'^embeddings\.distillation_token$', 'dist_token'),
+    (r'^embeddings\.register_tokens$', 'reg_token'),
     (r'^embeddings\.position_embeddings$', 'pos_embed'),
-    (r'^embeddings\.patch_embeddings\.projection\.', 'patch_embed.proj.'),
-    # Up to version 4 of transformers and in its files, and in memory since version 5.
-    (r'^(?:encoder\.layer|layers)\.(\d+)\.', _BLOCK),
+    (r'^embeddings\.patch_embeddings\.(?:projection\.)?', 'patch_embed.proj.'),
+    # Up to version 4 of transformers and in its files, and in memory since version 5; then those of DINOv3.
+    (r'^(?:encoder\.layer|layers|(?:model\.)?layer)\.(\d+)\.', _BLOCK),
     (r'\.attention\.attention\.(q|k|v)(?:uery|ey|alue)\.', r'.attn.\1.'),
     (r'\.attention\.(q|k|v)_proj\.', r'.attn.\1.'),
     (r'\.attention\.(?:output\.dense|o_proj)\.', '.attn.proj.'),
     (r'\.intermediate\.dense\.', '.mlp.fc1.'),
     (r'^(blocks\.\d+)\.output\.dense\.', r'\1.mlp.fc2.'),
+    (r'\.mlp\.up_proj\.', '.mlp.fc1.'),
+    (r'\.mlp\.down_proj\.', '.mlp.fc2.'),
     (r'\.layernorm_before\.', '.norm1.'),
     (r'\.layernorm_after\.', '.norm2.'),
     (r'\.layer_scale([12])\.lambda1$', r'.ls\1.gamma'),
@@ -55,8 +58,11 @@ _TORCHVISION = (
     (r'^encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:3|linear_2)\.', _BLOCK + 'mlp.fc2.'),
     (r'^encoder\.ln\.', 'norm.'),
 )
-# The code of DeiT III numbers its layer scales.
-_TIMM = ((r'^blocks\.(\d+)\.gamma_([12])$', _BLOCK + r'ls\2.gamma'),)
+# The code of DeiT III numbers its layer scales; that of DINOv2 and DINOv3 has other names for the registers.
+_TIMM = (
+    (r'^blocks\.(\d+)\.gamma_([12])$', _BLOCK + r'ls\2.gamma'),
+    (r'^(?:register|storage)_tokens$', 'reg_token'),
+)
 _HEADS = (
     (r'^(?:head\.layers\.head|head\.fc|heads\.head)\.(weight|bias)$', r'head.\1'),
     (r'^head\.layers\.head_dist\.', 'head_dist.'),
@@ -66,7 +72,8 @@ _HEADS = (
 _LAYOUTS: dict[str, tuple[str, Rules]] = {
     'mmpretrain or mmseg': (r'layers\.0\.ffn\.layers\.0\.0\.weight', _OPENMMLAB),
     'Hugging Face': (
-        r'(?:encoder\.layer|layers)\.0\.attention\.(?:attention\.query|q_proj)\.weight',
+        r'(?:encoder\.layer|layers|model\.layer|(?<!encoder\.)(?<!model\.)layer)'
+        r'\.0\.attention\.(?:attention\.query|q_proj)\.weight',
         _HUGGING_FACE,
     ),
     'torchvision': (r'encoder\.layers\.encoder_layer_0\.self_attention\.in_proj_weight', _TORCHVISION),

@@ -19,6 +19,7 @@ from torch.hub import download_url_to_file, get_dir
 from resformer_mm.compat.weights_only import MapLocation, TooLargeError, load_weights_only
 from resformer_mm.repairs import repair
 
+from .folders import folder_fault, weights_of_folder
 from .other_files import other_file
 from .safetensors_files import is_safetensors, load_safetensors
 from .stand_ins import stand_in_for
@@ -166,15 +167,20 @@ def read_content(path: str | Path, map_location: MapLocation = 'cpu') -> Any:
     """Return the content of a checkpoint file: tensors, arrays and plain containers.
 
     Args:
-        path: the file.
+        path: the file, or a folder of the Hugging Face hub or of ``save_pretrained``.
         map_location: device of the tensors, as in :func:`torch.load`.
 
     Raises:
         CheckpointError: the file is missing, corrupt, not a checkpoint, or contains anything else.
     """
     path = Path(path)
+    if path.is_dir():
+        file = weights_of_folder(path)
+        if file is None:
+            raise CheckpointError(f'{path} {folder_fault(path)}')
+        path = file
     if not path.is_file():
-        reason = 'is a folder' if path.is_dir() else 'is not a file' if path.exists() else 'does not exist'
+        reason = 'is not a file' if path.exists() else 'does not exist'
         raise CheckpointError(f'{path} {reason}: give the path of a checkpoint file')
     with _explained_refusals(path):
         content = _load(path, map_location)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from resformer_mm.control_characters import printable
@@ -95,14 +95,20 @@ class Report:
         line = f'{self.source}: {number} of {number + len(self.missing)} tensors of the model are loaded'
         if self.layout != 'resformer_mm':
             line += f', with their names translated ({self.layout})'
-        for title, names in (('keep their initialisation', self.missing), ('are left out', self.unexpected)):
+        for title, names in (('with their initialisation', self.missing), ('left out', self.unexpected)):
             if names:
-                line += f'. {len(names)} {title}: {shorten_list([self._explained(name) for name in names])}'
+                line += f'. {len(names)} {title}: {self._by_reason(names)}'
         return line
 
-    def _explained(self, name: str) -> str:
-        reason = self.reasons.get(name, OWN_START)
-        return name if reason == OWN_START else f'{name} ({reason})'
+    def _by_reason(self, names: Iterable[str]) -> str:
+        """Return names with the reasons that they share, one after another."""
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            groups.setdefault(self.reasons.get(name, OWN_START), []).append(name)
+        return '; '.join(
+            shorten_list(group) + ('' if reason == OWN_START else f' ({reason})')
+            for reason, group in groups.items()
+        )
 
     def __str__(self) -> str:
         lines = [f'{self.source}: layout {self.layout!r}']

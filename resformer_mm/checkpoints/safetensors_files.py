@@ -43,3 +43,18 @@ def move(value: Tensor, map_location: MapLocation) -> Tensor:
         moved = map_location(value.untyped_storage(), 'cpu')
         return value if moved is None else value.to(moved.device)
     return value.to(map_location)
+
+
+def save_safetensors(state: dict[str, Tensor], path: Path) -> None:
+    """Write contiguous tensors under their names, as files of PyTorch models are.
+
+    Raises:
+        ImportError: the package is missing.
+    """
+    try:
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise ImportError(
+            f'{path} needs the package safetensors: pip install safetensors, or save to a .pth file'
+        ) from error
+    save_file(state, path, metadata={'format': 'pt'})

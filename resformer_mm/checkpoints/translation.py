@@ -14,8 +14,11 @@ from .reading import CheckpointError
 from .report import OWN_START
 
 OTHER_PART = 'left out, it belongs to another part than the ViT'
+DIFFERS = 'the features differ from those of its model until it is trained'
+ROTARY = r'rope_embed\.periods'
 _VIT = re.compile(
-    r'(cls_token|dist_token|pos_embed)$|(patch_embed|norm|fc_norm)\.|blocks\.\d+\.|head(_dist)?\.(weight|bias)$'
+    r'(cls_token|dist_token|reg_token|pos_embed)$|(patch_embed|rope_embed|norm|fc_norm)\.|blocks\.\d+\.'
+    r'|head(_dist)?\.(weight|bias)$'
 )
 _PRETRAINING = re.compile(r'decoder_|(mask_token|masked_embed)$|(head|pooler|pre_logits)\.')
 
@@ -49,7 +52,8 @@ def translate(state: Mapping[str, Tensor], layout: Layout, source: str) -> Trans
 
     Separate projections of queries, keys and values are joined, and layer scale becomes part of the
     projections before it. Biases that no block has are zeros. Left out are decoders, projection heads and
-    other parts of a pre-training, and heads that do not read the class token after the final norm.
+    other parts of a pre-training, and heads that do not read the class token after the final norm. Register
+    tokens and rotary positions are left out, too, and only they change what the ViT computes.
 
     Args:
         state: name -> tensor.
@@ -74,6 +78,8 @@ def translate(state: Mapping[str, Tensor], layout: Layout, source: str) -> Trans
         else:
             result.state[name], result.origins[name] = value, origin
     _refuse_distilled(result, source)
+    _drop_registers_and_rotation(result)
+    _mask_biases(result, source)
     _join_projections(result, source)
     _fold_layer_scale(result, source)
     _fill_biases(result)
@@ -88,6 +94,40 @@ def _refuse_distilled(result: Translation, source: str) -> None:
             f'{source} is a distilled DeiT ({", ".join(names)}), and a ResFormer has no second token: use '
             'the DeiT checkpoint of the same size without distillation'
         )
+
+
+def _drop_registers_and_rotation(result: Translation) -> None:
+    registers = result.state.get('reg_token')
+    if registers is not None:
+        number = registers.shape[1] if registers.ndim == 3 else registers.shape[0]
+        result.drop('reg_token', f'{number} register tokens, which a ResFormer does not have: {DIFFERS}')
+    for name in [name for name in result.state if re.fullmatch(ROTARY, name)]:
+        result.drop(name, f'rotary positions, which this ResFormer does not have: {DIFFERS}')
+    if 'pos_embed' not in result.state:
+        # Rotary positions are not always part of a file.
+        result.absent['global_position.'] = f'{OWN_START}, the file has no position table: {DIFFERS}'
+
+
+def _mask_biases(result: Translation, source: str) -> None:
+    """Apply the masks of DINOv3, which take the bias of the keys away, and join biases of separate parts."""
+    for name in [name for name in result.state if name.endswith('.attn.qkv.bias_mask')]:
+        bias = name.removesuffix('_mask')
+        if bias not in result.state or result.state[bias].shape != result.state[name].shape:
+            raise CheckpointError(
+                f'{source} has {result.origins[name]} without its bias: use a complete file'
+            )
+        result.state[bias] = result.state[bias] * result.state.pop(name)
+        result.origins[bias] += f' * {result.origins.pop(name)}'
+    for name in [name for name in result.state if re.fullmatch(r'blocks\.\d+\.attn\.q_bias', name)]:
+        value = name.replace('q_bias', 'v_bias')
+        if value not in result.state:
+            raise CheckpointError(
+                f'{source} has {result.origins[name]} without that of the values: use a complete file'
+            )
+        query, values = result.state.pop(name), result.state.pop(value)
+        joined = name.replace('q_bias', 'qkv.bias')
+        result.state[joined] = torch.cat((query, torch.zeros_like(query), values))
+        result.origins[joined] = f'{result.origins.pop(name)} + 0 + {result.origins.pop(value)}'
 
 
 def _join_projections(result: Translation, source: str) -> None:

@@ -56,6 +56,16 @@ def timm(**kwargs) -> tuple[nn.Module, Outputs]:
     return model, model
 
 
+def eva() -> tuple[nn.Module, Outputs]:
+    """A ViT as timm builds DINOv3, with biases of queries and values apart, but without rotary positions."""
+    library = pytest.importorskip('timm.models.eva')
+    sizes = dict(embed_dim=48, depth=2, num_heads=3, mlp_ratio=2, num_classes=5)
+    kind = dict(qkv_bias=True, init_values=0.1, use_abs_pos_emb=True, global_pool='token', use_fc_norm=False)
+    model = library.Eva(32, 8, **sizes, **kind)
+    assert model.blocks[0].attn.q_bias is not None
+    return model, model
+
+
 def hugging_face(name: str, **kwargs) -> tuple[nn.Module, Outputs]:
     library = pytest.importorskip('transformers')
     sizes = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=32, patch_size=8)
@@ -76,6 +86,7 @@ MODELS: dict[str, Callable] = {
     'timm, DeiT III': lambda: timm(init_values=0.1, no_embed_class=True),
     'timm, patches alone': lambda: timm(class_token=False, global_pool='avg', fc_norm=False),
     'timm, no bias': lambda: timm(qkv_bias=False),
+    'timm, biases apart': eva,
     'Hugging Face': lambda: hugging_face('ViT', intermediate_size=96),
     'Hugging Face, DINOv2': lambda: hugging_face('Dinov2', mlp_ratio=2),
     'Hugging Face, I-JEPA': lambda: hugging_face('IJepa', intermediate_size=96),

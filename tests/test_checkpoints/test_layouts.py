@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from vit_states import ARCH, NAMES, dino_v3, renamed, timm_state
 
 from resformer_mm.checkpoints import (
     CheckpointError,
@@ -17,105 +17,10 @@ from resformer_mm.checkpoints import (
 )
 from resformer_mm.models import ResFormer
 
-ARCH = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
-TIMM_BLOCK = ('norm1', 'attn.proj', 'norm2', 'mlp.fc1', 'mlp.fc2')
 # Layout in the report, and the parts of the kind of checkpoint that are left out.
 LIBRARY = {'DINO': 'timm', 'MoCo': 'timm', 'mmseg': 'mmpretrain or mmseg', 'Hugging Face 5': 'Hugging Face'}
 LIBRARY['timm in Lightning'] = 'timm'
 WITHOUT_HEAD = ('DINO', 'MoCo', 'mmseg')
-# Layout -> names of the same parameters: patch embedding, class token, table, norm, parts of block {0}.
-NAMES = {
-    'Hugging Face': (
-        ('vit.embeddings.patch_embeddings.projection', 'vit.embeddings.cls_token'),
-        ('vit.embeddings.position_embeddings', 'vit.layernorm', 'classifier'),
-        (
-            'layernorm_before',
-            'attention.output.dense',
-            'layernorm_after',
-            'intermediate.dense',
-            'output.dense',
-        ),
-        'vit.encoder.layer.{}.',
-    ),
-    'Hugging Face 5': (
-        ('vit.embeddings.patch_embeddings.projection', 'vit.embeddings.cls_token'),
-        ('vit.embeddings.position_embeddings', 'vit.layernorm', 'classifier'),
-        ('layernorm_before', 'attention.o_proj', 'layernorm_after', 'mlp.fc1', 'mlp.fc2'),
-        'vit.layers.{}.',
-    ),
-    'timm in Lightning': (
-        ('model.patch_embed.proj', 'model.cls_token'),
-        ('model.pos_embed', 'model.norm', 'model.head'),
-        TIMM_BLOCK,
-        'model.blocks.{}.',
-    ),
-    'DINO': (
-        ('backbone.patch_embed.proj', 'backbone.cls_token'),
-        ('backbone.pos_embed', 'backbone.norm', 'head.mlp.0'),
-        TIMM_BLOCK,
-        'backbone.blocks.{}.',
-    ),
-    'mmpretrain or mmseg': (
-        ('backbone.patch_embed.projection', 'backbone.cls_token'),
-        ('backbone.pos_embed', 'backbone.ln1', 'head.layers.head'),
-        ('ln1', 'attn.proj', 'ln2', 'ffn.layers.0.0', 'ffn.layers.1'),
-        'backbone.layers.{}.',
-    ),
-    'mmseg': (
-        ('backbone.patch_embed.projection', 'backbone.cls_token'),
-        ('backbone.pos_embed', 'backbone.ln1', 'decode_head.conv_seg'),
-        ('ln1', 'attn.attn.out_proj', 'ln2', 'ffn.layers.0.0', 'ffn.layers.1'),
-        'backbone.layers.{}.',
-    ),
-    'MoCo': (
-        ('base_encoder.patch_embed.proj', 'base_encoder.cls_token'),
-        ('base_encoder.pos_embed', 'base_encoder.norm', 'predictor.0'),
-        TIMM_BLOCK,
-        'base_encoder.blocks.{}.',
-    ),
-}
-# Layout -> names of the queries, keys and values of a block.
-QKV = {
-    'Hugging Face': ('attention.attention.', ('query', 'key', 'value')),
-    'Hugging Face 5': ('attention.', ('q_proj', 'k_proj', 'v_proj')),
-    'mmseg': ('attn.attn.in_proj_', ()),
-}
-
-
-def timm_state() -> dict[str, Tensor]:
-    """Random weights under the names of timm."""
-    model = ResFormer(arch=ARCH, global_position=dict(type='NoGlobalPosition'), local_position=None)
-    generator = torch.Generator().manual_seed(0)
-    state = {
-        name: torch.randn(value.shape, generator=generator) for name, value in model.state_dict().items()
-    }
-    state['pos_embed'] = torch.randn(1, 17, 48, generator=generator)
-    state['head.weight'] = torch.randn(5, 48, generator=generator)
-    return state | {'head.bias': torch.randn(5, generator=generator)}
-
-
-def renamed(layout: str) -> dict[str, Tensor]:
-    """The same weights under the names of another library."""
-    (patches, token), (table, norm, head), parts, block = NAMES[layout]
-    names = {'patch_embed.proj': patches, 'norm': norm, 'head': head}
-    for index in range(2):
-        for ours, theirs in zip(TIMM_BLOCK, parts):
-            names[f'blocks.{index}.{ours}'] = block.format(index) + theirs
-    state = {}
-    for name, value in timm_state().items():
-        stem, _, kind = name.rpartition('.')
-        if name in ('cls_token', 'pos_embed'):
-            state[{'cls_token': token, 'pos_embed': table}[name]] = value
-        elif stem.endswith('attn.qkv'):
-            joined, separate = QKV.get(layout, ('attn.qkv.', ()))
-            prefix = block.format(stem.split('.')[1]) + joined
-            for part, third in zip(separate, value.chunk(3)):
-                state[f'{prefix}{part}.{kind}'] = third.clone()
-            if not separate:
-                state[f'{prefix}{kind}'] = value
-        else:
-            state[f'{names[stem]}.{kind}'] = value
-    return state
 
 
 def save(path: Path, state: dict, key: str = '') -> Path:
@@ -206,6 +111,53 @@ def test_half_weights_with_layer_scale(tmp_path: Path) -> None:
     assert weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+@pytest.mark.parametrize('library', ['Meta', 'timm', 'Hugging Face'])
+def test_registers_and_rotary_positions_are_named(library: str, prefix: str, tmp_path: Path) -> None:
+    """They are left out of a DINOv3; all else is taken, without the biases of the keys."""
+    state = {prefix + name: value for name, value in dino_v3(library).items()}
+    found = convert(tmp_path, state)
+    found.report.check()
+    expected = convert_weights(read_weights(save(tmp_path / 'vit.pth', timm_state())), None, 3).state
+    for index in (0, 1):
+        expected[f'backbone.blocks.{index}.attn.qkv.bias'][48:96] = 0
+    expected = {name: value for name, value in expected.items() if not name.startswith('head.')}
+    assert set(found.state) == set(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in found.state.items())
+    reasons = found.report.reasons
+    [registers] = [
+        reason for name, reason in reasons.items() if name.endswith(('_token', '_tokens')) and '4' in reason
+    ]
+    assert registers.startswith('4 register tokens, which a ResFormer does not have: the features differ')
+    report = load_pretrained(ResFormer(arch=ARCH), tmp_path / 'other.pth')
+    assert 'the file has no position table: the features differ' in report.summary()
+    assert ('rotary positions, which this ResFormer does not have' in report.summary()) == (library == 'Meta')
+
+
+def test_registers_of_dino_v2(tmp_path: Path) -> None:
+    """The table of a DINOv2 is of 37 x 37 patches, and stays so."""
+    state = timm_state() | {'pos_embed': torch.randn(1, 1370, 48), 'register_tokens': torch.ones(1, 4, 48)}
+    found = convert(tmp_path, state, 'learned')
+    assert found.architecture.global_position == dict(type='LearnedPositionEmbedding', grid_size=37)
+    assert found.report.unexpected == {'register_tokens': (1, 4, 48)}
+    state['pos_embed'] = state['pos_embed'][:, 1:]  # as timm has it
+    assert convert(tmp_path, state, 'learned').architecture.global_position['with_cls_token'] is False
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('blocks.1.attn.qkv.bias', 'blocks.1.attn.qkv.bias_mask without its bias'),
+        ('blocks.0.attn.v_bias', 'blocks.0.attn.q_bias without that of the values'),
+    ],
+)
+def test_halves_of_biases(name: str, message: str, tmp_path: Path) -> None:
+    state = dino_v3('Meta' if 'qkv' in name else 'timm')
+    del state[name]
+    with pytest.raises(CheckpointError, match=f'other.pth has {message}: use a complete file'):
+        convert(tmp_path, state)
+
+
 @pytest.mark.parametrize(
     ('layout', 'change', 'message'),
     [
@@ -262,13 +214,11 @@ def test_what_contradicts_itself(layout: str, change: dict, message: str | None,
 @pytest.mark.parametrize(
     ('name', 'kind'),
     [
-        ('blocks.0.attn.q_bias', 'a BEiT'),
         ('blocks.0.attn.relative_position_bias_table', 'a BEiT'),
         ('blocks.0.attn.rel_pos_h', 'relative positions'),
         ('blocks.0.attn.q_norm.weight', 'normalises queries'),
         ('blocks.0.mlp.w12.weight', 'gated MLPs'),
-        ('rope_embed.periods', 'rotary'),
-        ('register_tokens', 'register tokens'),
+        ('rope.freqs_cos', 'an EVA-02'),
         ('norm_pre.weight', 'CLIP'),
         ('attn_pool.latent', 'SigLIP'),
         ('patch_embed.backbone.conv.weight', 'convolutional stem'),

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -27,12 +26,13 @@ from resformer_mm.models.layers import (
 from resformer_mm.registry import MODELS
 
 from .arguments import block_indices, check_rates, initial_weights, read_arch
+from .saved import SavedBackbone
 
 OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
 
 
 @MODELS.register_module()
-class ResFormer(BaseModule):
+class ResFormer(SavedBackbone):
     """A DeiT-shaped ViT whose position embeddings follow the size of the input.
 
     ``forward`` maps images ``(B, C_in, h, w)`` of at least one patch to a tuple with one entry per out index.
