@@ -13,7 +13,7 @@ from mmengine.fileio import register_handler
 from mmengine.fileio.handlers import YamlHandler
 
 
-class _PlainLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):  # type: ignore[misc]
+class PlainLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):  # type: ignore[misc]
     """Loader of plain values, and of the tuples that MMEngine writes."""
 
     def make_tuple(self, node: Any) -> tuple:
@@ -21,7 +21,7 @@ class _PlainLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):  # type: igno
         return tuple(self.construct_sequence(node, deep=True))
 
 
-_PlainLoader.add_constructor('tag:yaml.org,2002:python/tuple', _PlainLoader.make_tuple)
+PlainLoader.add_constructor('tag:yaml.org,2002:python/tuple', PlainLoader.make_tuple)
 
 
 class PlainYamlHandler(YamlHandler):
@@ -29,7 +29,7 @@ class PlainYamlHandler(YamlHandler):
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         """Return the content of a file."""
-        return super().load_from_fileobj(file, Loader=_PlainLoader)
+        return super().load_from_fileobj(file, Loader=PlainLoader)
 
 
 def read_plain_yaml() -> None:

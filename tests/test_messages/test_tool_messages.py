@@ -130,6 +130,14 @@ FIGURE = '--resolutions 64 --out a.png'
             '--workers must be at least 1',
         ),
         (DATA + 'masks_from_colours.py', 'folder out --legend none.txt', 'none.txt'),
+        (DATA + 'masks_to_colours.py', 'folder out --legend none.txt', 'none.txt'),
+        (DATA + 'convert_annotations.py', 'folder out --to coco', 'none of the formats coco, yolo'),
+        (DATA + 'convert_annotations.py', 'file.txt out --to coco', 'file.txt is not a folder: unpack it'),
+        (
+            DATA + 'convert_annotations.py',
+            'folder out --to coco --score-thr 0.5',
+            '--score-thr goes with --from predictions',
+        ),
         (
             EXPORT,
             'mine.py a.pth --no-verify --verify-sizes 64',

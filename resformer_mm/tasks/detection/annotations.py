@@ -238,13 +238,14 @@ def _check_annotation(
     if image is None:
         yield UNKNOWN_IMAGE, f'image_id {annotation["image_id"]} does not exist'
         return
-    yield from _check_box(box, annotation['area'], image['height'], image['width'])
+    yield from box_problems(box, annotation['area'], image['height'], image['width'])
     fault = mask_problem(annotation.get('segmentation'), image['height'], image['width'])
     if fault is not None:
         yield fault
 
 
-def _check_box(box: Sequence[float], area: float, height: int, width: int) -> Iterator[tuple[str, str]]:
+def box_problems(box: Sequence[float], area: float, height: int, width: int) -> Iterator[tuple[str, str]]:
+    """Yield kind and details of every problem with a box ``[x, y, width, height]`` in an image."""
     left, top, box_width, box_height = box
     right, bottom = left + box_width, top + box_height
     shown = f'[x, y, width, height] = {list(box)}, image {height} x {width}'

@@ -68,7 +68,8 @@ def read_legend(path: str | Path, ignored: Collection[str] = ()) -> Legend:
 
     A JSON file has ``{name: [R, G, B], ...}`` or a list of objects with ``name`` and ``color``. A CSV file
     has the columns name, R, G, B in this order, or in the order that its first line names. In any other text
-    file, a line is ``R G B NAME``. A colour may also be ``#RRGGBB``.
+    file, a line is ``R G B NAME``, or ``NAME:R,G,B::`` as in ``labelmap.txt`` of CVAT. A colour may also be
+    ``#RRGGBB``.
 
     Args:
         path: the file.
@@ -233,7 +234,11 @@ def _read_csv(path: str) -> Iterator[tuple[str, Colour]]:
 
 def _read_text(path: str) -> Iterator[tuple[str, Colour]]:
     for line in read_lines(path):
-        if not line.strip() or line.lstrip().startswith(('//', ';')):
+        if not line.strip() or line.lstrip().startswith(('//', ';', '# ')):
+            continue
+        listed = re.fullmatch(r'(.+?):(\d+),(\d+),(\d+):[^:]*:[^:]*', line.strip())
+        if listed is not None:  # of CVAT: NAME:R,G,B:PARTS:ACTIONS
+            yield _entry(path, line.strip(), listed[1].strip(), listed.groups()[1:])
             continue
         found = re.fullmatch(r'\s*(#[0-9a-fA-F]{6}|\d+[\s,]+\d+[\s,]+\d+)[\s,:]+(.+?)\s*', line)
         if found is None:

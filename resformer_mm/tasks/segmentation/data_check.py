@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from mmengine.config import Config
 from PIL import Image
 
 from resformer_mm.datasets.checks.configured import configured_sources
-from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
 from resformer_mm.datasets.checks.reading import moved
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
@@ -25,9 +23,8 @@ from resformer_mm.repairs import collected
 from .check import PairFolders, check_pairs
 from .folders import read_classes
 from .label_maps import LabelValues, NotALabelMapError, decode_label_map, has_several_channels
+from .mask_layouts import common_suffix, pair_folders
 
-IMAGES = ('images', 'img_dir', 'imgs', 'JPEGImages')
-MASKS = ('annotations', 'ann_dir', 'masks', 'labels', 'SegmentationClass')
 ADE20K = ('images', 'annotations')
 
 
@@ -40,12 +37,8 @@ class SegmentationCheck(DataCheck):
 
     def below(self, root: Path, options: CheckOptions) -> list[PairFolders]:
         """Return the folders ``images`` and ``annotations``, or of other usual names, with their splits."""
-        pairs = []
-        for images in (root / name for name in IMAGES):
-            for masks in (root / name for name in MASKS):
-                if images.is_dir() and masks.is_dir():
-                    pairs += _splits(images, masks)
-        suffixes = [(_suffix(images), _suffix(masks)) for images, masks in pairs]
+        pairs = pair_folders(root)
+        suffixes = [(common_suffix(images), common_suffix(masks)) for images, masks in pairs]
         if not pairs or not any(all(both) for both in suffixes):
             return []
         is_ade20k = (pairs[0][0].parent.name, pairs[0][1].parent.name) == ADE20K
@@ -139,23 +132,3 @@ def _write_texts(source: PairFolders, copier: Copier) -> list[str]:
             if content.split() != read_file(path).split():
                 repairs.append(f'{path}: written as one name a line in UTF-8')
     return repairs
-
-
-def _splits(images: Path, masks: Path) -> list[tuple[Path, Path]]:
-    """Return the subfolders that both have, the training first; the folders themselves without any."""
-    names = [entry.name for entry in images.iterdir() if entry.is_dir() and not is_hidden(entry.name)]
-    shared = sorted(
-        (name for name in names if (masks / name).is_dir()), key=lambda name: (name[:2] != 'tr', name)
-    )
-    return [(images / name, masks / name) for name in shared] or [(images, masks)]
-
-
-def _suffix(folder: Path) -> str | None:
-    """Return the most frequent suffix of images in a folder and its subfolders; None without images."""
-    endings = Counter(
-        os.path.splitext(name)[1]
-        for _, _, names in os.walk(folder)
-        for name in names
-        if not is_hidden(name) and name.lower().endswith(IMAGE_ENDINGS)
-    )
-    return endings.most_common(1)[0][0] if endings else None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resformer_mm.tasks.segmentation.colouring import colour_masks
 from resformer_mm.tasks.segmentation.colours import (
     UNKNOWN_COLOURS,
     Legend,
@@ -40,6 +41,7 @@ def rows(line: str) -> str:
         ('a.txt', rows('{0} {1} {2} {3}') + '\n'),
         ('a.txt', '// CamVid\n' + rows('{0} {1} {2}\t\t{3}')),
         ('a.txt', rows('#{0:02x}{1:02x}{2:02x} {3}')),
+        ('labelmap.txt', '# label:color_rgb:parts:actions\n' + rows('{3}:{0},{1},{2}::')),
     ],
 )
 def test_legends(tmp_path: Path, name: str, text: str) -> None:
@@ -132,3 +134,25 @@ def test_the_tool(tmp_path: Path, monkeypatch, capsys) -> None:
     captured = capsys.readouterr()
     assert '1 of 1 masks written, 1 of 2 classes occur' in captured.out
     assert 'has no water, which is to be ignored' in captured.err
+
+
+def test_colours_of_label_maps_and_back(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).choice(np.array([0, 1, 255], np.uint8), (6, 7))
+    for name in ('a', 'deep/b'):
+        (tmp_path / 'labels' / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(tmp_path / f'labels/{name}.png')
+    assert colour_masks(tmp_path / 'labels', tmp_path / 'rgb', EXPECTED).is_sound
+    assert convert_masks(tmp_path / 'rgb', tmp_path / 'again', EXPECTED).is_sound
+    assert colour_masks(tmp_path / 'labels', tmp_path / 'palette', EXPECTED, palette=True).is_sound
+    for name in ('a', 'deep/b'):
+        np.testing.assert_array_equal(np.array(Image.open(tmp_path / f'again/{name}.png')), values)
+        picture = Image.open(tmp_path / f'palette/{name}.png')
+        np.testing.assert_array_equal(np.array(picture), values)  # a palette keeps the labels
+        colours = np.array(Image.open(tmp_path / f'rgb/{name}.png'))
+        np.testing.assert_array_equal(np.array(picture.convert('RGB')), colours)
+        assert {tuple(colour) for colour in colours.reshape(-1, 3).tolist()} == set(COLOURS.values())
+    with pytest.raises(FileExistsError, match='nothing is overwritten'):
+        colour_masks(tmp_path / 'labels', tmp_path / 'rgb', EXPECTED)
+    report = colour_masks(tmp_path / 'labels', tmp_path / 'other', Legend(('sky',), {(1, 2, 3): 0}))
+    assert not report.is_sound and '1, 255: name the class of ignored pixels' in report.text()
+    assert not (tmp_path / 'other').exists()

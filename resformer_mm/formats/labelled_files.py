@@ -1,0 +1,134 @@
+"""Images and videos with one class each: class folders, and lists of files with labels."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resformer_mm.datasets.label_lists import BAD_LABEL, LabelListError, read_label_list, read_local_list
+from resformer_mm.datasets.regular_files import list_files
+from resformer_mm.hidden_files import is_hidden
+from resformer_mm.repairs import collected
+
+from .annotated import split_name
+
+_MOST_LISTS = 20
+_LISTS = ('.txt', '.csv')
+# Folders that hold parts of other layouts, not a class.
+_NO_CLASSES = frozenset(
+    'annotations ann_dir images imagesets img_dir imgs jpegimages labels masks segmentationclass meta'.split()
+)
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Files of one split with their classes.
+
+    Attributes:
+        split: 'train', 'val', 'test' or another name; '' if the data is not split.
+        folder: folder that the paths are relative to.
+        files: (path, class) of each file.
+        ann_file: the list that they are from; None for class folders.
+        is_numbered: whether the classes of a list are numbers.
+        bad: what is wrong with lines of the list.
+    """
+
+    split: str
+    folder: Path
+    files: tuple[tuple[str, str], ...]
+    ann_file: Path | None = None
+    is_numbered: bool = False
+    bad: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of files of each class that has some."""
+        return dict(Counter(name for _, name in self.files))
+
+
+def class_folders(root: Path, endings: tuple[str, ...]) -> list[LabelledFiles]:
+    """Return the files with the given endings in class folders, those of each split if there are splits."""
+    folders = _folders(root)
+    splits = [path for path in folders if split_name(path.name) in ('train', 'val', 'test')]
+    found = [_in_folders(split_name(path.name), path, endings) for path in splits]
+    if not splits:
+        found = [_in_folders('', root, endings)]
+    return [files for files in found if files is not None]
+
+
+def listed_files(root: Path, endings: tuple[str, ...]) -> list[LabelledFiles]:
+    """Return the files of the lists in a folder or in ``meta`` whose paths have the given endings."""
+    found = []
+    files = sorted(
+        path for folder in (root, root / 'meta') for path in folder.glob('*') if path.suffix in _LISTS
+    )
+    for path in files[:_MOST_LISTS]:
+        listed = _read_list(root, path, endings)
+        if listed is not None:
+            found.append(listed)
+    return found
+
+
+def class_names(splits: Sequence[LabelledFiles]) -> tuple[str, ...]:
+    """Return the classes of the first split in order, then those that only others have."""
+    names: dict[str, None] = {}
+    for split in splits:
+        present = {name for _, name in split.files}
+        numbers = [int(name) for name in present if name.isdecimal()]
+        if split.is_numbered and numbers:
+            names.update(dict.fromkeys(map(str, range(max(numbers) + 1))))
+        names.update(dict.fromkeys(sorted(present)))
+    if splits and all(split.is_numbered for split in splits):
+        return tuple(sorted(names, key=int))
+    return tuple(names)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def _in_folders(split: str, root: Path, endings: tuple[str, ...]) -> LabelledFiles | None:
+    folders = _folders(root)
+    if any(folder.name.lower() in _NO_CLASSES for folder in folders):
+        return None
+    files = [
+        (f'{folder.name}/{name}', folder.name)
+        for folder in folders
+        for name in sorted(list_files(folder))
+        if name.lower().endswith(endings) and not is_hidden(name)
+    ]
+    return LabelledFiles(split, root, tuple(files)) if files else None
+
+
+def _read_list(root: Path, path: Path, endings: tuple[str, ...]) -> LabelledFiles | None:
+    """Return the files of a list; None if it has other paths, or paths without labels."""
+    with collected():
+        try:
+            listed, bad = read_label_list(str(path))
+            names = [entry.path for entry in listed]
+            words = sorted({line.detail.split("'")[1] for line in bad if line.kind == BAD_LABEL})
+            if bad and not listed and words:  # labels in words
+                listed, bad = read_label_list(str(path), classes=words)
+                names = [entry.path for entry in listed]
+            else:
+                words = []
+            if not names or not all(name.lower().endswith(endings) for name in names[:20]):
+                return None
+            folder = _folder_of(root, names)
+            listed, bad = read_local_list(str(path), str(folder), classes=words or None)
+        except (LabelListError, OSError, ValueError):
+            return None
+    files = tuple((entry.path, words[entry.label] if words else str(entry.label)) for entry in listed)
+    known = [split_name(word) for word in path.stem.replace('-', '_').split('_')]
+    split = next((word for word in known if word in ('train', 'val', 'test')), path.stem)
+    faults = tuple(f'line {line.line}: {line.detail}' for line in bad)
+    return LabelledFiles(split, folder, files, path, not words, faults)
+
+
+def _folder_of(root: Path, names: Sequence[str]) -> Path:
+    """Return the folder in which most of the first files are."""
+    names = [name.replace('\\', '/') for name in names[:20]]
+    folders = [root, *_folders(root)]
+    return max(folders, key=lambda folder: sum(os.path.isfile(folder / name) for name in names))

@@ -1,0 +1,272 @@
+"""Conversions between formats: what comes back is what was written, or is counted as lost."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from resformer_mm.formats.annotated import (
+    AnnotatedData,
+    AnnotatedImage,
+    AnnotatedObject,
+    AnnotatedSplit,
+    FormatError,
+)
+from resformer_mm.formats.brush import decode_brush, encode_brush
+from resformer_mm.formats.coco import content_of
+from resformer_mm.formats.conversion import FORMATS, read_annotations, write_annotations
+from resformer_mm.formats.geometry import decode, encode
+from resformer_mm.formats.predictions import read_predictions
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'convert_annotations.py'
+HEIGHT, WIDTH = 48, 64
+CLASSES = ('unused', 'café au lait', 'b & <c>', 'ant')
+# Those that have no masks of pixels, no crowd regions.
+BOXES_ALONE, NO_CROWDS = ('voc',), ('yolo',)
+
+
+def blob(seed: int) -> np.ndarray:
+    """A mask with a hole and a lonely pixel."""
+    pixels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    y, x = np.random.default_rng(seed).integers(4, 20, 2)
+    pixels[y : y + 12, x : x + 9] = 1
+    pixels[y + 3 : y + 6, x + 3 : x + 5] = 0
+    pixels[y + 20, x + 30] = 1
+    return pixels
+
+
+def made(root: Path) -> AnnotatedData:
+    """Two splits with polygons, several of one object, run-length codes, crowds, and background."""
+    splits = []
+    rng = np.random.default_rng(1)
+    for split, number in (('train', 4), ('val', 3)):
+        images = []
+        for index in range(number):
+            name = f'part {index % 2}/{index}.png'
+            (root / split / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(
+                root / split / name
+            )
+            things = []
+            for category in CLASSES[1:] if index else ():
+                x, y, w, h = (float(v) for v in rng.uniform(3, 20, 4).round(2))
+                triangle = [x, y, x + w, y, x, y + h]
+                things.append(AnnotatedObject(category, (x, y, w, h), [triangle]))
+            if index == 1:
+                second = [40, 30, 50, 30, 50, 40.5, 40, 40.5]
+                things[0].mask = [things[0].mask[0], second]
+                x, y = things[0].box[:2]
+                things[0].box = (x, y, 50 - x, 40.5 - y)
+                code = encode(blob(index))
+                things.append(AnnotatedObject('ant', box_of(blob(index)), code, is_crowd=split == 'val'))
+            images.append(AnnotatedImage(name, HEIGHT, WIDTH, things))
+        splits.append(AnnotatedSplit(split, root / split, images))
+    return AnnotatedData(CLASSES, splits)
+
+
+def box_of(pixels: np.ndarray) -> tuple[float, float, float, float]:
+    ys, xs = np.nonzero(pixels)
+    return float(xs.min()), float(ys.min()), float(np.ptp(xs) + 1), float(np.ptp(ys) + 1)
+
+
+def average_precision(data: AnnotatedData, kind: str) -> np.ndarray:
+    """The twelve numbers of COCO for fixed detections, by pycocotools."""
+    split = data.splits[-1]
+    content = content_of(split, data.classes)
+    images = {image['file_name']: image['id'] for image in content['images']}
+    categories = {category['name']: category['id'] for category in content['categories']}
+    rng = np.random.default_rng(2)
+    found = []
+    for _, image, thing in made_detections:
+        for _ in range(3):
+            x, y, w, h = np.array(thing.box) + rng.normal(0, 1.5, 4)
+            entry = dict(image_id=images[image.file_name], category_id=categories[thing.category])
+            shifted = np.roll(decode(thing.mask, HEIGHT, WIDTH), rng.integers(-2, 3), 1)
+            mask = {'segmentation': encode(shifted)} if kind == 'segm' else {}
+            found.append({**entry, **mask, 'bbox': [x, y, max(w, 1), max(h, 1)], 'score': rng.random()})
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = content
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(found), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats
+
+
+made_detections: list[tuple] = []
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_data_comes_back(tmp_path: Path, name: str) -> None:
+    data = made(tmp_path / 'data')
+    before = made(tmp_path / 'data')
+    if name in NO_CROWDS:
+        for image in before.splits[1].images:
+            image.objects = [thing for thing in image.objects if not thing.is_crowd]
+    lost = write_annotations(data, tmp_path / 'out', name)
+    after = read_annotations(tmp_path / 'out')
+    assert after.report.is_sound, after.report.text()
+    assert after.classes == CLASSES
+    assert [split.name for split in after.splits] == ['train', 'val']
+    for old, new in zip(before.splits, after.splits):
+        by_name = {image.file_name: image for image in new.images}
+        assert set(by_name) == {image.file_name for image in old.images}
+        for image in old.images:
+            read = by_name[image.file_name]
+            written = (old.folder / image.file_name).read_bytes()
+            assert (new.folder / read.file_name).read_bytes() == written
+            assert [thing.category for thing in read.objects] == [thing.category for thing in image.objects]
+            for thing, other in zip(image.objects, read.objects):
+                assert other.box == pytest.approx(thing.box, abs=1e-4)
+                assert other.is_crowd == thing.is_crowd
+                if name in BOXES_ALONE:
+                    assert other.mask is None
+                else:
+                    pixels = decode(other.mask, HEIGHT, WIDTH)
+                    np.testing.assert_array_equal(pixels, decode(thing.mask, HEIGHT, WIDTH))
+                if isinstance(thing.mask, list) and name not in (*BOXES_ALONE, 'yolo'):
+                    assert [len(part) for part in other.mask] == [len(part) for part in thing.mask]
+    made_detections[:] = [entry for entry in before.objects() if entry[0].name == 'val']
+    for kind in ('bbox', *(() if name in BOXES_ALONE else ('segm',))):
+        precision = average_precision(before, kind)
+        assert 0.1 < precision[0] < 0.9
+        # All sizes: without masks, the area is that of the box.
+        np.testing.assert_allclose(average_precision(after, kind)[:3], precision[:3], atol=1e-9)
+    assert {
+        'coco': lost == {},
+        'labelme': lost == {},
+        'cvat': lost == {},
+        'voc': lost == {'masks: left out': 17},
+        'labelstudio': list(lost.values()) == [2],
+        'yolo': lost == {'crowd regions: left out': 1},
+    }[name]
+
+
+def test_scores_and_attributes_are_kept_or_counted(tmp_path: Path) -> None:
+    kept = {
+        'coco': {},
+        'labelme': {'colour': 'red'},
+        'cvat': {},
+        'labelstudio': {'colour': 'red', 'wet': True},
+    }
+    for name in FORMATS:
+        data = made(tmp_path / name / 'data')
+        [*_, (_, _, thing)] = data.objects()
+        thing.score, thing.attributes = 0.75, {'wet': True, 'colour': 'red'}
+        lost = write_annotations(data, tmp_path / name / 'out', name, images='link')
+        things = [other for _, _, other in read_annotations(tmp_path / name / 'out').objects()]
+        if name in kept:
+            [other] = [other for other in things if other.score is not None]
+            assert other.score == 0.75 and {**other.attributes, **kept[name]} == thing.attributes
+            assert sum(lost[what] for what in lost if 'attributes' in what) == len(kept[name])
+        else:
+            assert lost['scores: left out'] == 1 and lost['attributes of objects: left out'] == 2
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_brush_code(seed: int) -> None:
+    pixels = (np.random.default_rng(seed).random((300, 301)) > (0.5, 0.999, 1)[seed]).astype(np.uint8)
+    np.testing.assert_array_equal(decode_brush(encode_brush(pixels), *pixels.shape), pixels)
+
+
+def test_brush_code_of_the_tool() -> None:
+    # 2 pixels, 8 values of 8 bits; a run of 4 zeros with a length of 3 bits, then 4 single values.
+    bits = f'{8:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}' + '1' + '00' + '011' + f'{0:08b}'
+    bits += '0' + '00' + '011' + 4 * f'{255:08b}'
+    bits += '0' * (-len(bits) % 8)
+    code = list(int(bits, 2).to_bytes(len(bits) // 8, 'big'))
+    np.testing.assert_array_equal(decode_brush(code, 1, 2), [[0, 1]])
+    for damaged in (code[:-3], [*code[:3], 9, *code[4:]], [300, *code[1:]]):
+        with pytest.raises(ValueError, match='its rle'):
+            decode_brush(damaged, 1, 2)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    return end.value.code or 0
+
+
+def test_the_tool_says_what_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    write_annotations(made(tmp_path / 'data'), tmp_path / 'coco', 'coco')
+    assert run(monkeypatch, tmp_path / 'coco', tmp_path / 'voc', '--to', 'voc', '--images', 'none') == 0
+    printed = capsys.readouterr().out
+    assert 'train: 4 images, 1 of them background; 10 objects, 10 with masks; 0 crowd regions' in printed
+    assert 'objects per class: unused 0, café au lait 3, b & <c> 3, ant 4' in printed
+    assert 'lost: 17 masks: left out' in printed
+    assert not (tmp_path / 'voc/JPEGImages').exists()
+    before = {path: path.read_bytes() for path in (tmp_path / 'voc').rglob('*.xml')}
+    assert run(monkeypatch, tmp_path / 'coco', tmp_path / 'voc', '--to', 'cvat') == 2
+    assert 'is not empty' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / 'voc').rglob('*.xml')} == before
+    # A fault stops the conversion, and --leave-out goes on without the entry.
+    path = tmp_path / 'coco/annotations/instances_train.json'
+    content = json.loads(path.read_text())
+    content['annotations'][0]['bbox'] = [1000, 5, 4, 4]
+    path.write_text(json.dumps(content))
+    assert run(monkeypatch, tmp_path / 'coco', tmp_path / 'yolo', '--to', 'yolo') == 1
+    assert 'annotation 1: [x, y, width, height] = [1000' in capsys.readouterr().out
+    assert not (tmp_path / 'yolo').exists()
+    assert run(monkeypatch, tmp_path / 'coco', tmp_path / 'yolo', '--to', 'yolo', '--leave-out') == 1
+    lines = (tmp_path / 'yolo/labels/train/part 1/1.txt').read_text().splitlines()
+    assert len(lines) == 3
+
+
+def test_images_are_not_written_elsewhere_and_names_must_differ(tmp_path: Path) -> None:
+    data = made(tmp_path / 'data')
+    for split in data.splits:
+        split.folder = split.folder / 'part 0'
+        for image in split.images:
+            image.file_name = f'../{image.file_name}'
+    write_annotations(data, tmp_path / 'a/b/out', 'labelme')
+    assert [path.name for path in (tmp_path / 'a').iterdir()] == ['b']
+    assert [path.name for path in (tmp_path / 'a/b').iterdir()] == ['out']
+    data = made(tmp_path / 'data')
+    data.splits[1] = data.splits[0]
+    data.splits[0].images[1].file_name = 'part 0/0.jpg'
+    with pytest.raises(FormatError, match=r'0\.png and .*part 0/0\.jpg'):
+        write_annotations(data, tmp_path / 'voc', 'voc', images='none')
+
+
+def test_predictions_become_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    data = made(tmp_path / 'data')
+    paths = [split.folder / image.file_name for split in data.splits for image in split.images][:2]
+    code = encode(blob(1))
+    found = dict(classes=['ant', 'owl'], scores=[0.9, 0.4], bboxes=[[1, 2, 11, 12.5], [3, 3, 8, 8]])
+    entries = [
+        dict(path=str(paths[0]), resolution=224, labels=[0, 1], **found, masks=[code, code]),
+        dict(path=str(paths[1]), resolution=224, labels=[], classes=[], scores=[], bboxes=[]),
+        dict(path='x.mp4', frame=3, resolution=224, labels=[0, 1], **found),
+    ]
+    (tmp_path / 'results').mkdir()
+    (tmp_path / 'results/predictions.json').write_text(json.dumps(dict(predictions=entries)))
+    read = read_predictions(tmp_path / 'results')
+    assert [(thing.category, thing.box, thing.score) for _, _, thing in read.objects()] == [
+        ('ant', (1, 2, 10, 10.5), 0.9),
+        ('owl', (3, 3, 5, 5), 0.4),
+    ]
+    out = tmp_path / 'next'
+    options = ('--from', 'predictions', '--score-thr', 0.5, '--to', 'labelme', '--boxes-only')
+    assert run(monkeypatch, tmp_path / 'results', out, *options) == 0
+    printed = capsys.readouterr().out
+    assert '1 objects with scores below 0.5' in printed and '1 predictions on frames' in printed
+    [shape] = json.loads((out / 'part 0/0.json').read_text())['shapes']
+    assert shape['label'] == 'ant' and shape['score'] == 0.9 and shape['points'] == [[1, 2], [11, 12.5]]
+    assert json.loads((out / 'part 1/1.json').read_text())['shapes'] == []
