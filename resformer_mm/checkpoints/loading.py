@@ -55,8 +55,8 @@ def load_weights(
     backbone = _backbone_of(model)
     state, report = _project_state(weights, backbone)
 
-    parts = {'backbone.': backbone}
-    head = None if model is backbone else getattr(getattr(model, 'head', None), 'fc', None)
+    parts: dict[str, nn.Module] = {'backbone.': backbone}
+    head = None if model is backbone else _head_of(model)
     if head is not None:
         parts['head.fc.'] = head
     wanted = {
@@ -105,7 +105,7 @@ def starting_weights(model: nn.Module, weights: Weights) -> tuple[dict[str, Tens
             report.reasons[name] = f'{tuple(value.shape)} in the file, {wanted[name]} in the model'
     compare(report, {name: (origin, tuple(value.shape)) for name, (origin, value) in state.items()}, wanted)
     if isinstance(backbone, ResFormer):
-        _explain(report, state, backbone, getattr(getattr(model, 'head', None), 'fc', None))
+        _explain(report, state, backbone, _head_of(model))
     report.check(allow_missing=True, allow_unexpected=True)
     check_numbers(weights)
     return {**own, **{name: state[name][1] for name in report.matched}}, report
@@ -138,6 +138,12 @@ def _backbone_of(model: nn.Module) -> ResFormer:
     if not isinstance(backbone, ResFormer):
         raise TypeError(f'{type(model).__name__} is not a ResFormer, nor does it have one as its backbone')
     return backbone
+
+
+def _head_of(model: nn.Module) -> nn.Module | None:
+    """Return the linear layer of a classifier; None for another model, and for an identity in its place."""
+    head = getattr(getattr(model, 'head', None), 'fc', None)
+    return None if isinstance(head, nn.Identity) else head
 
 
 def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]:

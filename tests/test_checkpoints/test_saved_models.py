@@ -63,7 +63,7 @@ def build(kind: type[ResFormer] = ResFormer, **settings) -> ResFormer:
     model = kind(**{'arch': ARCH, 'patch_size': 8, **settings}).eval()
     generator = torch.Generator().manual_seed(0)
     for value in model.parameters():
-        nn.init.normal_(value, std=0.2, generator=generator)
+        value.data.normal_(0, 0.2, generator=generator)
     return model
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pages import DOCS, tables
+from pages import DOCS, blocks, tables
 from torch import Tensor, nn
 from vit_states import ARCH, dino_v3, renamed, timm_state
 
@@ -130,3 +130,15 @@ def test_a_row_is_what_loading_does(row: list[str], tmp_path: Path) -> None:
 def test_every_row_is_tried() -> None:
     assert TABLE[0] == ['weights', *TASKS]
     assert [row[0] for row in TABLE[1:]] == list(ROWS)
+
+
+@pytest.mark.slow
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip('timm')
+    monkeypatch.chdir(tmp_path)
+    ResFormer('small').save_pretrained('vit.safetensors')
+    namespace: dict = {}
+    for code in blocks(DOCS / 'weights.md', 'python'):
+        exec(compile(code, 'weights.md', 'exec'), namespace)
+    assert [tuple(out.shape) for out in namespace['maps']] == [(1, 384, 14, 20)] * 4
+    assert namespace['again'].out_type == 'featmap' and namespace['classifier'].num_classes == 10

@@ -236,6 +236,28 @@ class ResFormer(SavedBackbone):
                 skips the computation for the patch tokens.
             padding: which tokens belong to the images of a padded batch.
         """
+        outputs, grid = self.block_tokens(image, self.out_indices, cls_only, padding)
+        last = self.out_indices[-1]
+        if last == self.num_layers - 1 and self.norm is not None:
+            outputs[-1] = self.norm(outputs[-1])
+        if padding is not None:
+            outside = pad_cls_token(~padding.valid.unsqueeze(2), self.with_cls_token)
+            for position, tokens in enumerate(outputs):
+                if not (cls_only and position == len(outputs) - 1):
+                    outputs[position] = tokens.masked_fill(outside, 0)
+        return outputs, grid
+
+    def block_tokens(
+        self,
+        image: Tensor,
+        indices: Sequence[int],
+        cls_only: bool = False,
+        padding: BatchPadding | None = None,
+    ) -> tuple[list[Tensor], Grid]:
+        """Return the tokens ``(B, N, C)`` after the blocks of increasing indices, and the token grid.
+
+        They are not normalised. The other arguments are those of :meth:`forward_tokens`.
+        """
         tokens, grid = self.patch_embed(image)
         if padding is None:
             position = self.global_position(grid)
@@ -245,17 +267,11 @@ class ResFormer(SavedBackbone):
             tokens = tokens + position
         tokens = self.drop(self._prepend_cls_token(tokens))
         outputs = []
-        for index in range(self.out_indices[-1] + 1):
-            is_last = index == self.out_indices[-1]
+        for index in range(indices[-1] + 1):
+            is_last = index == indices[-1]
             tokens = self._run_block(index, tokens, grid, cls_only and is_last, padding=padding)
-            if index == self.num_layers - 1 and self.norm is not None:
-                tokens = self.norm(tokens)
-            if index in self.out_indices:
-                if padding is not None and not (cls_only and is_last):
-                    outside = pad_cls_token(~padding.valid.unsqueeze(2), self.with_cls_token)
-                    outputs.append(tokens.masked_fill(outside, 0))
-                else:
-                    outputs.append(tokens)
+            if index in indices:
+                outputs.append(tokens)
         return outputs, grid
 
     def _prepend_cls_token(self, tokens: Tensor) -> Tensor:
