@@ -143,7 +143,7 @@ CASES = {
     ),
     'twenty_kills': Case(
         ALWAYS_SAVED,
-        faults=tuple(f'{"after" if n % 2 else "before"}_train_iter:{n // 2 + 1}' for n in range(20)),
+        faults=tuple(f'{"after" if n % 2 else "before"}_train_iter:{(n + 1) // 2}' for n in range(20)),
     ),
     'sigterm': Case(
         SAVED_BY_EPOCH,
