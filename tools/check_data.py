@@ -19,6 +19,7 @@ from resformer_mm.config.files import read_config
 from resformer_mm.datasets.checks.all_tasks import sources_below, sources_in_config
 from resformer_mm.datasets.checks.command_line import print_report
 from resformer_mm.datasets.checks.task_check import CheckOptions, repaired_copy
+from resformer_mm.formats.recognition import conversion_hint
 from resformer_mm.libraries import TASKS
 from resformer_mm.repairs import set_strict
 
@@ -81,7 +82,10 @@ def main() -> None:
             set_strict(args.strict or bool(cfg.get('strict_data', False)))
             check, sources = sources_in_config(cfg)
         else:
-            task, check, sources = sources_below(args.data, options, args.task)
+            try:
+                task, check, sources = sources_below(args.data, options, args.task)
+            except ValueError as error:
+                parser.error(f'{error}{conversion_hint(args.data)}')
             print(f'{args.data}: data for {task}')
         if args.fix is not None:
             sources, repairs = repaired_copy(check, sources, args.fix)

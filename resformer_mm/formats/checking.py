@@ -13,6 +13,7 @@ from .json_files import is_finite
 
 BAD_NUMBERS = 'box that is not four finite numbers'
 _NOTES = (BEYOND, BROKEN_PART)
+_DIGITS = 2  # tools write fractions with few digits, of which a box of one pixel becomes smaller
 
 
 def check_objects(data: AnnotatedData) -> None:
@@ -62,7 +63,9 @@ def _is_sound(
         data.fault(path, BAD_NUMBERS, f'{begin}{str(thing.box)[:80]}: correct or remove it')
         return False
     area = thing.box[2] * thing.box[3] if thing.area is None else thing.area
-    problems = list(box_problems([round(side, 4) for side in thing.box], area, image.height, image.width))
+    problems = list(
+        box_problems([round(side, _DIGITS) for side in thing.box], area, image.height, image.width)
+    )
     mask = mask_problem(thing.mask, image.height, image.width) if thing.mask is not None else None
     if mask is not None and mask[0] != NO_MASK:
         problems.append(mask)

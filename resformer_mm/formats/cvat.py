@@ -89,6 +89,9 @@ def write(data: AnnotatedData, out: Path) -> Counter[str]:
     root = Element('annotations')
     SubElement(root, 'version').text = '1.1'
     meta = SubElement(SubElement(root, 'meta'), 'project' if len(data.splits) > 1 else 'task')
+    subsets = SubElement(meta, 'subsets') if len(data.splits) > 1 else meta
+    for split in data.splits:
+        SubElement(subsets, 'subset').text = split.name or 'default'
     labels = SubElement(meta, 'labels')
     attributes: dict[str, dict[str, None]] = {name: {} for name in data.classes}
     for _, _, thing in data.objects():

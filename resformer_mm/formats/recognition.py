@@ -173,6 +173,20 @@ def recognise(root: str | Path, task: str | None = None, layout: str | None = No
     return _labelled(root, layout, read(root, endings))
 
 
+def conversion_hint(root: str | Path) -> str:
+    """Return how a folder with an export of a labelling tool is converted to COCO; '' for others."""
+    try:
+        found = [name for name in formats_of(Path(root)) if name != 'coco']
+    except (OSError, ValueError):
+        return ''
+    if not found:
+        return ''
+    return (
+        f'. It seems to be in the format {" or ".join(found)}: convert it with '
+        f'tools/dataset_converters/convert_annotations.py {root} NEW_FOLDER --to coco'
+    )
+
+
 def _nothing_text(root: Path, task: str | None, found: Mapping[str, str]) -> str:
     if found:
         shown = ', '.join(f'{layout} ({of})' for layout, of in found.items())

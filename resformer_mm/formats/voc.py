@@ -43,7 +43,12 @@ _FIRST = 20
 def is_found(root: Path) -> bool:
     """Whether a folder or its subfolders have XML files of single images."""
     files = [root / name for name in _xml_files(root)[:_FIRST]]
-    return any(looks_like(file, b'<annotation', b'<filename') for file in files)
+    # The older format of LabelMe's web page has points instead of boxes.
+    return any(
+        looks_like(file, b'<annotation', b'<filename')
+        and (looks_like(file, b'<bndbox') or not looks_like(file, b'<pt>'))
+        for file in files
+    )
 
 
 def read(root: Path) -> AnnotatedData:

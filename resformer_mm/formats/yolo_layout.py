@@ -83,9 +83,7 @@ def find_layout(root: Path, index: ImageIndex) -> YoloLayout:
     for path in lists:
         layout.splits[split_name(path.stem)] = _listed(path, root, index)
     if not layout.splits:
-        labelled = [name for name in index.names if label_places(name)]
-        for name in labelled:
-            layout.splits.setdefault(_split_of(name), []).append(name)
+        _split_by_folders(layout, index)
     return layout
 
 
@@ -133,8 +131,14 @@ def _of_yaml(root: Path, file: Path, index: ImageIndex) -> YoloLayout:
                 layout.notes.append(f'{key}: {entry[:80]} found as {moved}')
             layout.splits.setdefault(split_name(key), []).extend(images)
     if not layout.splits:
-        raise FormatError(f'{file} has none of train, val and test: add the folders of the images')
+        _split_by_folders(layout, index)
     return layout
+
+
+def _split_by_folders(layout: YoloLayout, index: ImageIndex) -> None:
+    """Take all images, in the splits that their folders are named after."""
+    for name in index.names:
+        layout.splits.setdefault(_split_of(name), []).append(name)
 
 
 def _images_at(entry: str, path: str, root: Path, index: ImageIndex) -> tuple[list[str], str]:

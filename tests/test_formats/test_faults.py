@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,11 @@ def test_bad_lines_of_yolo(tmp_path: Path, line: str, kind: str, words: str) -> 
 def test_other_faults_of_yolo(tmp_path: Path) -> None:
     yolo_list(tmp_path)
     write(tmp_path / 'labels/train/lost.txt', '0 0.5 0.5 0.5 0.5\n')
+    file = tmp_path / 'data.yaml'
+    text = file.read_text()
+    write(file, text.replace('train:', '# train:').replace('val:', '# val:'))
+    assert [split.name for split in read_annotations(tmp_path).splits] == ['train', 'val']  # by folders
+    write(file, text)
     line = '1 0.5 0.5 0.5 0.5\n'
     write(tmp_path / 'labels/train/a.txt', line + line)
     data = read_annotations(tmp_path)
@@ -69,6 +76,7 @@ def test_other_faults_of_yolo(tmp_path: Path) -> None:
         ("train: images/train\nnc: 3\nnames: ['a', 'b']", 'nc is 3, but names has 2'),
         ('train: nowhere\nnames: [a, b]', 'train: nowhere leads to no images below'),
         ('train: ../../etc\nnames: [a, b]', 'leads to no images below'),
+        ('test: nowhere\nval: 3\ntrain: [[x]]\nnames: [a, b]', 'train is a list, not a folder'),
         ('train: images/train\nnames: {0: a, 2: b}', 'must be 0 to 1'),
         ('train: images/train\nnames: [a, a]', "'a' twice"),
         ('train: images/train\nnames: [[a], b]', 'has a list, not a name'),
@@ -218,3 +226,16 @@ def test_sizes_are_those_of_images_as_displayed(tmp_path: Path) -> None:
     Image.new('RGB', (WIDTH, HEIGHT)).save(tmp_path / 'images/train/a.jpg', exif=exif)
     [bee, _] = [thing for _, _, thing in read_annotations(tmp_path).objects()]
     assert bee.box == (5, 10, 10, 20)  # fractions of 20 x 40
+
+
+def test_the_check_of_data_says_how_an_export_is_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    yolo_list(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['check_data.py', str(tmp_path)])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(Path(__file__).parents[2] / 'tools/check_data.py'), run_name='__main__')
+    printed = capsys.readouterr().err
+    assert (
+        f'format yolo: convert it with tools/dataset_converters/convert_annotations.py {tmp_path}' in printed
+    )
