@@ -19,7 +19,7 @@ from resformer_mm.tasks.detection.annotations import (
     json_problem,
     structure_problem,
 )
-from resformer_mm.tasks.detection.data_check import DetectionCheck
+from resformer_mm.tasks.detection.data_check import DetectionCheck, json_files
 from resformer_mm.tasks.detection.repairing import fill_sizes, parse_annotations, repair_entries
 
 from .annotated import (
@@ -35,6 +35,7 @@ from .annotated import (
     training_first,
 )
 from .images import ImageIndex
+from .json_files import looks_like
 
 _FIELDS = {
     'images': {'id', 'file_name', 'height', 'width'},
@@ -46,7 +47,10 @@ _FIELDS = {
 
 def is_found(root: Path) -> bool:
     """Whether a folder or its subfolders have COCO files."""
-    return bool(DetectionCheck().below(root, CheckOptions()))
+    folders = (root, *sorted(path for path in root.iterdir() if path.is_dir()))
+    return any(
+        looks_like(file, b'"images"', b'"categories"') for folder in folders for file in json_files(folder)
+    )
 
 
 def read(root: Path) -> AnnotatedData:

@@ -10,39 +10,51 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from . import coco, cvat, labelme, labelstudio, voc, yolo
-from .annotated import AnnotatedData, AnnotatedImage, AnnotatedSplit, FormatError
+from resformer_mm.text import shorten_list
+
+from . import coco, cvat, label_maps, labelme, labelstudio, voc, yolo
+from .annotated import UNLISTED, AnnotatedData, AnnotatedImage, AnnotatedSplit, FormatError
 from .checking import check_objects
-from .images import inside
+from .images import ImageIndex, inside
 
 IMAGES = ('copy', 'link', 'none')
 
 
 @dataclass(frozen=True)
-class Format:
-    """A format of annotations.
+class Target:
+    """What data can be written as.
 
     Attributes:
-        is_found: whether a folder has it.
-        read: function from a folder to its data.
         write: function of data and a folder that writes annotations and returns what is lost, with counts.
         image_path: function from a split and a file name to the place of the image in what is written.
     """
 
-    is_found: Callable[[Path], bool]
-    read: Callable[[Path], AnnotatedData]
     write: Callable[[AnnotatedData, Path], Counter[str]]
     image_path: Callable[[str, str], str]
 
 
+@dataclass(frozen=True)
+class Format(Target):
+    """A format of annotations that is read and written.
+
+    Attributes:
+        is_found: whether a folder has it.
+        read: function from a folder to its data.
+    """
+
+    is_found: Callable[[Path], bool]
+    read: Callable[[Path], AnnotatedData]
+
+
 FORMATS = {
-    'coco': Format(coco.is_found, coco.read, coco.write, coco.image_path),
-    'yolo': Format(yolo.is_found, yolo.read, yolo.write, yolo.image_path),
-    'voc': Format(voc.is_found, voc.read, voc.write, voc.image_path),
-    'labelme': Format(labelme.is_found, labelme.read, labelme.write, labelme.image_path),
-    'cvat': Format(cvat.is_found, cvat.read, cvat.write, cvat.image_path),
-    'labelstudio': Format(labelstudio.is_found, labelstudio.read, labelstudio.write, labelstudio.image_path),
+    'coco': Format(coco.write, coco.image_path, coco.is_found, coco.read),
+    'yolo': Format(yolo.write, yolo.image_path, yolo.is_found, yolo.read),
+    'voc': Format(voc.write, voc.image_path, voc.is_found, voc.read),
+    'labelme': Format(labelme.write, labelme.image_path, labelme.is_found, labelme.read),
+    'cvat': Format(cvat.write, cvat.image_path, cvat.is_found, cvat.read),
+    'labelstudio': Format(labelstudio.write, labelstudio.image_path, labelstudio.is_found, labelstudio.read),
 }
+TARGETS: dict[str, Target] = {**FORMATS, 'masks': Target(label_maps.write, label_maps.image_path)}
 
 
 def formats_of(root: Path) -> list[str]:
@@ -84,6 +96,7 @@ def read_annotations(root: str | Path, name: str = 'auto') -> AnnotatedData:
         raise FileNotFoundError(f'there is no folder {root}')
     data = FORMATS[name].read(root)
     check_objects(data)
+    _note_unlisted(data, root)
     for split in data.splits:
         _rebase(split)
     if not any(split.images for split in data.splits) and data.report.is_sound:
@@ -104,7 +117,7 @@ def write_annotations(
     Args:
         data: the data.
         out: a new or empty folder.
-        name: name of the format.
+        name: key of :data:`TARGETS`.
         images: 'copy', 'link' (symbolic links) or 'none'.
         image_prefix: for Label Studio, what precedes the names of the images in their addresses.
         boxes_only: write boxes without masks.
@@ -118,7 +131,7 @@ def write_annotations(
     if not any(split.images for split in data.splits):
         raise FormatError('there are no images to write')
     lost: Counter[str] = Counter()
-    kind = FORMATS[name]
+    kind = TARGETS[name]
     data, places = _renamed(data, kind)
     if boxes_only:
         lost['masks: left out, as asked for'] = sum(bool(thing.mask) for _, _, thing in data.objects())
@@ -164,6 +177,19 @@ def summary(data: AnnotatedData) -> str:
     return '\n'.join(lines)
 
 
+def _note_unlisted(data: AnnotatedData, root: Path) -> None:
+    """Tell which images have no annotations at all, and are not used."""
+    listed = {image.file_name for split in data.splits for image in split.images}
+    faulty = {finding.path for finding in data.report.findings if finding.is_fault}
+    unlisted = [
+        name
+        for name in ImageIndex(root).names
+        if name not in listed and 'Segmentation' not in name and str(root / name) not in faulty
+    ]
+    if unlisted and listed:
+        data.note(root, UNLISTED, f'{len(unlisted)}, which are not used: {shorten_list(unlisted)}')
+
+
 def _rebase(split: AnnotatedSplit) -> None:
     """Make the folder of a split the innermost one that has all of its images."""
     folders = [image.file_name.rpartition('/')[0] for image in split.images]
@@ -176,7 +202,7 @@ def _rebase(split: AnnotatedSplit) -> None:
             image.file_name = image.file_name[len(common) + 1 :]
 
 
-def _renamed(data: AnnotatedData, kind: Format) -> tuple[AnnotatedData, dict[str, Path]]:
+def _renamed(data: AnnotatedData, kind: Target) -> tuple[AnnotatedData, dict[str, Path]]:
     """Return the data with file names for what is written, and place of each image -> image file.
 
     Names lose what leads out of the folder. Where splits have images of the same names and the format does

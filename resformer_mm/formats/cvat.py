@@ -36,8 +36,7 @@ from .geometry import (
     encode,
     flat,
     has_other_box,
-    merged_boxes,
-    merged_masks,
+    merged,
     pixels_of_runs,
     points_of,
     rotated,
@@ -206,18 +205,12 @@ def _objects(
             continue
         try:
             thing = _object(shape, image, (str(file), place), changed)
+            group = shape.get('group_id', '0')
+            is_part = thing.mask is not None and group not in ('', '0')
+            key = (label, group) if is_part else number
+            groups[key] = merged(groups[key], thing, image) if key in groups else thing
         except ValueError as error:
             data.fault(file, NO_OBJECT, f'{place}: <{shape.tag}> {error}: correct or remove it')
-            continue
-        group = shape.get('group_id', '0')
-        is_part = thing.mask is not None and group not in ('', '0')
-        key = (label, group) if is_part else number
-        if key in groups:
-            before = groups[key]
-            before.mask = merged_masks(before.mask, thing.mask, image.height, image.width)
-            before.box = merged_boxes(before.box, thing.box)
-        else:
-            groups[key] = thing
     return list(groups.values())
 
 

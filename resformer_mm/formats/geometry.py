@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from .annotated import Box, Mask
+from resformer_mm.tasks.detection.masks import BROKEN_PART, mask_problem
+
+from .annotated import AnnotatedImage, AnnotatedObject, Box, Mask
 
 Points = Sequence[tuple[float, float]]
 
@@ -73,7 +76,13 @@ def encode(pixels: np.ndarray) -> dict[str, Any]:
 
 
 def decode(mask: Mask, height: int, width: int) -> np.ndarray:
-    """Return the pixels ``(H, W)`` uint8 of polygons or a run-length code."""
+    """Return the pixels ``(H, W)`` uint8 of polygons or a run-length code.
+
+    Raises:
+        ValueError: it is neither, or its outline is so long that it would fill the memory.
+    """
+    if (problem := mask_problem(mask, height, width)) is not None and problem[0] != BROKEN_PART:
+        raise ValueError(problem[1])
     if isinstance(mask, dict):
         return coco_mask.decode(compressed(mask))
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(mask, height, width)))
@@ -155,19 +164,22 @@ def clockwise(polygon: Sequence[float]) -> list[float]:
     return flat(points if twice >= 0 else points[::-1])
 
 
-def merged_masks(first: Mask, other: Mask, height: int, width: int) -> Mask:
-    """Return one mask of two parts of an object; polygons stay polygons."""
-    if not first or not other:
-        return first or other
-    if isinstance(first, list) and isinstance(other, list):
-        return [*first, *other]
-    return encode(np.maximum(decode(first, height, width), decode(other, height, width)))
+def merged(first: AnnotatedObject, other: AnnotatedObject, image: AnnotatedImage) -> AnnotatedObject:
+    """Return the first object with the box and the mask of both; polygons stay polygons.
 
-
-def merged_boxes(first: Box, other: Box) -> Box:
-    """Return the box around two boxes."""
-    corners = [point for x, y, width, height in (first, other) for point in ((x, y), (x + width, y + height))]
-    return box_around(corners)
+    Raises:
+        ValueError: see :func:`decode`.
+    """
+    masks = [thing.mask for thing in (first, other) if thing.mask]
+    corners = [(x, y) for x, y, _, _ in (first.box, other.box)]
+    corners += [(x + width, y + height) for x, y, width, height in (first.box, other.box)]
+    mask: Mask = masks[0] if masks else None
+    if len(masks) == 2:
+        if all(isinstance(part, list) for part in masks):
+            mask = [*masks[0], *masks[1]]
+        else:
+            mask = encode(np.maximum(*(decode(part, image.height, image.width) for part in masks)))
+    return replace(first, box=box_around(corners), mask=mask)
 
 
 def has_other_box(box: Box, mask: Mask) -> bool:

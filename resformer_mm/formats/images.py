@@ -74,9 +74,7 @@ class ImageIndex:
         Raises:
             OSError, ValueError: it is not an image, or too large.
         """
-        with opened_image(read_file(self.root / name)) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
+        return displayed_size(self.root / name)
 
     def _find_uploads(self, rest: Mapping[Key, str], found: dict[Key, str]) -> None:
         """Find names to which an upload added eight digits and a hyphen."""
@@ -89,6 +87,17 @@ class ImageIndex:
             if len(paths) == 1:
                 found[key] = paths[0]
                 taken.add(paths[0])
+
+
+def displayed_size(path: str | Path) -> tuple[int, int]:
+    """Return height and width of an image after any EXIF rotation, from its header.
+
+    Raises:
+        OSError, ValueError: it is not an image, or too large.
+    """
+    with opened_image(read_file(path)) as image:
+        turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def plain_name(name: str) -> str:

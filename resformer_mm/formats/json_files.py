@@ -26,11 +26,14 @@ def read_json(path: str | Path) -> Any:
 
 
 def looks_like(path: str | Path, *words: bytes) -> bool:
-    """Whether a file has all words, without decoding it; False if it cannot be read."""
+    """Whether a file has all words, in any Unicode encoding; False if it cannot be read."""
     try:
         content = read_file(path)
     except OSError:
         return False
+    encoding = json.detect_encoding(content)
+    if not encoding.startswith('utf-8'):
+        content = content.decode(encoding, 'ignore').encode()
     return all(word in content for word in words)
 
 

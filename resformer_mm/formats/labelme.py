@@ -41,8 +41,7 @@ from .geometry import (
     encode,
     flat,
     has_other_box,
-    merged_boxes,
-    merged_masks,
+    merged,
     points_of,
 )
 from .images import ImageIndex
@@ -192,18 +191,17 @@ def _objects(
         if not isinstance(label, str) or not label.strip() or not is_points(shape.get('points')):
             data.fault(path, NO_OBJECT, f'{place} has no label, or points that are not [x, y]: remove it')
             continue
-        kind = shape.get('shape_type') or 'polygon'
+        kind = str(shape.get('shape_type') or 'polygon')
         try:
             thing = _object(shape, kind, image, (str(path), f'{place} ({label[:60]})'))
+            if thing is None:
+                unread[f'shapes of the type {kind[:30]!r}: draw polygons, rectangles or masks'] += 1
+                continue
+            group = shape.get('group_id')
+            key = (label, group) if isinstance(group, int) else number
+            groups[key] = merged(groups[key], thing, image) if key in groups else thing
         except (ValueError, OSError, binascii.Error) as error:
             data.fault(path, NO_OBJECT, f'{place} ({label[:60]}): {error}: correct or remove it')
-            continue
-        if thing is None:
-            unread[f'shapes of the type {kind[:30]!r}: draw polygons, rectangles or masks'] += 1
-            continue
-        group = shape.get('group_id')
-        key = (label, group) if isinstance(group, int) else number
-        groups[key] = _merged(groups[key], thing, image) if key in groups else thing
     return list(groups.values())
 
 
@@ -252,13 +250,6 @@ def _mask(shape: dict, points: list[tuple[float, float]], image: AnnotatedImage)
     shown = part[y - top : image.height - top, x - left : image.width - left]
     pixels[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
     return pixels
-
-
-def _merged(first: AnnotatedObject, other: AnnotatedObject, image: AnnotatedImage) -> AnnotatedObject:
-    """Return one object of two shapes of a group."""
-    first.mask = merged_masks(first.mask, other.mask, image.height, image.width)
-    first.box = merged_boxes(first.box, other.box)
-    return first
 
 
 def _grouped(things: list[AnnotatedObject]) -> list[tuple[AnnotatedObject, int | None]]:

@@ -36,8 +36,7 @@ from .geometry import (
     encode,
     flat,
     has_other_box,
-    merged_boxes,
-    merged_masks,
+    merged,
     points_of,
     rotated,
 )
@@ -244,12 +243,14 @@ def _objects(
         if thing is None:
             continue
         id = str(result.get('id', number))
-        owner = found.get(owners.get(id))
-        if owner is None or owner.category != thing.category:
+        owner = owners.get(id)
+        if owner not in found or found[owner].category != thing.category:
             found[id] = thing
-        else:
-            owner.mask = merged_masks(owner.mask, thing.mask, image.height, image.width)
-            owner.box = merged_boxes(owner.box, thing.box)
+            continue
+        try:
+            found[owner] = merged(found[owner], thing, image)
+        except ValueError as error:
+            data.fault(file, NO_OBJECT, f'{thing.where[1]}: {error}: correct or remove it')
     return list(found.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from resformer_mm.text import shorten_list
 
 from .annotated import AnnotatedData, FormatError, split_name
 from .conversion import FORMATS, formats_of, read_annotations
-from .images import ImageIndex
+from .images import ImageIndex, displayed_size
 from .labelled_files import LabelledFiles, class_folders, class_names, listed_files
 
 CLASS_FOLDERS, IMAGE_LISTS, MASKS = 'class folders', 'image lists', 'masks'
@@ -37,6 +38,7 @@ TASKS = {
 }
 """Layout -> task. Class folders count only where nothing else is found: any folder of images may be one."""
 
+_PROBES = 200
 BAD_LINE = 'line that cannot be used'
 NO_MASK = 'image without a mask'
 NO_LEGEND = 'colours without a list'
@@ -73,11 +75,13 @@ class FoundSplit:
             :class:`~resformer_mm.formats.annotated.AnnotatedSplit`, a
             :class:`~resformer_mm.tasks.segmentation.mask_layouts.MaskFolders` or a
             :class:`~resformer_mm.formats.labelled_files.LabelledFiles`.
+        sizes: height and width of images, of some of them if there are many; empty for videos.
     """
 
     number: int
     counts: Mapping[Any, int]
     source: Any
+    sizes: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,14 @@ class FoundData:
         masks = f' ({self.mask_kind})' if self.mask_kind else ' with masks' if self.has_masks else ''
         lines = [f'{self.folder}: {self.layout}{masks}, for {self.task}; {len(self.classes)} classes']
         lines += [f'  {name or "all"}: {split.number} {unit}' for name, split in self.splits.items()]
-        return '\n'.join([*lines, self.report.text(max_lines)])
+        for name, split in self.splits.items():
+            if self.task != 'segmentation':
+                counts = {known: split.counts.get(known, 0) for known in self.classes}
+                self.report.counts_per_class[
+                    f'{name or "all"}: {unit if self.task != "detection" else "objects"}'
+                ] = counts
+            self.report.sizes[name or 'all'] = split.sizes
+        return '\n'.join([*lines, self.report.text(max_lines, details=True)])
 
 
 def layouts_of(root: str | Path) -> dict[str, str]:
@@ -201,7 +212,15 @@ def _nothing_text(root: Path, task: str | None, found: Mapping[str, str]) -> str
 
 def _annotated(root: Path, layout: str) -> FoundData:
     data: AnnotatedData = read_annotations(root, layout)
-    splits = {split.name: FoundSplit(len(split.images), split.counts(), split) for split in data.splits}
+    splits = {
+        split.name: FoundSplit(
+            len(split.images),
+            split.counts(),
+            split,
+            [(image.height, image.width) for image in split.images],
+        )
+        for split in data.splits
+    }
     return FoundData(root, layout, 'detection', data.classes, splits, data.report, data.has_masks)
 
 
@@ -220,8 +239,26 @@ def _labelled(root: Path, layout: str, splits: list[LabelledFiles]) -> FoundData
         if new := sorted({name for _, name in split.files} - first):
             detail = f'{shorten_list(new)}: not in {splits[0].split}: rename or remove them'
             report.findings.append(Finding(str(split.folder), OTHER_CLASSES, detail))
-    found = {split.split: FoundSplit(len(split.files), split.counts(), split) for split in splits}
+    is_video = TASKS[layout] == 'video'
+    found = {
+        split.split: FoundSplit(
+            len(split.files),
+            split.counts(),
+            split,
+            [] if is_video else _sizes([split.folder / path for path, _ in split.files]),
+        )
+        for split in splits
+    }
     return FoundData(root, layout, TASKS[layout], class_names(splits), found, report)
+
+
+def _sizes(paths: list[Path]) -> list[tuple[int, int]]:
+    """Return the sizes of some images; those that cannot be read are left to the check of the data."""
+    found = []
+    for path in paths[:: max(1, len(paths) // _PROBES)]:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(displayed_size(path))
+    return found
 
 
 def _masks(root: Path) -> FoundData:
@@ -237,7 +274,8 @@ def _masks(root: Path) -> FoundData:
         if missing := part.missing():
             detail = f'{len(missing)} images have none: {shorten_list(missing)}: add them, or move the images'
             report.findings.append(Finding(str(part.masks), NO_MASK, detail))
-        splits[split_name(part.split)] = FoundSplit(len(part.names()), kind.values, part)
+        images = [part.images / f'{name}{part.img_suffix}' for name in part.names()]
+        splits[split_name(part.split)] = FoundSplit(len(images), kind.values, part, _sizes(images))
     kind_of_all = next(kind for kind in ('photos', 'colours', 'palette', 'index') if kind in kinds)
     classes = _mask_classes(root, folders, kind_of_all, legend, splits, report)
     splits = {name: splits[name] for name in sorted(splits, key=_order)}

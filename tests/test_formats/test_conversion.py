@@ -27,6 +27,7 @@ from resformer_mm.formats.coco import content_of
 from resformer_mm.formats.conversion import FORMATS, read_annotations, write_annotations
 from resformer_mm.formats.geometry import decode, encode
 from resformer_mm.formats.predictions import read_predictions
+from resformer_mm.formats.recognition import recognise
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'convert_annotations.py'
 HEIGHT, WIDTH = 48, 64
@@ -270,3 +271,22 @@ def test_predictions_become_labels(
     [shape] = json.loads((out / 'part 0/0.json').read_text())['shapes']
     assert shape['label'] == 'ant' and shape['score'] == 0.9 and shape['points'] == [[1, 2], [11, 12.5]]
     assert json.loads((out / 'part 1/1.json').read_text())['shapes'] == []
+
+
+def test_masks_of_objects_become_label_maps(tmp_path: Path) -> None:
+    data = made(tmp_path / 'data')
+    image = data.splits[1].images[1]
+    square = AnnotatedObject('café au lait', (30, 30, 10, 10), [[30, 30, 40, 30, 40, 40, 30, 40]])
+    point = AnnotatedObject('ant', (32, 33, 2, 1), [[32, 33, 34, 33, 34, 34, 32, 34]])
+    crowd = AnnotatedObject('ant', (50, 0, 5, 5), [[50, 0, 55, 0, 55, 5, 50, 5]], is_crowd=True)
+    image.objects = [point, square, crowd, AnnotatedObject('ant', (1, 1, 5, 5))]
+    lost = write_annotations(data, tmp_path / 'out', 'masks')
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[30:40, 30:40], expected[33, 32:34], expected[:5, 50:55] = 2, 4, 255
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / 'out/masks/val/part 1/1.png')), expected)
+    assert lost['objects without a mask: left out'] == 1
+    found = recognise(tmp_path / 'out')
+    assert (found.task, found.mask_kind, found.classes) == ('segmentation', 'index', ('background', *CLASSES))
+    assert found.report.is_sound and found.splits['train'].sizes == [(HEIGHT, WIDTH)] * 4
+    with pytest.raises(FormatError, match='boxes make no label maps'):
+        write_annotations(data, tmp_path / 'none', 'masks', boxes_only=True)

@@ -239,3 +239,22 @@ def test_the_check_of_data_says_how_an_export_is_converted(
     assert (
         f'format yolo: convert it with tools/dataset_converters/convert_annotations.py {tmp_path}' in printed
     )
+
+
+def test_endless_outlines_and_images_without_an_entry(tmp_path: Path) -> None:
+    root = tmp_path / 'mask'
+    labelme(root)
+    path = root / 'train/a.json'
+    content = json.loads(path.read_text())
+    endless = [[0, 0], [2e9, 0], [0, 2e9], [2e9, 2e9]]
+    polygon = dict(label='ant', points=endless, shape_type='polygon', group_id=5)
+    content['shapes'] += [polygon, {**content['shapes'][1], 'group_id': 5}]
+    path.write_text(json.dumps(content))
+    cvat(tmp_path / 'cvat')
+    pictures(tmp_path / 'cvat/images/Train/new.jpg')
+    found = faults(root)
+    assert len(found) == 2 and all(
+        'pixels along their lines' in fault or 'outside' in fault for fault in found
+    )
+    notes = [str(finding) for finding in read_annotations(tmp_path / 'cvat').report.findings]
+    assert f'{tmp_path}/cvat: 1, which are not used: images/Train/new.jpg' in notes

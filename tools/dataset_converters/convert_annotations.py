@@ -6,9 +6,10 @@
 
 SOURCE is a folder with images and their annotations: COCO (also Roboflow's), YOLO, Pascal VOC, LabelMe, CVAT
 ("for images 1.1") or Label Studio (JSON or JSON-MIN); with `--from predictions`, the `--out-dir` of
-`tools/demo.py`. Prints what was found, what of it is not read, and what the new format cannot hold. With
-faults, nothing is written, unless `--leave-out` says to go on without the faulty entries. Exit status: 0 if
-all was written, 1 if there were faults, 2 after a usage error.
+`tools/demo.py`. `--to masks` writes label maps for semantic segmentation. Prints what was found, what of it
+is not read, and what the new format cannot hold. With faults, nothing is written, unless `--leave-out` says
+to go on without the faulty entries. Exit status: 0 if all was written, 1 if there were faults, 2 after a
+usage error.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from resformer_mm.control_characters import printable
 from resformer_mm.formats.conversion import (
     FORMATS,
     IMAGES,
+    TARGETS,
     check_new,
     read_annotations,
     summary,
@@ -39,7 +41,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument(
         '--from', dest='source_format', choices=('auto', *FORMATS, PREDICTIONS), default='auto', help='(auto)'
     )
-    parser.add_argument('--to', required=True, choices=FORMATS, help='format to write')
+    parser.add_argument('--to', required=True, choices=TARGETS, help='format to write')
     parser.add_argument(
         '--images',
         choices=IMAGES,

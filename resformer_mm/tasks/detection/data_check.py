@@ -33,7 +33,7 @@ class DetectionCheck(DataCheck):
 
     def below(self, root: Path, options: CheckOptions) -> list[AnnotatedImages]:
         """Return the annotation files in the folder and its subfolders, with the folders of their images."""
-        files = [file for folder in (root, *sorted(root.iterdir())) for file in _json_files(folder)]
+        files = [file for folder in (root, *sorted(root.iterdir())) for file in json_files(folder)]
         files.sort(key=_training_first)
         sources = []
         for file in files:
@@ -83,7 +83,7 @@ class DetectionCheck(DataCheck):
         return copied, repairs
 
 
-def _json_files(folder: Path) -> list[Path]:
+def json_files(folder: Path) -> list[Path]:
     """Return the JSON files in a folder; none if there are so many that each is of one image."""
     files = list(folder.glob('*.json')) if folder.is_dir() else []
     return files if len(files) <= MOST_FILES or folder.name == 'annotations' else []
