@@ -6,7 +6,7 @@ import sys
 import mmengine
 from mmengine.dist import is_main_process
 
-from resformer_mm.apis import Drawing, build_test_runner, make_test_config
+from resformer_mm.apis import DataError, Drawing, build_test_loop, build_test_runner, make_test_config
 from resformer_mm.checkpoints import CheckpointError
 from resformer_mm.config.command_line import add_config_options, add_launcher, add_strict, set_local_rank
 from resformer_mm.engine.dump import DumpPredictions
@@ -74,6 +74,10 @@ def main() -> None:
     """Test."""
     args = parse_args()
     runner = build_test_runner(args.run_config)
+    try:
+        build_test_loop(runner)
+    except DataError as error:
+        sys.exit(f'error: {error}')
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpPredictions(args.out))
     try:

@@ -14,11 +14,13 @@ from .runs import Drawing, make_test_config, make_train_config
 _LAZY = {
     'CascadeInferencer': 'resformer_mm.apis.cascade_inferencer',
     'ClassificationInferencer': 'resformer_mm.tasks.classification.inferencer',
+    'DataError': 'resformer_mm.apis.test_loop',
     'DetectionInferencer': 'resformer_mm.tasks.detection.inferencer',
     'InputError': 'resformer_mm.inference.sources',
     'ResolutionInferencer': 'resformer_mm.inference.base',
     'SegmentationInferencer': 'resformer_mm.tasks.segmentation.inferencer',
     'VideoInferencer': 'resformer_mm.tasks.video.inferencer',
+    'build_test_loop': 'resformer_mm.apis.test_loop',
     'check_config': 'resformer_mm.apis.preflight',
     'exit_if_unsound': 'resformer_mm.apis.preflight',
     'make_inferencer': 'resformer_mm.apis.inferencer',

@@ -41,8 +41,9 @@ class UnannotatedTestHook(Hook):
             names = ', '.join(type(metric).__name__ for metric in left_out)
             remark(
                 'test_dataloader.dataset',
-                f'the samples have no annotations: there is nothing to compare with, and {names} of '
-                'test_evaluator is left out. Predictions are written with --out and drawn with --show-dir',
+                f'the samples have no annotations{_ignored(datasets)}: there is nothing to compare with, and '
+                f'{names} of test_evaluator is left out. Predictions are written with --out and drawn with '
+                '--show-dir',
             )
 
 
@@ -69,6 +70,18 @@ def is_unannotated(dataset: Any) -> bool:
     if not hasattr(sample, 'all_keys'):  # not a data element of MMEngine
         return False
     return not any(name.startswith('gt_') for name in sample.all_keys())
+
+
+def _ignored(datasets: list) -> str:
+    """Return what is said of annotations that are all ignored, '' if there are none."""
+    infos = [
+        dataset.get_data_info(index)
+        for dataset in datasets
+        if hasattr(dataset, 'get_data_info')
+        for index in range(len(dataset))
+    ]
+    number = sum(len(info.get('instances', ())) for info in infos)
+    return f' but {number} that are ignored, such as crowd regions (iscrowd 1)' if number else ''
 
 
 def _leave_out_loading(dataset: Any) -> None:

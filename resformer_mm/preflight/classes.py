@@ -66,7 +66,10 @@ def check_splits(subject: Subject) -> Iterator[Finding]:
             remark(field, problem.partition(': ')[2])  # as the run does
         first = first or (field, dataset)
         if (found := split_problem(first[1], dataset, (first[0], field))) is not None:
-            yield Finding(field, SPLITS, found, subject.is_used(field))
+            place, _, detail = found.partition(': ')
+            # What is wrong with one of them alone begins with its field.
+            place, detail = (place, detail) if place in (first[0], field) else (field, found)
+            yield Finding(place, SPLITS, detail, subject.is_used(place))
 
 
 def check_labels(subject: Subject) -> Iterator[Finding]:

@@ -14,7 +14,18 @@ from resformer_mm.datasets.image_files import lift_pixel_limit
 from resformer_mm.libraries import settle_config
 from resformer_mm.repairs import overheard
 
-from . import batch_norm, classes, initial_weights, losses, metrics, samples, schedule, storage, work_dir
+from . import (
+    batch_norm,
+    classes,
+    initial_weights,
+    losses,
+    metrics,
+    narrow_images,
+    samples,
+    schedule,
+    storage,
+    work_dir,
+)
 from .isolation import isolated
 from .subject import BuildError, Subject
 
@@ -37,6 +48,7 @@ CHECKS: tuple[Check, ...] = (
     metrics.check_monitored,
     samples.check_values,
     samples.check_annotations,
+    narrow_images.check_narrow_images,
     batch_norm.check_batch_norm,
     storage.check_space,
 )

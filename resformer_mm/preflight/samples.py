@@ -82,7 +82,7 @@ def _evaluation_batch(subject: Subject, split: str, samples: list) -> Iterator[F
         except Exception as problem:  # samples that cannot be collated
             error = problem
         if error is not None:
-            explain_sizes(error, _images(batch), split)
+            explain_sizes(error, images_of(batch), split)
             is_fault = is_first and subject.is_used(field) and _is_certain(subject, error)
             yield Finding(field, REFUSED, BuildError(field, error).reason, is_fault)
             return
@@ -108,7 +108,7 @@ def _is_certain(subject: Subject, error: Exception) -> bool:
 
 def check_values(subject: Subject) -> Iterator[Finding]:
     """Compare the pixel values with what the data preprocessor expects."""
-    images = _images(subject.samples('train'))
+    images = images_of(subject.samples('train'))
     if images:
         low = min(float(image.min()) for image in images)
         high = max(float(image.max()) for image in images)
@@ -179,14 +179,14 @@ def check_annotations(subject: Subject) -> Iterator[Finding]:
                 yield Finding(field, kind, problem, is_fault and subject.is_used(field))
 
 
-def _images(value: Any) -> list[Tensor]:
+def images_of(value: Any) -> list[Tensor]:
     """Return the images or clips of a batch: the tensors under `inputs`, of any nesting."""
     if isinstance(value, Mapping):
-        return _images(value.get('inputs', value.get('imgs')))
+        return images_of(value.get('inputs', value.get('imgs')))
     if isinstance(value, Tensor):
         return [value] if value.numel() and value.ndim >= 3 else []
     if isinstance(value, (list, tuple)):
-        return [image for entry in value for image in _images(entry)]
+        return [image for entry in value for image in images_of(entry)]
     return []
 
 

@@ -16,6 +16,7 @@ from mmengine.runner import autocast
 from resformer_mm.analysis.complexity import count_complexity
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import build_test_runner, enter_scope, make_test_config
+from resformer_mm.apis.test_loop import build_test_loop
 from resformer_mm.cascade import OutcomeMetric
 from resformer_mm.engine.precision import bfloat16_pays
 from resformer_mm.fingerprint import evaluation_settings, fingerprint
@@ -87,7 +88,7 @@ class ModelUnderTest:
         self.cfg.log_level = 'WARNING'
         self.cfg.experiment_name = f'sweep-{work_dir.name}-{fingerprint(settings + str(checkpoint), {})[:8]}'
         self.runner = build_test_runner(self.cfg)
-        self.loop = self.runner.test_loop
+        self.loop = build_test_loop(self.runner)
         self.runner.register_hook(_AfterBatch(after_batch), priority='VERY_LOW')
         self.outcome_metric = OutcomeMetric(confidence)
         self.loop.evaluator.metrics.append(self.outcome_metric)

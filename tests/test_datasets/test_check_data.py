@@ -102,6 +102,24 @@ def test_a_folder_is_checked_and_repaired(tmp_path: Path, write, expected: str, 
     assert repaired_copy(check, copies, tmp_path / 'again')[1] == []  # nothing is left to repair
 
 
+@DETECTION
+@pytest.mark.parametrize('layout', ['annotations/instances_{}.json', '{}/_annotations.coco.json'])
+def test_splits_with_other_categories(tmp_path: Path, layout: str) -> None:
+    """As for class folders; files of another kind, such as key points, have categories of their own."""
+    boxes(tmp_path)
+    for split in ('train', 'val'):
+        path = tmp_path / layout.format(split)
+        (tmp_path / 'annotations' / f'instances_{split}.json').rename(path)
+    path.write_text(path.read_text('utf-8-sig').replace('boat', 'Boat'), 'utf-8')
+    _, check, sources = sources_below(tmp_path, OPTIONS)
+    faults = [finding for finding in check.check(sources, OPTIONS).findings if finding.is_fault]
+    assert [(fault.kind, fault.path) for fault in faults] == [('splits with different classes', str(path))]
+    assert faults[0].detail.endswith('has boat; only ' + f'{path} has Boat')
+    path.rename(path.with_name('person_keypoints_val.json'))
+    _, check, sources = sources_below(tmp_path, OPTIONS)
+    assert len(sources) == 2 and check.check(sources, OPTIONS).is_sound
+
+
 def test_folders_without_a_layout_or_with_several(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='there is no folder'):
         sources_below(tmp_path / 'nowhere', OPTIONS)

@@ -54,7 +54,7 @@ def test_without_a_folder_of_label_maps(monkeypatch, views):
     monkeypatch.setattr(unannotated, 'remark', lambda *text: told.append(text))
     found = metrics_after(dict(img_path=''), dict(views=views), told)
     assert found == ['DumpResults'] and len(told) == 1
-    assert 'nothing to compare with, and SimpleMetric' in told[0][1]
+    assert 'no annotations: there is nothing to compare with, and SimpleMetric' in told[0][1]
 
 
 def test_annotated_data_are_compared(monkeypatch):
@@ -70,6 +70,7 @@ def test_images_without_an_object_are_not_compared(monkeypatch, ignored):
     more = dict(instances=[dict(ignore_flag=ignored)], seg_map_path='a.png')
     found = metrics_after(dict(img_path='', seg_map_path=''), more, told)
     assert (found == ['DumpResults']) == bool(ignored) and len(told) == ignored
+    assert all('no annotations but 1 that are ignored, such as crowd regions' in text for _, text in told)
     SimpleMetric.format_only = True
     try:
         assert len(metrics_after(dict(img_path='', seg_map_path=''), more, told)) == 2

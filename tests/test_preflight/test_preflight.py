@@ -262,6 +262,28 @@ def test_evaluation_of_pictures_of_several_sizes(check: Check, tmp_path: Path) -
     only(check(options), 'val_dataloader', '(64 x 64, 80 x 48)', is_fault=False)
 
 
+def test_an_image_that_is_narrower_than_a_patch(check: Check, tmp_path: Path) -> None:
+    """After the resize of the validation it has a height of 1; no other image is as narrow."""
+    root = write_data(tmp_path / 'other')
+    path = sorted((root / 'val' / 'class_0').iterdir())[1]
+    Image.new('RGB', (400, 10)).save(path)
+    resize = {'type': 'Resize', 'scale': (64, 64), 'keep_ratio': True}
+    options = {
+        **ONE,
+        'val_dataloader.dataset.data_root': str(root),
+        'val_dataloader.dataset.pipeline': [
+            {'type': 'resformer_mm.LoadImage'},
+            resize,
+            {'type': 'PackInputs'},
+        ],
+        'val_dataloader.batch_size': 1,
+    }
+    words = 'an image of 2 x 64 pixels is smaller than one patch', path.name, 'leave it out'
+    only(check(options), 'val_dataloader.dataset', *words)
+    Image.new('RGB', (160, 40)).save(path)
+    assert check(options).findings == []
+
+
 def test_batches_that_the_data_preprocessor_refuses(check: Check) -> None:
     statistics = {f'model.data_preprocessor.{name}': [120.0, 120.0] for name in ('mean', 'std')}
     findings = check({**SILENT, **statistics}).findings
@@ -290,6 +312,18 @@ def test_folders_that_a_foreign_data_set_numbers_by_the_alphabet(check: Check, t
         'train_dataloader.dataset': True,
         'val_dataloader.dataset': True,
     }
+
+
+def test_a_hidden_folder_that_a_foreign_data_set_numbers(check: Check, tmp_path: Path) -> None:
+    """It is told once, of the training, whose classes are compared with those of the validation."""
+    root = write_data(tmp_path / 'other')
+    (root / 'train' / '.ipynb_checkpoints').mkdir()
+    foreign = {'type': 'mmpretrain.CustomDataset', 'data_root': str(root)}
+    fields = {f'{s}_dataloader.dataset.{k}': v for s in ('train', 'val', 'test') for k, v in foreign.items()}
+    report = check({**SILENT, **fields})
+    splits = [finding for finding in report.findings if finding.kind == 'splits with different classes']
+    assert [finding.path for finding in splits] == ['train_dataloader.dataset']
+    assert splits[0].detail.startswith('.ipynb_checkpoints counts as a class')
 
 
 def test_a_head_of_too_few_classes(check: Check) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +14,9 @@ from mmengine.config import Config
 
 from resformer_mm.datasets.checks.configured import configured_sources
 from resformer_mm.datasets.checks.reading import moved
-from resformer_mm.datasets.checks.report import CheckReport
+from resformer_mm.datasets.checks.report import CheckReport, Finding
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
+from resformer_mm.engine.classes import name_difference
 
 from .annotations import complete_entries
 from .check import AnnotatedImages, check_annotated, read_annotations
@@ -22,6 +24,8 @@ from .fixing import write_repaired
 from .image_folders import best_folder
 
 MOST_FILES = 100
+OTHER_CATEGORIES = 'splits with different classes'
+SPLIT = re.compile('train(ing)?|val(id(ation)?)?|test')
 
 
 class DetectionCheck(DataCheck):
@@ -45,6 +49,7 @@ class DetectionCheck(DataCheck):
     def check(self, sources: Sequence[AnnotatedImages], options: CheckOptions) -> CheckReport:
         """Check all entries and files."""
         report = CheckReport()
+        first: dict[str, tuple[str, tuple[str, ...]]] = {}
         for source in sources:
             report.extend(check_annotated(source, options.workers, options.show_progress))
             content, _ = read_annotations(replace(source, foreign=None))
@@ -54,6 +59,12 @@ class DetectionCheck(DataCheck):
             entries = complete_entries(content, 'annotations')
             objects = Counter(entry['category_id'] for entry in entries if not entry['iscrowd'])
             wanted = source.classes or tuple(names.values())
+            # Without a config that says which classes are learned, those of the training.
+            place = (str(source.ann_file), tuple(sorted(map(str, wanted))))
+            before = first.setdefault(_kind_of(source.ann_file), place)
+            difference = name_difference(before[1], place[1], (before[0], place[0]))
+            if source.classes is None and difference is not None:
+                report.findings.append(Finding(place[0], OTHER_CATEGORIES, difference))
             counts = {name: objects[key] for key, name in names.items() if name in wanted}
             report.counts_per_class[f'{source.ann_file}: objects'] = counts
             images = complete_entries(content, 'images')
@@ -87,6 +98,12 @@ def json_files(folder: Path) -> list[Path]:
     """Return the JSON files in a folder; none if there are so many that each is of one image."""
     files = list(folder.glob('*.json')) if folder.is_dir() else []
     return files if len(files) <= MOST_FILES or folder.name == 'annotations' else []
+
+
+def _kind_of(file: str | Path) -> str:
+    """Return the end of a path without the split, which the files of one data set have in common."""
+    file = Path(file)
+    return SPLIT.sub('*', f'{file.parent.name}/{file.name}'.lower())
 
 
 def _training_first(file: Path) -> tuple[bool, str]:

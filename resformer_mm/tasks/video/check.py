@@ -15,7 +15,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from resformer_mm.config_types import type_name
 from resformer_mm.datasets.checks.reading import foreign, reading_findings
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
-from resformer_mm.datasets.label_lists import LabelListError, ListedFile, read_local_list
+from resformer_mm.datasets.label_lists import COUNTS_FROM_ONE, LabelListError, ListedFile, read_local_list
 from resformer_mm.engine.classes import class_names
 from resformer_mm.repairs import collected
 
@@ -35,6 +35,7 @@ IN_TWO_LISTS = 'in two lists'
 SHORT = 'shorter than the window'
 EDIT_LIST = 'frames cut by an edit list'
 VARIABLE_RATE = 'variable frame rate'
+FROM_ONE = 'labels that count from 1'
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def check_clip_lists(
     """
     report = CheckReport()
     seen: dict[str, str] = {}
+    unknown: Counter[int] = Counter()  # labels of classes whose number is not known
     for clip_list in lists:
         if not os.path.isfile(clip_list.path):
             report.findings.append(Finding(clip_list.path, MISSING_LIST))
@@ -168,8 +170,13 @@ def check_clip_lists(
             facts += [fact] if fact is not None else []
         labels = Counter(clip.label for clip in clips)
         number = clip_list.num_classes or max(labels, default=-1) + 1
+        if clip_list.num_classes is None:
+            unknown += labels
         report.counts_per_class[f'{clip_list.path}: clips'] = {str(k): labels[k] for k in range(number)}
         report.facts.append(_describe(clip_list, clips, facts))
+    if unknown and min(unknown) == 1 < max(unknown):
+        detail = COUNTS_FROM_ONE.format(number=max(unknown))
+        report.findings.append(Finding(lists[0].path, FROM_ONE, detail, is_fault=False))
     return report
 
 

@@ -197,7 +197,8 @@ def test_what_stops_a_run(trained: Path, data: Path, tmp_path: Path) -> None:
     )
     assert not list((tmp_path / 'w').rglob('epoch_1.pth'))
     words = error('model.roi_head.bbox_head.num_classes=4')
-    assert 'model.roi_head.bbox_head.num_classes' in words
+    fault = 'model.roi_head.bbox_head.num_classes: is 4, but the data set of train_dataloader has 5 classes'
+    assert fault in words
     assert 'there is no annotation file' in error('train_dataloader.dataset.ann_file=nowhere.json')
 
 

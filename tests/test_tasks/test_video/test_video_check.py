@@ -30,7 +30,7 @@ def write_list(root: Path, lines: list[str], name: str = 'list.txt') -> Path:
     return root / name
 
 
-def check(root: Path, lines: list[str], num_classes: int = 2, **kwargs) -> CheckReport:
+def check(root: Path, lines: list[str], num_classes: int | None = 2, **kwargs) -> CheckReport:
     return check_clip_lists([ClipList(str(write_list(root, lines)), str(root), num_classes, **kwargs)])
 
 
@@ -46,6 +46,16 @@ def test_a_sound_list(tmp_path: Path) -> None:
     assert report.findings == [] and report.is_sound
     [fact] = report.facts
     assert fact.endswith('2 clips, 1 of 2 classes occur, 12 to 20 frames, 10 to 20 frames a second')
+
+
+def test_labels_that_count_from_one(tmp_path: Path) -> None:
+    """A note where the number of classes is not known: class 0 may be missing."""
+    write_clip(tmp_path / 'a.mp4')
+    write_clip(tmp_path / 'b.mp4')
+    [note] = check(tmp_path, ['a.mp4 1', 'b.mp4 2'], None).findings
+    assert (note.kind, note.is_fault) == ('labels that count from 1', False)
+    assert 'subtract 1 from every label' in note.detail
+    assert check(tmp_path, ['a.mp4 0', 'b.mp4 2'], None).findings == []
 
 
 def test_every_bad_file_is_named(tmp_path: Path) -> None:

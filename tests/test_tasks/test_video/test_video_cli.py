@@ -208,9 +208,10 @@ def test_bad_clips_stop_the_training_or_are_skipped(trained: Path, tmp_path: Pat
     words = result.stdout + result.stderr
     assert 'train/left/000000.avi (truncated); tools/dataset_converters/check_video.py' in words
     skip = ['train_dataloader.dataset.pipeline.0.on_error=skip', 'train_dataloader.num_workers=2']
+    skip.append('randomness.seed=0')  # it decides by which clips they are replaced: here by sound ones
     result = succeed(run_tool(*command, *skip, data=broken, cwd=tmp_path))
     said = result.stdout + result.stderr
-    assert 'skipped' in said
+    assert '2 reads of unreadable training files were skipped so far' in said, said[-3000:]
     assert {name for name in ('left/000000.avi', 'up/000002.avi') if name in said} == {
         'left/000000.avi',
         'up/000002.avi',
