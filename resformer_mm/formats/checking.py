@@ -8,7 +8,16 @@ from resformer_mm.tasks.detection.annotations import BEYOND, box_problems
 from resformer_mm.tasks.detection.masks import BROKEN_PART, NO_MASK, mask_problem
 from resformer_mm.text import shorten_list
 
-from .annotated import BACKGROUND, TWICE, AnnotatedData, AnnotatedImage, AnnotatedObject, AnnotatedSplit
+from .annotated import (
+    BACKGROUND,
+    CHANGED,
+    TWICE,
+    AnnotatedData,
+    AnnotatedImage,
+    AnnotatedObject,
+    AnnotatedSplit,
+)
+from .geometry import is_empty
 from .json_files import is_finite
 
 BAD_NUMBERS = 'box that is not four finite numbers'
@@ -32,6 +41,7 @@ def check_objects(data: AnnotatedData) -> None:
             image.objects = [
                 thing for thing in _without_copies(data, image) if _is_sound(data, split, image, thing)
             ]
+        _drop_empty_masks(data, split)
         if empty := [image.file_name for image in split.images if not image.objects]:
             detail = f'{len(empty)} of {len(split.images)} images are background: {shorten_list(empty)}'
             data.note(split.folder, BACKGROUND, detail)
@@ -51,6 +61,18 @@ def _without_copies(data: AnnotatedData, image: AnnotatedImage) -> list[Annotate
     for path, number in copies.items():
         data.note(path, TWICE, f'{number} objects of {image.file_name} repeat others exactly: one is kept')
     return kept
+
+
+def _drop_empty_masks(data: AnnotatedData, split: AnnotatedSplit) -> None:
+    """Take the masks without a pixel off their objects, which keep their boxes."""
+    counts: Counter[str] = Counter()
+    for image in split.images:
+        for thing in image.objects:
+            if is_empty(thing.mask):
+                thing.mask = None
+                counts[thing.where[0]] += 1
+    for path, number in counts.items():
+        data.note(path, CHANGED, f'{number} masks without a pixel: the boxes alone are read')
 
 
 def _is_sound(

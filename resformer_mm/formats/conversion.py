@@ -15,7 +15,7 @@ from resformer_mm.text import shorten_list
 from . import coco, cvat, label_maps, labelme, labelstudio, voc, yolo
 from .annotated import UNLISTED, AnnotatedData, AnnotatedImage, AnnotatedSplit, FormatError
 from .checking import check_objects
-from .images import ImageIndex, inside
+from .images import ImageIndex, inside, unpacked
 
 IMAGES = ('copy', 'link', 'none')
 
@@ -64,10 +64,21 @@ def formats_of(root: Path) -> list[str]:
         FileNotFoundError: there is no such folder.
         FormatError: the folder has several YAML files of classes.
     """
+    root = folder_of(root)
+    return [name for name, kind in FORMATS.items() if kind.is_found(root)]
+
+
+def folder_of(root: str | Path) -> Path:
+    """Return a folder of data, or that inside it if it has nothing else.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    root = Path(root)
     if not root.is_dir():
         hint = ': unpack it, and give the folder' if root.is_file() else ''
         raise FileNotFoundError(f'{root} is not a folder{hint}')
-    return [name for name, kind in FORMATS.items() if kind.is_found(root)]
+    return unpacked(root)
 
 
 def read_annotations(root: str | Path, name: str = 'auto') -> AnnotatedData:
@@ -84,7 +95,7 @@ def read_annotations(root: str | Path, name: str = 'auto') -> AnnotatedData:
         FileNotFoundError: there is no such folder.
         FormatError: the folder has no known format, or several, or not the parts of the format.
     """
-    root = Path(root)
+    root = folder_of(root)
     if name == 'auto':
         found = formats_of(root)
         if len(found) != 1:
@@ -92,8 +103,6 @@ def read_annotations(root: str | Path, name: str = 'auto') -> AnnotatedData:
             what = f'several formats: {", ".join(found)}' if found else f'none of the formats {known}'
             raise FormatError(f'{root} has {what}. Choose one with --from')
         [name] = found
-    elif not root.is_dir():
-        raise FileNotFoundError(f'there is no folder {root}')
     data = FORMATS[name].read(root)
     check_objects(data)
     _note_unlisted(data, root)

@@ -69,6 +69,11 @@ def compressed(code: dict[str, Any]) -> dict[str, Any]:
     return coco_mask.frPyObjects(code, *code['size']) if isinstance(counts, list) else code
 
 
+def is_empty(mask: Mask) -> bool:
+    """Whether a run-length code has no pixel."""
+    return isinstance(mask, dict) and not coco_mask.area(compressed(mask))
+
+
 def encode(pixels: np.ndarray) -> dict[str, Any]:
     """Return the run-length code of a mask ``(H, W)``."""
     code = coco_mask.encode(np.asfortranarray(pixels, np.uint8))

@@ -16,6 +16,8 @@ from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.tasks.detection.file_names import find_files
 
+from .annotated import SPLITS
+
 Key = TypeVar('Key', bound=Hashable)
 _HEX = frozenset('0123456789abcdef')
 
@@ -87,6 +89,26 @@ class ImageIndex:
             if len(paths) == 1:
                 found[key] = paths[0]
                 taken.add(paths[0])
+
+
+def unpacked(root: Path) -> Path:
+    """Return the folder inside a folder that has nothing else, as archives are unpacked; else the folder.
+
+    A folder with images itself, or named after a split, is a part of the data.
+    """
+    while True:
+        entries = [entry for entry in os.scandir(root) if not is_hidden(entry.name)]
+        entries = [entry for entry in entries if not entry.name.lower().startswith(('readme', 'license'))]
+        if (
+            len(entries) != 1
+            or not entries[0].is_dir(follow_symlinks=False)
+            or entries[0].name.lower() in SPLITS
+        ):
+            return root
+        inner = Path(entries[0].path)
+        if any(entry.name.lower().endswith(IMAGE_ENDINGS) for entry in os.scandir(inner)):
+            return root
+        root = inner
 
 
 def displayed_size(path: str | Path) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from .annotated import (
     FormatError,
     sorted_classes,
 )
+from .checking import check_objects
 from .geometry import box_of_corners
 from .images import ImageIndex
 from .json_files import is_finite, read_json
@@ -72,6 +73,7 @@ def read_predictions(source: str | Path, score_thr: float | None = None) -> Anno
         _add_objects(data, path, entry, image, score_thr, unread)
         split.images.append(image)
     data.splits = [split]
+    check_objects(data)
     data.classes = sorted_classes(data)
     data.counted(path, UNREAD, +unread)
     return data
@@ -108,6 +110,9 @@ def _add_objects(
             continue
         if mask is not None and (problem := mask_problem(mask, image.height, image.width)) is not None:
             data.fault(path, NO_OBJECT, f'{where[1]}: {problem[1]}')
+            continue
+        if min(box[2] - box[0], box[3] - box[1]) < 1:
+            unread['objects less than a pixel wide or high'] += 1
             continue
         image.objects.append(
             AnnotatedObject(str(name), box_of_corners(*box), mask, score=float(score), where=where)

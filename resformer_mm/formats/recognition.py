@@ -22,7 +22,7 @@ from resformer_mm.tasks.segmentation.mask_layouts import (
 from resformer_mm.text import shorten_list
 
 from .annotated import AnnotatedData, FormatError, split_name
-from .conversion import FORMATS, formats_of, read_annotations
+from .conversion import FORMATS, folder_of, formats_of, read_annotations
 from .images import ImageIndex, displayed_size
 from .labelled_files import LabelledFiles, class_folders, class_names, listed_files
 
@@ -132,7 +132,7 @@ def layouts_of(root: str | Path) -> dict[str, str]:
     Raises:
         FileNotFoundError: there is no such folder.
     """
-    root = Path(root)
+    root = folder_of(root)
     found = formats_of(root)
     tests: dict[str, Callable[[], object]] = {
         MASKS: lambda: find_masks(root),
@@ -164,7 +164,7 @@ def recognise(root: str | Path, task: str | None = None, layout: str | None = No
         AmbiguousDataError: there is data of several layouts; its ``choices`` name them.
         FormatError: the data lacks a part, such as a list of classes that is named.
     """
-    root = Path(root)
+    root = folder_of(root)
     if layout is None:
         found = layouts_of(root)
         wanted = {name: of for name, of in found.items() if task in (None, of)}

@@ -88,11 +88,12 @@ def read(root: Path) -> AnnotatedData:
 def write(data: AnnotatedData, out: Path) -> Counter[str]:
     """Write labels, ``data.yaml`` and no images; return what is lost.
 
-    Outlines are written if every object has a mask, else boxes.
+    Outlines are written if most objects have a mask, else boxes: YOLO does not take both in one data set.
     """
     lost: Counter[str] = Counter()
     numbers = {name: number for number, name in enumerate(data.classes)}
-    with_outlines = data.has_masks
+    masks = [bool(thing.mask) for _, _, thing in data.objects()]
+    with_outlines = 2 * sum(masks) > len(masks)
     for split in data.splits:
         for image in split.images:
             lines = []
@@ -102,11 +103,12 @@ def write(data: AnnotatedData, out: Path) -> Counter[str]:
                     continue
                 lost['scores: left out'] += thing.score is not None
                 lost['attributes of objects: left out'] += len(thing.attributes)
-                lost['masks: left out, since other objects have none'] += not with_outlines and bool(
+                lost['masks: left out, since most objects have none'] += not with_outlines and bool(
                     thing.mask
                 )
                 sides = np.array([image.width, image.height])
                 if with_outlines:
+                    lost['boxes without a mask: written as outlines'] += not thing.mask
                     lost[OTHER_BOXES] += has_other_box(thing.box, thing.mask)
                     points = np.array(points_of(_outline(thing, image, lost)))
                 else:
@@ -219,6 +221,9 @@ def _numbers(parts: Sequence[str]) -> list[float] | None:
 def _outline(thing: AnnotatedObject, image: AnnotatedImage, lost: Counter[str]) -> list[float]:
     """Return the mask of an object as one polygon, and count where its pixels differ."""
     before = thing.mask
+    if not before:
+        x, y, width, height = thing.box
+        return flat([(x, y), (x + width, y), (x + width, y + height), (x, y + height)])
     if isinstance(before, list):
         if len(before) == 1:
             return before[0]

@@ -249,20 +249,24 @@ def test_predictions_become_labels(
 ) -> None:
     data = made(tmp_path / 'data')
     paths = [split.folder / image.file_name for split in data.splits for image in split.images][:2]
-    code = encode(blob(1))
-    found = dict(classes=['ant', 'owl'], scores=[0.9, 0.4], bboxes=[[1, 2, 11, 12.5], [3, 3, 8, 8]])
+    code, empty = encode(blob(1)), encode(np.zeros((HEIGHT, WIDTH), np.uint8))
+    boxes = [[1, 2, 11, 12.5], [3, 3, 8, 8], [4, 4, 4.5, 9]]
+    found = dict(classes=['ant', 'owl', 'owl'], scores=[0.9, 0.4, 0.8], bboxes=boxes)
     entries = [
-        dict(path=str(paths[0]), resolution=224, labels=[0, 1], **found, masks=[code, code]),
+        dict(path=str(paths[0]), resolution=224, labels=[0, 1, 1], **found, masks=[code, empty, code]),
         dict(path=str(paths[1]), resolution=224, labels=[], classes=[], scores=[], bboxes=[]),
-        dict(path='x.mp4', frame=3, resolution=224, labels=[0, 1], **found),
+        dict(path='x.mp4', frame=3, resolution=224, labels=[0, 1, 1], **found),
     ]
     (tmp_path / 'results').mkdir()
     (tmp_path / 'results/predictions.json').write_text(json.dumps(dict(predictions=entries)))
     read = read_predictions(tmp_path / 'results')
-    assert [(thing.category, thing.box, thing.score) for _, _, thing in read.objects()] == [
-        ('ant', (1, 2, 10, 10.5), 0.9),
-        ('owl', (3, 3, 5, 5), 0.4),
+    assert [(thing.category, thing.box, thing.score, thing.mask) for _, _, thing in read.objects()] == [
+        ('ant', (1, 2, 10, 10.5), 0.9, code),
+        ('owl', (3, 3, 5, 5), 0.4, None),
     ]
+    notes = [finding.detail for finding in read.report.findings]
+    assert '1 masks without a pixel: the boxes alone are read' in notes
+    assert '1 objects less than a pixel wide or high' in notes
     out = tmp_path / 'next'
     options = ('--from', 'predictions', '--score-thr', 0.5, '--to', 'labelme', '--boxes-only')
     assert run(monkeypatch, tmp_path / 'results', out, *options) == 0
@@ -290,3 +294,21 @@ def test_masks_of_objects_become_label_maps(tmp_path: Path) -> None:
     assert found.report.is_sound and found.splits['train'].sizes == [(HEIGHT, WIDTH)] * 4
     with pytest.raises(FormatError, match='boxes make no label maps'):
         write_annotations(data, tmp_path / 'none', 'masks', boxes_only=True)
+
+
+def test_yolo_has_either_boxes_or_outlines(tmp_path: Path) -> None:
+    for name, without, expected in (('most', 1, {4: 0, 6: 8, 8: 1}), ('few', 7, {4: 9, 6: 0, 8: 0})):
+        data = made(tmp_path / name / 'data')
+        data.splits = data.splits[:1]
+        data.splits[0].images[1].objects.clear()
+        for number, image in enumerate(data.splits[0].images[2:]):
+            image.objects += made(tmp_path / name / 'data').splits[0].images[2].objects[: 2 - number]
+        things = [thing for _, _, thing in data.objects()]
+        for thing in things[:without]:
+            thing.mask = None
+        lost = write_annotations(data, tmp_path / name / 'out', 'yolo', images='none')
+        texts = [path.read_text() for path in (tmp_path / name / 'out/labels').rglob('*.txt')]
+        lengths = [len(line.split()) - 1 for text in texts for line in text.splitlines()]
+        assert {length: lengths.count(length) for length in expected} == expected
+        assert lost.get('boxes without a mask: written as outlines', 0) == (without == 1)
+        assert lost.get('masks: left out, since most objects have none', 0) == (2 if without == 7 else 0)

@@ -137,6 +137,21 @@ def test_annotations(tmp_path: Path, dialect: Callable[[Path], None]) -> None:
     assert next(iter(found.splits.values())).counts == {'ant': 1, 'bee': 1}
 
 
+def test_a_folder_in_a_folder_as_archives_are_unpacked(tmp_path: Path) -> None:
+    yolo_list(tmp_path / 'a/boats.v1/boats')
+    write(tmp_path / 'a/README.roboflow.txt', 'hello')
+    (tmp_path / 'a/__MACOSX').mkdir()
+    found = recognise(tmp_path / 'a')
+    assert (found.folder, found.classes) == (tmp_path / 'a/boats.v1/boats', ('ant', 'bee'))
+    pictures(tmp_path / 'b/train/ant/a.jpg', tmp_path / 'c/ant/a.jpg')
+    assert recognise(tmp_path / 'b').splits.keys() == {'train'}
+    assert recognise(tmp_path / 'c').classes == ('ant',)
+    (tmp_path / 'd').mkdir()
+    (tmp_path / 'd/again').symlink_to(tmp_path / 'd')
+    with pytest.raises(ValueError, match='leads back'):
+        recognise(tmp_path / 'd')
+
+
 def test_ambiguity_is_told_with_the_choices(tmp_path: Path) -> None:
     voc(tmp_path)
     masks(tmp_path / 'SegmentationClass', 'ab', 'P')
