@@ -90,6 +90,12 @@ WARNED = (
         FutureWarning,
     ),
     Message(
+        'The shape of value will convert from',
+        'mmengine.structures.pixel_data',
+        'MMEngine 0.10',
+        'for every image that mmseg tests with augmentation; a dimension of length 1 is added, as is meant',
+    ),
+    Message(
         'Truncated File Read|(Possibly c|C)orrupt EXIF data|Metadata Warning, tag',
         'PIL.TiffImagePlugin',
         'Pillow 9 to 13',

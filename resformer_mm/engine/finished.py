@@ -58,5 +58,5 @@ class FinishedResolutions:
             return {}
         try:
             return dict(json.loads(self.path.read_text()))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:  # JSON of another form is damaged, too
             raise ValueError(f'{self.path} is damaged ({error}): delete it') from error

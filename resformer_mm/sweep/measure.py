@@ -16,7 +16,7 @@ from mmengine.runner import autocast
 from resformer_mm.analysis.complexity import count_complexity
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import build_test_runner, enter_scope, make_test_config
-from resformer_mm.apis.test_loop import build_test_loop
+from resformer_mm.apis.testing import build_test_loop
 from resformer_mm.cascade import OutcomeMetric
 from resformer_mm.engine.precision import bfloat16_pays
 from resformer_mm.fingerprint import evaluation_settings, fingerprint

@@ -48,6 +48,7 @@ WARNINGS = [
         '`torch.cuda.amp.GradScaler(args...)` is deprecated. Please use `torch.amp.GradScaler',
         'torch.cuda.amp.GradScaler is enabled, but CUDA is not available.  Disabling.',
     ),
+    ('The shape of value will convert from torch.Size([65, 84]) to', 'The shape of value is wrong'),
     ('Truncated File Read', 'image file is truncated'),
 ]
 RECORDS = [

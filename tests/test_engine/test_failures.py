@@ -116,9 +116,11 @@ def test_every_runner_of_the_package_has_the_hook(monkeypatch) -> None:
 
     from resformer_mm.apis import launch
 
-    made = SimpleNamespace(hooks=[], model=None, register_hook=lambda hook: made.hooks.append(hook))
+    made = SimpleNamespace(
+        hooks=[], model=None, logger=None, register_hook=lambda hook: made.hooks.append(hook)
+    )
     monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: made)
-    for name in ('write_metrics_once', 'write_valid_scalars'):
+    for name in ('write_earlier_warnings', 'write_metrics_once', 'write_valid_scalars'):
         monkeypatch.setattr(launch, name, lambda runner: None)
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     launch.build_runner(Config(dict(launcher='none', default_scope='mmengine')))

@@ -37,6 +37,16 @@ def test_files_that_were_not_written_are_not_finished(tmp_path) -> None:
     assert finished.find(48, [str(predictions)]) == {} == finished.find(48, [])
 
 
+@pytest.mark.parametrize('text', ['{', '[1]'])
+def test_a_damaged_file_is_deleted_as_its_message_says(tmp_path, text) -> None:
+    path = tmp_path / 'finished.json'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r'finished.json is damaged .*: delete it'):
+        FinishedResolutions(path, 'abc').find(48, [])
+    path.unlink()
+    assert FinishedResolutions(path, 'abc').find(48, []) is None
+
+
 @pytest.mark.parametrize('value', [math.inf, [1, 2], 'text'])
 def test_metrics_that_json_does_not_hold_are_measured_again(tmp_path, value) -> None:
     finished = FinishedResolutions(tmp_path / 'finished.json', 'abc')

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from small_models import MEAN, STD, classifier, save_checkpoint
 
-from resformer_mm.apis import load_model
+from resformer_mm.apis import launch, load_model
 from resformer_mm.checkpoints import CheckpointError
 from resformer_mm.checkpoints.conversion import convert_file
 from resformer_mm.checkpoints.reading import read_weights
@@ -20,6 +23,10 @@ from resformer_mm.config.resolutions import pipeline_at_resolution
 
 KL = dict(type='resformer_mm.KLConsistency')
 LENET = dict(type='LeNet5')
+
+
+def quantized(value: torch.Tensor) -> torch.Tensor:
+    return torch.quantize_per_tensor(value, 0.5, 0, torch.qint8)
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +55,11 @@ def build(changes: dict[str, Any]) -> torch.nn.Module:
             dict(consistency_target='x'),
             r"choose from \('cls', 'gap', 'logits'\)",
             dict(consistency_target='gap'),
+        ),
+        (
+            dict(consistency=dict(KL, target='logits')),
+            "an argument of the model, model.consistency_target='logits'",
+            dict(consistency=KL, consistency_target='logits'),
         ),
         (
             dict(consistency=KL, consistency_target='cls'),
@@ -207,3 +219,26 @@ def test_a_vit_without_the_positions_of_a_resformer(tmp_path) -> None:
     model.init_weights()
     own = torch.load(tmp_path / 'own.pth')['state_dict']
     assert torch.equal(model.backbone.blocks[1].mlp.fc1.weight, own['backbone.blocks.1.mlp.fc1.weight'])
+
+
+@pytest.mark.parametrize('make', [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, quantized])
+def test_tensors_that_are_not_plain(make: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path) -> None:
+    path, weight = tmp_path / 'a.pth', torch.eye(3)
+    torch.save({'state_dict': {'weight': make(weight)}}, path)
+    message = (
+        r'a.pth holds tensors that are not plain \(torch._utils._rebuild.*tensor.to_dense\(\) or tensor.deq'
+    )
+    with pytest.raises(CheckpointError, match=message):
+        read_weights(path)
+    dense = make(weight).dequantize() if make is quantized else make(weight).to_dense()
+    torch.save({'state_dict': {'weight': dense}}, path)
+    assert torch.equal(read_weights(path).state['weight'], weight)
+
+
+def test_the_timeout_of_the_connection() -> None:
+    for value in (0, 'a minute'):
+        cfg = Config(dict(env_cfg=dict(dist_cfg=dict(timeout=value))))
+        with pytest.raises(ValueError, match=f'dist_cfg.timeout = {value!r} must be a positive number of se'):
+            launch._settle_timeout(cfg)
+    cfg.env_cfg.dist_cfg.timeout = 60
+    assert launch._settle_timeout(cfg)['timeout'] == 60
