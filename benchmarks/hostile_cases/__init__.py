@@ -13,6 +13,7 @@ from .case import Case
 MODULES = {
     'checkpoints': (),
     'annotations': ('mmcv', 'mmdet'),
+    'exports': ('mmcv',),
     'folders': ('mmcv', 'mmpretrain', 'mmaction'),
     'pictures': ('mmcv',),
     'clips': ('mmcv', 'mmaction'),

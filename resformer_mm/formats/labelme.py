@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.label_lists import LabelListError, read_lines
@@ -240,8 +241,11 @@ def _mask(shape: dict, points: list[tuple[float, float]], image: AnnotatedImage)
     if len(points) != 2 or not isinstance(shape.get('mask'), str):
         raise ValueError('a mask without two corners and a picture')
     raw = base64.b64decode(shape['mask'], validate=True)
-    with opened_image(raw, max_pixels=4 * image.height * image.width + 4) as picture:
-        part = np.asarray(picture) > 0
+    try:
+        with opened_image(raw, max_pixels=4 * image.height * image.width + 4) as picture:
+            part = np.asarray(picture) > 0
+    except UnidentifiedImageError as error:
+        raise ValueError('a mask that is not a picture') from error
     if part.ndim != 2:
         raise ValueError('a mask in colours')
     left, top = round(points[0][0]), round(points[0][1])
