@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from resformer_mm.datasets.checks.images import SIZES_DIFFER
 from resformer_mm.datasets.checks.report import CheckReport, Finding
 
 Box = tuple[float, float, float, float]
@@ -136,6 +137,26 @@ class AnnotatedData:
         """Add a remark about a file."""
         self.report.findings.append(Finding(str(path), kind, detail, is_fault=False))
 
+    def has_other_size(
+        self, path: object, place: str, stated: tuple[object, object], image: AnnotatedImage
+    ) -> bool:
+        """Return whether annotations are for another height and width than the image has, a fault.
+
+        Args:
+            path: the file of the annotations.
+            place: the place in it; '' for the whole file.
+            stated: height and width that they are for; None if the file does not say it.
+            image: the image.
+        """
+        if None in stated or stated == (image.height, image.width):
+            return False
+        detail = (
+            f'its annotations are for {stated[0]} x {stated[1]}, but {image.file_name} has {image.height} x '
+            f'{image.width}: use the image that was labelled'
+        )
+        self.fault(path, SIZES_DIFFER, f'{place}: {detail}' if place else detail)
+        return True
+
     def counted(self, path: object, kind: str, counts: Counter[str]) -> None:
         """Add one remark for each text that was counted."""
         for text, number in (+counts).items():
@@ -145,6 +166,12 @@ class AnnotatedData:
 def split_name(name: str) -> str:
     """Return 'train', 'val' or 'test' for the usual names of splits, also with a year; others unchanged."""
     return SPLITS.get(name.lower().rstrip('0123456789'), name)
+
+
+def split_of(path: str) -> str:
+    """Return 'train', 'val' or 'test' if a folder of a path is called like one; '' otherwise."""
+    names = [split_name(part) for part in path.split('/')[:-1]]
+    return next((name for name in names if name in ('train', 'val', 'test')), '')
 
 
 def training_first(split: AnnotatedSplit) -> tuple[int, str]:

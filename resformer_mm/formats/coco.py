@@ -200,7 +200,7 @@ def _split(
         if isinstance(image.get('file_name'), str)
     }
     found = index.find(names)
-    fill_sizes(content['images'], lambda name: index.size(found[name]) if name in found else None)
+    fill_sizes(content['images'], lambda name: _size(found.get(name), index))
     classes = {entry['id']: entry['name'] for entry in complete_entries(content, 'categories')}
     split = AnnotatedSplit(name, index.root)
     images: dict[Any, AnnotatedImage] = {}
@@ -220,6 +220,14 @@ def _split(
     data.counted(file, UNREAD, _unread(content))
     split.images = list(images.values())
     return split
+
+
+def _size(path: str | None, index: ImageIndex) -> tuple[int, int] | None:
+    """Return height and width of an image; None if there is none, or it cannot be read."""
+    try:
+        return None if path is None else index.size(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _object(entry: Mapping, category: str, file: Path) -> AnnotatedObject:

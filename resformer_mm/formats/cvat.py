@@ -163,16 +163,10 @@ def _read_images(
             detail = f'{place}: there is no image {name[:200]}: export with images, or add it'
             data.fault(file, NO_IMAGE, detail)
             continue
-        try:
-            height, width = index.size(path)
-        except (OSError, ValueError) as error:
-            data.fault(index.root / path, NO_FILE, f'{type(error).__name__}: {error}')
+        image = index.image(path, data)
+        stated = _integer(entry.get('height')), _integer(entry.get('width'))
+        if image is None or data.has_other_size(file, place, stated, image):
             continue
-        if (stated := (entry.get('height'), entry.get('width'))) != (str(height), str(width)):
-            detail = f'{name} has {height} x {width}, but its shapes are for {stated[0]} x {stated[1]}'
-            data.fault(file, 'sizes differ', f'{place}: {detail}: use the image that was labelled')
-            continue
-        image = AnnotatedImage(path, height, width)
         image.objects = _objects(data, file, entry, image, known, changed)
         unread.update(
             f'shapes <{tag}>: draw boxes, polygons or masks' for tag in _OTHERS for _ in entry.findall(tag)
@@ -254,6 +248,10 @@ def _object(
     pixels[top : top + height, left : left + width] = part
     code = encode(pixels)
     return AnnotatedObject(label, box_of_mask(code) or (left, top, width, height), code, **common)
+
+
+def _integer(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _number(shape: Element, name: str, default: float | None = None) -> float:

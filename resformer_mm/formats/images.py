@@ -16,7 +16,7 @@ from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.tasks.detection.file_names import find_files
 
-from .annotated import SPLITS
+from .annotated import NO_FILE, SPLITS, AnnotatedData, AnnotatedImage
 
 Key = TypeVar('Key', bound=Hashable)
 _HEX = frozenset('0123456789abcdef')
@@ -77,6 +77,14 @@ class ImageIndex:
             OSError, ValueError: it is not an image, or too large.
         """
         return displayed_size(self.root / name)
+
+    def image(self, name: str, data: AnnotatedData) -> AnnotatedImage | None:
+        """Return an image without objects; None if it cannot be read, which is reported as a fault."""
+        try:
+            return AnnotatedImage(name, *self.size(name))
+        except (OSError, ValueError) as error:
+            data.fault(self.root / name, NO_FILE, f'{type(error).__name__}: {error}')
+            return None
 
     def _find_uploads(self, rest: Mapping[Key, str], found: dict[Key, str]) -> None:
         """Find names to which an upload added eight digits and a hyphen."""

@@ -12,15 +12,13 @@ from resformer_mm.datasets.label_lists import BAD_LABEL, LabelListError, read_la
 from resformer_mm.datasets.regular_files import list_files
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.repairs import collected
+from resformer_mm.tasks.classification.data_check import NO_CLASSES
 
 from .annotated import split_name
 
 _MOST_LISTS = 20
 _LISTS = ('.txt', '.csv')
-# Folders that hold parts of other layouts, not a class.
-_NO_CLASSES = frozenset(
-    'annotations ann_dir images imagesets img_dir imgs jpegimages labels masks segmentationclass meta'.split()
-)
+_NO_CLASSES = NO_CLASSES | {'meta'}
 
 
 @dataclass(frozen=True)

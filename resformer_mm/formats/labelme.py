@@ -32,7 +32,7 @@ from .annotated import (
     AnnotatedSplit,
     FormatError,
     sorted_classes,
-    split_name,
+    split_of,
     training_first,
 )
 from .geometry import (
@@ -85,32 +85,18 @@ def read(root: Path) -> AnnotatedData:
                 root / name, NO_IMAGE, f'there is no image {stated}{hint or ": add it, or remove the file"}'
             )
             continue
-        try:
-            height, width = index.size(found[name])
-        except (OSError, ValueError) as error:
-            data.fault(root / found[name], NO_FILE, f'{type(error).__name__}: {error}')
-            continue
+        image = index.image(found[name], data)
         stated_size = content.get('imageHeight'), content.get('imageWidth')
-        if None not in stated_size and stated_size != (height, width):
-            data.fault(
-                root / name,
-                'sizes differ',
-                f'its shapes are for {stated_size[0]} x {stated_size[1]}, but {found[name]} has {height} x '
-                f'{width}: use the image that was labelled',
-            )
-        image = AnnotatedImage(found[name], height, width)
+        if image is None or data.has_other_size(root / name, '', stated_size, image):
+            continue
         image.objects = _objects(data, root / name, content['shapes'], image, unread)
-        known = [split_name(part) for part in name.split('/')[:-1]]
-        split = next((part for part in known if part in ('train', 'val', 'test')), '')
+        split = split_of(name)
         parts.setdefault(split, AnnotatedSplit(split, root)).images.append(image)
     data.counted(root, UNREAD, unread)
     listed = {image.file_name for part in parts.values() for image in part.images}
-    unlabelled = [name for name in index.names if name not in listed]
-    for name in unlabelled:
-        known = [split_name(part) for part in name.split('/')[:-1]]
-        split = next((part for part in known if part in ('train', 'val', 'test')), '')
-        if split in parts:
-            _add_background(data, index, name, parts[split])
+    for name in index.names:
+        if name not in listed and split_of(name) in parts and (image := index.image(name, data)) is not None:
+            parts[split_of(name)].images.append(image)
     data.splits = sorted(parts.values(), key=training_first)
     data.classes = sorted_classes(data, _class_list(data, root))
     return data
@@ -159,13 +145,6 @@ def _places(name: str, content: dict) -> list[str]:
     )
     places += [stem + suffix for suffix in ('.jpg', '.png', '.jpeg', '.JPG', '.bmp')]
     return [*places, path or stem]
-
-
-def _add_background(data: AnnotatedData, index: ImageIndex, name: str, split: AnnotatedSplit) -> None:
-    try:
-        split.images.append(AnnotatedImage(name, *index.size(name)))
-    except (OSError, ValueError) as error:
-        data.fault(index.root / name, NO_FILE, f'{type(error).__name__}: {error}')
 
 
 def _class_list(data: AnnotatedData, root: Path) -> tuple[str, ...]:

@@ -158,12 +158,9 @@ def _read_tasks(
         if results is None:
             unread['tasks whose annotations were all cancelled'] += 1
             continue
-        try:
-            height, width = index.size(found[address])
-        except (OSError, ValueError) as error:
-            data.fault(index.root / found[address], NO_FILE, f'{type(error).__name__}: {error}')
+        image = index.image(found[address], data)
+        if image is None:
             continue
-        image = AnnotatedImage(found[address], height, width)
         image.objects = _objects(data, file, place, results, image, unread, changed)
         parts.setdefault(split, AnnotatedSplit(split, index.root)).images.append(image)
     data.counted(file, UNREAD, unread)
@@ -275,11 +272,8 @@ def _object(
         return None
     if len(names) > 1:
         changed['objects with several labels: the first one is taken'] += 1
-    size = result.get('original_height', image.height), result.get('original_width', image.width)
-    if size != (image.height, image.width):
-        shown = f'{image.file_name} has {image.height} x {image.width}'
-        detail = f'it is for {size[0]} x {size[1]} pixels, but {shown}'
-        data.fault(file, 'sizes differ', f'{where}: {detail}: use the image that was labelled')
+    size = result.get('original_height'), result.get('original_width')
+    if data.has_other_size(file, where, size, image):
         return None
     try:
         box, mask = _shape(kind, value, image, changed)

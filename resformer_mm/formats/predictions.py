@@ -10,7 +10,6 @@ from typing import Any
 from resformer_mm.tasks.detection.masks import mask_problem
 
 from .annotated import (
-    NO_FILE,
     NO_IMAGE,
     NO_OBJECT,
     UNREAD,
@@ -65,10 +64,8 @@ def read_predictions(source: str | Path, score_thr: float | None = None) -> Anno
         if name not in index:
             data.fault(path, NO_IMAGE, f'{entry["path"][:200]} does not exist: add it, or predict again')
             continue
-        try:
-            image = AnnotatedImage(name, *index.size(name))
-        except (OSError, ValueError) as error:
-            data.fault(entry['path'], NO_FILE, f'{type(error).__name__}: {error}')
+        image = index.image(name, data)
+        if image is None:
             continue
         _add_objects(data, path, entry, image, score_thr, unread)
         split.images.append(image)

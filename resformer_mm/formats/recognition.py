@@ -1,4 +1,13 @@
-"""Recognition of the data in a folder that nobody prepared: its layout, task, splits, classes and faults."""
+"""Recognition of the data in a folder that nobody prepared: its layout, task, splits, classes and faults.
+
+What a training reads is made of the ``source`` of each split:
+
+- detection: :func:`resformer_mm.formats.coco.write_split` writes a COCO file, whose images stay in the folder
+  of the split;
+- masks in colours: :func:`resformer_mm.tasks.segmentation.colours.convert_masks` writes label maps by the
+  legend; other masks are read where they are, by folders and suffixes;
+- class folders are read where they are; lists of them, or of videos, have a path and a class per file.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from .annotated import (
     AnnotatedSplit,
     FormatError,
     sorted_classes,
-    split_name,
+    split_of,
     training_first,
 )
 from .geometry import box_of_corners
@@ -80,13 +80,9 @@ def read(root: Path) -> AnnotatedData:
             detail = f'there is no image {text_of(element, "filename") or name}: add it, or remove the file'
             data.fault(root / name, NO_IMAGE, detail)
             continue
-        try:
-            height, width = index.size(found[name])
-        except (OSError, ValueError) as error:
-            data.fault(root / found[name], NO_FILE, f'{type(error).__name__}: {error}')
+        image = index.image(found[name], data)
+        if image is None or data.has_other_size(root / name, '', _size(element), image):
             continue
-        image = AnnotatedImage(found[name], height, width)
-        _check_size(data, root / name, element, image)
         for entry in element.iter('object'):
             thing = _object(data, root / name, entry, offset, known, unread)
             if thing is not None:
@@ -159,9 +155,8 @@ def _splits(root: Path, names: dict[str, LineElement]) -> dict[str, list[str]]:
                 found[name].append(split)
     rest = [name for name in names if name not in found]
     for name in rest:
-        parts = [split_name(part) for part in name.split('/')[:-1]]
-        known = [part for part in parts if part in ('train', 'val', 'test')]
-        found[name] = known[:1] or ([] if found.keys() - rest else [''])
+        known = split_of(name)
+        found[name] = [known] if known else [] if found.keys() - rest else ['']
     if any(found.values()):
         return found
     return {name: [''] for name in names}
@@ -186,16 +181,10 @@ def _counts_from_zero(element: Element) -> bool:
     return any(_number(corner.text) == 0 for corner in corners)
 
 
-def _check_size(data: AnnotatedData, path: Path, element: Element, image: AnnotatedImage) -> None:
-    size = [_number(element.findtext(f'size/{side}')) for side in ('height', 'width')]
-    if all(size) and size != [image.height, image.width]:
-        written = ' x '.join(f'{side:g}' for side in size if side)
-        data.fault(
-            path,
-            'sizes differ',
-            f'its boxes are for {written}, but {image.file_name} has {image.height} x {image.width}: use the '
-            'image that was labelled, without the tag of a rotation',
-        )
+def _size(element: Element) -> tuple[int | None, int | None]:
+    """Return the stated height and width; None for those that are missing or 0, as some tools write."""
+    height, width = (_number(element.findtext(f'size/{side}')) for side in ('height', 'width'))
+    return (int(height), int(width)) if height and width and is_finite(height + width) else (None, None)
 
 
 def _object(

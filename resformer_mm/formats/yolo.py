@@ -61,12 +61,9 @@ def read(root: Path) -> AnnotatedData:
     for name, images in layout.splits.items():
         split = AnnotatedSplit(name, root)
         for path in images:
-            try:
-                height, width = index.size(path)
-            except (OSError, ValueError) as error:
-                data.fault(root / path, NO_FILE, f'{type(error).__name__}: {error}')
+            image = index.image(path, data)
+            if image is None:
                 continue
-            image = AnnotatedImage(path, height, width)
             place = next((place for place in label_places(path) if place in texts), None)
             if place is not None:
                 used.add(place)

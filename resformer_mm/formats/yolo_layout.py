@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from posixpath import dirname, join, normpath
+from posixpath import join, normpath
 from typing import Any
 
 import yaml
@@ -20,7 +20,7 @@ from resformer_mm.datasets.label_lists import LabelListError, read_lines
 from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.hidden_files import is_hidden
 
-from .annotated import FormatError, split_name
+from .annotated import FormatError, split_name, split_of
 from .images import ImageIndex
 from .json_files import looks_like
 
@@ -138,7 +138,7 @@ def _of_yaml(root: Path, file: Path, index: ImageIndex) -> YoloLayout:
 def _split_by_folders(layout: YoloLayout, index: ImageIndex) -> None:
     """Take all images, in the splits that their folders are named after."""
     for name in index.names:
-        layout.splits.setdefault(_split_of(name), []).append(name)
+        layout.splits.setdefault(split_of(name), []).append(name)
 
 
 def _images_at(entry: str, path: str, root: Path, index: ImageIndex) -> tuple[list[str], str]:
@@ -176,11 +176,6 @@ def _listed(path: Path, root: Path, index: ImageIndex) -> list[str]:
             f'{missing[0][:200]!r}: add them, or remove their lines'
         )
     return [found[line] for line in lines]
-
-
-def _split_of(name: str) -> str:
-    known = [split_name(part) for part in dirname(name).split('/')]
-    return next((part for part in known if part in ('train', 'val', 'test')), '')
 
 
 def _names_of(file: Path, names: Any) -> list[str]:

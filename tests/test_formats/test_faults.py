@@ -104,7 +104,7 @@ def test_aliases_of_yaml_take_no_memory(tmp_path: Path) -> None:
         ('<xmin>11</xmin>', '<xmin>31</xmin>', 'less than a pixel'),
         ('<xmin>11</xmin><ymin>6</ymin><xmax>30', '<xmin>900</xmin><ymin>6</ymin><xmax>930', 'image 20 x 40'),
         ('<filename>a.jpg', '<filename>c.jpg', 'no fault: the file is called a.xml'),
-        (f'<width>{WIDTH}', '<width>80', 'its boxes are for 20 x 80, but JPEGImages/a.jpg has 20 x 40'),
+        (f'<width>{WIDTH}', '<width>80', 'its annotations are for 20 x 80, but JPEGImages/a.jpg has 20 x 40'),
         ('</annotation>', '', 'is not valid XML'),
     ],
 )
@@ -143,7 +143,7 @@ def test_faults_of_json_formats(tmp_path: Path) -> None:
         ),
         ('b', labelme, 'train/a.json', '[[0, 0], [5, 0], [5, 10], [0, 10]]', '[]', 'shape 2'),
         ('c', labelme, 'train/a.json', '[[0, 0], [5, 0], ', '[["x", 0], [5, 0], ', 'points that are not'),
-        ('d', labelme, 'train/a.json', f'"imageWidth": {WIDTH}', '"imageWidth": 80', 'are for 20 x 80'),
+        ('d', labelme, 'train/a.json', f'"imageWidth": {WIDTH}', '"imageWidth": 80', 'for 20 x 80'),
         ('e', labelme, 'train/a.json', '"shapes"', 'shapes"', 'is not valid JSON'),
         ('f', cvat, 'annotations.xml', 'xtl="10.00"', 'xtl="ten"', "xtl='ten', which is not a number"),
         ('g', cvat, 'annotations.xml', 'label="bee"', 'label="wasp"', "'wasp' is not in the labels"),
@@ -153,7 +153,7 @@ def test_faults_of_json_formats(tmp_path: Path) -> None:
         ('k', label_studio, 'export.json', '"width": 50', '"width": null', 'without x, y, width'),
         ('l', label_studio, 'export.json', '-a.jpg', '-q.jpg', 'task 7: there is no image'),
         ('m', label_studio, 'export.json', '["bee"]', '[]', 'task 7, result x has no label'),
-        ('n', label_studio, 'export.json', '"original_width": 40', '"original_width": 80', '20 x 80 pixels'),
+        ('n', label_studio, 'export.json', '"original_width": 40', '"original_width": 80', 'for 20 x 80'),
         ('o', roboflow, 'train/_annotations.coco.json', '"category_id": 2', '"category_id": 5', 'unknown'),
         ('p', roboflow, 'train/_annotations.coco.json', '[10, 5, 20, 10]', '[10, 5, 20]', 'bbox'),
     ):
