@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .errors import CheckpointError
 from .folders import CONFIG, INDEX, WEIGHT_FILES, sharded
-from .reading import CheckpointError
 
 PREFIX = 'hf-hub:'
 

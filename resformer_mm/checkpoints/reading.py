@@ -19,6 +19,8 @@ from torch.hub import download_url_to_file, get_dir
 from resformer_mm.compat.weights_only import MapLocation, TooLargeError, load_weights_only
 from resformer_mm.repairs import repair
 
+from . import hub
+from .errors import CheckpointError
 from .folders import folder_fault, weights_of_folder
 from .other_files import other_file
 from .safetensors_files import is_safetensors, load_safetensors
@@ -40,10 +42,6 @@ _TWICE = 'it holds weights twice, save one copy of them alone'
 COMPILED = '_orig_mod.'
 _WEB = ('http://', 'https://')
 DISTRIBUTED = 'module.'
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used; the message names the file and what to do."""
 
 
 @dataclass
@@ -74,13 +72,16 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
     What PyTorch's wrappers put before the names is taken off.
 
     Args:
-        path: the file, or a URL or name of a model zoo that MMEngine downloads.
+        path: the file or folder; a repository of the Hugging Face hub, ``'hf-hub:owner/name'``; or a URL or
+            name of a model zoo that MMEngine downloads.
         key: entry of the file to take, e.g. 'model_ema'.
 
     Raises:
         CheckpointError: the file is missing, corrupt, not a checkpoint, has no such entry, or contains
             more than tensors and plain containers.
     """
+    if str(path).startswith(hub.PREFIX):
+        path = hub.fetch(str(path))
     if '://' not in str(path):
         return weights_in(read_content(path), path, key)
     url = str(path)
@@ -296,7 +297,7 @@ _RUNNER_GLOBALS = {
 
 
 def secure_runner_loading() -> None:
-    """Replace MMEngine's readers of local checkpoint files and of URLs by restricted ones.
+    """Replace MMEngine's readers of local checkpoint files and of URLs by restricted ones, and add the hub.
 
     MMEngine's own readers unpickle anything if restricted reading fails. Every file that a runner loads,
     resumes from or initialises a model with is read once, by :func:`read_content`. Names of model zoos, such
@@ -304,12 +305,18 @@ def secure_runner_loading() -> None:
     """
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     CheckpointLoader.register_scheme(_WEB, load_from_http, force=True)
+    CheckpointLoader.register_scheme(hub.PREFIX, load_from_hub, force=True)
 
 
 def load_from_local(filename: str, map_location: MapLocation = None) -> Any:
     """Read a local file for MMEngine, which logs the name of this function."""
     path = Path(filename).expanduser()
     return _prepare(read_content(path, map_location), path)
+
+
+def load_from_hub(name: str, map_location: MapLocation = None) -> Any:
+    """Fetch the weights of a repository of the Hugging Face hub, and read them."""
+    return load_from_local(str(hub.fetch(name)), map_location)
 
 
 def load_from_http(url: str, map_location: MapLocation = None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,12 +35,13 @@ from .safetensors_files import save_safetensors
 from .saved_settings import encode_settings, read_settings
 from .sources import locate
 
+MAX_FRESH = 2**28  # numbers of a tensor that a file of settings may ask for without weights: 1 GiB
 FILE_SUFFIXES = ('.safetensors', '.pth', '.pt')
 Backbone = TypeVar('Backbone', bound=ResFormer)
 
 
 def save_model(model: ResFormer, target: str | Path) -> Path:
-    """Save a backbone; see :meth:`~resformer_mm.models.ResFormer.save_pretrained`."""
+    """Save a backbone: :meth:`~resformer_mm.models.backbones.saved.SavedBackbone.save_pretrained`."""
     target = Path(target)
     weights = target if target.suffix in FILE_SUFFIXES else target / WEIGHTS
     config = encode_settings(model)
@@ -71,7 +73,7 @@ def load_model(
     key: str | None = None,
     allow_missing: bool = False,
 ) -> Backbone:
-    """Build a backbone from a file; see :meth:`~resformer_mm.models.ResFormer.from_pretrained`."""
+    """Build a backbone: :meth:`~resformer_mm.models.backbones.saved.SavedBackbone.from_pretrained`."""
     if doubled := [name for name in INITIALISATION if name in settings]:
         raise ValueError(f'{doubled[0]} and the first argument both say where the weights come from')
     file = locate(source)
@@ -82,8 +84,10 @@ def load_model(
     elif position is not None:
         raise ValueError(f'{file} has the settings of its model: leave out position={position!r}')
     else:
-        excused = '.' if allow_missing else '|'.join(['temporal_', *(f'{name}\\.' for name in settings)])
-        _check_settings(kind, saved, weights, config_file(Path(file)), excused)
+        excused = [f'{name}\\.' for name in settings] + ['.'] * allow_missing
+        if 'num_frames' not in saved:
+            excused.append('temporal_')  # of a class for clips that starts from images
+        _check_settings(kind, saved, weights, config_file(Path(file)), '|'.join(excused) or '$^')
     model = kind(**{**saved, **settings})
     report = load_weights(model, weights, allow_missing)
     is_partial = bool(report.missing or report.unexpected)
@@ -134,19 +138,9 @@ def _check_settings(
     Raises:
         CheckpointError: they do not, or the constructor rejects them.
     """
-    state = {with_backbone(name): value for name, value in weights.state.items()}
     try:
-        dims = dict(read_arch(saved['arch'], kind.arch_zoo))
-        heads = dims.get('num_heads')
-        if type(heads) is not int:
-            raise ValueError(f'num_heads={heads!r} is not a whole number')
-        are_implied = any('.local_position.conv.' in name for name in state)
-        implied = infer_architecture(state, str(weights.path), None if are_implied else heads)
-        wrong = [name for name, value in dims.items() if value != getattr(implied, name)]
-        if wrong:
-            raise ValueError(
-                f'arch has {wrong[0]}={dims[wrong[0]]!r}, the weights have {getattr(implied, wrong[0])}'
-            )
+        if 'arch' in saved:
+            _check_arch(read_arch(saved['arch'], kind.arch_zoo), weights)
         shapes = _shapes(kind, saved)
     except CheckpointError:
         raise
@@ -156,7 +150,9 @@ def _check_settings(
             'away to have the settings that the shapes of the weights imply'
         ) from error
     wanted = {
-        name: shape for name, shape in shapes.items() if name in weights.state or not re.search(excused, name)
+        name: shape
+        for name, shape in shapes.items()
+        if name in weights.state or math.prod(shape) > MAX_FRESH or not re.search(excused, name)
     }
     found = {name: value for name, value in weights.state.items() if name in shapes}
     difference = list(_differences(wanted, found))
@@ -165,6 +161,24 @@ def _check_settings(
             f'{config} does not describe {weights.path.name}: {shorten_list(difference)}. Use the settings '
             'that were saved with these weights'
         )
+
+
+def _check_arch(dims: Mapping[str, int], weights: Weights) -> None:
+    """Check that dimensions are those of the weights, so that no others are built.
+
+    Raises:
+        ValueError: they are not.
+        CheckpointError: the weights are of no ResFormer.
+    """
+    state = {with_backbone(name): value for name, value in weights.state.items()}
+    heads = dims['num_heads']
+    if type(heads) is not int:
+        raise ValueError(f'num_heads={heads!r} is not a whole number')
+    are_implied = any('.local_position.conv.' in name for name in state)
+    implied = infer_architecture(state, str(weights.path), None if are_implied else heads)
+    for name, value in dims.items():
+        if value != getattr(implied, name):
+            raise ValueError(f'arch has {name}={value!r}, the weights have {getattr(implied, name)}')
 
 
 def _shapes(kind: type[ResFormer], settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

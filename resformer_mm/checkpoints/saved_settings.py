@@ -72,8 +72,6 @@ def read_settings(path: Path, kind: type[ResFormer], replaced: Mapping[str, Any]
             f'{path} has {shorten_list(unknown)}, which {kind.__name__} does not have: its settings are '
             f'{", ".join(sorted(known))}'
         )
-    if 'arch' not in settings:
-        raise CheckpointError(f'{path} lacks arch: use the file that was saved with the weights')
     for name, value in settings.items():
         if name in POSITIONS:
             if name not in replaced:

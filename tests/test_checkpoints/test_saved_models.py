@@ -12,11 +12,13 @@ from types import ModuleType
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from resformer_mm import ResFormer, VideoResFormer
 from resformer_mm.checkpoints import CheckpointError, read_weights, sources
 from resformer_mm.checkpoints.conversion import write_checkpoint
+from resformer_mm.checkpoints.reading import secure_runner_loading
 from resformer_mm.models import FrameResFormer, GlobalPosition
 from resformer_mm.registry import MODELS
 
@@ -242,6 +244,30 @@ def test_position_modules_of_others(tmp_path: Path) -> None:
     assert same(model, ResFormer.from_pretrained(tmp_path, global_position=dict(type=Unregistered)))
 
 
+class WithoutToken(ResFormer):
+    """A class of a user, with an argument of its own and others that it passes on."""
+
+    def __init__(self, width: int = 48, **kwargs) -> None:
+        super().__init__(
+            {**ARCH, 'embed_dims': width}, **{'with_cls_token': False, 'out_type': 'raw', **kwargs}
+        )
+
+
+def test_classes_of_users(tmp_path: Path) -> None:
+    model = WithoutToken(96, patch_size=8, frozen_stages=1)
+    model.save_pretrained(tmp_path)
+    loaded = WithoutToken.from_pretrained(tmp_path)
+    assert same(model, loaded) and loaded.frozen_stages == 1 and not loaded.with_cls_token
+    edit(tmp_path, width=48 * 10**6)
+    with pytest.raises(
+        CheckpointError, match=r'proj.weight is \(96, 3, 8, 8\) instead of \(48000000, 3, 8, 8\)'
+    ):
+        WithoutToken.from_pretrained(tmp_path)
+    edit(tmp_path, width=96, depth=3)
+    with pytest.raises(CheckpointError, match='config.json has depth, which WithoutToken does not have'):
+        WithoutToken.from_pretrained(tmp_path)
+
+
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     changed = build()
     del changed.blocks[1]
@@ -324,6 +350,15 @@ def test_a_table_of_another_size_is_not_resized(tmp_path: Path) -> None:
         ResFormer.from_pretrained(tmp_path)
 
 
+def test_frames_that_the_weights_do_not_have(tmp_path: Path) -> None:
+    build().save_pretrained(tmp_path)
+    edit(tmp_path, _class_name='VideoResFormer', num_frames=10**9, attention_type='joint_space_time')
+    missing = 'config.json does not describe model.safetensors: temporal_position.table is missing'
+    for allow_missing in (False, True):
+        with pytest.raises(CheckpointError, match=missing):
+            VideoResFormer.from_pretrained(tmp_path, allow_missing=allow_missing)
+
+
 @pytest.mark.parametrize(
     'text', [b'', b'{"arch": ', b'\xff\xfe\x00', b'[' * 100_000, b'1' * 5000, b' ' * 2**21]
 )
@@ -403,6 +438,13 @@ def test_repositories_of_the_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> 
         model.save_pretrained(hub / 'me' / 'ours' / name)
     assert same(models['main'], ResFormer.from_pretrained('hf-hub:me/ours'))
     assert same(models['v2'], ResFormer.from_pretrained('hf-hub:me/ours@v2'))
+    # In a config, where it is written out: of the backbone, and of a runner.
+    started = ResFormer(ARCH, 8, init_cfg=dict(type='Pretrained', checkpoint='hf-hub:me/ours'))
+    started.init_weights()
+    assert same(models['main'], started)
+    secure_runner_loading()
+    content = CheckpointLoader.load_checkpoint('hf-hub:me/ours@v2', 'cpu')
+    assert torch.equal(content['state_dict']['norm.weight'], models['v2'].norm.weight)
     # Of another library: its config.json is not ours.
     other = hub / 'me' / 'other' / 'main'
     other.mkdir(parents=True)
