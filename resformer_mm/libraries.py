@@ -64,6 +64,7 @@ class Task:
         preflight: module with what the checks before training have to know about the library; see
             :mod:`resformer_mm.preflight.subject`.
         hook: hook that every run of the task gets, as 'module:Class'.
+        finetuning: function that prepares data for a fine-tuning, as 'module:function'.
     """
 
     model: str
@@ -73,6 +74,7 @@ class Task:
     data_check: str | None = None
     preflight: str | None = None
     hook: str | None = None
+    finetuning: str | None = None
 
 
 LIBRARIES = {
@@ -111,6 +113,7 @@ TASKS = {
         inferencer='resformer_mm.tasks.classification.inferencer:ClassificationInferencer',
         data_check='resformer_mm.tasks.classification.data_check:ClassificationCheck',
         preflight='resformer_mm.tasks.classification.preflight',
+        finetuning='resformer_mm.tasks.classification.finetuning:prepare',
     ),
     'segmentation': Task(
         model='mmseg.BaseSegmentor',
@@ -119,6 +122,7 @@ TASKS = {
         settle='resformer_mm.tasks.segmentation.ignored_label:settle_ignored_label',
         data_check='resformer_mm.tasks.segmentation.data_check:SegmentationCheck',
         preflight='resformer_mm.tasks.segmentation.preflight',
+        finetuning='resformer_mm.tasks.segmentation.finetuning:prepare',
     ),
     'detection': Task(
         model='mmdet.BaseDetector',
@@ -127,6 +131,7 @@ TASKS = {
         settle='resformer_mm.tasks.detection.evaluators:check_evaluators',
         data_check='resformer_mm.tasks.detection.data_check:DetectionCheck',
         preflight='resformer_mm.tasks.detection.preflight',
+        finetuning='resformer_mm.tasks.detection.finetuning:prepare',
         hook='resformer_mm.tasks.detection.mask_memory:EncodedMasksHook',
     ),
     'video': Task(
@@ -134,6 +139,7 @@ TASKS = {
         inferencer='resformer_mm.tasks.video.inferencer:VideoInferencer',
         data_check='resformer_mm.tasks.video.data_check:VideoCheck',
         preflight='resformer_mm.tasks.video.preflight',
+        finetuning='resformer_mm.tasks.video.finetuning:prepare',
     ),
 }
 

@@ -1,0 +1,85 @@
+"""Class folders and lists of images as the data of a fine-tuning."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from resformer_mm.finetuning.data import FinetuningData, image_sizes, pick_splits
+from resformer_mm.finetuning.splitting import split_samples
+
+from .check import ClassFolders
+from .folders import ImageFolder
+
+KIND = 'resformer_mm.ImageFolder'
+
+
+def prepare(sources: Sequence[ClassFolders], folder: Path) -> FinetuningData:
+    """Return the data of a fine-tuning; without a validation split, lists of one are written.
+
+    Args:
+        sources: splits of the data.
+        folder: folder for the lists.
+
+    Raises:
+        ValueError: the data cannot be split.
+    """
+    train_place, val_place = pick_splits(source.name for source in sources)
+    train = sources[train_place or 0]
+    images = _read(train)
+    labels = [info['gt_label'] for info in images]
+    classes = tuple(images.CLASSES or map(str, range(max(labels) + 1)))
+    paths = [info['img_path'] for info in images]
+    if val_place is not None and sources[val_place] is not train:
+        val = sources[val_place]
+        root = os.path.commonpath([os.path.abspath(train.folder), os.path.abspath(val.folder)])
+        settings = [_settings(source, root) for source in (train, val)]
+        note, num_val = f'validation: {val.name}', len(_read(val, classes))
+    else:
+        root = os.path.abspath(train.folder)
+        names = [os.path.relpath(path, root) for path in paths]
+        # Sequences are told by the names inside of a class folder.
+        inside = [name.partition(os.sep)[2] or name for name in names]
+        split = split_samples(inside, [[label] for label in labels])
+        settings = []
+        for name, places in (('train', split.train), ('val', split.val)):
+            lines = [f'{Path(names[place]).as_posix()} {labels[place]}\n' for place in places]
+            (folder / f'{name}.txt').write_text(''.join(lines), encoding='utf-8')
+            settings.append(
+                dict(type=KIND, data_prefix='', ann_file=str((folder / f'{name}.txt').absolute()))
+            )
+        note, num_val = split.text, len(split.val)
+        paths, labels = ([values[place] for place in split.train] for values in (paths, labels))
+    counts = Counter(labels)
+    return FinetuningData(
+        'classification',
+        root,
+        classes,
+        *settings,
+        len(paths),
+        num_val,
+        image_sizes(paths),
+        min(counts[label] for label in range(len(classes))),
+        notes=[note],
+    )
+
+
+def _read(source: ClassFolders, classes: Sequence[str] | None = None) -> Any:
+    names = source.classes or classes
+    return ImageFolder(
+        data_root='',
+        data_prefix=source.folder,
+        ann_file=source.ann_file or '',
+        metainfo=dict(classes=list(names)) if names else None,
+        pipeline=[],
+    )
+
+
+def _settings(source: ClassFolders, root: str) -> dict[str, Any]:
+    settings = dict(type=KIND, data_prefix=os.path.relpath(source.folder, root))
+    if source.ann_file:
+        settings['ann_file'] = os.path.relpath(source.ann_file, root)
+    return settings

@@ -1,0 +1,119 @@
+"""Images with masks as the data of a fine-tuning."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resformer_mm.datasets.regular_files import read_file
+from resformer_mm.finetuning.data import FinetuningData, image_sizes, pick_splits
+from resformer_mm.finetuning.splitting import split_samples
+
+from .check import PairFolders
+from .folders import SegmentationFolder
+from .label_maps import decode_label_map
+
+KIND = 'resformer_mm.SegmentationFolder'
+# Classes are balanced between the splits for this many masks at most.
+MOST_MASKS = 2000
+
+
+def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:
+    """Return the data of a fine-tuning; without a validation split, lists of one are written.
+
+    Args:
+        sources: folders of images and masks.
+        folder: folder for the lists.
+
+    Raises:
+        ValueError: there are no names of classes, or the data cannot be split.
+    """
+    train_place, val_place = pick_splits(str(source.img_dir) for source in sources)
+    train = sources[train_place or 0]
+    if train.classes is None:
+        raise ValueError(
+            f'{train.img_dir}: the classes have no names: write them to classes.txt, one per line'
+        )
+    classes = tuple(train.classes)
+    pairs = _read(train, classes)
+    images = [info['img_path'] for info in pairs]
+    if val_place is not None and sources[val_place] is not train:
+        val = sources[val_place]
+        root = _root(train, val)
+        settings = [_settings(source, root) for source in (train, val)]
+        numbers, note = [len(pairs), len(_read(val, classes))], f'validation: {val.img_dir}'
+        chosen = range(len(pairs))
+        labels = _classes_in(pairs[: MOST_MASKS + 1], train)
+    else:
+        root = _root(train)
+        names = [os.path.relpath(path, train.img_dir) for path in images]
+        labels = _classes_in(pairs, train)
+        split = split_samples(names, labels)
+        settings = []
+        for name, places in (('train', split.train), ('val', split.val)):
+            stems = (Path(names[place]).as_posix().removesuffix(train.img_suffix) for place in places)
+            file = (folder / f'{name}.txt').absolute()
+            file.write_text(''.join(f'{stem}\n' for stem in stems), encoding='utf-8')
+            settings.append(dict(_settings(train, root), ann_file=str(file)))
+        numbers, note, chosen = [len(split.train), len(split.val)], split.text, split.train
+    counts = Counter(label for place in chosen if place < len(labels) for label in labels[place])
+    return FinetuningData(
+        'segmentation',
+        root,
+        classes,
+        *settings,
+        *numbers,
+        image_sizes([images[place] for place in chosen]),
+        min((counts[label] for label in range(len(classes))), default=0),
+        notes=[note],
+    )
+
+
+def _read(source: PairFolders, classes: Sequence[str]) -> Any:
+    dataset = SegmentationFolder(
+        **{key: value for key, value in _settings(source, '').items() if key != 'type'},
+        metainfo=dict(classes=list(classes)),
+        pipeline=[],
+    )
+    return [dataset.get_data_info(place) for place in range(len(dataset))]
+
+
+def _root(*sources: PairFolders) -> str:
+    places = [place for source in sources for place in (source.img_dir, source.ann_dir)]
+    return os.path.commonpath([os.path.abspath(place) for place in places])
+
+
+def _settings(source: PairFolders, root: str) -> dict[str, Any]:
+    def below(path: str | Path) -> str:
+        return os.path.relpath(path, root) if root else str(path)
+
+    labels = source.labels
+    settings: dict[str, Any] = dict(
+        type=KIND,
+        data_prefix=dict(img_path=below(source.img_dir), seg_map_path=below(source.ann_dir)),
+        img_suffix=source.img_suffix,
+        seg_map_suffix=source.seg_map_suffix,
+        reduce_zero_label=labels.reduce_zero_label,
+        ignore_index=labels.ignore_index,
+    )
+    if source.ann_file:
+        settings['ann_file'] = below(source.ann_file)
+    return settings
+
+
+def _classes_in(pairs: Sequence[dict], source: PairFolders) -> list[list[int]]:
+    """Return the classes that occur in each mask; none of them if there are very many masks."""
+    if len(pairs) > MOST_MASKS:
+        return [[] for _ in pairs]
+    shift = int(source.labels.reduce_zero_label)
+    number = source.labels.num_classes
+    found = []
+    for info in pairs:
+        values = np.unique(decode_label_map(read_file(info['seg_map_path'], None))).astype(int) - shift
+        found.append([int(value) for value in values if 0 <= value < number])
+    return found
