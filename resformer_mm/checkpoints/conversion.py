@@ -155,6 +155,18 @@ def convert_weights(
     return _finish(renamed, report, num_heads)
 
 
+def architecture_of(weights: Weights) -> Architecture:
+    """Return the model that the shapes of a checkpoint imply, of this project or of any that can be converted.
+
+    Raises:
+        CheckpointError: the checkpoint is of another kind, incomplete or inconsistent.
+    """
+    source = str(weights.path)
+    if detect_layout(weights.state, source) != 'resformer_mm':
+        return convert_weights(weights).architecture
+    return infer_architecture({with_backbone(name): value for name, value in weights.state.items()}, source)
+
+
 def reverse_weights(weights: Weights, num_heads: int | None = None) -> Conversion:
     """Rename this project's classifier to the names of the published checkpoints.
 

@@ -74,6 +74,10 @@ class MultiResolutionObjective(Model):
     """What may be compared: 'cls', the class token after the final norm; 'gap', the mean of the patch tokens
     after the final norm; 'logits', the class scores."""
 
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Return the depth of a parameter and the number of depths, see ``ResFormer.get_layer_depth``."""
+        return self.backbone.get_layer_depth(param_name, 'backbone.')
+
     def supervise(self, inputs: Tensor, data_samples: list, index: int) -> tuple[dict[str, Tensor], Tensor]:
         """Return the losses of one copy against the labels, by name, and what is compared between copies.
 

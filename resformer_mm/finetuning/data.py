@@ -57,7 +57,7 @@ def _displayed_size(path: str) -> tuple[int, int]:
 
 
 def pick_splits(names: Iterable[str]) -> tuple[int | None, int | None]:
-    """Return the places of the names that stand for training and validation; test data is the second choice."""
+    """Return the places of the names of training and validation; test data is the second choice."""
     lowered = [name.lower() for name in names]
 
     def find(*words: str) -> int | None:

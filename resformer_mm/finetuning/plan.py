@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from resformer_mm.checkpoints import convert_weights, read_weights
+from resformer_mm.checkpoints import architecture_of, read_weights
 from resformer_mm.models.backbones.resformer import ResFormer
 
 from .data import FinetuningData
@@ -180,7 +180,7 @@ def choose_architecture(name: str | None, weights: str | None, has_gpu: bool) ->
         chosen = name or ('small' if has_gpu else 'mini')
         why = 'chosen' if name else 'there is a GPU' if has_gpu else 'there is no GPU'
         return Architecture(chosen, *known[chosen]), f'architecture {chosen}: {why}'
-    found = convert_weights(read_weights(weights)).architecture
+    found = architecture_of(read_weights(weights))
     shape = found.embed_dims, found.num_layers, found.patch_size
     chosen_by_shape = next((size for size, values in known.items() if values == shape), None)
     if chosen_by_shape is None or name not in (None, chosen_by_shape):

@@ -58,7 +58,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=val_interval)
+train_cfg = dict(type='{loop}', max_epochs=max_epochs, val_interval=val_interval)
 auto_scale_lr = dict(enable=False, base_batch_size=batch_size)
 randomness = dict(seed=0)"""
 
@@ -83,7 +83,7 @@ def config_text(path: Path, data: FinetuningData, plan: Plan) -> str:
     return header.replace('\\', '/') + TEMPLATES[data.task].format(
         data=_data_text(data),
         settings=_settings_text(plan),
-        schedule=_schedule_text(plan),
+        schedule=_schedule_text(plan, data.task),
         backbone=_backbone_text(plan, data.task),
         **_fields(data, plan),
     )
@@ -123,12 +123,13 @@ def _settings_text(plan: Plan) -> str:
     )
 
 
-def _schedule_text(plan: Plan) -> str:
+def _schedule_text(plan: Plan, task: str) -> str:
     groups = "    constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',\n"
     return SCHEDULE.format(
         groups='' if plan.layer_decay is None else groups,
         decay='' if plan.layer_decay is None else f'layer_decay_rate={plan.layer_decay},\n        ',
         warmup=max(plan.max_epochs // 20, 1),
+        loop='resformer_mm.TurnByTurnEpochLoop' if task == 'segmentation' else 'EpochBasedTrainLoop',
     )
 
 

@@ -18,7 +18,12 @@ proposals = dict(nms_pre=500, max_per_img=200)
 model = dict(
     data_preprocessor=dict(pad_size_divisor={patch}),
     backbone=dict({backbone}),
-    neck=dict(in_channels={width}, out_channels=channels, scale_factors={scale_factors}, num_outs=len(strides)),
+    neck=dict(
+        in_channels={width},
+        out_channels=channels,
+        scale_factors={scale_factors},
+        num_outs=len(strides),
+    ),
     rpn_head=dict(
         in_channels=channels,
         feat_channels=channels,

@@ -50,7 +50,6 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='resformer_mm.MultiResolutionTestLoop', resolutions=test_resolutions)
 
 {schedule}
-train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop', max_epochs=max_epochs, val_interval=val_interval)
 log_processor = dict(by_epoch=True)
 default_hooks = dict(
     logger=dict(interval=10, log_metric_by_epoch=True),
