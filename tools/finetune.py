@@ -3,8 +3,9 @@
     python tools/finetune.py data/photos --weights classifier.pth
     python tools/finetune.py data/photos --dry-run        # the check and the config alone
 
-The folder is what tools/check_data.py knows: class folders of images, images with masks, COCO files, or lists
-of videos. Without a validation split, a part of the data is held back; frames of one video stay together.
+Class folders, lists, masks (of numbers, or of colours with a list of them), videos, and exports in COCO,
+YOLO, Pascal VOC, LabelMe, CVAT, Label Studio and Roboflow format are recognised; images stay where they
+are. Without a validation split, a part of the data is held back, with the frames of a video on one side.
 OUT_DIR gets the config, which tools/train.py takes as well, the checkpoints, and the pages of the evaluation.
 """
 
@@ -101,9 +102,9 @@ def write(parser: argparse.ArgumentParser, args: argparse.Namespace, config: Pat
         show_progress=True,
     )
     try:
-        task, sources, report = check_folder(args.data, options, args.task)
+        task, sources, report = check_folder(args.data, args.out_dir / 'data', options, args.task)
         print(f'{args.data}: data for {task}\n{report.text(10, details=True)}')
-        if report.counts():
+        if not report.is_sound:
             parser.exit(1, f'{args.data} has faults: correct them, or see tools/check_data.py --fix\n')
         data = prepare_data(task, sources, args.out_dir / 'data')
         plan = make_plan(data, args.arch, args.weights, args.resolutions, args.epochs, args.batch_size)

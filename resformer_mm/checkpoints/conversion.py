@@ -156,7 +156,7 @@ def convert_weights(
 
 
 def architecture_of(weights: Weights) -> Architecture:
-    """Return the model that the shapes of a checkpoint imply, of this project or of any that can be converted.
+    """Return the model that the shapes of a checkpoint imply, whether or not it needs a conversion.
 
     Raises:
         CheckpointError: the checkpoint is of another kind, incomplete or inconsistent.

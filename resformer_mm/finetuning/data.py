@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from resformer_mm.formats.labelled_files import LabelledFiles
 
 # Images whose headers are read for their sizes.
 MOST_SIZES = 500
@@ -54,6 +57,14 @@ def _displayed_size(path: str) -> tuple[int, int]:
         width, height = image.size
         is_turned = image.getexif().get(0x0112, 1) >= 5
     return (width, height) if is_turned else (height, width)
+
+
+def write_labelled(files: LabelledFiles, classes: Sequence[str], path: Path) -> Path:
+    """Write a list of files with the numbers of their classes; return its path."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    lines = [f'{Path(file).as_posix()} {numbers[name]}\n' for file, name in files.files]
+    path.write_text(''.join(lines), encoding='utf-8')
+    return path
 
 
 def pick_splits(names: Iterable[str]) -> tuple[int | None, int | None]:

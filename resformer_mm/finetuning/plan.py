@@ -222,8 +222,7 @@ def choose_resolutions(
 
 
 def test_resolutions(resolutions: Sequence[int], patch: int) -> tuple[int, ...]:
-    """Return the resolutions of the evaluation: the trained ones, half the smallest and twice the largest."""
-    largest, smallest = max(resolutions), min(resolutions)
-    others = (smallest * 3 / 4, (smallest + largest) / 2, largest * 1.25, largest * 1.5)
+    """Return the resolutions of the evaluation: the trained ones, a smaller and a larger one."""
+    others = (min(resolutions) * 3 / 4, max(resolutions) * 5 / 4)
     rounded = {max(round(value / patch), 1) * patch for value in others}
     return tuple(sorted(rounded | set(resolutions)))

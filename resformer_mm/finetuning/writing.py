@@ -165,7 +165,7 @@ def _fields(data: FinetuningData, plan: Plan) -> dict[str, Any]:
             roi_samples=48 if is_mini else 256,
             mask_head=MASK_HEAD if data.has_masks else NO_MASK_HEAD,
             with_mask=data.has_masks,
-            metric=['bbox', 'segm'] if data.has_masks else 'bbox',
+            metric=['bbox', 'segm'] if data.has_masks else ['bbox'],
         )
     return fields
 

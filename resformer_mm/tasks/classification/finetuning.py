@@ -8,13 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from resformer_mm.finetuning.data import FinetuningData, image_sizes, pick_splits
+from resformer_mm.datasets.checks.task_check import CheckOptions
+from resformer_mm.finetuning.data import FinetuningData, image_sizes, pick_splits, write_labelled
 from resformer_mm.finetuning.splitting import split_samples
+from resformer_mm.formats.recognition import FoundData
 
 from .check import ClassFolders
 from .folders import ImageFolder
 
 KIND = 'resformer_mm.ImageFolder'
+
+
+def sources_of(found: FoundData, folder: Path, options: CheckOptions) -> list[ClassFolders]:
+    """Return lists of images, as they are or with the classes as numbers."""
+    sources = []
+    for name, split in found.splits.items():
+        path = write_labelled(split.source, found.classes, folder / f'{name or "all"}_found.txt')
+        sources.append(
+            ClassFolders(str(split.source.folder), str(path), tuple(found.classes), name=name or 'all')
+        )
+    return sources
 
 
 def prepare(sources: Sequence[ClassFolders], folder: Path) -> FinetuningData:

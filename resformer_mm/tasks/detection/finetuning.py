@@ -9,13 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.finetuning.data import FinetuningData, pick_splits
 from resformer_mm.finetuning.splitting import split_samples
+from resformer_mm.formats.coco import write_split
+from resformer_mm.formats.recognition import FoundData
 
 from .check import AnnotatedImages
 from .fixing import write_repaired
 
 KIND = 'resformer_mm.DetectionFolder'
+
+
+def sources_of(found: FoundData, folder: Path, options: CheckOptions) -> list[AnnotatedImages]:
+    """Return the annotations of another format as COCO files."""
+    sources = []
+    for name, split in found.splits.items():
+        path = folder / f'{name or "all"}_found.json'
+        write_split(split.source, found.classes, path)
+        sources.append(AnnotatedImages(str(split.source.folder), str(path)))
+    return sources
 
 
 def prepare(sources: Sequence[AnnotatedImages], folder: Path) -> FinetuningData:

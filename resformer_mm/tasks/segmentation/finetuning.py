@@ -10,17 +10,50 @@ from typing import Any
 
 import numpy as np
 
+from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.datasets.regular_files import read_file
 from resformer_mm.finetuning.data import FinetuningData, image_sizes, pick_splits
 from resformer_mm.finetuning.splitting import split_samples
+from resformer_mm.formats.recognition import FoundData
 
 from .check import PairFolders
+from .colours import convert_masks, read_legend
 from .folders import SegmentationFolder
-from .label_maps import decode_label_map
+from .label_maps import MARK, LabelValues, decode_label_map
 
 KIND = 'resformer_mm.SegmentationFolder'
 # Classes are balanced between the splits for this many masks at most.
 MOST_MASKS = 2000
+
+
+def sources_of(found: FoundData, folder: Path, options: CheckOptions) -> list[PairFolders]:
+    """Return the images with label maps, which are made of masks in colours.
+
+    Raises:
+        ValueError: a mask has colours that are not in the list.
+    """
+    legend = read_legend(found.legend or '')
+    sources = []
+    for name, split in found.splits.items():
+        target = folder / f'masks_{name or "all"}'
+        report = convert_masks(split.source.masks, target, legend, workers=options.workers)
+        if not report.is_sound:
+            raise ValueError(f'{split.source.masks}, with {found.legend}: {report.text(3)}')
+        labels = LabelValues(len(found.classes), False, MARK)
+        source = split.source
+        sources.append(
+            PairFolders(
+                str(source.images),
+                str(target),
+                labels,
+                source.img_suffix,
+                f'{os.path.splitext("x" + source.mask_suffix)[0][1:]}.png',
+                source.names(),
+                found.classes,
+                str(source.ann_file or ''),
+            )
+        )
+    return sources
 
 
 def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:

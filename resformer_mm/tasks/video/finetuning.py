@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.datasets.label_lists import read_local_list
-from resformer_mm.finetuning.data import FinetuningData, pick_splits
+from resformer_mm.finetuning.data import FinetuningData, pick_splits, write_labelled
 from resformer_mm.finetuning.splitting import split_samples
+from resformer_mm.formats.recognition import FoundData
 
 from .check import ClipList
 from .files import ClipReader
@@ -18,6 +20,15 @@ from .files import ClipReader
 KIND = 'resformer_mm.VideoList'
 # Videos that are opened for their size.
 MOST_OPENED = 20
+
+
+def sources_of(found: FoundData, folder: Path, options: CheckOptions) -> list[ClipList]:
+    """Return lists of the videos in class folders."""
+    sources = []
+    for name, split in found.splits.items():
+        path = write_labelled(split.source, found.classes, folder / f'{name or "all"}_found.txt')
+        sources.append(ClipList(str(path), str(split.source.folder), classes=tuple(found.classes)))
+    return sources
 
 
 def prepare(sources: Sequence[ClipList], folder: Path) -> FinetuningData:
