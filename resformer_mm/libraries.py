@@ -113,7 +113,7 @@ TASKS = {
         inferencer='resformer_mm.tasks.classification.inferencer:ClassificationInferencer',
         data_check='resformer_mm.tasks.classification.data_check:ClassificationCheck',
         preflight='resformer_mm.tasks.classification.preflight',
-        finetuning='resformer_mm.tasks.classification.finetuning',
+        finetuning='resformer_mm.finetuning.classification',
     ),
     'segmentation': Task(
         model='mmseg.BaseSegmentor',
@@ -122,7 +122,7 @@ TASKS = {
         settle='resformer_mm.tasks.segmentation.ignored_label:settle_ignored_label',
         data_check='resformer_mm.tasks.segmentation.data_check:SegmentationCheck',
         preflight='resformer_mm.tasks.segmentation.preflight',
-        finetuning='resformer_mm.tasks.segmentation.finetuning',
+        finetuning='resformer_mm.finetuning.segmentation',
     ),
     'detection': Task(
         model='mmdet.BaseDetector',
@@ -131,7 +131,7 @@ TASKS = {
         settle='resformer_mm.tasks.detection.evaluators:check_evaluators',
         data_check='resformer_mm.tasks.detection.data_check:DetectionCheck',
         preflight='resformer_mm.tasks.detection.preflight',
-        finetuning='resformer_mm.tasks.detection.finetuning',
+        finetuning='resformer_mm.finetuning.detection',
         hook='resformer_mm.tasks.detection.mask_memory:EncodedMasksHook',
     ),
     'video': Task(
@@ -139,7 +139,7 @@ TASKS = {
         inferencer='resformer_mm.tasks.video.inferencer:VideoInferencer',
         data_check='resformer_mm.tasks.video.data_check:VideoCheck',
         preflight='resformer_mm.tasks.video.preflight',
-        finetuning='resformer_mm.tasks.video.finetuning',
+        finetuning='resformer_mm.finetuning.video',
     ),
 }
 

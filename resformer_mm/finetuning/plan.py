@@ -223,6 +223,6 @@ def choose_resolutions(
 
 def test_resolutions(resolutions: Sequence[int], patch: int) -> tuple[int, ...]:
     """Return the resolutions of the evaluation: the trained ones, a smaller and a larger one."""
-    others = (min(resolutions) * 3 / 4, max(resolutions) * 5 / 4)
-    rounded = {max(round(value / patch), 1) * patch for value in others}
-    return tuple(sorted(rounded | set(resolutions)))
+    smaller = max(math.floor(min(resolutions) * 3 / 4 / patch), 1)
+    larger = math.ceil(max(resolutions) * 5 / 4 / patch)
+    return tuple(sorted({smaller * patch, larger * patch, *resolutions}))

@@ -45,14 +45,14 @@ optim_wrapper = dict(
         custom_keys=_base_.optim_wrapper.paramwise_cfg.custom_keys,
     ),
 )
-warmup = {warmup}  # epochs
+warmup = {warmup}  # steps
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=warmup, by_epoch=True, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),
     dict(
         type='CosineAnnealingLR',
-        begin=warmup,
+        begin=0,
         end=max_epochs,
-        T_max=max_epochs - warmup,
+        T_max=max_epochs,
         eta_min=learning_rate / 100,
         by_epoch=True,
         convert_to_iter_based=True,
@@ -83,7 +83,7 @@ def config_text(path: Path, data: FinetuningData, plan: Plan) -> str:
     return header.replace('\\', '/') + TEMPLATES[data.task].format(
         data=_data_text(data),
         settings=_settings_text(plan),
-        schedule=_schedule_text(plan, data.task),
+        schedule=_schedule_text(plan, data),
         backbone=_backbone_text(plan, data.task),
         **_fields(data, plan),
     )
@@ -123,13 +123,13 @@ def _settings_text(plan: Plan) -> str:
     )
 
 
-def _schedule_text(plan: Plan, task: str) -> str:
+def _schedule_text(plan: Plan, data: FinetuningData) -> str:
     groups = "    constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',\n"
     return SCHEDULE.format(
         groups='' if plan.layer_decay is None else groups,
         decay='' if plan.layer_decay is None else f'layer_decay_rate={plan.layer_decay},\n        ',
-        warmup=max(plan.max_epochs // 20, 1),
-        loop='resformer_mm.TurnByTurnEpochLoop' if task == 'segmentation' else 'EpochBasedTrainLoop',
+        warmup=min(100, max(plan.max_epochs * data.num_train // plan.batch_size // 10, 1)),
+        loop='resformer_mm.TurnByTurnEpochLoop' if data.task == 'segmentation' else 'EpochBasedTrainLoop',
     )
 
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.datasets.regular_files import read_file
-from resformer_mm.finetuning.data import FinetuningData, image_sizes, pick_splits
-from resformer_mm.finetuning.splitting import split_samples
 from resformer_mm.formats.recognition import FoundData
+from resformer_mm.tasks.segmentation.check import PairFolders
+from resformer_mm.tasks.segmentation.colours import convert_masks, read_legend
+from resformer_mm.tasks.segmentation.folders import SegmentationFolder
+from resformer_mm.tasks.segmentation.label_maps import MARK, LabelValues, decode_label_map
 
-from .check import PairFolders
-from .colours import convert_masks, read_legend
-from .folders import SegmentationFolder
-from .label_maps import MARK, LabelValues, decode_label_map
+from .data import FinetuningData, image_sizes, pick_splits
+from .splitting import split_samples
 
 KIND = 'resformer_mm.SegmentationFolder'
 # Classes are balanced between the splits for this many masks at most.
@@ -80,7 +80,7 @@ def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:
         root = _root(train, val)
         settings = [_settings(source, root) for source in (train, val)]
         numbers, note = [len(pairs), len(_read(val, classes))], f'validation: {val.img_dir}'
-        chosen = range(len(pairs))
+        chosen = list(range(len(pairs)))
         labels = _classes_in(pairs[: MOST_MASKS + 1], train)
     else:
         root = _root(train)
@@ -96,13 +96,15 @@ def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:
         numbers, note, chosen = [len(split.train), len(split.val)], split.text, split.train
     counts = Counter(label for place in chosen if place < len(labels) for label in labels[place])
     return FinetuningData(
-        'segmentation',
-        root,
-        classes,
-        *settings,
-        *numbers,
-        image_sizes([images[place] for place in chosen]),
-        min((counts[label] for label in range(len(classes))), default=0),
+        task='segmentation',
+        root=root,
+        classes=classes,
+        train=settings[0],
+        val=settings[1],
+        num_train=numbers[0],
+        num_val=numbers[1],
+        sizes=image_sizes([images[place] for place in chosen]),
+        fewest=min((counts[label] for label in range(len(classes))), default=0),
         notes=[note],
     )
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.datasets.label_lists import read_local_list
-from resformer_mm.finetuning.data import FinetuningData, pick_splits, write_labelled
-from resformer_mm.finetuning.splitting import split_samples
 from resformer_mm.formats.recognition import FoundData
+from resformer_mm.tasks.video.check import ClipList
+from resformer_mm.tasks.video.files import ClipReader
 
-from .check import ClipList
-from .files import ClipReader
+from .data import FinetuningData, pick_splits, write_labelled
+from .splitting import split_samples
 
 KIND = 'resformer_mm.VideoList'
 # Videos that are opened for their size.
@@ -66,13 +66,15 @@ def prepare(sources: Sequence[ClipList], folder: Path) -> FinetuningData:
     classes = tuple(train.classes or map(str, range(max(label for _, label in entries) + 1)))
     opened = chosen[:: max(1, len(chosen) // MOST_OPENED)]
     return FinetuningData(
-        'video',
-        root,
-        classes,
-        *settings,
-        *numbers,
-        [_size(os.path.join(root, entries[place][0])) for place in opened],
-        min(counts[label] for label in range(len(classes))),
+        task='video',
+        root=root,
+        classes=classes,
+        train=settings[0],
+        val=settings[1],
+        num_train=numbers[0],
+        num_val=numbers[1],
+        sizes=[_size(os.path.join(root, entries[place][0])) for place in opened],
+        fewest=min(counts[label] for label in range(len(classes))),
         notes=[note],
     )
 

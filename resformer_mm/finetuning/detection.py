@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from resformer_mm.datasets.checks.task_check import CheckOptions
-from resformer_mm.finetuning.data import FinetuningData, pick_splits
-from resformer_mm.finetuning.splitting import split_samples
 from resformer_mm.formats.coco import write_split
 from resformer_mm.formats.recognition import FoundData
+from resformer_mm.tasks.detection.check import AnnotatedImages
+from resformer_mm.tasks.detection.fixing import write_repaired
 
-from .check import AnnotatedImages
-from .fixing import write_repaired
+from .data import FinetuningData, pick_splits
+from .splitting import split_samples
 
 KIND = 'resformer_mm.DetectionFolder'
 
@@ -74,13 +74,15 @@ def prepare(sources: Sequence[AnnotatedImages], folder: Path) -> FinetuningData:
     if absent := [names[key] for key in names if key not in used]:
         notes.append(f'categories without an object, left out: {", ".join(absent)}')
     return FinetuningData(
-        'detection',
-        root,
-        tuple(names[key] for key in used),
-        *settings,
-        *numbers,
-        [(image['height'], image['width']) for image in parts[0]['images']],
-        min(counts[key] for key in used),
+        task='detection',
+        root=root,
+        classes=tuple(names[key] for key in used),
+        train=settings[0],
+        val=settings[1],
+        num_train=numbers[0],
+        num_val=numbers[1],
+        sizes=[(image['height'], image['width']) for image in parts[0]['images']],
+        fewest=min(counts[key] for key in used),
         has_masks=all(entry.get('segmentation') for entry in objects),
         notes=notes,
     )

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from resformer_mm.datasets.checks.task_check import CheckOptions
-from resformer_mm.finetuning.data import FinetuningData, image_sizes, pick_splits, write_labelled
-from resformer_mm.finetuning.splitting import split_samples
 from resformer_mm.formats.recognition import FoundData
+from resformer_mm.tasks.classification.check import ClassFolders
+from resformer_mm.tasks.classification.folders import ImageFolder
 
-from .check import ClassFolders
-from .folders import ImageFolder
+from .data import FinetuningData, image_sizes, pick_splits, write_labelled
+from .splitting import split_samples
 
 KIND = 'resformer_mm.ImageFolder'
 
@@ -68,14 +68,15 @@ def prepare(sources: Sequence[ClassFolders], folder: Path) -> FinetuningData:
         paths, labels = ([values[place] for place in split.train] for values in (paths, labels))
     counts = Counter(labels)
     return FinetuningData(
-        'classification',
-        root,
-        classes,
-        *settings,
-        len(paths),
-        num_val,
-        image_sizes(paths),
-        min(counts[label] for label in range(len(classes))),
+        task='classification',
+        root=root,
+        classes=classes,
+        train=settings[0],
+        val=settings[1],
+        num_train=len(paths),
+        num_val=num_val,
+        sizes=image_sizes(paths),
+        fewest=min(counts[label] for label in range(len(classes))),
         notes=[note],
     )
 
