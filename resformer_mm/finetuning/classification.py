@@ -17,6 +17,8 @@ from .data import FinetuningData, image_sizes, pick_splits, write_labelled
 from .splitting import split_samples
 
 KIND = 'resformer_mm.ImageFolder'
+# Notes of the check that are no news.
+UNSAID: tuple[str, ...] = ()
 
 
 def sources_of(found: FoundData, folder: Path, options: CheckOptions) -> list[ClassFolders]:

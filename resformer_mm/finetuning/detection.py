@@ -12,13 +12,16 @@ from typing import Any
 from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.formats.coco import write_split
 from resformer_mm.formats.recognition import FoundData
-from resformer_mm.tasks.detection.check import AnnotatedImages
+from resformer_mm.tasks.detection.check import NOT_LISTED, AnnotatedImages
 from resformer_mm.tasks.detection.fixing import write_repaired
+from resformer_mm.tasks.detection.masks import NO_MASK
 
 from .data import FinetuningData, pick_splits
 from .splitting import split_samples
 
 KIND = 'resformer_mm.DetectionFolder'
+# Notes of the check that are no news: splits may share a folder, and boxes alone are learned as such.
+UNSAID: tuple[str, ...] = (NOT_LISTED, NO_MASK)
 
 
 def sources_of(found: FoundData, folder: Path, options: CheckOptions) -> list[AnnotatedImages]:

@@ -58,7 +58,10 @@ def check_folder(
         folder.mkdir(parents=True, exist_ok=True)
         sources = _module(task).sources_of(found, folder, options)
     report.facts.append(_layout_text(found))
-    report.extend(check.check(sources, options))
+    checked = check.check(sources, options)
+    unsaid = _module(task).UNSAID
+    checked.findings = [finding for finding in checked.findings if finding.kind not in unsaid]
+    report.extend(checked)
     return task, sources, report
 
 

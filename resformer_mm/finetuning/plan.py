@@ -217,7 +217,7 @@ def choose_resolutions(
     chosen = tuple(dict.fromkeys(max(round(side * ratio), 1) * patch for ratio in COPIES))
     why = f'the short side of the median image is {short} pixels'
     if short // patch > most:
-        why += f', and {most} patches of {patch} are the most chosen by itself'
+        why += f', which is more than {most} patches of {patch}'
     return chosen, f'resolutions {", ".join(map(str, chosen))}: {why}'
 
 

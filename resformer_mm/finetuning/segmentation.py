@@ -22,6 +22,8 @@ from .data import FinetuningData, image_sizes, pick_splits
 from .splitting import split_samples
 
 KIND = 'resformer_mm.SegmentationFolder'
+# Notes of the check that are no news.
+UNSAID: tuple[str, ...] = ()
 # Classes are balanced between the splits for this many masks at most.
 MOST_MASKS = 2000
 

@@ -18,6 +18,8 @@ from .data import FinetuningData, pick_splits, write_labelled
 from .splitting import split_samples
 
 KIND = 'resformer_mm.VideoList'
+# Notes of the check that are no news.
+UNSAID: tuple[str, ...] = ()
 # Videos that are opened for their size.
 MOST_OPENED = 20
 
