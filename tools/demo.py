@@ -33,6 +33,12 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='use the `cascade` of the config: low resolutions first (classifiers)',
     )
+    parser.add_argument(
+        '--slice',
+        type=int,
+        help='predict large images in slices of this side, in pixels of the image (segmentation, detection)',
+    )
+    parser.add_argument('--overlap', type=float, help='part of a slice that the next one shows, too (0.2)')
     parser.add_argument('--out-dir', help='folder for predictions.json and the drawings')
     parser.add_argument('--device', help='device such as cpu or cuda:0 (a GPU if there is one)')
     parser.add_argument('--batch-size', type=int, default=1, help='images per forward pass (1)')
@@ -50,6 +56,8 @@ def parse_args() -> argparse.Namespace:
     args.error = parser.error
     if args.cascade and args.resolution:
         parser.error('--cascade chooses the resolution of each image itself: leave out --resolution')
+    if args.overlap is not None and args.slice is None:
+        parser.error('--overlap is that of slices: give their side with --slice')
     return args
 
 
@@ -65,6 +73,8 @@ def main() -> int:
         if foreign:
             option = foreign.pop().replace('_', '-')
             args.error(f'--{option} does not apply to the model of {args.config}')
+        slices = {'slice': args.slice, 'overlap': args.overlap}
+        options.update({name: value for name, value in slices.items() if value is not None})
         options.update(batch_size=args.batch_size, show=args.show, wait_time=args.wait_time)
         if args.cascade:
             results = {0: describe_predictions(inferencer, args.input, out_dir=args.out_dir, **options)}

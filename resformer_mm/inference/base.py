@@ -30,6 +30,8 @@ from resformer_mm.libraries import drawing_type
 from .devices import check_device, check_display
 from .pipelines import Batch, BatchReader, ImagePipeline, InputPipeline
 from .results import ResultFolder
+from .sliced_images import SlicedImage, SliceReader
+from .slicing import DEFAULT_OVERLAP, SliceGrid, SliceMerger, check_slices
 from .sources import ImageSources, Inputs, Source
 from .stream import PredictionStream, Result, WrongModelError
 
@@ -43,6 +45,9 @@ class ResolutionInferencer(BaseInferencer):
     - ``resolution``: test resolution in pixels; None is the resolution of the config.
     - ``batch_size``: maximum number of images per forward pass. Consecutive images of different sizes are not
       batched, because one would be padded to the size of another (detectors do pad, as in their tests).
+    - ``slice``, ``overlap``: side in pixels of the slices that large images are predicted in, and the least
+      part of a slice that the next one shows, too (0.2). Each slice is prepared as an image of its size is,
+      so ``resolution`` is that of a slice, and ``batch_size`` counts slices. Segmentation and detection only.
     - ``return_datasamples``: return the library's data samples instead of dicts.
     - ``return_vis``, ``show``, ``out_dir``: return drawings, show them in a window, write them with
       ``predictions.json`` to a folder.
@@ -62,6 +67,7 @@ class ResolutionInferencer(BaseInferencer):
     - ``forward_kwargs``, ``postprocess_kwargs``: further keywords of a call, passed to :meth:`forward` and
       :meth:`to_dict`.
     - ``mixes_sizes``: whether a batch may hold images of several sizes.
+    - ``merger_class``: class that merges the predictions on slices; None refuses ``slice``.
     - ``source_kind``, ``pipeline_class``: kind of the inputs, and the pipeline that reads them.
     - :meth:`class_meta`: names and colours of the classes, with checks.
     - :meth:`headline`, :meth:`describe`: a prediction as text.
@@ -87,6 +93,7 @@ class ResolutionInferencer(BaseInferencer):
     output: str | None = None
     default_visualizer = 'Visualizer'
     mixes_sizes = False
+    merger_class: Callable[[SliceGrid, BaseModel], SliceMerger] | None = None
     source_kind = ImageSources()
     pipeline_class: Callable[[Sequence[dict]], InputPipeline] = ImagePipeline
 
@@ -143,6 +150,8 @@ class ResolutionInferencer(BaseInferencer):
         batch_size: int = 1,
         return_vis: bool = False,
         out_dir: str | Path | None = None,
+        slice: int | None = None,
+        overlap: float = DEFAULT_OVERLAP,
         **kwargs,
     ) -> PredictionStream:
         """Return an iterable of :class:`~resformer_mm.inference.stream.Result`; nothing is kept.
@@ -158,17 +167,32 @@ class ResolutionInferencer(BaseInferencer):
         draws = return_vis or out_dir is not None or visualize.get('show', False)
         skipped: list[dict] = []
         sources = self.source_kind.collect(inputs)
-        batches = self.preprocess(sources, batch_size, skipped=skipped, **preprocess)
+        resolution = preprocess.get('resolution')
+        batches: Iterator[Batch] | Iterator[SlicedImage]
+        if slice is None:
+            batches = self.preprocess(sources, batch_size, skipped=skipped, **preprocess)
+        else:
+            batches = self.make_slice_reader(slice, overlap, resolution).images(
+                sources, batch_size, skipped, self.show_progress
+            )
         folder = None if out_dir is None else ResultFolder(out_dir, self.to_files, self.legend())
-        resolution = preprocess.get('resolution') or self.default_resolution
+        resolution = resolution or self.default_resolution
 
-        def predict(batch: Batch) -> tuple[list[Result], float]:
+        def timed(batch: Batch) -> tuple[list[BaseDataElement], float]:
             start = self._now()
             samples = self.forward(batch, **forward)
-            milliseconds = 1000 * (self._now() - start)
+            return samples, 1000 * (self._now() - start)
+
+        def predict(batch: Batch | SlicedImage) -> tuple[list[Result], float]:
+            if isinstance(batch, SlicedImage):
+                assert self.merger_class is not None
+                sample, side, milliseconds = batch.predict(timed, self.merger_class, self.model)
+                samples, sides = [sample], [resolution or side]
+            else:
+                samples, milliseconds = timed(batch)
+                sides = [resolution or min(image.shape[-2:]) for image in batch.data['inputs']]
             drawn: Sequence = self.visualize(batch, samples, **visualize) if draws else [None] * len(samples)
             plain = self.postprocess(samples, [], **postprocess)['predictions']
-            sides = [resolution or min(image.shape[-2:]) for image in batch.data['inputs']]
             results = [
                 Result(source, {**_origin(source, side), **entry}, sample, picture)
                 for source, side, entry, sample, picture in zip(batch.sources, sides, plain, samples, drawn)
@@ -224,6 +248,26 @@ class ResolutionInferencer(BaseInferencer):
         pipeline = self.pipeline if resolution is None else self.make_pipeline(resolution)
         return BatchReader(self.source_kind, pipeline, self.collate_fn, self.mixes_sizes)
 
+    def make_slice_reader(self, size: int, overlap: float, resolution: int | None = None) -> SliceReader:
+        """Return a reader of images that are predicted slice by slice.
+
+        Args:
+            size: side of a slice in pixels of the image.
+            overlap: the least part of a slice that the next one also covers.
+            resolution: resolution of a slice; None is that of the config.
+
+        Raises:
+            ValueError: the task predicts whole inputs, a slice is smaller than a patch, the overlap is not
+                from 0 to 0.9, or the resolution is invalid.
+        """
+        if self.merger_class is None:
+            raise ValueError(
+                f'slice={size} does not apply to {type(self.model).__name__}, which has one answer for a '
+                f'whole {self.source_kind.unit}: slices are for segmentation and detection'
+            )
+        check_slices(size, overlap, self.patch_size)
+        return SliceReader(self.make_reader(resolution), size, overlap)
+
     def make_pipeline(self, resolution: int | None = None) -> InputPipeline:
         """Return the config's test pipeline at a resolution; None is the resolution of the config.
 
@@ -255,7 +299,7 @@ class ResolutionInferencer(BaseInferencer):
 
     def visualize(
         self,
-        inputs: Batch,
+        inputs: Batch | SlicedImage,
         preds: list[BaseDataElement],
         show: bool = False,
         wait_time: float = 0,

@@ -18,6 +18,7 @@ Colour = Sequence[int]
 
 _COARSE = 192  # longer side in pixels of the map in which places for names are searched
 _SMALLEST_REGION = 4  # radius in pixels of this map of the smallest region with a name
+_BAND = 256  # rows of a label map that are coloured at a time
 _MARGIN = 2
 _SMALLEST_TEXT = 7
 
@@ -93,13 +94,22 @@ def draw_label_map(
     number = len(palette)
     colours = np.zeros((number + 1, 3), np.uint8)
     colours[:-1] = np.asarray(palette, np.uint8).reshape(number, 3)
-    known = np.where((labels >= 0) & (labels < number), labels, number).astype(np.uint16)
-    drawn = cv2.addWeighted(picture, 1 - alpha, colours[known], alpha, 0)
+    drawn = np.empty_like(picture)
+    for start in range(0, len(labels), _BAND):  # what is needed besides the picture is small
+        band = np.s_[start : start + _BAND]
+        known = _known(labels[band], number)
+        cv2.addWeighted(picture[band], 1 - alpha, colours[known], alpha, 0, drawn[band])
     if classes is not None:
         size = text_size(drawn)
-        for label, place in _places(known, number):
+        for label, place in _places(labels, number):
             draw_text(drawn, classes[label], place, size, background=palette[label], is_centred=True)
     return drawn
+
+
+def _known(labels: np.ndarray, number: int) -> np.ndarray:
+    """Return the labels as uint16, with ``number`` in place of those that are not classes."""
+    labels = labels.astype(np.int64)
+    return np.where((labels >= 0) & (labels < number), labels, number).astype(np.uint16)
 
 
 def _places(labels: np.ndarray, number: int) -> list[tuple[int, tuple[float, float]]]:
@@ -107,7 +117,8 @@ def _places(labels: np.ndarray, number: int) -> list[tuple[int, tuple[float, flo
     height, width = labels.shape
     scale = min(1.0, _COARSE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    coarse = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    rows, columns = (np.arange(few) * many // few for few, many in ((size[1], height), (size[0], width)))
+    coarse = _known(labels[np.ix_(rows, columns)], number)
     places = []
     present = np.unique(coarse)
     for label in present[present < number].tolist():

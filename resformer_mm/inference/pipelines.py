@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -158,9 +158,8 @@ class BatchReader:
             InputError: a file that was given by its path cannot be read.
         """
         chunk: list[tuple[Source, np.ndarray, dict]] = []
-        with closing(self._track(sources, skipped, show_progress)) as tracked:
-            # Closed, so that the progress bar ends before an error is printed.
-            for item in self._read(tracked, skipped):
+        with closing(self._read(sources, skipped, show_progress)) as items:
+            for item in items:
                 if chunk and not self._fit(chunk[0][2], item[2]):
                     yield self._batch(chunk)
                     chunk = []
@@ -171,40 +170,55 @@ class BatchReader:
         if chunk:
             yield self._batch(chunk)
 
+    def loaded(
+        self, sources: list[Source], skipped: list[dict], show_progress: bool = False
+    ) -> Generator[tuple[Source, dict], None, None]:
+        """Yield every readable source with the ``results`` dict of its loading transforms.
+
+        The arguments and errors are those of :meth:`batches`. Close it after an error: the progress bar then
+        ends before the error is printed.
+        """
+        with closing(self._track(sources, skipped, show_progress)) as tracked:
+            for source in tracked:
+                try:
+                    results = self.pipeline.load(source)
+                except InputError as error:
+                    if not source.optional:
+                        raise InputError(
+                            f'cannot read {source.path} ({error}): repair or replace the file'
+                        ) from error
+                    skip(source, str(error), skipped)
+                    continue
+                if (reason := self.pipeline.shortfall(source, results)) is not None:
+                    skip(source, reason, skipped)
+                yield source, results
+
     def _track(self, sources: list[Source], skipped: list[dict], show_progress: bool) -> Any:
         total, console = self.kind.count(sources), Console(stderr=True)
         expanded = self.kind.expand(sources, skipped)
         return track(expanded, 'Inference', total, console=console, disable=not show_progress)
 
     def _read(
-        self, sources: Iterable[Source], skipped: list[dict]
-    ) -> Iterator[tuple[Source, np.ndarray, dict]]:
+        self, sources: list[Source], skipped: list[dict], show_progress: bool
+    ) -> Generator[tuple[Source, np.ndarray, dict], None, None]:
         """Yield every readable source with its pixels as read and its prepared input."""
-        for source in sources:
-            try:
-                results = self.pipeline.load(source)
-            except InputError as error:
-                if not source.optional:
-                    raise InputError(
-                        f'cannot read {source.path} ({error}): repair or replace the file'
-                    ) from error
-                skip(source, str(error), skipped)
-                continue
-            if (reason := self.pipeline.shortfall(source, results)) is not None:
-                skip(source, reason, skipped)
-            # The pixels come first, because transforms may work in place.
-            pixels = self.pipeline.pixels(results)
-            try:
-                prepared = self.pipeline.prepare(results)
-            except Exception as error:  # transforms of any library, on an image of unusual shape
-                if source.path is None:
-                    raise
-                reason = f'{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ""}'
-                if not source.optional:
-                    raise InputError(f'cannot prepare {source.path} ({reason})') from error
-                skip(source, reason, skipped)
-                continue
-            yield source, pixels, prepared
+        with closing(self.loaded(sources, skipped, show_progress)) as loaded:
+            for source, results in loaded:
+                # The pixels come first, because transforms may work in place.
+                pixels = self.pipeline.pixels(results)
+                try:
+                    prepared = self.pipeline.prepare(results)
+                except Exception as error:  # transforms of any library, on an image of unusual shape
+                    if source.path is None:
+                        raise
+                    reason = (
+                        f'{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ""}'
+                    )
+                    if not source.optional:
+                        raise InputError(f'cannot prepare {source.path} ({reason})') from error
+                    skip(source, reason, skipped)
+                    continue
+                yield source, pixels, prepared
 
     def _fit(self, first: dict, other: dict) -> bool:
         return self.mixes_sizes or first['inputs'].shape == other['inputs'].shape

@@ -10,6 +10,7 @@ from mmengine.structures import BaseDataElement
 
 from .pipelines import Batch
 from .results import ResultFolder
+from .sliced_images import SlicedImage
 from .sources import InputError, Source, skip
 
 
@@ -41,7 +42,8 @@ class PredictionStream:
     given by its path, that is an error.
 
     Args:
-        batches: the batches of the inputs, which may add to ``skipped``.
+        batches: the batches of the inputs, or the images that are predicted slice by slice; they may add to
+            ``skipped``.
         predict: function from a batch to its results and the milliseconds of the forward pass.
         split: function from a batch to batches of one input each.
         skipped: path and reason of the inputs without a prediction.
@@ -55,8 +57,8 @@ class PredictionStream:
 
     def __init__(
         self,
-        batches: Iterable[Batch],
-        predict: Callable[[Batch], tuple[list[Result], float]],
+        batches: Iterable[Batch] | Iterable[SlicedImage],
+        predict: Callable[[Batch | SlicedImage], tuple[list[Result], float]],
         split: Callable[[Batch], list[Batch]],
         skipped: list[dict],
         folder: ResultFolder | None,
@@ -86,13 +88,13 @@ class PredictionStream:
             if self._folder is not None:
                 self._folder.finish(skipped=self.skipped)
 
-    def _results(self, batch: Batch) -> list[Result]:
+    def _results(self, batch: Batch | SlicedImage) -> list[Result]:
         try:
             results, milliseconds = self._predict(batch)
         except WrongModelError:
             raise
         except Exception as error:  # of any layer or library
-            if len(batch.sources) > 1:
+            if isinstance(batch, Batch) and len(batch.sources) > 1:
                 return [result for single in self._split(batch) for result in self._results(single)]
             (source,) = batch.sources
             reason = f'{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ""}'

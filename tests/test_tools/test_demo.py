@@ -95,22 +95,26 @@ def test_a_video(model, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    'make',
+    ('make', 'options'),
     [
-        pytest.param(segmentor, marks=pytest.mark.operators('mmseg')),
-        pytest.param(detector, marks=pytest.mark.operators('mmdet')),
+        pytest.param(segmentor, dict(slice=48, overlap=0.25), marks=pytest.mark.operators('mmseg')),
+        pytest.param(detector, dict(score_thr=0.0), marks=pytest.mark.operators('mmdet')),
     ],
 )
-def test_other_tasks(make, folder, tmp_path) -> None:
+def test_other_tasks(make, options, folder, tmp_path) -> None:
     make().dump(tmp_path / 'config.py')
     checkpoint = save_checkpoint(make(), tmp_path / 'w.pth', std=None)
-    options = ['--out-dir', tmp_path / 'out', *(['--score-thr', 0.0] if make is detector else [])]
-    result = succeed(demo(folder / 'a.png', tmp_path / 'config.py', checkpoint, *options, cwd=tmp_path))
+    line = [part for name, value in options.items() for part in (f'--{name.replace("_", "-")}', value)]
+    out = tmp_path / 'out'
+    line += ['--out-dir', out]
+    result = succeed(demo(folder / 'a.png', tmp_path / 'config.py', checkpoint, *line, cwd=tmp_path))
     inferencer = make_inferencer(make(), checkpoint, 'cpu')
-    kwargs = dict(score_thr=0.0) if make is detector else {}
-    (prediction,) = inferencer(folder / 'a.png', **kwargs)['predictions']
+    (prediction,) = inferencer(folder / 'a.png', **options)['predictions']
     assert f'{folder / "a.png"}: {inferencer.describe(prediction)}' in result.stdout.splitlines()
-    assert (tmp_path / 'out' / 'vis' / 'a.png').is_file()
+    (written,) = json.loads((out / 'predictions.json').read_text())['predictions']
+    parts = set(prediction) - {'seg_map', 'masks'}
+    assert {name: written[name] for name in parts} == {name: prediction[name] for name in parts}
+    assert (out / 'vis' / 'a.png').is_file() and (make is detector or 'Slices' in result.stderr)
 
 
 def test_nothing_done_is_a_failure(model, folder, tmp_path) -> None:
@@ -126,6 +130,7 @@ MISTAKES = {
     'corrupt input': (['c.jpg'], [], r'cannot read .*c\.jpg \(OSError: image file is truncated'),
     'below one patch': (['a.png'], ['--resolution', 32, 8], '8 pixels is below one patch of 16 x 16'),
     'device': (['a.png'], ['--device', 'cuda:9'], "the device 'cuda:9' cannot be used"),
+    'slices of a classifier': (['a.png'], ['--slice', 64], 'slice=64 does not apply to ImageClassifier'),
     'option of another task': (['a.png'], ['--score-thr', 0.5], '--score-thr does not apply to the model of'),
     'checkpoint': (
         ['a.png'],

@@ -83,6 +83,27 @@ def encode_mask(mask: Tensor | np.ndarray) -> dict:
     return coco_mask.encode(np.asfortranarray(values, np.uint8))
 
 
+def place_mask(code: dict, left: int, top: int, size: tuple[int, int]) -> dict:
+    """Return the code of a mask as a part of a larger image, which is never decoded.
+
+    Args:
+        code: COCO's run-length encoding of the mask.
+        left: column of the image at which the mask starts.
+        top: row of the image at which it starts.
+        size: height and width of the image.
+    """
+    height, width = size
+    columns = coco_mask.decode(code).T
+    changes = np.diff(np.pad(columns, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    column, row = np.nonzero(changes)  # of starts and ends of runs, by turns
+    places = (left + column) * height + top + row  # codes count along columns
+    # A run that ends where the next one starts goes on.
+    joined = np.flatnonzero(places[1:-1:2] == places[2::2])
+    places = np.delete(places, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    counts = np.diff(places, prepend=0, append=height * width)
+    return coco_mask.frPyObjects({'size': [height, width], 'counts': counts.tolist()}, height, width)
+
+
 def _paste_and_encode(
     paste: Any,
     mask_preds: Tensor,

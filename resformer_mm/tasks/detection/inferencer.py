@@ -14,6 +14,7 @@ from resformer_mm.inference.pipelines import Batch
 from resformer_mm.picture_text import literal_text
 
 from .compact_masks import decode_masks, encode_masks, masks_one_by_one
+from .slices import ObjectMerger
 from .visualizer import ObjectVisualizer
 
 
@@ -29,6 +30,7 @@ class DetectionInferencer(ResolutionInferencer):
     forward_kwargs = {'score_thr'}
     output = 'pred_instances'
     mixes_sizes = True
+    merger_class = ObjectMerger
     default_visualizer = 'mmdet.DetLocalVisualizer'
 
     def forward(self, inputs: Batch, score_thr: float = 0.3) -> list[BaseDataElement]:

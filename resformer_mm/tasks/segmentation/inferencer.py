@@ -18,6 +18,7 @@ from resformer_mm.inference.base import ResolutionInferencer, check_names
 from resformer_mm.inference.drawing import draw_label_map
 from resformer_mm.picture_text import literal_text
 
+from .slices import LabelMapMerger
 from .visualizer import LabelMapVisualizer
 
 
@@ -31,13 +32,14 @@ class SegmentationInferencer(ResolutionInferencer):
     """
 
     output = 'pred_sem_seg'
+    merger_class = LabelMapMerger
     default_visualizer = 'mmseg.SegLocalVisualizer'
 
     def to_dict(self, sample: BaseDataElement) -> dict:
         """Return the label map, and the area of every class in it."""
         classes = self.dataset_meta['classes']  # always there: see class_meta
         labels = sample.pred_sem_seg.data[0].cpu().numpy()
-        seg_map = labels.astype(np.uint8 if len(classes) <= 256 else np.uint16)
+        seg_map = labels.astype(np.uint8 if len(classes) <= 256 else np.uint16, copy=False)
         present, counts = np.unique(seg_map, return_counts=True)
         order = np.argsort(-counts, kind='stable')
         areas = {classes[present[index]]: float(counts[index] / seg_map.size) for index in order}
