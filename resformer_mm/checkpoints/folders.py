@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
 # What other libraries write there, in order of preference.
 WEIGHT_FILES = (WEIGHTS, 'pytorch_model.bin')
 INDEX = '.index.json'  # ends the name of the list of the parts of a model in several files
+_PART = re.compile(r'-\d{5}-of-(?!00001)\d{5}\.')  # in the name of one of several parts
 
 
 def weights_of_folder(folder: Path) -> Path | None:
@@ -23,11 +25,16 @@ def folder_fault(folder: Path) -> str:
 
 
 def sharded(index: str) -> str:
-    """Return what weights in several files are, with the remedy; ``index`` is the name of their list."""
+    """Return what weights in several files are, with the remedy; ``index`` names their list or one."""
     return (
         f'weights in several files ({index}), which are not read: load them in the library that wrote them, '
         "and save the state dict in one file, torch.save(model.state_dict(), 'model.pth')"
     )
+
+
+def is_part(file: Path) -> bool:
+    """Whether a file is one of several with the weights of a model, by its name."""
+    return bool(_PART.search(file.name))
 
 
 def config_file(weights: Path) -> Path:

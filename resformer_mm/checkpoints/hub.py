@@ -26,8 +26,7 @@ def fetch(name: str) -> Path:
     """
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-        from huggingface_hub.utils import EntryNotFoundError, HFValidationError
+        from huggingface_hub.utils import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise ImportError(f'{name} needs the package huggingface_hub: pip install huggingface_hub') from error
     repository, _, revision = name.removeprefix(PREFIX).partition('@')

@@ -21,7 +21,7 @@ from resformer_mm.repairs import repair
 
 from . import hub
 from .errors import CheckpointError
-from .folders import folder_fault, weights_of_folder
+from .folders import folder_fault, is_part, sharded, weights_of_folder
 from .other_files import other_file
 from .safetensors_files import is_safetensors, load_safetensors
 from .stand_ins import stand_in_for
@@ -183,6 +183,8 @@ def read_content(path: str | Path, map_location: MapLocation = 'cpu') -> Any:
     if not path.is_file():
         reason = 'is not a file' if path.exists() else 'does not exist'
         raise CheckpointError(f'{path} {reason}: give the path of a checkpoint file')
+    if is_part(path):
+        raise CheckpointError(f'{path.parent} has {sharded(path.name)}')
     with _explained_refusals(path):
         content = _load(path, map_location)
     _unwrap_compiled(content, path)

@@ -412,6 +412,14 @@ def test_weights_in_several_files_are_named(tmp_path: Path) -> None:
             CheckpointError, match='has weights in several files .model.safetensors.index.json'
         ):
             read(tmp_path)
+    (tmp_path / 'model-00001-of-00002.safetensors').write_bytes(b'')
+    (tmp_path / 'model-00001-of-00001.pth').write_bytes(b'')
+    with pytest.raises(
+        CheckpointError, match='has weights in several files .model-00001-of-00002.safetensors'
+    ):
+        ResFormer.from_pretrained(tmp_path / 'model-00001-of-00002.safetensors')
+    with pytest.raises(CheckpointError, match='is empty'):  # the only part
+        ResFormer.from_pretrained(tmp_path / 'model-00001-of-00001.pth')
     with pytest.raises(CheckpointError, match='without model.safetensors or pytorch_model.bin'):
         ResFormer.from_pretrained(tmp_path.parent)
 
@@ -420,7 +428,7 @@ def test_weights_in_several_files_are_named(tmp_path: Path) -> None:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in the place of the hub."""
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.utils import EntryNotFoundError
 
     def download(repo_id: str, filename: str, revision: str | None) -> str:
         file = tmp_path / repo_id / (revision or 'main') / filename
