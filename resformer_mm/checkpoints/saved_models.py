@@ -81,6 +81,12 @@ def load_model(
     saved = read_settings(config_file(file), kind, settings) if isinstance(file, Path) else None
     if saved is None:
         saved = _implied_settings(kind, weights, settings, position)
+        shown = ', '.join(f'{name}={value!r}' for name, value in {**saved, **settings}.items())
+        print_log(
+            f'{weights.path}: {shown}; without a file of settings, windows and other settings without '
+            'weights are not known',
+            logger='current',
+        )
     elif position is not None:
         raise ValueError(f'{file} has the settings of its model: leave out position={position!r}')
     else:

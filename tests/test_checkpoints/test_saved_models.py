@@ -174,6 +174,7 @@ def test_settings_follow_from_the_shapes(tmp_path: Path, told: list) -> None:
         loaded = cls.from_pretrained(tmp_path / 'a', arch=ARCH, out_type='raw')
         assert same(model, loaded)
     assert ResFormer.from_pretrained(str(tmp_path / 'a'), key='state_dict').settings['arch'] == ARCH
+    assert any('patch_size=8; without a file of settings, windows and' in text for _, text in told)
     with pytest.raises(CheckpointError, match="has the positions of a ResFormer: leave out position='gpe'"):
         ResFormer.from_pretrained(tmp_path / 'a', position='gpe')
 

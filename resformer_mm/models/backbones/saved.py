@@ -64,6 +64,7 @@ class SavedBackbone(BaseModule):
 
         The log says what the file does not have and what is left out. Settings that were not saved with the
         weights follow from the shapes; the width of a head is then taken as 64 channels if there is no LPE.
+        Settings without weights, such as windows, do not follow, and have their defaults.
 
         Args:
             source: a folder or file of :meth:`save_pretrained`, or any checkpoint that
