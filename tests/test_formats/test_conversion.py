@@ -183,9 +183,9 @@ def test_brush_code(seed: int) -> None:
 
 
 def test_brush_code_of_the_tool() -> None:
-    # 2 pixels, 8 values of 8 bits; a run of 4 zeros with a length of 3 bits, then 4 single values.
-    bits = f'{8:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}' + '1' + '00' + '011' + f'{0:08b}'
-    bits += '0' + '00' + '011' + 4 * f'{255:08b}'
+    # 2 pixels, 8 values of 8 bits: a run of 3 with a length of 3 bits, then 5 single values. Opacity is last.
+    bits = f'{8:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}' + '1' + '00' + '010' + f'{255:08b}'
+    bits += '0' + '00' + '100' + 4 * f'{0:08b}' + f'{255:08b}'
     bits += '0' * (-len(bits) % 8)
     code = list(int(bits, 2).to_bytes(len(bits) // 8, 'big'))
     np.testing.assert_array_equal(decode_brush(code, 1, 2), [[0, 1]])
@@ -226,6 +226,13 @@ def test_the_tool_says_what_it_does(
     assert run(monkeypatch, tmp_path / 'coco', tmp_path / 'yolo', '--to', 'yolo', '--leave-out') == 1
     lines = (tmp_path / 'yolo/labels/train/part 1/1.txt').read_text().splitlines()
     assert len(lines) == 3
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    write_annotations(made(tmp_path / 'data'), tmp_path / 'out', 'cvat', images='none')
+    with pytest.raises(FileExistsError, match='nothing is overwritten'):
+        write_annotations(made(tmp_path / 'data'), tmp_path / 'out', 'coco')
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['annotations.xml']
 
 
 def test_images_are_not_written_elsewhere_and_names_must_differ(tmp_path: Path) -> None:

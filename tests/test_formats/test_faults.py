@@ -87,6 +87,15 @@ def test_other_faults_of_yolo(tmp_path: Path) -> None:
             read_annotations(tmp_path, 'yolo')
 
 
+def test_lists_outside_of_the_folder(tmp_path: Path) -> None:
+    yolo_list(tmp_path / 'data')
+    write(tmp_path / 'list.txt', 'data/images/train/a.jpg\n')
+    for place in ('../list.txt', str(tmp_path / 'list.txt')):
+        write(tmp_path / 'data/data.yaml', f'train: {place}\nnames: [a, b]')
+        with pytest.raises(FormatError, match=r'list\.txt leads to no images'):
+            read_annotations(tmp_path / 'data')
+
+
 def test_aliases_of_yaml_take_no_memory(tmp_path: Path) -> None:
     yolo_list(tmp_path)
     lines = ['a0: &a0 [x, x, x, x, x, x, x, x, x, x]']
