@@ -12,13 +12,16 @@ from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.datasets.regular_files import read_file
 from resformer_mm.files import write_atomically
 from resformer_mm.tasks.detection.annotations import (
+    CROWD_REMEDY,
     FATAL,
     NO_COCO,
     complete_entries,
+    crowd_text,
     find_problems,
     json_problem,
     structure_problem,
 )
+from resformer_mm.tasks.detection.check import CROWDS
 from resformer_mm.tasks.detection.data_check import DetectionCheck, json_files
 from resformer_mm.tasks.detection.repairing import fill_sizes, parse_annotations, repair_entries
 
@@ -218,6 +221,8 @@ def _split(
             thing = _object(entry, classes[entry['category_id']], file)
             images[entry['image_id']].objects.append(thing)
     data.counted(file, UNREAD, _unread(content))
+    if (crowds := crowd_text(content)) is not None:
+        data.note(file, CROWDS, f'{crowds}. {CROWD_REMEDY}, or --crowd-as-objects of the converter')
     split.images = list(images.values())
     return split
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resformer_mm.datasets.label_lists import BAD_LABEL, LabelListError, read_label_list, read_local_list
+from resformer_mm.datasets.label_lists import (
+    BAD_LABEL,
+    LabelListError,
+    read_label_list,
+    read_lines,
+    read_local_list,
+    unquoted,
+)
 from resformer_mm.datasets.regular_files import list_files
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.repairs import collected
@@ -105,24 +113,28 @@ def _read_list(root: Path, path: Path, endings: tuple[str, ...]) -> LabelledFile
     with collected():
         try:
             listed, bad = read_label_list(str(path))
-            names = [entry.path for entry in listed]
-            words = sorted({line.detail.split("'")[1] for line in bad if line.kind == BAD_LABEL})
-            if bad and not listed and words:  # labels in words
+            words = None
+            if not listed and bad and all(line.kind == BAD_LABEL for line in bad):
+                words = sorted({_last_word(line) for line in read_lines(str(path)) if line.strip()})
                 listed, bad = read_label_list(str(path), classes=words)
-                names = [entry.path for entry in listed]
-            else:
-                words = []
-            if not names or not all(name.lower().endswith(endings) for name in names[:20]):
+            names = [entry.path for entry in listed if entry.path.lower().endswith(endings)]
+            if len(names) < len(listed) - 1 or not names:  # one may be a header
                 return None
             folder = _folder_of(root, names)
-            listed, bad = read_local_list(str(path), str(folder), classes=words or None)
+            listed, bad = read_local_list(str(path), str(folder), classes=words)
         except (LabelListError, OSError, ValueError):
             return None
+    if words and not listed[0].path.lower().endswith(endings):
+        listed = listed[1:]
     files = tuple((entry.path, words[entry.label] if words else str(entry.label)) for entry in listed)
     known = [split_name(word) for word in path.stem.replace('-', '_').split('_')]
     split = next((word for word in known if word in ('train', 'val', 'test')), path.stem)
     faults = tuple(f'line {line.line}: {line.detail}' for line in bad)
-    return LabelledFiles(split, folder, files, path, not words, faults)
+    return LabelledFiles(split, folder, files, path, words is None, faults)
+
+
+def _last_word(line: str) -> str:
+    return unquoted(re.split(r'[\s,;]+', line.strip())[-1])
 
 
 def _folder_of(root: Path, names: Sequence[str]) -> Path:

@@ -51,6 +51,7 @@ _PROBES = 200
 BAD_LINE = 'line that cannot be used'
 NO_MASK = 'image without a mask'
 NO_LEGEND = 'colours without a list'
+ONE_CLASS = 'one class'
 UNNAMED = 'classes without names'
 OTHER_CLASSES = 'splits with different classes'
 
@@ -248,6 +249,10 @@ def _labelled(root: Path, layout: str, splits: list[LabelledFiles]) -> FoundData
         if new := sorted({name for _, name in split.files} - first):
             detail = f'{shorten_list(new)}: not in {splits[0].split}: rename or remove them'
             report.findings.append(Finding(str(split.folder), OTHER_CLASSES, detail))
+    classes = class_names(splits)
+    if len(classes) < 2:
+        detail = f'all {layout} are of the class {classes[0]}: there is nothing to tell apart'
+        report.findings.append(Finding(str(root), ONE_CLASS, detail))
     is_video = TASKS[layout] == 'video'
     found = {
         split.split: FoundSplit(
@@ -258,7 +263,7 @@ def _labelled(root: Path, layout: str, splits: list[LabelledFiles]) -> FoundData
         )
         for split in splits
     }
-    return FoundData(root, layout, TASKS[layout], class_names(splits), found, report)
+    return FoundData(root, layout, TASKS[layout], classes, found, report)
 
 
 def _sizes(paths: list[Path]) -> list[tuple[int, int]]:

@@ -228,6 +228,21 @@ def test_the_tool_says_what_it_does(
     assert len(lines) == 3
 
 
+def test_masks_that_a_tool_exported_as_crowd_regions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    data = made(tmp_path / 'data')
+    for _, _, thing in data.objects():
+        thing.is_crowd = True
+    write_annotations(data, tmp_path / 'coco', 'coco')
+    assert run(monkeypatch, tmp_path / 'coco', tmp_path / 'yolo', '--to', 'yolo', '--crowd-as-objects') == 0
+    printed = capsys.readouterr().out
+    assert '10 of 10 annotations are crowd regions' in printed and '--crowd-as-objects' in printed
+    assert (
+        '10 objects, 10 with masks; 0 crowd regions' in printed and 'crowd regions: left out' not in printed
+    )
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     write_annotations(made(tmp_path / 'data'), tmp_path / 'out', 'cvat', images='none')
     with pytest.raises(FileExistsError, match='nothing is overwritten'):

@@ -45,7 +45,7 @@ def image_lists(root: Path) -> None:
 
 def named_lists(root: Path) -> None:
     pictures(*(root / f'pictures/{name}.jpg' for name in 'ab'))
-    write(root / 'train.txt', 'pictures/a.jpg bee\npictures/b.jpg ant\n')
+    write(root / 'train.csv', 'image,label\npictures/a.jpg,bee\npictures/b.jpg,ant\n')
 
 
 def index_masks(root: Path) -> None:
@@ -145,7 +145,8 @@ def test_a_folder_in_a_folder_as_archives_are_unpacked(tmp_path: Path) -> None:
     assert (found.folder, found.classes) == (tmp_path / 'a/boats.v1/boats', ('ant', 'bee'))
     pictures(tmp_path / 'b/train/ant/a.jpg', tmp_path / 'c/ant/a.jpg')
     assert recognise(tmp_path / 'b').splits.keys() == {'train'}
-    assert recognise(tmp_path / 'c').classes == ('ant',)
+    found = recognise(tmp_path / 'c')
+    assert found.classes == ('ant',) and 'nothing to tell apart' in found.text()
     (tmp_path / 'd').mkdir()
     (tmp_path / 'd/again').symlink_to(tmp_path / 'd')
     with pytest.raises(ValueError, match='leads back'):

@@ -48,6 +48,11 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         default='copy',
         help='what becomes of the images (copy); symbolic links take no space',
     )
+    parser.add_argument(
+        '--crowd-as-objects',
+        action='store_true',
+        help='take crowd regions as objects, because a tool exported every mask as one',
+    )
     parser.add_argument('--boxes-only', action='store_true', help='write boxes without masks')
     parser.add_argument('--leave-out', action='store_true', help='go on without the entries that have faults')
     parser.add_argument(
@@ -77,6 +82,9 @@ def main() -> int:
             data = read_predictions(args.source, args.score_thr)
         else:
             data = read_annotations(args.source, args.source_format)
+        if args.crowd_as_objects:
+            for _, _, thing in data.objects():
+                thing.is_crowd = False
         report = summary(data)
         print(data.report.text(args.max_lines or None, details=True))
         print(printable(report))

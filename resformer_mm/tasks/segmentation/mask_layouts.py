@@ -17,8 +17,9 @@ from resformer_mm.hidden_files import is_hidden
 
 from .label_maps import LABEL_MODES, NotALabelMapError, decode_label_map, value_counts
 
-IMAGES = ('images', 'img_dir', 'imgs', 'JPEGImages')
-MASKS = ('annotations', 'ann_dir', 'masks', 'labels', 'SegmentationClass')
+# In lower case.
+IMAGES = ('images', 'img_dir', 'imgs', 'jpegimages', 'image', 'img')
+MASKS = ('annotations', 'ann_dir', 'masks', 'labels', 'segmentationclass', 'mask', 'label', 'gt')
 LEGENDS = ('labelmap.txt', 'class_dict.csv', 'classes.csv', 'label_colors.txt', 'colors.txt', 'legend.csv')
 NAMES = ('classes.txt', '_classes.csv')
 _LISTS = 'ImageSets/Segmentation'
@@ -82,11 +83,11 @@ class MaskKind:
 
 def pair_folders(root: Path) -> list[tuple[Path, Path]]:
     """Return folders of images and of masks, by their usual names, with the splits that both have."""
+    folders = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
     pairs = []
-    for images in (root / name for name in IMAGES):
-        for masks in (root / name for name in MASKS):
-            if images.is_dir() and masks.is_dir():
-                pairs += _splits(images, masks)
+    for images in (folders[name] for name in IMAGES if name in folders):
+        for masks in (folders[name] for name in MASKS if name in folders):
+            pairs += _splits(images, masks)
     return pairs
 
 
@@ -186,7 +187,7 @@ def _splits(images: Path, masks: Path) -> list[tuple[Path, Path]]:
 
 
 def _split_of(folder: Path) -> str:
-    return folder.name if folder.parent.name in IMAGES else ''
+    return folder.name if folder.parent.name.lower() in IMAGES else ''
 
 
 def common_suffix(folder: Path) -> str | None:
