@@ -25,6 +25,7 @@ MOST_MASKS = 100
 ENOUGH = 32
 SECONDS = 3.0
 MUCH = 0.5
+RESIZED = 'label map that is resized'
 
 
 def class_weights(loss: nn.Module, name: str, head: nn.Module, num_classes: int) -> tuple[int, ...]:
@@ -60,6 +61,8 @@ def annotation_problems(
         num_classes: number of its classes.
         is_training: whether it is the training set, whose classes should all occur.
     """
+    if not is_training and (resized := _resized(dataset)) is not None:
+        yield RESIZED, resized, False
     pixels, number, error = _count(dataset)
     if error is not None:
         yield UNREADABLE, f'{type(error).__name__}: {error}', True
@@ -89,6 +92,22 @@ def annotation_problems(
             'reduce_zero_label does not fit them, tools/dataset_converters/check_segmentation.py tells',
             False,
         )
+
+
+def _resized(dataset: Any) -> str | None:
+    """Return what an evaluation gets whose pipeline resizes the label map with the image, else None."""
+    try:
+        sample = dataset[0]['data_samples']
+        size, original = tuple(sample.gt_sem_seg.shape[-2:]), tuple(sample.ori_shape[:2])
+    except Exception:  # without annotations, of several views, or unreadable, which is another check
+        return None
+    if size == original:
+        return None
+    return (
+        f'the pipeline makes the label map {size[0]} x {size[1]}, but predictions have the size of the file, '
+        f'{original[0]} x {original[1]}, and IoUMetric cannot compare them: put the loading of the '
+        'annotations after the resize'
+    )
 
 
 def _check_flat(info: dict) -> None:

@@ -13,7 +13,7 @@ from mmseg.evaluation import CityscapesMetric, IoUMetric
 from mmseg.models.decode_heads import SideAdapterCLIPHead
 from segmentation_files import write_image, write_mask
 
-from resformer_mm.registry import DATASETS
+from resformer_mm.registry import DATASETS, TRANSFORMS
 from resformer_mm.tasks.segmentation import preflight as known
 
 HEAD = SimpleNamespace(ignore_index=255)
@@ -45,6 +45,19 @@ def data_of(root: Path, *masks: np.ndarray, num_classes: int = 3, kind: str = 'L
 def problems(dataset, num_classes=3, is_training=True, head=HEAD) -> dict[str, tuple[str, bool]]:
     found = known.annotation_problems(dataset, head, num_classes, is_training)
     return {kind: (problem, is_fault) for kind, problem, is_fault in found}
+
+
+def test_an_evaluation_that_resizes_label_maps(tmp_path: Path) -> None:
+    dataset = data_of(tmp_path, np.resize([0, 1, 2], (8, 12)))
+    resize = TRANSFORMS.build(dict(type='Resize', scale=(6, 4)))
+    load, label, pack = dataset.pipeline.transforms
+    dataset.pipeline.transforms = [load, label, resize, pack]
+    [(kind, (problem, is_fault))] = problems(dataset, is_training=False).items()
+    assert kind == known.RESIZED and not is_fault
+    assert 'the label map 4 x 6, but' in problem and 'of the file, 8 x 12' in problem
+    assert problems(dataset) == {}  # a training
+    dataset.pipeline.transforms = [load, resize, label, pack]  # as it says
+    assert problems(dataset, is_training=False) == {}
 
 
 def test_sound_masks(tmp_path: Path) -> None:
