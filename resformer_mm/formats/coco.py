@@ -202,7 +202,7 @@ def _split(
         for image in content['images']
         if isinstance(image.get('file_name'), str)
     }
-    found = index.find(names)
+    found = index.find(names, data, file)
     fill_sizes(content['images'], lambda name: _size(found.get(name), index))
     classes = {entry['id']: entry['name'] for entry in complete_entries(content, 'categories')}
     split = AnnotatedSplit(name, index.root)

@@ -152,7 +152,7 @@ def _read_images(
         name, subset = entry.get('name', ''), entry.get('subset', '')
         folders = (f'images/{subset}', 'images', subset, '')
         places[subset, name] = [*(f'{below}/{folder}/{name}' for folder in folders), name]
-    found = index.find(places)
+    found = index.find(places, data, file)
     unread: Counter[str] = Counter()
     changed: Counter[str] = Counter()
     for entry in element.findall('image'):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from posixpath import normpath
@@ -16,7 +17,7 @@ from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.tasks.detection.file_names import find_files
 
-from .annotated import NO_FILE, SPLITS, AnnotatedData, AnnotatedImage
+from .annotated import CHANGED, NO_FILE, SPLITS, AnnotatedData, AnnotatedImage
 
 Key = TypeVar('Key', bound=Hashable)
 _HEX = frozenset('0123456789abcdef')
@@ -42,15 +43,17 @@ class ImageIndex:
         """Whether there is an image of this path relative to the folder."""
         return name in self._known
 
-    def find(self, wanted: Mapping[Key, Sequence[str]]) -> dict[Key, str]:
+    def find(self, wanted: Mapping[Key, Sequence[str]], data: AnnotatedData, where: object) -> dict[Key, str]:
         """Return the paths of images relative to the folder, by the keys of what is wanted.
 
         An image is at the first of its likely places that exists. Else the last one is its name as written,
-        of which the end may be certain: names of other systems, addresses and uploads. Images that are not
-        found are left out.
+        of which the end may be certain: names of other systems, addresses and uploads, which is told. Images
+        that are not found are left out.
 
         Args:
             wanted: key -> likely paths, relative to the folder, and the name as written.
+            data: where it is told.
+            where: the file of the names.
         """
         found: dict[Key, str] = {}
         for key, places in wanted.items():
@@ -68,6 +71,10 @@ class ImageIndex:
             if path is not None:
                 found[key] = path
         self._find_uploads({key: plain for key, plain in rest.items() if key not in found}, found)
+        if guessed := [key for key in rest if key in found]:
+            example = f'{wanted[guessed[0]][-1][:200]} as {found[guessed[0]]}'
+            detail = f'{len(guessed)} images found by the end of their names, such as {example}'
+            data.note(where, CHANGED, detail)
         return found
 
     def size(self, name: str) -> tuple[int, int]:
@@ -89,11 +96,14 @@ class ImageIndex:
     def _find_uploads(self, rest: Mapping[Key, str], found: dict[Key, str]) -> None:
         """Find names to which an upload added eight digits and a hyphen."""
         taken = set(found.values())
+        by_base: dict[str, list[str]] = defaultdict(list)
+        for path in self.names:
+            by_base[path.rpartition('/')[2]].append(path)
         for key, plain in rest.items():
             base = plain.rpartition('/')[2]
             if base[8:9] != '-' or not set(base[:8]) <= _HEX:
                 continue
-            paths = [path for path in self.names if path.rpartition('/')[2] == base[9:] and path not in taken]
+            paths = [path for path in by_base[base[9:]] if path not in taken]
             if len(paths) == 1:
                 found[key] = paths[0]
                 taken.add(paths[0])

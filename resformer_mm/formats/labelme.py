@@ -70,7 +70,7 @@ def read(root: Path) -> AnnotatedData:
             continue
         if isinstance(content, dict) and isinstance(content.get('shapes'), list):
             contents[name] = content
-    found = index.find({name: _places(name, content) for name, content in contents.items()})
+    found = index.find({name: _places(name, content) for name, content in contents.items()}, data, root)
     parts: dict[str, AnnotatedSplit] = {}
     unread: Counter[str] = Counter()
     for name, content in contents.items():

@@ -140,7 +140,7 @@ def _read_tasks(
 ) -> None:
     addresses = [_address(task) for task in tasks]
     named = [address for address in addresses if address]
-    found = index.find({address: _places(address) for address in named})
+    found = index.find({address: _places(address) for address in named}, data, file)
     unread: Counter[str] = Counter()
     changed: Counter[str] = Counter()
     split = split_name(file.stem)

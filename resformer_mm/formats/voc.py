@@ -71,7 +71,7 @@ def read(root: Path) -> AnnotatedData:
     offset = 0 if any(map(_counts_from_zero, roots.values())) else 1
     if not offset:
         data.note(root, CHANGED, 'some coordinates are 0, so they count from 0, not from 1 as in Pascal VOC')
-    found = index.find({name: _places(name, element) for name, element in roots.items()})
+    found = index.find({name: _places(name, element) for name, element in roots.items()}, data, root)
     splits = _splits(root, roots)
     parts: dict[str, AnnotatedSplit] = {}
     unread: Counter[str] = Counter()

@@ -53,9 +53,7 @@ def read(root: Path) -> AnnotatedData:
         FormatError: the classes or the images of the splits cannot be found.
     """
     data, index = AnnotatedData(), ImageIndex(root)
-    layout = find_layout(root, index)
-    for note in layout.notes:
-        data.note(layout.file, CHANGED, note)
+    layout = find_layout(root, index, data)
     texts, used = set(label_files(root)), set[str]()
     highest = -1
     for name, images in layout.splits.items():
@@ -117,7 +115,7 @@ def write(data: AnnotatedData, out: Path) -> Counter[str]:
             with write_atomically(out / place) as path:
                 path.write_text(''.join(lines), encoding='utf-8')
     if not any(split.name == 'val' for split in data.splits):
-        lost['validation split: data.yaml has none, which some trainers need'] += 1
+        lost['splits that data.yaml lacks and some trainers need: val'] += 1
     # Without `path`, folders are relative to the file.
     with write_atomically(out / 'data.yaml') as path:
         folders = [

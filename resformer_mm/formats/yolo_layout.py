@@ -20,7 +20,7 @@ from resformer_mm.datasets.label_lists import LabelListError, read_lines
 from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.hidden_files import is_hidden
 
-from .annotated import FormatError, split_name, split_of
+from .annotated import CHANGED, AnnotatedData, FormatError, split_name, split_of
 from .images import ImageIndex
 from .json_files import looks_like
 
@@ -39,14 +39,12 @@ class YoloLayout:
         classes: names of the classes, by number; None if they are not known.
         splits: name -> images, relative to the root.
         keypoint_values: numbers of a line that are key points.
-        notes: what was found elsewhere than the file says.
     """
 
     file: Path | None
     classes: list[str] | None
     splits: dict[str, list[str]] = field(default_factory=dict)
     keypoint_values: int = 0
-    notes: list[str] = field(default_factory=list)
 
 
 def yaml_file(root: Path) -> Path | None:
@@ -64,15 +62,15 @@ def yaml_file(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def find_layout(root: Path, index: ImageIndex) -> YoloLayout:
-    """Return images and classes of a folder.
+def find_layout(root: Path, index: ImageIndex, data: AnnotatedData) -> YoloLayout:
+    """Return images and classes of a folder; what is elsewhere than a file says is told in the data.
 
     Raises:
         FormatError: the YAML file has no names, or names no images of this folder.
     """
     file = yaml_file(root)
     if file is not None:
-        return _of_yaml(root, file, index)
+        return _of_yaml(root, file, index, data)
     names = next((root / name for name in NAME_FILES if (root / name).is_file()), None)
     layout = YoloLayout(names, None if names is None else _read_names(names))
     lists = [
@@ -81,7 +79,7 @@ def find_layout(root: Path, index: ImageIndex) -> YoloLayout:
         if path.is_file()
     ]
     for path in lists:
-        layout.splits[split_name(path.stem)] = _listed(path, root, index)
+        layout.splits[split_name(path.stem)] = _listed(path, root, index, data)
     if not layout.splits:
         _split_by_folders(layout, index)
     return layout
@@ -103,7 +101,7 @@ def label_places(image: str) -> list[str]:
     return [*([f'{head}/labels/{tail}'.lstrip('/')] if folder else []), stem]
 
 
-def _of_yaml(root: Path, file: Path, index: ImageIndex) -> YoloLayout:
+def _of_yaml(root: Path, file: Path, index: ImageIndex, data: AnnotatedData) -> YoloLayout:
     content = _read_yaml(file) or {}
     layout = YoloLayout(file, _names_of(file, content.get('names')))
     shape = content.get('kpt_shape')
@@ -118,17 +116,17 @@ def _of_yaml(root: Path, file: Path, index: ImageIndex) -> YoloLayout:
         for entry in entries:
             if not isinstance(entry, str):
                 raise FormatError(f'{file}: {key} is a {type(entry).__name__}, not a folder, list or file')
-            images, moved = _images_at(entry, str(content.get('path') or ''), root, index)
+            images, moved = _images_at(entry, str(content.get('path') or ''), root, index, data)
             if not images:
                 if key == 'test':  # optional, and often not part of a download
-                    layout.notes.append(f'{key}: {entry[:80]} has no images')
+                    data.note(file, CHANGED, f'{key}: {entry[:80]} has no images')
                     continue
                 raise FormatError(
                     f'{file}: {key}: {entry[:200]} leads to no images below {root}: give the folder that has '
                     'both the file and the images, or correct path'
                 )
             if moved:
-                layout.notes.append(f'{key}: {entry[:80]} found as {moved}')
+                data.note(file, CHANGED, f'{key}: {entry[:80]} found as {moved}')
             layout.splits.setdefault(split_name(key), []).extend(images)
     if not layout.splits:
         _split_by_folders(layout, index)
@@ -141,7 +139,9 @@ def _split_by_folders(layout: YoloLayout, index: ImageIndex) -> None:
         layout.splits.setdefault(split_of(name), []).append(name)
 
 
-def _images_at(entry: str, path: str, root: Path, index: ImageIndex) -> tuple[list[str], str]:
+def _images_at(
+    entry: str, path: str, root: Path, index: ImageIndex, data: AnnotatedData
+) -> tuple[list[str], str]:
     """Return the images of an entry of the YAML file, and where they are if it is not as written."""
     entry, path = entry.replace('\\', '/'), path.replace('\\', '/')
     # Ultralytics also looks at `../train/images` of Roboflow below the folder of the file.
@@ -155,21 +155,21 @@ def _images_at(entry: str, path: str, root: Path, index: ImageIndex) -> tuple[li
         if place.startswith(('/', '..')):
             continue
         if place.endswith('.txt') and (root / place).is_file():
-            return _listed(root / place, root, index), '' if place in places[:2] else place
+            return _listed(root / place, root, index, data), '' if place in places[:2] else place
         images = [name for name in index.names if place == '.' or name.startswith(f'{place}/')]
         if images and (root / place).is_dir():
             return images, '' if place in places[:2] else place
     return [], ''
 
 
-def _listed(path: Path, root: Path, index: ImageIndex) -> list[str]:
+def _listed(path: Path, root: Path, index: ImageIndex, data: AnnotatedData) -> list[str]:
     """Return the images of a list, which are relative to it or to the root, or absolute."""
     below = path.parent.relative_to(root).as_posix()
     try:
         lines = [line.strip() for line in read_lines(str(path)) if line.strip()]
     except LabelListError as error:
         raise FormatError(str(error)) from error
-    found = index.find({line: [join(below, line), line] for line in lines})
+    found = index.find({line: [join(below, line), line] for line in lines}, data, path)
     if missing := [line for line in lines if line not in found]:
         raise FormatError(
             f'{path}: {len(missing)} of {len(lines)} images are not below {root}, such as '

@@ -230,6 +230,13 @@ def test_attributes_of_tools_are_kept(tmp_path: Path) -> None:
     assert bee.attributes == {'occluded': True, 'colour': 'red'}
 
 
+def test_images_found_by_their_names_are_told(tmp_path: Path) -> None:
+    label_studio(tmp_path)
+    found = [finding.detail for finding in read_annotations(tmp_path).report.findings]
+    text = '1 images found by the end of their names, such as /data/upload/1/0123abcd-a.jpg as a.jpg'
+    assert text in found
+
+
 def test_rotated_boxes(tmp_path: Path) -> None:
     # A quarter turn: around the centre in CVAT, around the first corner in Label Studio.
     cvat(tmp_path / 'cvat')
