@@ -85,7 +85,7 @@ def main() -> None:
     if args.dry_run:
         return
     train(config, args)
-    checkpoint = newest_best(args.out_dir / 'work')
+    checkpoint = best_checkpoint(args.out_dir / 'work')
     run('analysis_tools/resolution_sweep.py', config, checkpoint, '--out-dir', args.out_dir / 'sweep')
     command = ['python', 'tools/demo.py', 'INPUT', config, checkpoint, '--out-dir', 'predictions']
     print(f'\nPages of the evaluation: {args.out_dir / "sweep" / "sweep.html"}')
@@ -139,9 +139,10 @@ def execute(command: list[object], environment: dict[str, str] | None) -> None:
         sys.exit(status)
 
 
-def newest_best(work_dir: Path) -> Path:
-    """Return the best checkpoint of the last run."""
-    return max(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+def best_checkpoint(work_dir: Path) -> Path:
+    """Return the best checkpoint of the last run, or the last one if no metric was a number."""
+    best = sorted(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    return best[-1] if best else Path((work_dir / 'last_checkpoint').read_text())
 
 
 if __name__ == '__main__':
