@@ -37,7 +37,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         choices=['mini', 'tiny', 'small', 'base'],
         help='that of the weights; or small, mini on a CPU',
     )
-    parser.add_argument('--weights', help='checkpoint to start from, of this project or of another ViT')
+    parser.add_argument(
+        '--weights', help='file, folder or hf-hub:owner/name to start from, of this project or another ViT'
+    )
     parser.add_argument(
         '--resolutions', nargs='+', default=['auto'], help='training resolutions in pixels, or auto'
     )

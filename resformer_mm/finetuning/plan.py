@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 from resformer_mm.checkpoints import architecture_of, read_weights
+from resformer_mm.checkpoints.sources import locate
 from resformer_mm.models.backbones.resformer import ResFormer
 
 from .data import FinetuningData
@@ -115,7 +117,7 @@ def make_plan(
     Args:
         data: the data.
         arch: name of the architecture; that of the weights, or 'small' on a GPU and 'mini' on a CPU.
-        weights: checkpoint to start from.
+        weights: checkpoint to start from: a path, ``hf-hub:owner/name``, a name of the model zoo, or a URL.
         resolutions: training resolutions in pixels.
         epochs: number of epochs.
         batch_size: samples of a step.
@@ -125,6 +127,7 @@ def make_plan(
         ValueError: the architecture is not that of the weights, or a resolution is below one patch.
     """
     has_gpu = torch.cuda.is_available()
+    weights = None if weights is None else _located(weights)
     recipe, notes = RECIPES[data.task], []
     architecture, text = choose_architecture(arch, weights, has_gpu)
     notes.append(text)
@@ -152,7 +155,7 @@ def make_plan(
         notes.append('from scratch, which needs many images: give weights with --weights if there are any')
     return Plan(
         architecture,
-        str(Path(weights).absolute()) if weights and '://' not in weights else weights,
+        weights,
         chosen,
         test_resolutions(chosen, architecture.patch),
         number,
@@ -163,6 +166,14 @@ def make_plan(
         4 if has_gpu else 2,
         tuple(notes),
     )
+
+
+def _located(weights: str) -> str:
+    """Return a URL, or the path of a file or folder from any working directory."""
+    place = str(locate(weights))
+    if '://' in place:
+        return place
+    return os.path.abspath(weights if Path(weights).is_dir() else place)
 
 
 def choose_architecture(name: str | None, weights: str | None, has_gpu: bool) -> tuple[Architecture, str]:
