@@ -140,11 +140,18 @@ def mask_kind(folders: MaskFolders) -> MaskKind:
             is_palette = image.mode == 'P'
             is_index = image.mode in LABEL_MODES
             colours = None if is_index else image.convert('RGB').getcolors(_MOST_COLOURS)
+        if colours is None and not is_index:
+            kinds['photos'] += 1
+            continue
+        # To look for colours by decoding takes far longer.
+        if any(len({*colour}) > 1 for _, colour in colours or () if isinstance(colour, tuple)):
+            kinds['colours'] += 1
+            continue
         try:
             counts.update(value_counts(decode_label_map(content)))
             kinds['palette' if is_palette else 'index'] += 1
         except NotALabelMapError:
-            kinds['colours' if colours else 'photos'] += 1
+            kinds['colours'] += 1
     kind = next((kind for kind in ('photos', 'colours', 'palette', 'index') if kinds[kind]), 'index')
     return MaskKind(kind, dict(sorted(counts.items())) if kind in ('index', 'palette') else {})
 
