@@ -290,6 +290,12 @@ def test_initial_weights_are_not_settings(tmp_path: Path) -> None:
     assert settings['global_position'] == LEARNED
 
 
+def test_settings_that_json_does_not_hold(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match='cannot be saved: it is not a number, text or list'):
+        build(drop_rate=torch.tensor(0.0)).save_pretrained(tmp_path)
+    build(drop_rate=0.0).save_pretrained(tmp_path)  # as it says
+
+
 # ------------------------------------------------------------------------------ JSON that is not ours
 
 HOSTILE = [

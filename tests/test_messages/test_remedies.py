@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -233,6 +234,17 @@ def test_tensors_that_are_not_plain(make: Callable[[torch.Tensor], torch.Tensor]
     dense = make(weight).dequantize() if make is quantized else make(weight).to_dense()
     torch.save({'state_dict': {'weight': dense}}, path)
     assert torch.equal(read_weights(path).state['weight'], weight)
+
+
+def test_an_archive_that_is_far_smaller_than_its_content(tmp_path: Path) -> None:
+    plain, packed = tmp_path / 'plain.pth', tmp_path / 'packed.pth'
+    torch.save({'state_dict': {'weight': torch.zeros(2**18)}}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(CheckpointError, match='packed.pth is refused: its records are .* get it from its or'):
+        read_weights(packed)
+    assert len(read_weights(plain).state['weight']) == 2**18  # as it was at its origin
 
 
 def test_the_timeout_of_the_connection() -> None:
