@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 
+from resformer_mm.engine.classes import innermost
+from resformer_mm.engine.failures import loaders_of
 from resformer_mm.preflight.subject import BuildError, Subject
 
 
@@ -16,10 +20,10 @@ def build_test_loop(runner: Runner) -> BaseLoop:
     """Build the data sets and metrics of a test, which MMEngine does at the first use; return its loop.
 
     Raises:
-        DataError: a data set cannot read its files.
+        DataError: a data set cannot read its files, or a metric cannot use its annotations.
     """
     try:
-        return runner.test_loop
+        loop = runner.test_loop
     except ImportError:
         raise
     except Exception as error:  # data sets of the libraries raise any type
@@ -30,3 +34,17 @@ def build_test_loop(runner: Runner) -> BaseLoop:
             reason = f'{problem.field}: {problem.reason}{subject.advice(problem)}'
             raise DataError(reason) from error
         raise
+    _check_metrics(runner, loop)
+    return loop
+
+
+def _check_metrics(runner: Runner, loop: Any) -> None:
+    """Refuse annotations on which a metric would fail after all predictions are made."""
+    problems_of = Subject(runner.cfg).known('metric_data_problems')
+    if problems_of is None:
+        return
+    datasets = [part for loader in loaders_of(loop) for part in innermost(loader.dataset)]
+    for metric in loop.evaluator.metrics:
+        for option, problem, is_fault in problems_of(metric, datasets):
+            if is_fault:
+                raise DataError(f'test_evaluator.{option}: {problem}')

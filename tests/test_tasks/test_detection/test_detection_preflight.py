@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from detection_files import CATEGORIES, HEIGHT, WIDTH, annotation, content, crowd, write_content
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 from segmentation_files import write_image
 
+from resformer_mm.apis import DataError, build_test_loop
 from resformer_mm.registry import DATASETS
 from resformer_mm.tasks.detection import preflight as known
 from resformer_mm.tasks.detection.metric import CocoMetric
@@ -109,3 +111,18 @@ def test_names_that_are_not_known(tmp_path: Path) -> None:
     metric = CocoMetric(ann_file=str(tmp_path / FILE), format_only=True, outfile_prefix=str(tmp_path))
     assert known.metric_names(metric, 3, None) == []
     assert known.metric_names(mmdet.evaluation.OpenImagesMetric(), 3, None) is None
+
+
+def test_a_test_stops_before_predictions_that_the_metric_cannot_judge(tmp_path: Path) -> None:
+    entries = content()['annotations']
+    del entries[1]['iscrowd']
+    file = write_content(tmp_path, {**content(), 'annotations': entries})
+    metric = mmdet.evaluation.CocoMetric(str(file))
+    loop = SimpleNamespace(
+        dataloader=SimpleNamespace(dataset=object()), evaluator=SimpleNamespace(metrics=[metric])
+    )
+    cfg = Config(dict(default_scope='mmdet', model=dict(type='mmdet.FasterRCNN')))
+    with pytest.raises(
+        DataError, match='test_evaluator.ann_file: 1 annotations have no `iscrowd`: set type='
+    ):
+        build_test_loop(SimpleNamespace(cfg=cfg, test_loop=loop))
