@@ -34,6 +34,7 @@ from mmengine.registry import HOOKS
 
 from resformer_mm.analysis.machine import describe_device
 from resformer_mm.files import write_csv
+from resformer_mm.resuming import whole_files
 from resformer_mm.synthetic import write_image_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,11 +68,13 @@ ERROR = 0
 LOST_MACHINE = -1  # the process and its launcher are killed
 FULL_DISK = -2  # nothing is left on the disk of the work dir
 DAMAGE = -3  # a byte of the newest checkpoint changes, and the process is killed
+SAVING = -4  # the process is killed in the next checkpoint, before that gets its name
 OTHERS = {
     ERROR: 'error',
     LOST_MACHINE: 'SIGKILL of a machine',
     FULL_DISK: 'full disk',
     DAMAGE: 'SIGKILL, damaged checkpoint',
+    SAVING: 'SIGKILL in a checkpoint',
 }
 FILLER = 'filler'  # file that fills a disk
 DISK_MIB = 16
@@ -164,6 +167,7 @@ CASES = {
         number=signal.SIGTERM,
         status=85,
     ),
+    'while_saving': Case(faults=('before_train_iter:3', 'before_train_iter:7'), number=SAVING),
     'full_disk': Case(
         faults=('before_train_iter:5',), number=FULL_DISK, says='cannot be written: No space left'
     ),
@@ -201,6 +205,9 @@ class FaultHook(Hook):
                 raise ValueError('an error as planned')
             if int(number) == FULL_DISK:
                 fill_disk(Path(runner.work_dir))
+                return
+            if int(number) == SAVING:
+                whole_files._flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)
                 return
             if int(number) == DAMAGE:
                 damage_newest(Path(runner.work_dir))
@@ -389,6 +396,8 @@ def _run_case(case: Case, data: Path, folder: Path, disturbed: Path) -> Outcome:
         disturbed.with_name(FILLER).unlink(missing_ok=True)
     if case.says not in said:
         raise RuntimeError(f'no run has said {case.says!r}:\n{said[-4000:]}')
+    if left := list(disturbed.glob('.*.partial*')):
+        raise RuntimeError(f'left behind: {left}')
     outcome.differences = differences(last_checkpoint(undisturbed), last_checkpoint(disturbed))
     outcome.wall = time.time() - start
     return outcome
