@@ -92,6 +92,11 @@ def test_detection() -> None:
             'batch mode allocated_MiB allocated/joint resident_MiB resident/joint seconds_per_step',
         ),
         ('tiny', 'speed_cpu.csv', 'variant mode resolutions batch timm/ours literal/ours'),
+        (
+            'embedded, classification',
+            'preflight_time_cpu.csv',
+            'data seconds cpu_seconds command_seconds',
+        ),
     ],
 )
 def test_rows(first_cell: str, file: str, columns: str) -> None:
