@@ -86,11 +86,11 @@ def video_folders(root: Path) -> str:
     [
         class_folders,
         class_folders_alone,
-        coco,
-        yolo,
-        voc_without_masks,
-        masks,
-        masks_in_colours,
+        *(
+            pytest.param(make, marks=pytest.mark.operators('mmdet'))
+            for make in (coco, yolo, voc_without_masks)
+        ),
+        *(pytest.param(make, marks=pytest.mark.operators('mmseg')) for make in (masks, masks_in_colours)),
         video_folders,
     ],
 )
