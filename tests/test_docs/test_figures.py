@@ -91,6 +91,7 @@ def test_detection() -> None:
             'turn_by_turn_memory_cpu.csv',
             'batch mode allocated_MiB allocated/joint resident_MiB resident/joint seconds_per_step',
         ),
+        ('label map', 'sliced_inference_cpu.csv', 'case variant width height peak_MiB cpu_seconds'),
         ('tiny', 'speed_cpu.csv', 'variant mode resolutions batch timm/ours literal/ours'),
         (
             'embedded, classification',
