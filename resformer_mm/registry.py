@@ -27,6 +27,7 @@ __all__ = [
     'METRICS',
     'MODELS',
     'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
     'TRANSFORMS',
     'VISUALIZERS',
     'WEIGHT_INITIALIZERS',
@@ -101,6 +102,9 @@ LOOPS = _registry('LOOPS', mmengine_registry.LOOPS, ['resformer_mm.engine'])
 METRICS = _registry('METRICS', mmengine_registry.METRICS)
 MODELS = _registry('MODELS', mmengine_registry.MODELS, ['resformer_mm.models'])
 OPTIM_WRAPPERS = _registry('OPTIM_WRAPPERS', mmengine_registry.OPTIM_WRAPPERS, ['resformer_mm.engine'])
+OPTIM_WRAPPER_CONSTRUCTORS = _registry(
+    'OPTIM_WRAPPER_CONSTRUCTORS', mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, ['resformer_mm.engine']
+)
 TRANSFORMS = _registry('TRANSFORMS', mmengine_registry.TRANSFORMS)
 VISUALIZERS = _registry('VISUALIZERS', mmengine_registry.VISUALIZERS)
 WEIGHT_INITIALIZERS = _registry(

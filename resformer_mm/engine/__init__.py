@@ -3,6 +3,7 @@
 from .class_hooks import CheckNumClassesHook, CheckSplitsHook
 from .hooks import DrawInEveryProcessHook, SkippedImagesHook
 from .invalid_loss import InvalidLossHook
+from .layer_decay import LayerDecayOptimWrapperConstructor
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
 from .objective import Copy, MultiResolutionObjective, enumerate_copies
 from .optim_wrapper import AutocastOptimWrapper
@@ -17,6 +18,7 @@ __all__ = [
     'DrawInEveryProcessHook',
     'DrawOneViewHook',
     'InvalidLossHook',
+    'LayerDecayOptimWrapperConstructor',
     'MultiResolutionObjective',
     'MultiResolutionTestLoop',
     'MultiResolutionValLoop',
