@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from resformer_mm.models.backbones import ResFormer, VideoResFormer
-from resformer_mm.models.layers import LearnedPositionEmbedding
+from resformer_mm.models.layers import LearnedPositionEmbedding, is_adapter, merge_state
 from resformer_mm.text import shorten_list
 
 from .conversion import check_other_kind, detect_layout, rename_weights, with_backbone
@@ -151,12 +152,24 @@ def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]
     check_other_kind(weights.state, str(weights.path))
     layout = detect_layout(weights.state, str(weights.path))
     if layout == 'resformer_mm':
+        weights = _fitting_adapters(weights, backbone)
         state = {with_backbone(name): (name, value) for name, value in weights.state.items()}
         return state, Report(str(weights.path), layout, notes=list(weights.notes))
     position = None
     if layout != 'resformer' and isinstance(backbone.global_position, LearnedPositionEmbedding):
         position = 'learned'
     return rename_weights(weights, position)
+
+
+def _fitting_adapters(weights: Weights, backbone: ResFormer) -> Weights:
+    """Return weights with the adapters added to them if the backbone has none."""
+    if backbone.lora is not None or not any(map(is_adapter, weights.state)):
+        return weights
+    try:
+        state = merge_state(weights.state)
+    except ValueError as error:
+        raise CheckpointError(f'{weights.path}: {error}. Use the checkpoint of the training') from error
+    return replace(weights, state=state, notes=[*weights.notes, 'adapters (LoRA) added to the weights'])
 
 
 def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module | None) -> None:
@@ -177,7 +190,9 @@ def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module |
     for name in report.missing:
         if name in report.reasons:
             continue
-        if name.startswith('head.') and not any(key.startswith('head.') for key in state):
+        if is_adapter(name) and not any(map(is_adapter, state)):
+            report.reasons[name] = f'{OWN_START}, which changes nothing'
+        elif name.startswith('head.') and not any(key.startswith('head.') for key in state):
             report.reasons[name] = f'{OWN_START}, the file has no head'
         elif TEMPORAL in name and not has_time:
             report.reasons[name] = f'{OWN_START}, images have no time'

@@ -20,6 +20,7 @@ from .reading import CheckpointError
 
 CLASS_FIELD, VERSION_FIELD = '_class_name', '_resformer_mm_version'
 MAX_BYTES = 2**20  # a file has some hundred bytes
+DICTS = ('arch', 'lora')  # settings whose values are dicts that name no class
 POSITIONS = {'global_position': GlobalPosition, 'local_position': LocalPosition}
 
 
@@ -76,7 +77,7 @@ def read_settings(path: Path, kind: type[ResFormer], replaced: Mapping[str, Any]
         if name in POSITIONS:
             if name not in replaced:
                 _check_position(value, name, path)
-        elif isinstance(value, dict) and name != 'arch':
+        elif isinstance(value, dict) and not (name in DICTS and all(map(_is_plain, value.values()))):
             raise CheckpointError(f'{path}: {name} is not a number, text or list')
     return {name: value for name, value in settings.items() if name not in replaced or name == 'arch'}
 

@@ -20,6 +20,8 @@ from resformer_mm.models.layers import (
     PreNormBlock,
     TokenGrid,
     WindowAttention,
+    add_adapters,
+    is_adapter,
     pad_cls_token,
     separate_padding,
 )
@@ -28,6 +30,7 @@ from resformer_mm.registry import MODELS
 from .arguments import block_indices, check_rates, initial_weights, read_arch
 from .saved import SavedBackbone
 
+LORA = ('r', 'alpha', 'dropout', 'target_modules', 'modules_to_save')
 OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
 
 
@@ -62,6 +65,10 @@ class ResFormer(SavedBackbone):
             None for none.
         window_size: side in tokens of the windows of the blocks in ``window_block_indices``.
         window_block_indices: blocks that attend inside windows instead of over the whole map.
+        lora: freezes the backbone and trains low-rank adapters instead: a dict with ``r``, the rank (8),
+            ``alpha`` (r), ``dropout`` (0), ``target_modules``, names of linear layers of the blocks
+            (('qkv', 'proj')), and ``modules_to_save``, parts of names of parameters that are trained, too.
+            Blocks of ``frozen_stages`` get none. None trains the backbone itself.
         pretrained: checkpoint of a classifier, short for an ``init_cfg`` of type ``PretrainedResFormer``;
             models of the libraries pass their field ``model.pretrained`` under this name.
 
@@ -96,6 +103,7 @@ class ResFormer(SavedBackbone):
         local_position: dict | None = dict(type='LocalPositionEmbedding'),
         window_size: int = 0,
         window_block_indices: Sequence[int] = (),
+        lora: Mapping[str, Any] | None = None,
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -149,6 +157,7 @@ class ResFormer(SavedBackbone):
             )
         self.norm = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else None
         self._reset_parameters()
+        self.lora = self._add_adapters(lora)
         self._freeze()
 
     @staticmethod
@@ -182,11 +191,30 @@ class ResFormer(SavedBackbone):
         if self.cls_token is not None:
             nn.init.trunc_normal_(self.cls_token, std=0.02)
 
+    def _add_adapters(self, lora: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        if lora is None:
+            return None
+        lora = dict(lora)
+        if unknown := sorted(set(lora) - set(LORA)):
+            raise ValueError(f'backbone.lora has the unknown keys {unknown}: choose from {list(LORA)}')
+        settings = {name: value for name, value in lora.items() if name != 'modules_to_save'}
+        add_adapters(self.blocks[max(self.frozen_stages, 0) :], **settings)
+        return lora
+
+    def _freeze_for_adapters(self) -> None:
+        saved = () if self.lora is None else self.lora.get('modules_to_save', ())
+        saved = (saved,) if isinstance(saved, str) else tuple(saved)
+        for name, parameter in self.named_parameters():
+            if not is_adapter(name) and not any(part in name for part in saved):
+                parameter.requires_grad_(False)
+
     def _freeze(self) -> None:
         if not -1 <= self.frozen_stages <= self.num_layers:
             raise ValueError(
                 f'frozen_stages must be between -1 and {self.num_layers}, got {self.frozen_stages}'
             )
+        if self.lora is not None:
+            self._freeze_for_adapters()
         if self.frozen_stages < 0:
             return
         frozen = [self.patch_embed, self.global_position, self.drop, *self.blocks[: self.frozen_stages]]

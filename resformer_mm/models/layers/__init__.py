@@ -14,6 +14,7 @@ from .global_position import (
 from .grids import ClipGrid, Grid, TokenGrid
 from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding, pad_cls_token
+from .lora import LoRALinear, add_adapters, is_adapter, merge_adapters, merge_state
 from .patch_embed import PatchEmbed
 from .space_time import ClipBlock, DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
 from .temporal_position import TemporalPositionEmbedding
@@ -33,6 +34,7 @@ __all__ = [
     'GlobalPositionEmbedding',
     'Grid',
     'JointAttention',
+    'LoRALinear',
     'LayerNorm2d',
     'LearnedPositionEmbedding',
     'LocalPosition',
@@ -44,8 +46,12 @@ __all__ = [
     'TemporalPositionEmbedding',
     'TokenGrid',
     'WindowAttention',
+    'add_adapters',
     'extend_edges',
     'inside',
+    'is_adapter',
+    'merge_adapters',
+    'merge_state',
     'separate_padding',
     'merge_frames',
     'pad_cls_token',

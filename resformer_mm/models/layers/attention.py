@@ -15,6 +15,7 @@ from resformer_mm.registry import MODELS
 from .batch_padding import BatchPadding
 from .grids import Grid, TokenGrid, frame_grid
 from .local_position import LocalPosition, pad_cls_token
+from .lora import linear_rows
 
 
 class Attention(nn.Module):
@@ -84,9 +85,8 @@ class Attention(nn.Module):
         local position, which the class token does not receive.
         """
         batch, _, channels = tokens.shape
-        weight, bias = self.qkv.weight, self.qkv.bias
-        query = F.linear(tokens[:, 0], weight[:channels], bias[:channels])
-        key, value = F.linear(tokens, weight[channels:], bias[channels:]).chunk(2, dim=2)
+        query = linear_rows(self.qkv, tokens[:, 0], slice(channels))
+        key, value = linear_rows(self.qkv, tokens, slice(channels, None)).chunk(2, dim=2)
         query, key, value = (self.split_heads(x) for x in (query.unsqueeze(1), key, value))
         grids = _grids(padding)
         _, key = self._rotate(key, key, grid, grids)

@@ -18,6 +18,7 @@ from .block import Block, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
 from .grids import ClipGrid, Grid, TokenGrid, frame_count, frame_grid
 from .local_position import LocalPosition, pad_cls_token
+from .lora import linear_rows
 
 
 def split_frames(tokens: Tensor, num_frames: int, with_cls_token: bool) -> Tensor:
@@ -64,11 +65,11 @@ class TemporalAttention(nn.Module):
 
         # With separate projections, query, key and value are views (B, N * num_heads, T, d) without copies:
         # positions of a frame and heads are adjacent, and together serve as the heads of the attention.
-        def project(weight: Tensor, bias: Tensor) -> Tensor:
-            return F.linear(tokens, weight, bias).view(batch, grid[0], -1, head_dim).transpose(1, 2)
+        def project(part: int) -> Tensor:
+            rows = slice(part * channels, (part + 1) * channels)
+            return linear_rows(self.qkv, tokens, rows).view(batch, grid[0], -1, head_dim).transpose(1, 2)
 
-        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
-        query, key, value = (project(*part) for part in zip(weights, biases))
+        query, key, value = (project(part) for part in range(3))
         parts = zip(*(x.split(self.max_sequences, dim=1) for x in (query, key, value)))
         outs = [F.scaled_dot_product_attention(*part) for part in parts]
         out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
