@@ -152,7 +152,7 @@ def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]
     check_other_kind(weights.state, str(weights.path))
     layout = detect_layout(weights.state, str(weights.path))
     if layout == 'resformer_mm':
-        weights = _fitting_adapters(weights, backbone)
+        weights = fitting_adapters(weights, backbone)
         state = {with_backbone(name): (name, value) for name, value in weights.state.items()}
         return state, Report(str(weights.path), layout, notes=list(weights.notes))
     position = None
@@ -161,7 +161,7 @@ def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]
     return rename_weights(weights, position)
 
 
-def _fitting_adapters(weights: Weights, backbone: ResFormer) -> Weights:
+def fitting_adapters(weights: Weights, backbone: ResFormer) -> Weights:
     """Return weights with the adapters added to them if the backbone has none."""
     if backbone.lora is not None or not any(map(is_adapter, weights.state)):
         return weights

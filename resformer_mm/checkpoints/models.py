@@ -12,13 +12,13 @@ from torch import nn
 
 from resformer_mm.config.files import enter_scope, read_config
 from resformer_mm.models import ResFormer
-from resformer_mm.models.layers import LearnedPositionEmbedding
+from resformer_mm.models.layers import LearnedPositionEmbedding, is_adapter
 from resformer_mm.text import shorten_list
 
 from . import CheckpointError, Report, Weights, read_weights
 from .conversion import detect_layout
 from .layouts import find_layout
-from .loading import check_numbers, load_weights, unwrap
+from .loading import check_numbers, fitting_adapters, load_weights, unwrap
 from .report import compare
 
 TRAIN_FROM_IT = (
@@ -79,7 +79,10 @@ def load_strict(model: nn.Module, checkpoint: str | Path) -> dict:
         CheckpointError: a weight is missing, left over or of another shape; nothing is dropped silently.
     """
     weights = read_weights(checkpoint)
-    if _is_foreign(weights) and isinstance(getattr(model, 'backbone', None), ResFormer):
+    backbone = getattr(model, 'backbone', None)
+    if isinstance(backbone, ResFormer):
+        weights = fitting_adapters(weights, backbone)
+    if _is_foreign(weights) and isinstance(backbone, ResFormer):
         report = load_weights(model, weights)
         if report.missing:
             raise CheckpointError(
@@ -109,6 +112,8 @@ def check_strict(model: nn.Module, weights: Weights) -> None:
         faults.append(f'the model has no place for {shorten_list(report.unexpected)}')
     if faults:
         remedy = 'Use the checkpoint that this config trained, or the config that trained this checkpoint'
+        if report.missing and any(map(is_adapter, weights.state)):
+            remedy += '; adapters alone are joined with their base by tools/model_converters/lora_weights.py'
         backbone = getattr(model, 'backbone', None)
         if _is_foreign(weights) and isinstance(backbone, ResFormer):
             remedy = _conversion(weights, backbone)

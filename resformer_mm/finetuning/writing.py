@@ -124,7 +124,7 @@ def _settings_text(plan: Plan) -> str:
 
 
 def _schedule_text(plan: Plan, data: FinetuningData) -> str:
-    groups = "    constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',\n"
+    groups = "    constructor='resformer_mm.LayerDecayOptimWrapperConstructor',\n"
     return SCHEDULE.format(
         groups='' if plan.layer_decay is None else groups,
         decay='' if plan.layer_decay is None else f'layer_decay_rate={plan.layer_decay},\n        ',

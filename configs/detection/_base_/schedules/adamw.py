@@ -9,7 +9,7 @@ _base_ = '../../../_base_/no_decay.py'
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+    constructor='resformer_mm.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.7, norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 val_cfg = dict(type='ValLoop')
