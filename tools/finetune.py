@@ -45,6 +45,10 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     parser.add_argument('--epochs', type=int, help='number of epochs (by the number of samples)')
     parser.add_argument('--batch-size', type=int, help='samples of a step, on each GPU')
+    parser.add_argument('--frozen-stages', type=int, metavar='N', help='blocks that are not trained')
+    parser.add_argument(
+        '--lora', type=int, metavar='RANK', help='train adapters of this rank, not the backbone'
+    )
     parser.add_argument('--out-dir', type=Path, help='folder of the results (work_dirs/finetune/DATA)')
     parser.add_argument('--gpus', type=int, default=1, help='number of processes (1)')
     parser.add_argument('--num-classes', type=int, help='number of classes, where the folder does not tell')
@@ -109,7 +113,16 @@ def write(parser: argparse.ArgumentParser, args: argparse.Namespace, config: Pat
         if not report.is_sound:
             parser.exit(1, f'{args.data} has faults: correct them, or see tools/check_data.py --fix\n')
         data = prepare_data(task, sources, args.out_dir / 'data')
-        plan = make_plan(data, args.arch, args.weights, args.resolutions, args.epochs, args.batch_size)
+        plan = make_plan(
+            data,
+            args.arch,
+            args.weights,
+            args.resolutions,
+            args.epochs,
+            args.batch_size,
+            args.frozen_stages,
+            args.lora,
+        )
     except (OSError, ImportError, ValueError, CheckpointError) as error:
         parser.error(str(error))
     write_config(config, data, plan)

@@ -373,7 +373,7 @@ install_environment() {
     project=$(missing --project "$ROOT")
     if [[ -n $TESTS ]]; then
         install_browser
-        tests=$(packages --exact "$REQUIREMENTS"/{tests,demo,deployment}.txt)
+        tests=$(packages --exact "$REQUIREMENTS"/{tests,demo,deployment,features}.txt)
     fi
     if [[ -z $build$common$libraries$mmcv$tests$project ]]; then
         rm -rf "$LOGS"

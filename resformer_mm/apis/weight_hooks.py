@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from resformer_mm.checkpoints import CheckpointError, Weights
-from resformer_mm.checkpoints.loading import starting_weights
+from resformer_mm.checkpoints.loading import fitting_adapters, starting_weights
 from resformer_mm.checkpoints.models import check_strict
 from resformer_mm.checkpoints.reading import weights_in
 from resformer_mm.engine.classes import class_names, innermost, is_open_set, recorded_problem
@@ -42,7 +42,7 @@ class CheckWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the weights, and pass them on under the name that MMEngine looks for."""
-        weights = weights_in(checkpoint, runner._load_from)
+        weights = fitting_adapters(weights_in(checkpoint, runner._load_from), runner.model)
         check_strict(runner.model, weights)
         _check_classes(runner, weights)
         checkpoint['state_dict'] = weights.state

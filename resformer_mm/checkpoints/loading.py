@@ -161,9 +161,17 @@ def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]
     return rename_weights(weights, position)
 
 
-def fitting_adapters(weights: Weights, backbone: ResFormer) -> Weights:
-    """Return weights with the adapters added to them if the backbone has none."""
-    if backbone.lora is not None or not any(map(is_adapter, weights.state)):
+def fitting_adapters(weights: Weights, model: nn.Module) -> Weights:
+    """Return weights with the adapters added to them if they have some and the backbone of a model has none.
+
+    Raises:
+        CheckpointError: an adapter is incomplete.
+    """
+    model = unwrap(model)
+    backbone = model if isinstance(model, ResFormer) else getattr(model, 'backbone', None)
+    if not isinstance(backbone, ResFormer) or backbone.lora is not None:
+        return weights
+    if not any(map(is_adapter, weights.state)):
         return weights
     try:
         state = merge_state(weights.state)

@@ -78,11 +78,8 @@ def load_strict(model: nn.Module, checkpoint: str | Path) -> dict:
     Raises:
         CheckpointError: a weight is missing, left over or of another shape; nothing is dropped silently.
     """
-    weights = read_weights(checkpoint)
-    backbone = getattr(model, 'backbone', None)
-    if isinstance(backbone, ResFormer):
-        weights = fitting_adapters(weights, backbone)
-    if _is_foreign(weights) and isinstance(backbone, ResFormer):
+    weights = fitting_adapters(read_weights(checkpoint), model)
+    if _is_foreign(weights) and isinstance(getattr(model, 'backbone', None), ResFormer):
         report = load_weights(model, weights)
         if report.missing:
             raise CheckpointError(

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -87,6 +88,7 @@ class Plan:
         learning_rate: of the head; blocks of the backbone have less, if there are weights.
         layer_decay: factor from a block to the one before it; None has one rate for all.
         frozen_stages: blocks that are not trained; -1 trains everything.
+        lora: settings of adapters that are trained in the place of the backbone; None trains the backbone.
         num_workers: loader workers.
         notes: why, one line each.
     """
@@ -100,6 +102,7 @@ class Plan:
     learning_rate: float
     layer_decay: float | None
     frozen_stages: int
+    lora: dict[str, Any] | None
     num_workers: int
     notes: tuple[str, ...]
 
@@ -111,6 +114,8 @@ def make_plan(
     resolutions: Sequence[int] | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    frozen_stages: int | None = None,
+    lora_rank: int | None = None,
 ) -> Plan:
     """Choose what is not given.
 
@@ -121,10 +126,13 @@ def make_plan(
         resolutions: training resolutions in pixels.
         epochs: number of epochs.
         batch_size: samples of a step.
+        frozen_stages: number of blocks that are not trained.
+        lora_rank: rank of adapters that are trained in the place of the backbone.
 
     Raises:
         CheckpointError: the weights cannot be read, or are not those of a ViT or ResFormer.
-        ValueError: the architecture is not that of the weights, or a resolution is below one patch.
+        ValueError: the architecture is not that of the weights, a resolution is below one patch, there are
+            not so many blocks, or adapters or frozen blocks have no weights.
     """
     has_gpu = torch.cuda.is_available()
     weights = None if weights is None else _located(weights)
@@ -151,6 +159,12 @@ def make_plan(
             frozen = architecture.num_layers // 2
             text += f'; the first {frozen} are frozen, as a class has {data.fewest} samples'
         notes.append(text)
+    if frozen_stages is not None:
+        frozen = _check_frozen(frozen_stages, architecture, weights)
+        notes.append(f'the first {frozen} blocks are frozen')
+    lora = None if lora_rank is None else _adapters(lora_rank, data.task, weights)
+    if lora is not None:
+        notes.append(f'the backbone is frozen but for its positions, and has adapters of rank {lora_rank}')
     else:
         notes.append('from scratch, which needs many images: give weights with --weights if there are any')
     return Plan(
@@ -163,9 +177,30 @@ def make_plan(
         float(f'{rate:.2g}'),
         decay,
         frozen,
+        lora,
         4 if has_gpu else 2,
         tuple(notes),
     )
+
+
+def _check_frozen(number: int, architecture: Architecture, weights: str | None) -> int:
+    if weights is None:
+        raise ValueError('--frozen-stages without --weights would freeze random blocks: give weights')
+    if not 0 <= number <= architecture.num_layers:
+        raise ValueError(
+            f'--frozen-stages {number}: {architecture.name} has {architecture.num_layers} blocks'
+        )
+    return number
+
+
+def _adapters(rank: int, task: str, weights: str | None) -> dict[str, Any]:
+    if weights is None:
+        raise ValueError('--lora without --weights would freeze a random backbone: give weights')
+    if rank < 1:
+        raise ValueError(f'--lora {rank}: the rank must be at least 1')
+    # Weights of other ViTs have no GPE and LPE, those for images nothing of time.
+    trained = ['position', 'temporal_'] if task == 'video' else ['position']
+    return dict(r=rank, alpha=2 * rank, modules_to_save=trained)
 
 
 def _located(weights: str) -> str:

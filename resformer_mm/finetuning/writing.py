@@ -141,6 +141,8 @@ def _backbone_text(plan: Plan, task: str) -> str:
         settings += ['window_size=8', 'window_block_indices=(0, 1, 3, 4)']
     if plan.frozen_stages >= 0:
         settings.append(f'frozen_stages={plan.frozen_stages}')
+    if plan.lora is not None:
+        settings.append(f'lora={as_code(plan.lora)}')
     start = "dict(type='resformer_mm.PretrainedResFormer', checkpoint=pretrained)"
     settings.append(f'init_cfg={start if plan.weights else None}')
     return ''.join(f'\n        {setting},' for setting in settings) + '\n    '

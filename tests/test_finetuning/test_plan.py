@@ -52,6 +52,20 @@ def test_weights_decide_the_architecture(weights):
         choose_architecture('small', weights, has_gpu=False)
 
 
+def test_frozen_blocks_and_adapters(weights):
+    assert make_plan(data(fewest=4), weights=weights, frozen_stages=1).frozen_stages == 1
+    plan = make_plan(data('video'), weights=weights, lora_rank=4)
+    assert plan.lora == dict(r=4, alpha=8, modules_to_save=['position', 'temporal_'])
+    for options, message in (
+        (dict(frozen_stages=2), 'without --weights'),
+        (dict(lora_rank=2), 'without --weights'),
+        (dict(lora_rank=0, weights=weights), 'at least 1'),
+        (dict(frozen_stages=7, weights=weights), 'mini has 6 blocks'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_plan(data(), **options)
+
+
 def test_given_values_are_kept():
     plan = make_plan(data(), 'tiny', resolutions=[96, 160], epochs=3, batch_size=7)
     assert (plan.arch.name, plan.resolutions, plan.max_epochs, plan.batch_size) == ('tiny', (160, 96), 3, 7)

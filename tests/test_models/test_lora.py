@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resformer_mm.checkpoints import CheckpointError, load_pretrained
+from resformer_mm.checkpoints import CheckpointError, load_pretrained, read_weights
+from resformer_mm.checkpoints.adapters import join_file, merge_file, separate_file
 from resformer_mm.models import ResFormer, VideoResFormer
 from resformer_mm.models.layers import merge_adapters, merge_state
 
@@ -148,3 +149,44 @@ def test_checkpoints_with_and_without_adapters(tmp_path: Path) -> None:
 def test_bad_settings(lora: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(lora=lora)
+
+
+def test_files_are_merged_separated_and_joined(tmp_path: Path) -> None:
+    base, trained = randomise(build()), build(lora=LORA)
+    torch.save(base.state_dict(), tmp_path / 'base.pth')
+    load_pretrained(trained, tmp_path / 'base.pth')
+    with torch.no_grad():
+        for name, value in trained.named_parameters():
+            if 'lora_' in name or name == 'norm.bias':
+                value.normal_(generator=torch.Generator().manual_seed(2))
+    state = {f'backbone.{name}': value for name, value in trained.state_dict().items()}
+    state['head.fc.weight'] = draw((3, 32))
+    meta = dict(dataset_meta=dict(classes=('a', 'b', 'c')))
+    torch.save(dict(state_dict=state, meta=meta), tmp_path / 'trained.pth')
+
+    kept, shared = separate_file(tmp_path / 'trained.pth', tmp_path / 'base.pth', tmp_path / 'small.pth')
+    small = read_weights(tmp_path / 'small.pth')
+    assert kept == len(small.state) and kept + shared == len(state)
+    assert {name for name in small.state if 'lora_' not in name} == {'head.fc.weight', 'backbone.norm.bias'}
+    join_file(tmp_path / 'small.pth', tmp_path / 'base.pth', tmp_path / 'joined.pth')
+    joined = read_weights(tmp_path / 'joined.pth')
+    assert joined.state.keys() == state.keys() and joined.dataset_meta['classes'] == ('a', 'b', 'c')
+    assert all(torch.equal(joined.state[name], value) for name, value in state.items())
+
+    assert merge_file(tmp_path / 'joined.pth', tmp_path / 'merged.pth') == 6
+    merged = build().eval()
+    load_pretrained(merged, tmp_path / 'merged.pth')
+    expected = output(trained.eval(), draw(IMAGE))
+    torch.testing.assert_close(output(merged, draw(IMAGE)), expected, rtol=1e-5, atol=1e-5)
+
+    other = randomise(build(in_channels=3, out_type='raw'))
+    torch.nn.init.ones_(other.blocks[0].norm1.weight)
+    torch.save(other.state_dict(), tmp_path / 'other.pth')
+    with pytest.raises(CheckpointError, match='other.pth is not what the adapters .* its weights are others'):
+        join_file(tmp_path / 'small.pth', tmp_path / 'other.pth', tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match='base.pth has no adapters'):
+        merge_file(tmp_path / 'base.pth', tmp_path / 'x.pth')
+    torch.nn.init.ones_(other.blocks[0].attn.qkv.weight)
+    torch.save(other.state_dict(), tmp_path / 'other.pth')
+    with pytest.raises(CheckpointError, match='was not trained from .*blocks.0.attn.qkv.weight'):
+        separate_file(tmp_path / 'trained.pth', tmp_path / 'other.pth', tmp_path / 'x.pth')
