@@ -85,12 +85,8 @@ def test_one_class_is_refused():
 
 
 def test_sequences_stay_on_one_side():
-    paths = [
-        f'/data/{label}/street{street}_{frame}.jpg'
-        for label in 'ab'
-        for street in range(8)
-        for frame in range(4)
-    ]
+    names = [f'street{street}_{frame}' for street in range(8) for frame in range(4)]
+    paths = [f'/data/{label}/{name}.jpg' for label in 'ab' for name in names]
     split = split_training(paths, [int('/b/' in path) for path in paths])
     streets = [
         {paths[place].rpartition('_')[0].rpartition('/')[2] for place in side}

@@ -64,11 +64,8 @@ def test_features_are_the_tokens_of_the_model(images, trained, block):
     reference = load_model(classifier(), trained, 'cpu')
     reference.backbone.out_type, reference.backbone.out_indices = 'raw', (block % 2,)
     for side in (32, 48):
-        steps = [
-            dict(type='resformer_mm.LoadImage'),
-            dict(type='resformer_mm.ResizeCenterCrop', resolution=side),
-        ]
-        pipeline = Compose([*steps, dict(type='PackInputs')])
+        crop = dict(type='resformer_mm.ResizeCenterCrop', resolution=side)
+        pipeline = Compose([dict(type='resformer_mm.LoadImage'), crop, dict(type='PackInputs')])
         for place in (0, 5, 11):
             sample = pseudo_collate([pipeline(dict(img_path=images.paths[place]))])
             with torch.no_grad():
@@ -112,10 +109,8 @@ def made_up(number: int = 40) -> Features:
     rng = np.random.default_rng(0)
     labels = np.array([0, 0, 1, 2] * (number // 4))
     noise = rng.normal(size=(number, 4)).astype(np.float32)
-    values = {
-        (16, 'patch_mean'): noise,
-        (32, 'patch_mean'): 0.01 * noise + np.eye(4, dtype=np.float32)[labels],
-    }
+    apart = 0.01 * noise + np.eye(4, dtype=np.float32)[labels]
+    values = {(16, 'patch_mean'): noise, (32, 'patch_mean'): apart}
     splits = ['train'] * (number // 2) + ['val'] * (number // 2)
     paths = [f'/data/{"abc"[label]}/{place:02}x.png' for place, label in enumerate(labels)]
     return Features(paths, labels, splits, ('a', 'b', 'c'), values, dict(model='m', mean=(1.0,), std=None))
@@ -152,11 +147,8 @@ def test_files_of_features(tmp_path, monkeypatch):
     features = made_up()
     features.save(tmp_path / 'features.npz')
     stored = read_features(tmp_path / 'features.npz')
-    assert (stored.paths, stored.splits, stored.classes) == (
-        features.paths,
-        features.splits,
-        features.classes,
-    )
+    for name in ('paths', 'splits', 'classes'):
+        assert getattr(stored, name) == getattr(features, name)
     assert stored.settings == dict(model='m', mean=[1.0], std=None)
     assert (stored.labels == features.labels).all() and stored.values.keys() == features.values.keys()
     for key, value in features.values.items():
@@ -188,6 +180,5 @@ def test_a_backbone_without_a_class_token(images, tmp_path):
     arch = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64)
     weights = ResFormer(arch, with_cls_token=False, out_type='featmap').save_pretrained(tmp_path)
     two = LabelledImages(images.paths[:2], [0, 1], ['train', 'val'], ('a', 'b'))
-    assert list(extract(FrozenBackbone.of_weights(weights, device='cpu'), two, [32]).values) == [
-        (32, 'patch_mean')
-    ]
+    features = extract(FrozenBackbone.of_weights(weights, device='cpu'), two, [32])
+    assert list(features.values) == [(32, 'patch_mean')]
