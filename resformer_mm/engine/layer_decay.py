@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
@@ -53,7 +54,9 @@ def layer_scales(model: nn.Module, rate: float) -> dict[nn.Parameter, float]:
     Raises:
         ValueError: the model has no such backbone.
     """
-    backbones = {name: module for name, module in model.named_modules() if _has_depths(module)}
+    backbones: dict[str, Any] = {
+        name: module for name, module in model.named_modules() if _has_depths(module)
+    }
     if not backbones:
         raise ValueError(
             f'optim_wrapper.paramwise_cfg.{RATE}: {type(model).__name__} has no backbone with '

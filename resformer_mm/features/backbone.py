@@ -132,7 +132,7 @@ def _normalisation(
     model: nn.Module,
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None, bool]:
     """Return mean, standard deviation, and whether channels are reversed, of a data preprocessor."""
-    preprocessor = model.data_preprocessor
+    preprocessor: Any = model.data_preprocessor
     # mmpretrain's and mmaction's have the first, MMEngine's, mmseg's and mmdet's the second.
     to_rgb = getattr(preprocessor, 'to_rgb', getattr(preprocessor, '_channel_conversion', False))
     if not getattr(preprocessor, '_enable_normalize', False):

@@ -51,6 +51,15 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert [tuple(out.shape) for out in dense(torch.zeros(1, 3, 64, 32))] == [(1, 384, 4, 2)] * 4
 
 
+def test_frozen_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip('sklearn')
+    monkeypatch.chdir(tmp_path)
+    execute(DOCS / 'frozen_features.md')
+    assert '24 training and 16 validation images of 2 classes' in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_story_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

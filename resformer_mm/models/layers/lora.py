@@ -36,9 +36,8 @@ class LoRALinear(nn.Linear):
         nn.Module.__init__(self)  # that of `nn.Linear` would draw weights
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
-        kind = dict(device=base.weight.device, dtype=base.weight.dtype)
-        self.lora_a = nn.Parameter(torch.empty(r, self.in_features, **kind))
-        self.lora_b = nn.Parameter(torch.zeros(self.out_features, r, **kind))
+        self.lora_a = nn.Parameter(base.weight.new_empty(r, self.in_features))
+        self.lora_b = nn.Parameter(base.weight.new_zeros(self.out_features, r))
         # In the checkpoint, because adapters cannot be merged without it.
         self.register_buffer(SCALE, torch.tensor(alpha / r, device=base.weight.device))
         self.lora_dropout = nn.Dropout(dropout)
@@ -137,7 +136,7 @@ def merge_adapters(model: nn.Module) -> int:
         settings: dict[str, Any] | None = parent.__dict__.get('settings')
         if settings is not None and settings.get('lora') is not None:
             settings['lora'] = None
-            parent.lora = None  # type: ignore[assignment]
+            parent.__dict__['lora'] = None
     return found
 
 
