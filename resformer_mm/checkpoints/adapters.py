@@ -57,7 +57,7 @@ def separate_file(source: str | Path, base: str | Path, target: str | Path) -> t
         if name in start and start[name].shape == value.shape and torch.equal(start[name], value)
     }
     adapted = {f'{name.rpartition(".")[0]}.weight' for name in weights.state if is_adapter(name)}
-    if other := sorted(adapted - equal):
+    if other := sorted(name for name in adapted - equal if name in start or not adapted & equal):
         raise CheckpointError(
             f'{source} was not trained from {base}: they differ in {shorten_list(other)}, which training '
             'leaves unchanged. Give the weights of init_cfg or load_from'

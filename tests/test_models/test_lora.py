@@ -151,6 +151,15 @@ def test_bad_settings(lora: dict, message: str) -> None:
         build(lora=lora)
 
 
+def test_layers_that_are_trained_themselves_have_no_adapter() -> None:
+    model = build(VideoResFormer, num_frames=2, lora=dict(LORA, modules_to_save='temporal_'))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    adapted = {name.partition('.lora_')[0] for name in trained if 'lora_' in name}
+    assert {name.rpartition('.')[2] for name in adapted} == {'qkv', 'proj'} and len(adapted) == 6
+    assert not any('temporal_' in name for name in trained if 'lora_' in name)
+    assert {name for name, _ in model.named_parameters() if 'temporal_' in name} <= trained
+
+
 def test_files_are_merged_separated_and_joined(tmp_path: Path) -> None:
     base, trained = randomise(build()), build(lora=LORA)
     torch.save(base.state_dict(), tmp_path / 'base.pth')

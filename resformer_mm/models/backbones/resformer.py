@@ -22,6 +22,7 @@ from resformer_mm.models.layers import (
     WindowAttention,
     add_adapters,
     is_adapter,
+    is_trained,
     pad_cls_token,
     separate_padding,
 )
@@ -197,15 +198,14 @@ class ResFormer(SavedBackbone):
         lora = dict(lora)
         if unknown := sorted(set(lora) - set(LORA)):
             raise ValueError(f'backbone.lora has the unknown keys {unknown}: choose from {list(LORA)}')
-        settings = {name: value for name, value in lora.items() if name != 'modules_to_save'}
-        add_adapters(self.blocks[max(self.frozen_stages, 0) :], **settings)
+        first = max(self.frozen_stages, 0)
+        blocks = {f'blocks.{index}': block for index, block in enumerate(self.blocks) if index >= first}
+        add_adapters(blocks, **lora)
         return lora
 
-    def _freeze_for_adapters(self) -> None:
-        saved = () if self.lora is None else self.lora.get('modules_to_save', ())
-        saved = (saved,) if isinstance(saved, str) else tuple(saved)
+    def _freeze_for_adapters(self, modules_to_save: str | Sequence[str] = ()) -> None:
         for name, parameter in self.named_parameters():
-            if not is_adapter(name) and not any(part in name for part in saved):
+            if not is_adapter(name) and not is_trained(name, modules_to_save):
                 parameter.requires_grad_(False)
 
     def _freeze(self) -> None:
@@ -214,7 +214,7 @@ class ResFormer(SavedBackbone):
                 f'frozen_stages must be between -1 and {self.num_layers}, got {self.frozen_stages}'
             )
         if self.lora is not None:
-            self._freeze_for_adapters()
+            self._freeze_for_adapters(self.lora.get('modules_to_save', ()))
         if self.frozen_stages < 0:
             return
         frozen = [self.patch_embed, self.global_position, self.drop, *self.blocks[: self.frozen_stages]]

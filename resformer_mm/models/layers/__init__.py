@@ -14,7 +14,7 @@ from .global_position import (
 from .grids import ClipGrid, Grid, TokenGrid
 from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding, pad_cls_token
-from .lora import LoRALinear, add_adapters, is_adapter, merge_adapters, merge_state
+from .lora import LoRALinear, add_adapters, is_adapter, is_trained, merge_adapters, merge_state
 from .patch_embed import PatchEmbed
 from .space_time import ClipBlock, DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
 from .temporal_position import TemporalPositionEmbedding
@@ -50,6 +50,7 @@ __all__ = [
     'extend_edges',
     'inside',
     'is_adapter',
+    'is_trained',
     'merge_adapters',
     'merge_state',
     'separate_padding',

@@ -75,20 +75,22 @@ def linear_rows(layer: nn.Linear, input: Tensor, rows: slice) -> Tensor:
 
 
 def add_adapters(
-    blocks: Iterable[nn.Module],
+    blocks: Mapping[str, nn.Module],
     r: int = 8,
     alpha: float | None = None,
     dropout: float = 0.0,
     target_modules: Iterable[str] = ('qkv', 'proj'),
+    modules_to_save: Iterable[str] = (),
 ) -> None:
     """Replace linear layers of blocks by layers with adapters.
 
     Args:
-        blocks: the blocks.
+        blocks: the blocks by the names that they have in the model.
         r: rank.
         alpha: the adapters have the factor ``alpha / r``; None is ``r``.
         dropout: dropout of the input of the adapters.
         target_modules: names of the layers in the blocks: 'qkv', 'proj', 'fc1', 'fc2', ...
+        modules_to_save: see :func:`is_trained`; such layers are trained themselves, and get no adapter.
 
     Raises:
         ValueError: an argument is out of range, or a name is of no linear layer.
@@ -102,19 +104,26 @@ def add_adapters(
     if not 0 <= dropout < 1:
         raise ValueError(f'backbone.lora.dropout must be at least 0 and less than 1, got {dropout!r}')
     names: set[str] = set()
-    for block in blocks:
+    for start, block in blocks.items():
         positions = [module for module in block.modules() if isinstance(module, LocalPosition)]
         left_out = {module for position in positions for module in position.modules()}
-        for parent in [module for module in block.modules() if module not in left_out]:
+        for path, parent in [*block.named_modules(prefix=start)]:
             for name, layer in [*parent.named_children()]:
-                if type(layer) is nn.Linear:
-                    names.add(name)
-                    if name in targets:
-                        setattr(parent, name, LoRALinear(layer, r, alpha, dropout))
+                if type(layer) is not nn.Linear or parent in left_out:
+                    continue
+                names.add(name)
+                if name in targets and not is_trained(f'{path}.{name}.weight', modules_to_save):
+                    setattr(parent, name, LoRALinear(layer, r, alpha, dropout))
     if unknown := [target for target in targets if target not in names] if names else []:
         raise ValueError(f'backbone.lora.target_modules has {unknown}: choose from {sorted(names)}')
     if not targets:
         raise ValueError('backbone.lora.target_modules is empty: name layers such as qkv and proj')
+
+
+def is_trained(name: str, modules_to_save: Iterable[str]) -> bool:
+    """Whether a parameter is trained beside adapters, because its name contains one of some parts."""
+    parts = [modules_to_save] if isinstance(modules_to_save, str) else modules_to_save
+    return any(part in name for part in parts)
 
 
 def is_adapter(name: str) -> bool:
