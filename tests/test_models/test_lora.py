@@ -144,11 +144,14 @@ def test_checkpoints_with_and_without_adapters(tmp_path: Path) -> None:
         (dict(dropout=1), 'lora.dropout must be at least 0'),
         (dict(target_modules=['qkv', 'query']), r"\['query'\]: choose from \['fc1', 'fc2', 'proj', 'qkv'\]"),
         (dict(target_modules=[]), 'is empty'),
+        (dict(modules_to_save=['temporal_']), "has 'temporal_', but no parameter"),
     ],
 )
 def test_bad_settings(lora: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build(lora=lora)
+        build(lora=lora).train()
+    with pytest.raises(ValueError, match='frozen_stages=3 leaves no block'):
+        build(lora=LORA, frozen_stages=3)
 
 
 def test_layers_that_are_trained_themselves_have_no_adapter() -> None:

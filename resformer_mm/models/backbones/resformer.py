@@ -200,6 +200,10 @@ class ResFormer(SavedBackbone):
             raise ValueError(f'backbone.lora has the unknown keys {unknown}: choose from {list(LORA)}')
         first = max(self.frozen_stages, 0)
         blocks = {f'blocks.{index}': block for index, block in enumerate(self.blocks) if index >= first}
+        if not blocks:
+            raise ValueError(
+                f'backbone.frozen_stages={self.frozen_stages} leaves no block for backbone.lora: freeze fewer'
+            )
         add_adapters(blocks, **lora)
         return lora
 
@@ -230,7 +234,19 @@ class ResFormer(SavedBackbone):
         super().train(mode)
         if mode:
             self._freeze()
+            self._check_modules_to_save()
         return self
+
+    def _check_modules_to_save(self) -> None:
+        # Not in the constructor, because a subclass adds modules after it.
+        saved = (self.lora or {}).get('modules_to_save', ())
+        names = [name for name, _ in self.named_parameters()]
+        for part in [saved] if isinstance(saved, str) else saved:
+            if not any(part in name for name in names):
+                raise ValueError(
+                    f'backbone.lora.modules_to_save has {part!r}, but no parameter of the backbone has it in '
+                    'its name: correct it, or leave it out'
+                )
 
     def forward(
         self, image: Tensor, sizes: Sequence[Grid] | None = None
