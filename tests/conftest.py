@@ -37,7 +37,7 @@ CORE = (
     'test_models',
     'test_sweep/test_record.py',
 )
-NOT_CORE = ('test_engine/test_hooks.py',)
+NOT_CORE = ('test_engine/test_hooks.py', 'test_engine/test_layer_decay.py')
 # Libraries that may need the compiled operators of mmcv, which not every build of mmcv has.
 OPERATORS = {
     'test_tasks/test_detection': 'mmdet',

@@ -12,6 +12,8 @@ from resformer_mm.features.neighbours import nearest_neighbours
 from resformer_mm.features.probe import STRENGTHS, fit_probe, split_training
 from resformer_mm.finetuning.splitting import Split
 
+pytest.importorskip('sklearn')
+
 
 def clouds(number: int, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Points around three centres."""

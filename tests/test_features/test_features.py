@@ -76,6 +76,7 @@ def test_features_are_the_tokens_of_the_model(images, trained, block):
                 torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.operators('mmseg')
 def test_weights_alone_and_dense_models_are_cropped(images, trained, tmp_path):
     model = FrozenBackbone.of_weights(trained, device='cpu')
     configured = FrozenBackbone.of_config(classifier(), trained, 'cpu')
