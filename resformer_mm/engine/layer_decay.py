@@ -40,8 +40,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if prefix:
             return
         scales = layer_scales(module, self.paramwise_cfg[RATE])
+        base_lr: Any = self.base_lr
         for group in params:
-            group['lr'] = group.get('lr', self.base_lr) * scales[group['params'][0]]
+            group['lr'] = group.get('lr', base_lr) * scales[group['params'][0]]
 
 
 def layer_scales(model: nn.Module, rate: float) -> dict[nn.Parameter, float]:

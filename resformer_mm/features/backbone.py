@@ -67,7 +67,7 @@ class FrozenBackbone:
             CheckpointError: the checkpoint cannot be read, or is of another model.
             ValueError: the model has no ResFormer for images.
         """
-        model = load_model(config, checkpoint, device, cfg_options)
+        model: Any = load_model(config, checkpoint, device, cfg_options)
         backbone = getattr(model, 'backbone', None)
         if not isinstance(backbone, ResFormer) or isinstance(backbone, VideoResFormer):
             raise ValueError(

@@ -90,8 +90,8 @@ def extract(
     console = Console(stderr=True)
     for samples in track(loader, 'Features', console=console, disable=not show_progress):
         for side, inputs in zip(resolutions, zip(*samples)):
-            for kind, values in _forward(model, inputs, block).items():
-                parts[side, kind].append(values)
+            for kind, features in _forward(model, inputs, block).items():
+                parts[side, kind].append(features)
     values = {key: np.concatenate(arrays) for key, arrays in parts.items()}
     if broken := [f'{kind} at {side}' for side, kind in keys if not np.isfinite(values[side, kind]).all()]:
         raise ValueError(f'features are not numbers (NaN or infinite): {", ".join(broken)}')

@@ -57,8 +57,7 @@ class Features:
 
     def _write_npz(self, path: Path) -> None:
         arrays = {f'{kind}_{side}': array for (side, kind), array in self.values.items()}
-        np.savez(
-            path,
+        columns: dict[str, Any] = dict(
             paths=np.array(self.paths, str),
             labels=self.labels,
             splits=np.array(self.splits, str),
@@ -67,6 +66,7 @@ class Features:
             settings=np.array(json.dumps(for_json(self.settings))),
             **arrays,
         )
+        np.savez(path, **columns)
 
     def _write_parquet(self, path: Path) -> None:
         pyarrow = import_pyarrow()
