@@ -105,7 +105,7 @@ def _choose(
         group: Counter(label for place in places for label in labels[place])
         for group, places in members.items()
     }
-    total: Counter[int] = sum(counts.values(), Counter())
+    total = Counter(label for found in labels for label in found)
     left = Counter(label for found in counts.values() for label in found)  # groups of each class that train
     taken: Counter[int] = Counter()
     number, wanted = 0, share * len(labels)
