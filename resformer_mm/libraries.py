@@ -65,6 +65,8 @@ class Task:
             :mod:`resformer_mm.preflight.subject`.
         hook: hook that every run of the task gets, as 'module:Class'.
         finetuning: module that prepares data for a fine-tuning; see :mod:`resformer_mm.finetuning.finding`.
+        deployment: its :class:`~resformer_mm.deployment.DeployableModel`, as 'module:Class'; None if its
+            models are exported like image classifiers.
     """
 
     model: str
@@ -75,6 +77,7 @@ class Task:
     preflight: str | None = None
     hook: str | None = None
     finetuning: str | None = None
+    deployment: str | None = None
 
 
 LIBRARIES = {
@@ -254,14 +257,22 @@ def task_of(cfg: Config) -> Task:
         ValueError: the model is not registered, or no task has models of its class.
     """
     kind = model_class(cfg)
+    if (task := task_of_class(kind)) is not None:
+        return task
+    models = ', '.join(task.model for task in TASKS.values())
+    raise ValueError(
+        f'{cfg.filename or "the config"}: cannot infer the task from model.type={type_name(kind)!r}, which '
+        f'derives from none of {models}: register it with resformer_mm.libraries.register_task'
+    )
+
+
+def task_of_class(kind: type | Callable) -> Task | None:
+    """Return the task whose models have this class; None if no task has."""
     by_model = {task.model: task for task in TASKS.values()}
     for base in getattr(kind, '__mro__', ()):
         if (task := by_model.get(f'{base.__module__.split(".")[0]}.{base.__name__}')) is not None:
             return task
-    raise ValueError(
-        f'{cfg.filename or "the config"}: cannot infer the task from model.type={type_name(kind)!r}, which '
-        f'derives from none of {", ".join(by_model)}: register it with resformer_mm.libraries.register_task'
-    )
+    return None
 
 
 def settle_config(cfg: Config) -> None:

@@ -3,6 +3,7 @@
 from .export import export
 from .formats import OnnxFormat, ProgramFormat
 from .model import DeployableModel, ExportError, Normalization
+from .selection import deployable
 from .verification import Difference, check_sizes, compare, default_sizes
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     'check_sizes',
     'compare',
     'default_sizes',
+    'deployable',
     'export',
 ]

@@ -7,15 +7,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from resformer_mm.apis import load_model
+from resformer_mm.checkpoints.models import load_model
 from resformer_mm.config.command_line import add_config_options
 from resformer_mm.inference.devices import check_device
 from resformer_mm.text import parse_size
 
 from .export import export
 from .formats import Format
-from .model import DeployableModel, ExportError
+from .model import ExportError
+from .selection import deployable
 from .verification import Difference, Size, check_sizes, default_sizes
+
+OPTIONS: tuple[str, ...] = ()  # of single tasks
 
 
 def export_parser(description: str, suffix: str) -> argparse.ArgumentParser:
@@ -60,7 +63,14 @@ def run_export(
         out = args.out or Path(args.checkpoint).with_suffix(file_format.suffix)
         if out.resolve() in (Path(args.config).resolve(), Path(args.checkpoint).resolve()):
             parser.error(f'--out {out} would replace the config or the checkpoint: name another file')
-        model = DeployableModel(load_model(args.config, args.checkpoint, args.device, args.cfg_options))
+        options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+        loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
+        model = deployable(loaded, **options)
+        if file_format.suffix not in model.formats:
+            parser.error(
+                f'{type(loaded).__name__} is not exported as {file_format.suffix}: use '
+                'tools/deployment/export_onnx.py'
+            )
         sizes = [] if args.no_verify else args.verify_sizes or default_sizes(model.patch_size)
         check_sizes(sizes, model.patch_size)
     except (OSError, ValueError, ImportError) as error:

@@ -1,4 +1,4 @@
-"""File formats ``torch.export`` and ONNX, dynamic in batch, height and width."""
+"""File formats ``torch.export`` and ONNX, dynamic in all free axes of the input."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from .model import DeployableModel, ExportError
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-INPUT_NAME = 'image'
-AXES = {0: 'batch', 2: 'height', 3: 'width'}
 # The opsets that PyTorch 2.13 converts to directly; the comparison is tested with all of them.
 OPSETS = range(18, 26)
 # The first versions of PyTorch whose files were right at all sizes, for every model that the tests export.
@@ -39,23 +37,20 @@ class Format(Protocol):
         """Export the model to a file."""
 
     def load(self, path: Path) -> Run:
-        """Return the exported model as a function from a batch of images to its outputs."""
+        """Return the exported model as a function from an input to its outputs."""
 
 
 def capture(model: DeployableModel) -> ExportedProgram:
-    """Trace a model for all batch sizes, and all heights and widths of at least one patch.
+    """Trace a model for all sizes of its free axes, e.g. all heights and widths of at least one patch.
 
     Raises:
         ExportError: the model branches on the size, or cannot be traced.
     """
-    patch = model.patch_size
-    # No multiples of the patch and no equal sizes, so that the tracer does not identify any of them.
-    example = torch.rand(2, model.in_channels, 5 * patch + 3, 7 * patch + 1, device=model.device)
-    smallest = {0: 1, 2: patch, 3: patch}
-    sizes = {axis: torch.export.Dim(name, min=smallest[axis]) for axis, name in AXES.items()}
+    smallest = model.smallest
+    sizes = {axis: torch.export.Dim(name, min=smallest[axis]) for axis, name in model.axes.items()}
     try:
         with torch.no_grad(), _size_one_as_any_other(), _quiet():
-            return torch.export.export(model, (example,), dynamic_shapes={INPUT_NAME: sizes}, strict=False)
+            return torch.export.export(model, (model.example(),), dynamic_shapes=(sizes,), strict=False)
     except RuntimeError as error:
         raise ExportError(
             f'{type(model.model).__name__} cannot be exported for all sizes of its input: '
@@ -134,9 +129,9 @@ class OnnxFormat:
                     program,
                     dynamo=True,
                     opset_version=self.opset,
-                    input_names=[INPUT_NAME],
+                    input_names=[model.input_name],
                     output_names=list(names),
-                    dynamic_shapes={INPUT_NAME: AXES},  # the program is traced already: these are names only
+                    dynamic_shapes=(dict(model.axes),),  # the program is traced already: these are names only
                     verbose=False,
                 )
         except torch.onnx.errors.OnnxExporterError as error:
@@ -157,9 +152,10 @@ class OnnxFormat:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+        (image_input,) = session.get_inputs()
 
         def run(image: Tensor) -> list[Tensor]:
-            return [torch.from_numpy(x) for x in session.run(None, {INPUT_NAME: image.cpu().numpy()})]
+            return [torch.from_numpy(x) for x in session.run(None, {image_input.name: image.cpu().numpy()})]
 
         return run
 

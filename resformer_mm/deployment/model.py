@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel, ImgDataPreprocessor
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from resformer_mm.models import ResFormer
 from resformer_mm.models.layers import LearnedPositionEmbedding, PatchEmbed
 from resformer_mm.version import __version__
+
+from .resizing import resizing
 
 
 class ExportError(ValueError):
@@ -49,11 +52,15 @@ class Normalization(nn.Module):
             self.register_buffer(name, values)
 
     @classmethod
-    def of(cls, model: nn.Module) -> Normalization:
+    def of(cls, model: nn.Module, pads: bool = False) -> Normalization:
         """Return the normalisation of a model with a ``data_preprocessor``; without one nothing is changed.
 
+        Args:
+            model: the model.
+            pads: whether the caller pads images as the data preprocessor does.
+
         Raises:
-            ExportError: the data preprocessor pads, or does not normalise images.
+            ExportError: the data preprocessor pads and the caller does not, or it does not normalise images.
         """
         preprocessor = getattr(model, 'data_preprocessor', None)
         if preprocessor is None or type(preprocessor) is BaseDataPreprocessor:
@@ -70,7 +77,8 @@ class Normalization(nn.Module):
                 f'data_preprocessor={name} does not normalise images: only those of image '
                 'classification, segmentation and detection can become part of an exported file'
             )
-        if preprocessor.pad_size_divisor > 1 or getattr(preprocessor, 'test_cfg', None):  # the latter mmseg's
+        # The latter is mmseg's.
+        if not pads and (preprocessor.pad_size_divisor > 1 or getattr(preprocessor, 'test_cfg', None)):
             raise ExportError(
                 f'data_preprocessor={name} pads images, which an exported file does not do and ResFormer '
                 'does not need: remove pad_size_divisor, size_divisor and test_cfg from it'
@@ -104,12 +112,28 @@ class DeployableModel(nn.Module):
     the output of ``model(inputs, mode='tensor')``, e.g. the logits of a classifier. A backbone alone has no
     data preprocessor: its input is unchanged and its output a tuple.
 
+    This class is for image classifiers and backbones. Those of other tasks derive from it, and
+    :func:`~resformer_mm.deployment.deployable` chooses the class of a model.
+
     Args:
         model: model from :func:`resformer_mm.apis.load_model`.
 
     Raises:
         ExportError: the model has no ResFormer or other heads, or its data preprocessor cannot be exported.
+
+    Attributes:
+        task: what the model is for, as in the metadata.
+        input_name: name of the input.
+        axes: names of the axes of the input that are free at run time.
+        options: names of the further arguments of the constructor, which :func:`deployable` passes on.
+        formats: suffixes of the file formats that the model can be written in.
     """
+
+    task = 'classification'
+    input_name = 'image'
+    axes: Mapping[int, str] = {0: 'batch', 2: 'height', 3: 'width'}
+    options: Sequence[str] = ()
+    formats: Sequence[str] = ('.onnx', '.pt2')
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -119,16 +143,7 @@ class DeployableModel(nn.Module):
                 f'{type(model).__name__} has no ResFormer backbone: set model.backbone to a '
                 'resformer_mm.ResFormer'
             )
-        if any(hasattr(model, part) for part in _OTHER_HEADS):
-            remedy = 'predict with tools/demo.py or resformer_mm.make_inferencer'
-            if type(getattr(model, 'backbone', None)) is ResFormer:
-                remedy += (
-                    ', or export its features: DeployableModel(model.backbone) in the place of the model'
-                )
-            raise ExportError(
-                f'{type(model).__name__} is not an image classifier: only classifiers and backbones can '
-                f'be exported. Instead, {remedy}'
-            )
+        self.check(model)
         for module in model.modules():
             if isinstance(module, LearnedPositionEmbedding) and module.interpolation == 'area':
                 raise ExportError(
@@ -137,14 +152,62 @@ class DeployableModel(nn.Module):
                 )
         self.patch_size = embeddings[0].patch_size
         self.in_channels = embeddings[0].proj.in_channels
-        self.normalization = Normalization.of(model)
+        self.normalization = self.make_normalization(model)
         self.model = model
         self.eval()
+
+    @classmethod
+    def check(cls, model: nn.Module) -> None:
+        """Check that this class can export a model.
+
+        Raises:
+            ExportError: it cannot; the message says what to do.
+        """
+        if any(hasattr(model, part) for part in _OTHER_HEADS):
+            remedy = 'predict with tools/demo.py or resformer_mm.make_inferencer'
+            if type(getattr(model, 'backbone', None)) is ResFormer:
+                remedy += (
+                    ', or export its features: DeployableModel(model.backbone) in the place of the model'
+                )
+            raise ExportError(
+                f'{type(model).__name__} is not an image classifier. A model of another task is exported '
+                f'as resformer_mm.deployment.deployable(model); if that leads here, {remedy}'
+            )
+
+    @classmethod
+    def make_normalization(cls, model: nn.Module) -> Normalization:
+        """Return the normalisation of a model."""
+        return Normalization.of(model)
 
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
         return next(self.model.parameters()).device
+
+    @property
+    def smallest(self) -> Mapping[int, int]:
+        """The least size of each free axis of the input."""
+        return {0: 1, 2: self.patch_size, 3: self.patch_size}
+
+    def example(self) -> Tensor:
+        """Return an input for tracing, on the device of the model."""
+        # No multiples of the patch and no equal sizes, so that the tracer does not identify any of them.
+        patch = self.patch_size
+        return torch.rand(2, self.in_channels, 5 * patch + 3, 7 * patch + 1, device=self.device)
+
+    def random_input(self, batch: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+        """Return random pixels for the comparison, on the device of the model.
+
+        They are uint8, or float in the usual range if the model does not normalise.
+        """
+        return self.random_pixels((batch, self.in_channels, height, width), generator)
+
+    def random_pixels(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Return random pixels of a shape; see :meth:`random_input`."""
+        image = torch.randint(256, tuple(shape), generator=generator, dtype=torch.uint8)
+        if not self.normalization.channels:
+            image = (image.float() - 127.5) / 64
+        return image.to(self.device)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the output of the model."""
@@ -164,6 +227,28 @@ class DeployableModel(nn.Module):
         inputs = self.model.data_preprocessor({'inputs': loaded}, training=False)['inputs']
         return self.model(inputs, mode='tensor')
 
+    def difference(
+        self, outputs: Sequence[Tensor], expected: Tensor | Sequence[Tensor]
+    ) -> tuple[float, float]:
+        """Compare the outputs of a file with those of evaluation.
+
+        Args:
+            outputs: outputs of the file, on the CPU.
+            expected: what :meth:`predict_as_trained` returned for the same input.
+
+        Returns:
+            The largest absolute difference, NaN if an output is not finite, and the largest absolute value
+            of the expected outputs.
+
+        Raises:
+            ExportError: the outputs differ in number or shape.
+        """
+        wanted = [x.float().cpu() for x in tree_flatten(expected)[0]]
+        check_shapes(outputs, wanted)
+        differences = torch.stack([(a.float() - b).abs().max() for a, b in zip(outputs, wanted)])
+        magnitude = torch.stack([x.abs().max() for x in wanted]).max()
+        return differences.max().item(), magnitude.item()
+
     def output_names(self, number: int) -> list[str]:
         """Return names of the outputs: 'logits', 'block_5' for the features of block 5, or 'output_0', ..."""
         if getattr(self.model, 'head', None) is not None and number == 1:
@@ -173,19 +258,42 @@ class DeployableModel(nn.Module):
             return [f'block_{index}' for index in backbone.out_indices]
         return [f'output_{index}' for index in range(number)]
 
+    def describe_input(self) -> str:
+        """Return the type, shape and values of the input, for the metadata."""
+        pixels = (
+            'RGB, 0 to 255, normalised inside' if self.normalization.channels else 'normalised as in training'
+        )
+        return (
+            f'float32 (batch, {self.in_channels}, height, width), {pixels}; '
+            f'any height and width from {self.patch_size} on'
+        )
+
+    def describe_outputs(self) -> list[str]:
+        """Return what each output is, for the metadata; empty where the output depends on the config."""
+        if getattr(self.model, 'head', None) is None:
+            return []
+        return ['float32 (batch, classes), before the softmax']
+
     def metadata(self) -> dict[str, str]:
-        """Return the metadata of the file: input, patch size, normalisation, classes; lists as JSON."""
+        """Return the metadata of the file; lists and dicts as JSON.
+
+        They are the task, input, outputs, patch size, resizing in evaluation, normalisation, and classes.
+        """
         norm, cfg = self.normalization, getattr(self.model, 'cfg', None)
-        pixels = 'RGB, 0 to 255, normalised inside' if norm.channels else 'normalised as in training'
         entries = {
-            'input': f'float32 (batch, {self.in_channels}, height, width), {pixels}; '
-            f'any height and width from {self.patch_size} on',
+            'input': self.describe_input(),
             'patch_size': str(self.patch_size),
             'model': type(self.model).__name__,
             'resformer_mm_version': __version__,
         }
+        if isinstance(self.model, BaseModel):
+            entries['task'] = self.task
+        if outputs := self.describe_outputs():
+            entries['outputs'] = json.dumps(outputs)
         if cfg is not None and cfg.filename:
             entries['config'] = Path(cfg.filename).name
+        if cfg is not None and (steps := resizing(cfg)) is not None:
+            entries['resizing'] = json.dumps(steps)
         if norm.channels:
             values = {name: _rounded(getattr(norm, name)) for name in ('mean', 'std')}
             entries['normalization'] = json.dumps({'channels': norm.channels, **values})
@@ -193,6 +301,17 @@ class DeployableModel(nn.Module):
         if classes is not None:
             entries['classes'] = json.dumps(list(classes))
         return entries
+
+
+def check_shapes(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Check that outputs of a file are as many as those of evaluation, and of the same shapes.
+
+    Raises:
+        ExportError: they are not.
+    """
+    shapes, wanted = ([tuple(x.shape) for x in tensors] for tensors in (outputs, expected))
+    if shapes != wanted:
+        raise ExportError(f'the file gives {shapes}, PyTorch {wanted}')
 
 
 def _rounded(values: Tensor | None) -> list[float] | None:

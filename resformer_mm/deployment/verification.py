@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
 from .model import DeployableModel, ExportError
 
@@ -23,7 +22,8 @@ class Difference:
         batch: number of images.
         height: height of the images in pixels.
         width: width of the images in pixels.
-        value: largest absolute difference of all outputs; NaN if one of them is not finite.
+        value: largest absolute difference of all outputs, see :meth:`DeployableModel.difference`; NaN if one
+            of them is not finite.
         magnitude: largest absolute value of PyTorch's outputs.
     """
 
@@ -75,7 +75,7 @@ def compare(
     The batch size alternates between 1, 2 and 5.
 
     Args:
-        run: function from a batch ``(B, C, H, W)`` to the outputs of the file.
+        run: function from an input to the outputs of the file.
         model: the exported model.
         sizes: heights and widths in pixels.
 
@@ -85,21 +85,16 @@ def compare(
     generator = torch.Generator().manual_seed(0)
     for index, (height, width) in enumerate(sizes):
         batch = BATCHES[index % len(BATCHES)]
-        shape = (batch, model.in_channels, height, width)
-        image = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
-        if not model.normalization.channels:  # the model does not normalise: pixels in the usual range
-            image = (image.float() - 127.5) / 64
-        image = image.to(model.device)
+        image = model.random_input(batch, height, width, generator)
         # Convolutions of a GPU would round to 10 bits.
         with torch.backends.cudnn.flags(allow_tf32=False):
             try:
-                outputs = [x.float().cpu() for x in run(image.float())]
+                outputs = [x.cpu() for x in run(image.float())]
             except Exception as error:  # runtimes raise errors of any type
                 raise ExportError(f'at {batch}x{height}x{width} the file does not run: {error}') from error
-            expected = [x.float().cpu() for x in tree_flatten(model.predict_as_trained(image))[0]]
-        shapes, wanted = ([tuple(x.shape) for x in tensors] for tensors in (outputs, expected))
-        if shapes != wanted:
-            raise ExportError(f'at {batch}x{height}x{width} the file gives {shapes}, PyTorch {wanted}')
-        differences = torch.stack([(a - b).abs().max() for a, b in zip(outputs, expected)])
-        magnitude = torch.stack([x.abs().max() for x in expected]).max()
-        yield Difference(batch, height, width, differences.max().item(), magnitude.item())
+            expected = model.predict_as_trained(image)
+        try:
+            value, magnitude = model.difference(outputs, expected)
+        except ExportError as error:
+            raise ExportError(f'at {batch}x{height}x{width} {error}') from error
+        yield Difference(batch, height, width, value, magnitude)
