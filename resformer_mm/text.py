@@ -35,7 +35,8 @@ def table(
     for row in rows:
         drawn.add_row(*(Text(printable(str(cell))) for cell in row))
     text = StringIO()
-    Console(width=10_000, file=text).print(drawn)  # wide enough that no cell is wrapped
+    # Wide enough that no cell is wrapped; in a notebook, rich would show the table instead of writing it.
+    Console(width=10_000, file=text, force_jupyter=False).print(drawn)
     return '\n'.join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 
