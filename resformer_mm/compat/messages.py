@@ -102,6 +102,12 @@ WARNED = (
         'in every loader worker, without the name of the file; the metadata is damaged, not the pixels',
         module=r'PIL\.TiffImagePlugin$',
     ),
+    Message(
+        "Only use 'alpha' for pillow backend",
+        'mmcv.image.photometric',
+        'mmcv 2.1 and onedl-mmcv 2.3',
+        'in every loader worker, about a call in the `ColorJitter` of mmpretrain, which gives nothing else',
+    ),
 )
 """Warnings of Python."""
 

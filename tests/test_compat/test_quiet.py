@@ -50,6 +50,7 @@ WARNINGS = [
     ),
     ('The shape of value will convert from torch.Size([65, 84]) to', 'The shape of value is wrong'),
     ('Truncated File Read', 'image file is truncated'),
+    ("Only use 'alpha' for pillow backend.", 'Pillow backend only support uint8 type'),
 ]
 RECORDS = [
     ('The prefix is not set in metric class IoUMetric.', 'The prefix of IoUMetric is used twice'),
