@@ -126,7 +126,8 @@ def write(parser: argparse.ArgumentParser, args: argparse.Namespace, config: Pat
     except (OSError, ImportError, ValueError, CheckpointError) as error:
         parser.error(str(error))
     write_config(config, data, plan)
-    print(f'{config}: {data.num_train} samples to train on, {data.num_val} to validate')
+    test = f', {data.num_test} to test' if data.test else ''
+    print(f'{config}: {data.num_train} samples to train on, {data.num_val} to validate{test}')
     print(''.join(f'- {line}\n' for line in (*data.notes, *plan.notes)), end='')
 
 

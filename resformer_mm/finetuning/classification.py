@@ -13,7 +13,7 @@ from resformer_mm.formats.recognition import FoundData
 from resformer_mm.tasks.classification.check import ClassFolders
 from resformer_mm.tasks.classification.folders import ImageFolder
 
-from .data import FinetuningData, image_sizes, pick_splits, write_labelled
+from .data import FinetuningData, assign_roles, image_sizes, write_labelled
 from .splitting import split_samples
 
 KIND = 'resformer_mm.ImageFolder'
@@ -42,26 +42,28 @@ def prepare(sources: Sequence[ClassFolders], folder: Path) -> FinetuningData:
     Raises:
         ValueError: the data cannot be split.
     """
-    train_place, val_place = pick_splits(source.name for source in sources)
-    train = sources[train_place or 0]
+    roles = assign_roles([source.name for source in sources])
+    train = sources[roles.train]
     images = _read(train)
     labels = [info['gt_label'] for info in images]
     classes = tuple(images.CLASSES or map(str, range(max(labels) + 1)))
     paths = [info['img_path'] for info in images]
-    if val_place is not None and sources[val_place] is not train:
-        val = sources[val_place]
-        root = os.path.commonpath([os.path.abspath(train.folder), os.path.abspath(val.folder)])
+    others = [sources[place] for place in (roles.val, roles.test) if place is not None]
+    root = os.path.commonpath([os.path.abspath(source.folder) for source in (train, *others)])
+    test = None if roles.test is None else sources[roles.test]
+    if roles.val is not None:
+        val = sources[roles.val]
         settings = [_settings(source, root) for source in (train, val)]
         note, num_val = f'validation: {val.name}', len(_read(val, classes))
     else:
-        root = os.path.abspath(train.folder)
-        names = [os.path.relpath(path, root) for path in paths]
+        names = [os.path.relpath(path, train.folder) for path in paths]
         # Sequences are told by the names inside of a class folder.
         inside = [name.partition(os.sep)[2] or name for name in names]
         split = split_samples(inside, [[label] for label in labels])
         settings = []
         for name, places in (('train', split.train), ('val', split.val)):
-            lines = [f'{Path(names[place]).as_posix()} {labels[place]}\n' for place in places]
+            chosen = ((Path(os.path.relpath(paths[place], root)), labels[place]) for place in places)
+            lines = [f'{path.as_posix()} {label}\n' for path, label in chosen]
             (folder / f'{name}.txt').write_text(''.join(lines), encoding='utf-8')
             settings.append(
                 dict(type=KIND, data_prefix='', ann_file=str((folder / f'{name}.txt').absolute()))
@@ -79,7 +81,9 @@ def prepare(sources: Sequence[ClassFolders], folder: Path) -> FinetuningData:
         num_val=num_val,
         sizes=image_sizes(paths),
         fewest=min(counts[label] for label in range(len(classes))),
-        notes=[note],
+        test=None if test is None else _settings(test, root),
+        num_test=0 if test is None else len(_read(test, classes)),
+        notes=[note, *roles.notes],
     )
 
 

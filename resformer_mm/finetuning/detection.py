@@ -16,7 +16,7 @@ from resformer_mm.tasks.detection.check import NOT_LISTED, AnnotatedImages
 from resformer_mm.tasks.detection.fixing import write_repaired
 from resformer_mm.tasks.detection.masks import NO_MASK
 
-from .data import FinetuningData, pick_splits
+from .data import FinetuningData, assign_roles
 from .splitting import split_samples
 
 KIND = 'resformer_mm.DetectionFolder'
@@ -44,11 +44,16 @@ def prepare(sources: Sequence[AnnotatedImages], folder: Path) -> FinetuningData:
     Raises:
         ValueError: a file cannot be used, the classes of the splits differ, or the data cannot be split.
     """
-    train_place, val_place = pick_splits(_split_name(source) for source in sources)
-    train = sources[train_place or 0]
+    roles, notes = assign_roles([_split_name(source) for source in sources]), list[str]()
+    tested = None if roles.test is None else _read(sources[roles.test], folder)
+    if tested is not None and not tested.get('annotations'):  # as in COCO's own test split
+        notes.append(f'not used, since it has no annotations: {_split_name(sources[roles.test or 0])}')
+        sources = [source for place, source in enumerate(sources) if place != roles.test]
+        roles, tested = assign_roles([_split_name(source) for source in sources]), None
+    train = sources[roles.train]
     content = _read(train, folder)
-    if val_place is not None and sources[val_place] is not train:
-        val = sources[val_place]
+    if roles.val is not None:
+        val = sources[roles.val]
         parts = [content, _read(val, folder)]
         places = [(str(source.img_dir), str(source.ann_file)) for source in (train, val)]
         note = f'validation: {Path(val.ann_file).name}'
@@ -59,6 +64,10 @@ def prepare(sources: Sequence[AnnotatedImages], folder: Path) -> FinetuningData:
             file = folder / f'{name}.json'
             file.write_text(json.dumps(part), encoding='utf-8')
             places.append((str(train.img_dir), str(file)))
+    if roles.test is not None and tested is not None:
+        test = sources[roles.test]
+        parts.append(tested)
+        places.append((str(test.img_dir), str(test.ann_file)))
     root = os.path.commonpath([os.path.abspath(images) for images, _ in places])
     settings = [
         dict(
@@ -73,7 +82,7 @@ def prepare(sources: Sequence[AnnotatedImages], folder: Path) -> FinetuningData:
     names = {entry['id']: entry['name'] for entry in content['categories']}
     counts = Counter(entry['category_id'] for entry in objects)
     used = [key for key in names if counts[key]]  # in the order of the file, as mmdetection counts them
-    notes = [note]
+    notes = [note, *roles.notes, *notes]
     if absent := [names[key] for key in names if key not in used]:
         notes.append(f'categories without an object, left out: {", ".join(absent)}')
     return FinetuningData(
@@ -84,6 +93,8 @@ def prepare(sources: Sequence[AnnotatedImages], folder: Path) -> FinetuningData:
         val=settings[1],
         num_train=numbers[0],
         num_val=numbers[1],
+        test=settings[2] if len(settings) > 2 else None,
+        num_test=numbers[2] if len(numbers) > 2 else 0,
         sizes=[(image['height'], image['width']) for image in parts[0]['images']],
         fewest=min(counts[key] for key in used),
         has_masks=all(entry.get('segmentation') for entry in objects),

@@ -165,7 +165,7 @@ def make_plan(
     lora = None if lora_rank is None else _adapters(lora_rank, data.task, weights)
     if lora is not None:
         notes.append(f'the backbone is frozen but for its positions, and has adapters of rank {lora_rank}')
-    else:
+    if weights is None:
         notes.append('from scratch, which needs many images: give weights with --weights if there are any')
     return Plan(
         architecture,

@@ -18,7 +18,7 @@ from resformer_mm.tasks.segmentation.colours import convert_masks, read_legend
 from resformer_mm.tasks.segmentation.folders import SegmentationFolder
 from resformer_mm.tasks.segmentation.label_maps import MARK, LabelValues, decode_label_map
 
-from .data import FinetuningData, image_sizes, pick_splits
+from .data import FinetuningData, assign_roles, image_sizes
 from .splitting import split_samples
 
 KIND = 'resformer_mm.SegmentationFolder'
@@ -68,8 +68,8 @@ def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:
     Raises:
         ValueError: there are no names of classes, or the data cannot be split.
     """
-    train_place, val_place = pick_splits(str(source.img_dir) for source in sources)
-    train = sources[train_place or 0]
+    roles = assign_roles(_split_names(sources))
+    train = sources[roles.train]
     if train.classes is None:
         raise ValueError(
             f'{train.img_dir}: the classes have no names: write them to classes.txt, one per line'
@@ -77,15 +77,16 @@ def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:
     classes = tuple(train.classes)
     pairs = _read(train, classes)
     images = [info['img_path'] for info in pairs]
-    if val_place is not None and sources[val_place] is not train:
-        val = sources[val_place]
-        root = _root(train, val)
+    others = [sources[place] for place in (roles.val, roles.test) if place is not None]
+    root = _root(train, *others)
+    test = None if roles.test is None else sources[roles.test]
+    if roles.val is not None:
+        val = sources[roles.val]
         settings = [_settings(source, root) for source in (train, val)]
         numbers, note = [len(pairs), len(_read(val, classes))], f'validation: {val.img_dir}'
         chosen = list(range(len(pairs)))
         labels = _classes_in(pairs[: MOST_MASKS + 1], train)
     else:
-        root = _root(train)
         names = [os.path.relpath(path, train.img_dir) for path in images]
         labels = _classes_in(pairs, train)
         split = split_samples(names, labels)
@@ -107,8 +108,16 @@ def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:
         num_val=numbers[1],
         sizes=image_sizes([images[place] for place in chosen]),
         fewest=min((counts[label] for label in range(len(classes))), default=0),
-        notes=[note],
+        test=None if test is None else _settings(test, root),
+        num_test=0 if test is None else len(_read(test, classes)),
+        notes=[note, *roles.notes],
     )
+
+
+def _split_names(sources: Sequence[PairFolders]) -> list[str]:
+    """Return what tells the splits apart: lists, or folders of images without their common beginning."""
+    paths = [os.path.abspath(source.ann_file or source.img_dir) for source in sources]
+    return [os.path.relpath(path, os.path.commonpath(paths)) for path in paths]
 
 
 def _read(source: PairFolders, classes: Sequence[str]) -> Any:

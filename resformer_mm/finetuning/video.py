@@ -14,7 +14,7 @@ from resformer_mm.formats.recognition import FoundData
 from resformer_mm.tasks.video.check import ClipList
 from resformer_mm.tasks.video.files import ClipReader
 
-from .data import FinetuningData, pick_splits, write_labelled
+from .data import FinetuningData, assign_roles, write_labelled
 from .splitting import split_samples
 
 KIND = 'resformer_mm.VideoList'
@@ -43,16 +43,13 @@ def prepare(sources: Sequence[ClipList], folder: Path) -> FinetuningData:
     Raises:
         ValueError: a line of a list cannot be used, or the data cannot be split.
     """
-    train_place, val_place = pick_splits(Path(source.path).name for source in sources)
-    train = sources[train_place or 0]
+    roles = assign_roles([Path(source.path).name for source in sources])
+    train = sources[roles.train]
     entries = _read(train)
     root = os.path.abspath(train.folder)
-    if val_place is not None and sources[val_place] is not train:
-        val = sources[val_place]
-        settings = [
-            _settings(source.path, os.path.relpath(source.folder, root), source.delimiter)
-            for source in (train, val)
-        ]
+    if roles.val is not None:
+        val = sources[roles.val]
+        settings = [_settings_of(source, root) for source in (train, val)]
         numbers, note = [len(entries), len(_read(val))], f'validation: {Path(val.path).name}'
         chosen = list(range(len(entries)))
     else:
@@ -64,6 +61,7 @@ def prepare(sources: Sequence[ClipList], folder: Path) -> FinetuningData:
             file.write_text(''.join(lines), encoding='utf-8')
             settings.append(_settings(file, '', None))
         numbers, note, chosen = [len(split.train), len(split.val)], split.text, split.train
+    test = None if roles.test is None else sources[roles.test]
     counts = Counter(entries[place][1] for place in chosen)
     classes = tuple(train.classes or map(str, range(max(label for _, label in entries) + 1)))
     opened = chosen[:: max(1, len(chosen) // MOST_OPENED)]
@@ -77,7 +75,9 @@ def prepare(sources: Sequence[ClipList], folder: Path) -> FinetuningData:
         num_val=numbers[1],
         sizes=[_size(os.path.join(root, entries[place][0])) for place in opened],
         fewest=min(counts[label] for label in range(len(classes))),
-        notes=[note],
+        test=None if test is None else _settings_of(test, root),
+        num_test=0 if test is None else len(_read(test)),
+        notes=[note, *roles.notes],
     )
 
 
@@ -88,6 +88,10 @@ def _read(source: ClipList) -> list[tuple[str, int]]:
     if bad:
         raise ValueError(f'{source.path}, line {bad[0].line}: {bad[0].detail}: correct the line first')
     return [(entry.path.replace('\\', '/'), entry.label) for entry in listed]
+
+
+def _settings_of(source: ClipList, root: str) -> dict[str, Any]:
+    return _settings(source.path, os.path.relpath(source.folder, root), source.delimiter)
 
 
 def _settings(path: str | Path, prefix: str, delimiter: str | None) -> dict[str, Any]:

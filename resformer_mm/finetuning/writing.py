@@ -33,6 +33,18 @@ batch_size = {batch_size}
 num_workers = {num_workers}
 learning_rate = {learning_rate}
 {weights}"""
+# Where the validation is the test, and where there is another split for it.
+TEST_LOADERS = (
+    'test_dataloader = val_dataloader',
+    'test_dataloader = dict(\n'
+    '    val_dataloader,\n'
+    '    dataset=dict(test_data, _delete_=True, test_mode=True, pipeline=test_pipeline),\n'
+    ')',
+)
+TEST_EVALUATORS = (
+    'test_evaluator = val_evaluator',
+    'test_evaluator = dict(val_evaluator, ann_file=test_annotations)',
+)
 SCHEDULE = """\
 optim_wrapper = dict(
     _delete_=True,
@@ -101,12 +113,16 @@ def as_code(value: Any) -> str:
 def _data_text(data: FinetuningData) -> str:
     classes = ''.join(f'    {name!r},\n' for name in data.classes)
     lines = [f'data_root = {data.root!r}', f'classes = [\n{classes}]']
-    for name, settings in (('train_data', data.train), ('val_data', data.val)):
+    named = [('train_data', data.train), ('val_data', data.val)]
+    named += [('test_data', data.test)] if data.test else []
+    for name, settings in named:
         inside = ''.join(f'    {key}={as_code(value)},\n' for key, value in settings.items())
         common = '    data_root=data_root,\n    metainfo=dict(classes=classes),\n'
         lines.append(f'{name} = dict(\n{inside}{common})')
     if data.task == 'detection':
-        lines.append(f'val_annotations = {str(Path(data.root, data.val["ann_file"]))!r}')
+        for name, settings in named[1:]:
+            path = str(Path(data.root, settings['ann_file']))
+            lines.append(f'{name.removesuffix("_data")}_annotations = {path!r}')
     return '\n'.join(lines)
 
 
@@ -151,7 +167,8 @@ def _backbone_text(plan: Plan, task: str) -> str:
 def _fields(data: FinetuningData, plan: Plan) -> dict[str, Any]:
     """Return the fields of the template of a task."""
     arch, is_mini = plan.arch, plan.arch.name == 'mini'
-    fields: dict[str, Any] = dict(width=arch.embed_dims, patch=arch.patch)
+    has_test = data.test is not None
+    fields: dict[str, Any] = dict(width=arch.embed_dims, patch=arch.patch, test_loader=TEST_LOADERS[has_test])
     if data.task in ('classification', 'video'):
         fields['topk'] = (1, 5) if len(data.classes) > 5 else (1,)
     elif data.task == 'segmentation':
@@ -168,6 +185,7 @@ def _fields(data: FinetuningData, plan: Plan) -> dict[str, Any]:
             mask_head=MASK_HEAD if data.has_masks else NO_MASK_HEAD,
             with_mask=data.has_masks,
             metric=['bbox', 'segm'] if data.has_masks else ['bbox'],
+            test_evaluator=TEST_EVALUATORS[has_test],
         )
     return fields
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -111,5 +112,90 @@ def test_a_folder_becomes_a_config_that_passes_the_check(make, tmp_path):
     assert '_delete_' not in cfg.pretty_text
     findings = check_config(make_train_config(out / 'config.py', work_dir=tmp_path / 'work'))
     assert findings.is_sound, findings.text()
+    assert cfg.test_dataloader.dataset == cfg.val_dataloader.dataset
     lines = (out / 'config.py').read_text().splitlines()
     assert max(map(len, lines)) < 200 and not any(line.startswith('{') for line in lines)
+
+
+def add_test_split(root: Path, task: str) -> None:
+    """Copy the validation split."""
+    if task == 'classification':
+        shutil.copytree(root / 'val', root / 'test')
+    elif task == 'segmentation':
+        for folder in ('images', 'annotations'):
+            shutil.copytree(root / folder / 'validation', root / folder / 'test')
+    elif task == 'detection':
+        shutil.copytree(root / 'val2017', root / 'test2017')
+        files = root / 'annotations'
+        shutil.copy(files / 'instances_val2017.json', files / 'instances_test2017.json')
+    else:
+        shutil.copy(root / 'val_list.txt', root / 'test_list.txt')
+
+
+def video_lists(root: Path) -> str:
+    write_clips(root, num_train=12, num_val=6)
+    return 'video'
+
+
+def config_of(root: Path, out: Path):
+    task, sources, report = check_folder(root, out / 'data', CheckOptions())
+    assert report.is_sound, report.text()
+    data = prepare_data(task, sources, out / 'data')
+    write_config(out / 'config.py', data, make_plan(data, 'mini'))
+    return data, Config.fromfile(out / 'config.py')
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        class_folders,
+        pytest.param(coco, marks=pytest.mark.operators('mmdet')),
+        pytest.param(masks, marks=pytest.mark.operators('mmseg')),
+        video_lists,
+    ],
+)
+def test_a_test_split_is_for_the_evaluation_after_the_training(make, tmp_path):
+    task = make(tmp_path / 'photos')
+    add_test_split(tmp_path / 'photos', task)
+    data, cfg = config_of(tmp_path / 'photos', tmp_path / 'out')
+    assert data.num_test == data.num_val and any(note.startswith('evaluation after') for note in data.notes)
+    val, test = cfg.val_dataloader.dataset, cfg.test_dataloader.dataset
+    fields = [field for field in val if field not in ('test_mode', 'pipeline') and val[field] != test[field]]
+    assert fields and {field.partition('_')[0] for field in fields} <= {'ann', 'data'}
+    for field in fields:
+        expected, value = (str(settings[field]).replace(data.root, '') for settings in (val, test))
+        assert value == expected.replace('validation', 'test').replace('val', 'test')
+    assert val.pipeline == test.pipeline
+    if task == 'detection':
+        assert cfg.test_evaluator.ann_file == str(Path(data.root, test.ann_file))
+        assert cfg.val_evaluator.ann_file == str(Path(data.root, val.ann_file))
+    findings = check_config(make_train_config(tmp_path / 'out' / 'config.py', work_dir=tmp_path / 'work'))
+    assert findings.is_sound, findings.text()
+
+
+def test_without_a_training_split_the_validation_is_divided(tmp_path):
+    root = tmp_path / 'photos'
+    write_image_folder(root, num_train=20, num_val=50, size=32)
+    (root / 'train').rename(root / 'test')
+    data, cfg = config_of(root, tmp_path / 'out')
+    assert (data.num_train, data.num_val, data.num_test) == (40, 10, 20)
+    assert 'there is no training split: val is divided' in data.notes
+    listed = [
+        {line.rsplit(' ', 1)[0] for line in Path(loader.dataset.ann_file).read_text().splitlines()}
+        for loader in (cfg.train_dataloader, cfg.val_dataloader)
+    ]
+    assert not listed[0] & listed[1] and len(listed[0] | listed[1]) == 50
+    assert all(path.startswith('val/') and (root / path).is_file() for path in listed[0] | listed[1])
+    assert cfg.test_dataloader.dataset.data_prefix == 'test' and cfg.data_root == str(root)
+
+
+@pytest.mark.operators('mmdet')
+def test_a_test_split_without_annotations_is_named(tmp_path):
+    root = tmp_path / 'photos'
+    coco(root)
+    add_test_split(root, 'detection')
+    file = root / 'annotations' / 'instances_test2017.json'
+    file.write_text(json.dumps({**json.loads(file.read_text()), 'annotations': []}))
+    data, cfg = config_of(root, tmp_path / 'out')
+    assert data.test is None and cfg.test_dataloader.dataset == cfg.val_dataloader.dataset
+    assert 'not used, since it has no annotations: annotations/instances_test2017.json' in data.notes

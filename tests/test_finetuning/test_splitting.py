@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from resformer_mm.finetuning.data import assign_roles
 from resformer_mm.finetuning.splitting import SHARE, groups_of, split_samples
 
 
@@ -65,3 +66,29 @@ def test_rare_classes_are_learned():
 def test_one_sequence_cannot_be_split():
     with pytest.raises(ValueError, match='give a validation split'):
         split_samples(['a.rf.12345678.jpg', 'a.rf.abcdef12.jpg'], [[0], [0]])
+
+
+@pytest.mark.parametrize(
+    ('names', 'roles'),
+    [
+        (['train', 'val'], (0, 1, None)),
+        (['train', 'test'], (0, 1, None)),
+        (['val', 'test', 'train'], (2, 0, 1)),
+        (['test', 'valid'], (1, None, 0)),
+        (['test'], (0, None, None)),
+        ([''], (0, None, None)),
+        (['photos', 'test'], (0, 1, None)),
+        (['annotations/instances_val2017.json', 'annotations/instances_train2017.json'], (1, 0, None)),
+        (['val/_annotations.coco.json', 'train/_annotations.coco.json'], (1, 0, None)),
+        (['testing_site/val_list.txt', 'testing_site/train_list.txt'], (1, 0, None)),
+    ],
+)
+def test_splits_are_told_by_their_names(names, roles):
+    found = assign_roles(names)
+    assert (found.train, found.val, found.test) == roles
+
+
+def test_splits_that_are_not_used_are_named():
+    found = assign_roles(['train/a.json', 'train/b.json', 'val/a.json', 'other/c.json'])
+    assert (found.train, found.val) == (0, 2)
+    assert found.notes == ('not used, since another split has this part: train/b.json, other/c.json',)

@@ -23,7 +23,7 @@ train_transforms = [
     dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2),
 ]
 copies = dict(_base_.copies, resolutions=resolutions, transforms=train_transforms)
-crop = dict(_base_.crop, resolution=resolutions[0])
+test_pipeline = [_base_.load, dict(_base_.crop, resolution=resolutions[0]), _base_.pack]
 train_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
@@ -33,9 +33,9 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
-    dataset=dict(val_data, _delete_=True, pipeline=[_base_.load, crop, _base_.pack]),
+    dataset=dict(val_data, _delete_=True, pipeline=test_pipeline),
 )
-test_dataloader = val_dataloader
+{test_loader}
 val_evaluator = dict(topk={topk})
 test_evaluator = val_evaluator
 val_cfg = dict(resolutions=resolutions)

@@ -71,9 +71,9 @@ train_dataloader = dict(
 val_dataloader = dict(
     num_workers=num_workers, dataset=dict(val_data, _delete_=True, test_mode=True, pipeline=test_pipeline)
 )
-test_dataloader = val_dataloader
+{test_loader}
 val_evaluator = dict(ann_file=val_annotations, metric={metric})
-test_evaluator = val_evaluator
+{test_evaluator}
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='resformer_mm.MultiResolutionTestLoop', resolutions=test_resolutions)
 

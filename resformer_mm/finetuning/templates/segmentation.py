@@ -45,7 +45,7 @@ train_dataloader = dict(
     dataset=dict(train_data, _delete_=True, pipeline=train_pipeline),
 )
 val_dataloader = dict(num_workers=num_workers, dataset=dict(val_data, _delete_=True, pipeline=test_pipeline))
-test_dataloader = val_dataloader
+{test_loader}
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='resformer_mm.MultiResolutionTestLoop', resolutions=test_resolutions)
 

@@ -52,7 +52,7 @@ val_dataloader = dict(
     num_workers=num_workers,
     dataset=dict(val_data, _delete_=True, test_mode=True, pipeline=test_pipeline),
 )
-test_dataloader = val_dataloader
+{test_loader}
 val_evaluator = dict(metric_options=dict(top_k_accuracy=dict(topk={topk})))
 test_evaluator = val_evaluator
 val_cfg = dict(resolutions=resolutions)
