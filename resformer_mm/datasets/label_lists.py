@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from resformer_mm.repairs import repair
@@ -101,6 +101,9 @@ def read_label_list(
     """
     lines = _split(path, read_lines(path, backend_args), delimiter)
     numbers = {name: str(label) for label, name in enumerate(classes or ())}
+    if len(lines) > 1 and all(line.label in numbers for line in lines[1:]) and _is_header(lines[0], numbers):
+        repair(path, f'header line {f"{lines[0].path} {lines[0].label}"!r}: left out')
+        lines = lines[1:]
     if lines and len(numbers) == len(classes or ()) and all(line.label in numbers for line in lines):
         lines = [replace(line, label=numbers[line.label or '']) for line in lines]
     if lines and all(re.fullmatch(r'\d+\.0+', line.label or '') for line in lines):
@@ -254,14 +257,19 @@ def _without_header(path: str, lines: list[_Line], first: str) -> list[_Line]:
     """Return the lines without a header such as ``path label``."""
     has_header = (
         len(lines) > 1
-        and lines[0].label is not None
-        and not re.search(r'[0-9./\\]', lines[0].label + lines[0].path)
+        and _is_header(lines[0])
         and all(re.fullmatch(r'-?\d+(\.0+)?', line.label or '') for line in lines[1:])
     )
     if not has_header:
         return lines
     repair(path, f'header line {first!r}: left out')
     return lines[1:]
+
+
+def _is_header(line: _Line, known: Collection[str] = ()) -> bool:
+    """Whether a line may be a header: two words that are neither a path nor a known label."""
+    words = f'{line.label}{line.path}'
+    return line.label is not None and line.label not in known and not re.search(r'[0-9./\\]', words)
 
 
 def _problem(line: _Line, num_classes: int | None) -> tuple[str, str] | None:

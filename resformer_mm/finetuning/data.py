@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from resformer_mm.formats.labelled_files import LabelledFiles
+from resformer_mm.datasets.labelled_files import LabelledFiles
 from resformer_mm.text import shorten_list
 
 # Images whose headers are read for their sizes.

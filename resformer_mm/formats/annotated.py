@@ -13,12 +13,6 @@ from resformer_mm.datasets.checks.report import CheckReport, Finding
 
 Box = tuple[float, float, float, float]
 Mask = list[list[float]] | dict[str, Any] | None
-SPLITS = {
-    **dict.fromkeys(('train', 'training', 'trainset'), 'train'),
-    **dict.fromkeys(('val', 'valid', 'validation', 'valset'), 'val'),
-    **dict.fromkeys(('test', 'testing', 'testset'), 'test'),
-}
-
 NO_FILE = 'file that cannot be read'
 UNKNOWN_CLASS = 'class that is not in the list'
 NO_OBJECT = 'entry that is not an object'
@@ -161,17 +155,6 @@ class AnnotatedData:
         """Add one remark for each text that was counted."""
         for text, number in (+counts).items():
             self.note(path, kind, f'{number} {text}')
-
-
-def split_name(name: str) -> str:
-    """Return 'train', 'val' or 'test' for the usual names of splits, also with a year; others unchanged."""
-    return SPLITS.get(name.lower().rstrip('0123456789'), name)
-
-
-def split_of(path: str) -> str:
-    """Return 'train', 'val' or 'test' if a folder of a path is called like one; '' otherwise."""
-    names = [split_name(part) for part in path.split('/')[:-1]]
-    return next((name for name in names if name in ('train', 'val', 'test')), '')
 
 
 def training_first(split: AnnotatedSplit) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.datasets.regular_files import read_file
+from resformer_mm.datasets.splits import split_name
 from resformer_mm.files import write_atomically
 from resformer_mm.tasks.detection.annotations import (
     CROWD_REMEDY,
@@ -34,7 +35,6 @@ from .annotated import (
     AnnotatedImage,
     AnnotatedObject,
     AnnotatedSplit,
-    split_name,
     training_first,
 )
 from .images import ImageIndex

@@ -14,10 +14,11 @@ from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
 from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.loading import EXIF_ORIENTATION
 from resformer_mm.datasets.regular_files import list_files, read_file
+from resformer_mm.datasets.splits import SPLITS
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.tasks.detection.file_names import find_files
 
-from .annotated import CHANGED, NO_FILE, SPLITS, AnnotatedData, AnnotatedImage
+from .annotated import CHANGED, NO_FILE, AnnotatedData, AnnotatedImage
 
 Key = TypeVar('Key', bound=Hashable)
 _HEX = frozenset('0123456789abcdef')

@@ -17,6 +17,7 @@ from PIL import UnidentifiedImageError
 from resformer_mm.datasets.image_files import opened_image
 from resformer_mm.datasets.label_lists import LabelListError, read_lines
 from resformer_mm.datasets.regular_files import list_files
+from resformer_mm.datasets.splits import split_of
 from resformer_mm.files import write_atomically
 from resformer_mm.hidden_files import is_hidden
 
@@ -32,7 +33,6 @@ from .annotated import (
     AnnotatedSplit,
     FormatError,
     sorted_classes,
-    split_of,
     training_first,
 )
 from .geometry import (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
+from resformer_mm.datasets.splits import split_name
 from resformer_mm.files import write_atomically
 
 from .annotated import (
@@ -25,7 +26,6 @@ from .annotated import (
     AnnotatedSplit,
     FormatError,
     sorted_classes,
-    split_name,
     training_first,
 )
 from .brush import decode_brush, encode_brush

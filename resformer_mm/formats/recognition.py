@@ -19,6 +19,8 @@ from typing import Any
 
 from resformer_mm.datasets.checks.images import IMAGE_ENDINGS, MISSING_IMAGE
 from resformer_mm.datasets.checks.report import CheckReport, Finding
+from resformer_mm.datasets.labelled_files import LabelledFiles, class_folders, class_names, listed_files
+from resformer_mm.datasets.splits import split_name
 from resformer_mm.inference.sources import VIDEO_SUFFIXES
 from resformer_mm.tasks.segmentation.colours import LegendError, read_legend
 from resformer_mm.tasks.segmentation.mask_layouts import (
@@ -30,10 +32,9 @@ from resformer_mm.tasks.segmentation.mask_layouts import (
 )
 from resformer_mm.text import shorten_list
 
-from .annotated import AnnotatedData, FormatError, split_name
+from .annotated import AnnotatedData, FormatError
 from .conversion import FORMATS, folder_of, formats_of, read_annotations
 from .images import ImageIndex, displayed_size
-from .labelled_files import LabelledFiles, class_folders, class_names, listed_files
 
 CLASS_FOLDERS, IMAGE_LISTS, MASKS = 'class folders', 'image lists', 'masks'
 VIDEO_FOLDERS, VIDEO_LISTS = 'video folders', 'video lists'
@@ -84,7 +85,7 @@ class FoundSplit:
         source: what it is read from: an
             :class:`~resformer_mm.formats.annotated.AnnotatedSplit`, a
             :class:`~resformer_mm.tasks.segmentation.mask_layouts.MaskFolders` or a
-            :class:`~resformer_mm.formats.labelled_files.LabelledFiles`.
+            :class:`~resformer_mm.datasets.labelled_files.LabelledFiles`.
         sizes: height and width of images, of some of them if there are many; empty for videos.
     """
 
@@ -237,7 +238,6 @@ def _annotated(root: Path, layout: str) -> FoundData:
 def _labelled(root: Path, layout: str, splits: list[LabelledFiles]) -> FoundData:
     if not splits:
         raise UnknownDataError(f'{root} has no {layout}')
-    splits = sorted(splits, key=lambda split: ('train', 'val', 'test', split.split).index(split.split))
     report = CheckReport()
     first = {name for _, name in splits[0].files}
     for split in splits:

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 from resformer_mm.datasets.label_lists import LabelListError, read_lines
 from resformer_mm.datasets.regular_files import list_files
+from resformer_mm.datasets.splits import split_of
 from resformer_mm.files import write_atomically
 from resformer_mm.hidden_files import is_hidden
 
@@ -25,7 +26,6 @@ from .annotated import (
     AnnotatedSplit,
     FormatError,
     sorted_classes,
-    split_of,
     training_first,
 )
 from .geometry import box_of_corners

@@ -18,9 +18,10 @@ import yaml
 from resformer_mm.compat.yaml_files import PlainLoader
 from resformer_mm.datasets.label_lists import LabelListError, read_lines
 from resformer_mm.datasets.regular_files import list_files, read_file
+from resformer_mm.datasets.splits import split_name, split_of
 from resformer_mm.hidden_files import is_hidden
 
-from .annotated import CHANGED, AnnotatedData, FormatError, split_name, split_of
+from .annotated import CHANGED, AnnotatedData, FormatError
 from .images import ImageIndex
 from .json_files import looks_like
 

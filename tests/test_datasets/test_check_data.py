@@ -41,6 +41,16 @@ def lists(root: Path) -> None:
         (root / 'meta' / f'{split}.txt').write_text('\ufeffcat/a.png,0\n"dog/a.png",1\n', encoding='utf-8')
 
 
+def named_lists(root: Path) -> None:
+    """Lists beside the images, with a header and names for labels."""
+    for number, split in enumerate(('train', 'test', 'val')):
+        lines = []
+        for label, name in enumerate(('cat', 'dog')):
+            picture(root / 'photos' / f'{split}_{name}.png', 2 * number + label)
+            lines.append(f'{split}_{name}.png,{name}\n')
+        (root / f'{split}.csv').write_text('path,label\n' + ''.join(lines))
+
+
 def masks(root: Path) -> None:
     for number, split in enumerate(('training', 'validation')):
         picture(root / 'images' / split / 'a.jpg', number)
@@ -225,3 +235,55 @@ def test_the_tool(tmp_path: Path, monkeypatch, capsys) -> None:
     assert run(tmp_path / 'data', '--workers', 1)[0] == 0
     code, _, errors = run(tmp_path / 'data', '--task', 'video')
     assert code == 2 and 'layout of none of the tasks video' in errors
+
+
+def test_lists_with_names_beside_the_images(tmp_path: Path) -> None:
+    root, copy = tmp_path / 'data', tmp_path / 'copy'
+    named_lists(root)
+    task, check, sources = sources_below(root, OPTIONS)
+    assert task == 'classification' and [source.name for source in sources] == ['train', 'val', 'test']
+    report = check.check(sources, OPTIONS)
+    assert report.is_sound, report.text()
+    assert list(report.counts_per_class.values()) == [{'cat': 1, 'dog': 1}] * 3
+    copies, repairs = repaired_copy(check, sources, copy)
+    assert len(repairs) == 3 and (copy / 'train.csv').read_text() == 'train_cat.png 0\ntrain_dog.png 1\n'
+    after = check.check(copies, OPTIONS)
+    assert not after.findings and list(after.counts_per_class.values()) == [{'cat': 1, 'dog': 1}] * 3
+    (root / 'val.csv').write_text('val_cat.png,cat\nval_dog.png,wolf\n')
+    sources = sources_below(root, OPTIONS)[2]
+    faults = [finding for finding in check.check(sources, OPTIONS).findings if finding.is_fault]
+    assert {fault.kind for fault in faults} == {'splits with different classes'}
+
+
+def test_lists_of_pairs_of_files_are_no_labels(tmp_path: Path) -> None:
+    picture(tmp_path / 'a.png')
+    picture(tmp_path / 'b.png', 1)
+    (tmp_path / 'train.txt').write_text('a.png b.png\nb.png a.png\n')
+    with pytest.raises(ValueError, match='layout of none of the tasks'):
+        sources_below(tmp_path, OPTIONS)
+
+
+@SEGMENTATION
+@pytest.mark.parametrize('layout', ['beside', 'lists', 'suffix'])
+def test_masks_of_other_layouts(tmp_path: Path, layout: str) -> None:
+    """A folder of masks for each split, lists of the splits, and masks beside the images."""
+    folders = {'beside': ('{}', '{}annot', ''), 'lists': ('JPEGImages', 'SegmentationClass', '')}
+    images, annotations, end = folders.get(layout, ('{}', '{}', '_mask'))
+    lines: dict[str, list[str]] = {'train': [], 'val': []}
+    for number, (split, name) in enumerate([('train', 'a'), ('train', 'b'), ('val', 'c')]):
+        picture(tmp_path / images.format(split) / f'{name}.jpg', number)
+        path = tmp_path / annotations.format(split) / f'{name}{end}.png'
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.resize(np.array([0, 1, 2], np.uint8), (12, 16))).save(path)
+        lines[split].append(name)
+    if layout == 'lists':
+        for split, names in lines.items():
+            file = tmp_path / 'ImageSets' / 'Segmentation' / f'{split}.txt'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text('\n'.join(names))
+    (tmp_path / 'classes.txt').write_text('background\nsky\ntree\n')
+    task, check, sources = sources_below(tmp_path, OPTIONS)
+    report = check.check(sources, OPTIONS)
+    assert task == 'segmentation' and report.is_sound, report.text()
+    assert [text.partition(': ')[2].partition(' ')[0] for text in report.facts] == ['2', '1']
+    assert sum(sum(counts.values()) for counts in report.counts_per_class.values()) > 0

@@ -15,16 +15,13 @@ from resformer_mm.datasets.checks.reading import moved
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
 from resformer_mm.datasets.label_lists import read_local_list
+from resformer_mm.datasets.labelled_files import NO_CLASSES, class_names, listed_files
 from resformer_mm.hidden_files import is_hidden
 from resformer_mm.repairs import collected
 
 from .check import ClassFolders, check_class_folders
 
 SPLITS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
-# Folders of annotations, and of the images that they are of.
-NO_CLASSES = frozenset(
-    'annotations ann_dir images imagesets img_dir imgs jpegimages labels masks segmentationclass'.split()
-)
 
 
 class ClassificationCheck(DataCheck):
@@ -40,8 +37,8 @@ class ClassificationCheck(DataCheck):
         return [replace(source, num_classes=number) for source in sources]
 
     def below(self, root: Path, options: CheckOptions) -> list[ClassFolders]:
-        """Return the splits ``train``, ``val`` and ``test``, with lists in ``meta``; else the folder "
-        "itself."""
+        """Return the splits ``train``, ``val`` and ``test``, with lists in ``meta``; else the lists in the
+        folder, or the folder itself."""
         number = options.num_classes
         by_name = {entry.name.lower(): entry for entry in root.iterdir() if entry.is_dir()}
         splits = [by_name[name] for name in SPLITS if name in by_name]
@@ -52,6 +49,14 @@ class ClassificationCheck(DataCheck):
                 sources.append(ClassFolders(str(folder), str(listed), num_classes=number, name=folder.name))
             elif _has_class_folders(folder):
                 sources.append(ClassFolders(str(folder), num_classes=number, name=folder.name))
+        listed_splits = listed_files(root, IMAGE_ENDINGS) if not sources else []
+        for split in listed_splits:
+            # Those of the first split; another class is a difference between the splits.
+            names, own = class_names(listed_splits[:1]), class_names([split])
+            names = names if set(own) <= set(names) else own
+            known = None if split.is_numbered else names
+            place = str(split.folder), str(split.ann_file)
+            sources.append(ClassFolders(*place, known, num_classes=number, name=split.split))
         if not sources and not splits and _has_class_folders(root):
             sources.append(ClassFolders(str(root), num_classes=number))
         return sources

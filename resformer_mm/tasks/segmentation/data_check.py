@@ -23,7 +23,7 @@ from resformer_mm.repairs import collected
 from .check import PairFolders, check_pairs
 from .folders import read_classes
 from .label_maps import LabelValues, NotALabelMapError, decode_label_map, has_several_channels
-from .mask_layouts import common_suffix, pair_folders
+from .mask_layouts import MaskFolders, common_suffix, find_masks, pair_folders, value_names
 
 ADE20K = ('images', 'annotations')
 
@@ -36,19 +36,22 @@ class SegmentationCheck(DataCheck):
         return configured_sources(cfg, PairFolders.from_config)
 
     def below(self, root: Path, options: CheckOptions) -> list[PairFolders]:
-        """Return the folders ``images`` and ``annotations``, or of other usual names, with their splits."""
-        pairs = pair_folders(root)
-        suffixes = [(common_suffix(images), common_suffix(masks)) for images, masks in pairs]
-        if not pairs or not any(all(both) for both in suffixes):
+        """Return the folders ``images`` and ``annotations``, or of other usual names, with their splits and
+        lists."""
+        parts = _parts(root)
+        if not parts:
             return []
-        is_ade20k = (pairs[0][0].parent.name, pairs[0][1].parent.name) == ADE20K
+        is_ade20k = (parts[0].images.parent.name, parts[0].masks.parent.name) == ADE20K
         reduce = is_ade20k if options.reduce_zero_label is None else options.reduce_zero_label
         number, classes = options.num_classes, None
-        if (names := root / 'classes.txt').is_file():
-            classes = read_classes(str(names))[int(reduce) :]
+        names = root / 'classes.txt'
+        has_names = names.is_file()
+        named = read_classes(str(names)) if has_names else value_names([part.images for part in parts])
+        if named:
+            classes = named[int(reduce) :]
             if number not in (None, len(classes)):
                 raise ValueError(
-                    f'{names} names {len(classes)} '
+                    f'{names if has_names else root} names {len(classes)} '
                     f'classes{" besides the ignored value 0" if reduce else ""}, but --num-classes is '
                     f'{number}: correct one of them, or --[no-]reduce-zero-label'
                 )
@@ -58,15 +61,17 @@ class SegmentationCheck(DataCheck):
         labels = LabelValues(number, reduce, options.ignore_index)
         return [
             PairFolders(
-                images,
-                masks,
+                part.images,
+                part.masks,
                 labels,
-                img_suffix or '.jpg',
-                mask_suffix or '.png',
+                part.img_suffix,
+                part.mask_suffix,
+                part.names() if part.ann_file else None,
                 classes=classes,
-                classes_file=str(names) if classes else '',
+                ann_file=str(part.ann_file or ''),
+                classes_file=str(names) if has_names else '',
             )
-            for (images, masks), (img_suffix, mask_suffix) in zip(pairs, suffixes)
+            for part in parts
         ]
 
     def check(self, sources: Sequence[PairFolders], options: CheckOptions) -> CheckReport:
@@ -117,6 +122,21 @@ class SegmentationCheck(DataCheck):
             foreign=moved(source.foreign, copier.place),
         )
         return copied, repairs
+
+
+def _parts(root: Path) -> list[MaskFolders]:
+    """Return the images and masks of a folder, also where no mask has the name of an image."""
+    pairs = pair_folders(root)
+    found = [part for part in find_masks(root) if not part.is_mixed]
+    if len(found) >= len(pairs):
+        return found
+    suffixes = [(common_suffix(images), common_suffix(masks)) for images, masks in pairs]
+    if not any(all(both) for both in suffixes):
+        return []
+    return [
+        MaskFolders('', *folders, images or '.jpg', masks or '.png')
+        for folders, (images, masks) in zip(pairs, suffixes)
+    ]
 
 
 def _write_texts(source: PairFolders, copier: Copier) -> list[str]:

@@ -49,6 +49,11 @@ class MaskFolders:
     mask_suffix: str
     ann_file: Path | None = None
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the suffix of the images is also that of masks in the same folder."""
+        return self.images == self.masks and self.mask_suffix.endswith(self.img_suffix)
+
     def names(self) -> list[str]:
         """Return the names of the images, without suffix."""
         if self.ann_file is not None:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,16 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from resformer_mm.config_types import type_name
 from resformer_mm.datasets.checks.reading import foreign, reading_findings
 from resformer_mm.datasets.checks.report import CheckReport, Finding, check_each
-from resformer_mm.datasets.label_lists import COUNTS_FROM_ONE, LabelListError, ListedFile, read_local_list
-from resformer_mm.engine.classes import class_names
+from resformer_mm.datasets.label_lists import (
+    COUNTS_FROM_ONE,
+    BadLine,
+    LabelListError,
+    ListedFile,
+    read_local_list,
+)
+from resformer_mm.datasets.labelled_files import in_class_folders
+from resformer_mm.engine.classes import class_names, name_difference
+from resformer_mm.inference.sources import VIDEO_SUFFIXES
 from resformer_mm.repairs import collected
 
 from .files import DEFAULT_TIMEOUT, TRUNCATED, ClipReader, VideoFileError, announced_frames, is_mp4
@@ -35,16 +44,17 @@ IN_TWO_LISTS = 'in two lists'
 SHORT = 'shorter than the window'
 EDIT_LIST = 'frames cut by an edit list'
 VARIABLE_RATE = 'variable frame rate'
+OTHER_CLASSES = 'splits with different classes'
 FROM_ONE = 'labels that count from 1'
 
 
 @dataclass(frozen=True)
 class ClipList:
-    """A list of clips and how to read its lines.
+    """A list of clips and how to read its lines, or class folders of clips.
 
     Args:
-        path: the list file.
-        folder: the folder that its paths are relative to.
+        path: the list file, or the folder of the class folders.
+        folder: the folder that its paths are relative to; the same one for class folders.
         num_classes: number of classes; None accepts every label of at least 0.
         delimiter: separator between path and label; None means white space.
         window: number of video frames that a training sample spans; shorter clips are reported as notes.
@@ -63,6 +73,25 @@ class ClipList:
     def file(self, clip: ListedFile) -> str:
         """Return the path of a clip."""
         return os.path.join(self.folder, clip.path)
+
+    @property
+    def has_folders(self) -> bool:
+        """Whether the clips are in class folders."""
+        return os.path.isdir(self.path)
+
+    def read(self) -> tuple[list[ListedFile], list[BadLine], tuple[str, ...] | None]:
+        """Return the clips, the lines that cannot be used, and the names of the classes, if they are known.
+
+        Raises:
+            LabelListError: the list is not a text file.
+        """
+        if not self.has_folders:
+            known = self.num_classes, self.delimiter, self.classes
+            return *read_local_list(self.path, self.folder, *known), self.classes
+        found = in_class_folders('', Path(self.path), VIDEO_SUFFIXES)
+        files = found.files if found is not None else ()
+        names = tuple(sorted({name for _, name in files}))
+        return [ListedFile(0, path, names.index(name)) for path, name in files], [], names
 
     @classmethod
     def from_config(cls, config: Mapping, loader: str) -> ClipList:
@@ -120,26 +149,26 @@ def check_clip_lists(
     report = CheckReport()
     seen: dict[str, str] = {}
     unknown: Counter[int] = Counter()  # labels of classes whose number is not known
+    first: tuple[str, tuple[str, ...]] | None = None  # class folders of the first split
     for clip_list in lists:
-        if not os.path.isfile(clip_list.path):
+        if not os.path.exists(clip_list.path):
             report.findings.append(Finding(clip_list.path, MISSING_LIST))
             continue
         try:
             with collected() as repairs:
-                clips, bad = read_local_list(
-                    clip_list.path,
-                    clip_list.folder,
-                    clip_list.num_classes,
-                    clip_list.delimiter,
-                    clip_list.classes,
-                )
+                clips, bad, names = clip_list.read()
         except LabelListError as error:
             report.findings.append(Finding(clip_list.path, NO_LIST, str(error)))
             continue
         report.findings += [
             Finding(clip_list.path, line.kind, f'line {line.line}: {line.detail}') for line in bad
         ]
-        if not bad:
+        if clip_list.has_folders and names:
+            first = first or (clip_list.path, names)
+            difference = name_difference(first[1], names, (first[0], clip_list.path))
+            if difference is not None:
+                report.findings.append(Finding(clip_list.path, OTHER_CLASSES, difference))
+        elif not bad:
             report.findings += reading_findings(
                 clip_list.path,
                 repairs,
@@ -170,9 +199,12 @@ def check_clip_lists(
             facts += [fact] if fact is not None else []
         labels = Counter(clip.label for clip in clips)
         number = clip_list.num_classes or max(labels, default=-1) + 1
-        if clip_list.num_classes is None:
+        if clip_list.num_classes is None and not clip_list.has_folders:
             unknown += labels
-        report.counts_per_class[f'{clip_list.path}: clips'] = {str(k): labels[k] for k in range(number)}
+        titles = names or tuple(map(str, range(number)))
+        report.counts_per_class[f'{clip_list.path}: clips'] = {
+            title: labels[label] for label, title in enumerate(titles)
+        }
         report.facts.append(_describe(clip_list, clips, facts))
     if unknown and min(unknown) == 1 < max(unknown):
         detail = COUNTS_FROM_ONE.format(number=max(unknown))

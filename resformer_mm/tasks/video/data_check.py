@@ -14,6 +14,7 @@ from resformer_mm.datasets.checks.reading import moved
 from resformer_mm.datasets.checks.report import CheckReport
 from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCheck
 from resformer_mm.datasets.label_lists import LabelListError, read_label_list, read_local_list
+from resformer_mm.datasets.labelled_files import class_folders
 from resformer_mm.inference.sources import VIDEO_SUFFIXES
 from resformer_mm.repairs import collected
 
@@ -21,14 +22,15 @@ from .check import ClipList, check_clip_lists
 
 
 class VideoCheck(DataCheck):
-    """Lists of video files."""
+    """Lists of video files, or class folders of them."""
 
     def in_config(self, cfg: Config) -> list[ClipList]:
         """Return what the data sets of a config read."""
         return configured_sources(cfg, ClipList.from_config)
 
     def below(self, root: Path, options: CheckOptions) -> list[ClipList]:
-        """Return the lists in the folder, the training first, with the folders of their videos."""
+        """Return the lists in the folder, the training first, with the folders of their videos; without
+        lists, the class folders of each split."""
         sources = []
         for file in sorted(
             (*root.glob('*.txt'), *root.glob('*.csv')), key=lambda file: ('train' not in file.name, file)
@@ -42,6 +44,9 @@ class VideoCheck(DataCheck):
             names = [path for path in paths if path.lower().endswith(VIDEO_SUFFIXES)]
             if names:
                 sources.append(ClipList(str(file), str(_folder_of(root, names)), options.num_classes))
+        if not sources:
+            folders = [str(files.folder) for files in class_folders(root, VIDEO_SUFFIXES)]
+            sources = [ClipList(folder, folder, options.num_classes) for folder in folders]
         return sources
 
     def check(self, sources: Sequence[ClipList], options: CheckOptions) -> CheckReport:
@@ -49,11 +54,15 @@ class VideoCheck(DataCheck):
         return check_clip_lists(sources, workers=options.workers, show_progress=options.show_progress)
 
     def places(self, source: ClipList) -> list[str]:
-        """Return the list and the folder."""
+        """Return the list, if there is one, and the folder."""
         return [source.path, source.folder]
 
     def repair(self, source: ClipList, copier: Copier) -> tuple[ClipList, list[str]]:
-        """Copy the listed videos, and write the list as ``PATH LABEL`` in UTF-8."""
+        """Copy the listed videos, and write the list as ``PATH LABEL`` in UTF-8; or copy class folders."""
+        if source.has_folders:
+            hidden = copier.copy_folder(source.folder)
+            copied = replace(source, path=copier.place(source.path), folder=copier.place(source.folder))
+            return copied, [f'{source.folder}: {hidden} hidden files left out'] if hidden else []
         before = Path(source.path).read_bytes()
         with collected():
             listed, bad = read_local_list(

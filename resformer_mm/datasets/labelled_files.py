@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resformer_mm.datasets.label_lists import (
+from resformer_mm.hidden_files import is_hidden
+from resformer_mm.repairs import collected
+
+from .label_lists import (
     BAD_LABEL,
     LabelListError,
     read_label_list,
@@ -17,13 +20,13 @@ from resformer_mm.datasets.label_lists import (
     read_local_list,
     unquoted,
 )
-from resformer_mm.datasets.regular_files import list_files
-from resformer_mm.hidden_files import is_hidden
-from resformer_mm.repairs import collected
-from resformer_mm.tasks.classification.data_check import NO_CLASSES
+from .regular_files import list_files
+from .splits import split_name
 
-from .annotated import split_name
-
+# Folders of annotations, and of the images that they are of.
+NO_CLASSES = frozenset(
+    'annotations ann_dir images imagesets img_dir imgs jpegimages labels masks segmentationclass'.split()
+)
 _MOST_LISTS = 20
 _LISTS = ('.txt', '.csv')
 _NO_CLASSES = NO_CLASSES | {'meta'}
@@ -58,10 +61,10 @@ def class_folders(root: Path, endings: tuple[str, ...]) -> list[LabelledFiles]:
     """Return the files with the given endings in class folders, those of each split if there are splits."""
     folders = _folders(root)
     splits = [path for path in folders if split_name(path.name) in ('train', 'val', 'test')]
-    found = [_in_folders(split_name(path.name), path, endings) for path in splits]
+    found = [in_class_folders(split_name(path.name), path, endings) for path in splits]
     if not splits:
-        found = [_in_folders('', root, endings)]
-    return [files for files in found if files is not None]
+        found = [in_class_folders('', root, endings)]
+    return _training_first([files for files in found if files is not None])
 
 
 def listed_files(root: Path, endings: tuple[str, ...]) -> list[LabelledFiles]:
@@ -74,7 +77,7 @@ def listed_files(root: Path, endings: tuple[str, ...]) -> list[LabelledFiles]:
         listed = _read_list(root, path, endings)
         if listed is not None:
             found.append(listed)
-    return found
+    return _training_first(found)
 
 
 def class_names(splits: Sequence[LabelledFiles]) -> tuple[str, ...]:
@@ -95,7 +98,8 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def _in_folders(split: str, root: Path, endings: tuple[str, ...]) -> LabelledFiles | None:
+def in_class_folders(split: str, root: Path, endings: tuple[str, ...]) -> LabelledFiles | None:
+    """Return the files with the given endings in the class folders of one split; None if there are none."""
     folders = _folders(root)
     if any(folder.name.lower() in _NO_CLASSES for folder in folders):
         return None
@@ -108,6 +112,10 @@ def _in_folders(split: str, root: Path, endings: tuple[str, ...]) -> LabelledFil
     return LabelledFiles(split, root, tuple(files)) if files else None
 
 
+def _training_first(splits: list[LabelledFiles]) -> list[LabelledFiles]:
+    return sorted(splits, key=lambda files: ('train', 'val', 'test', files.split).index(files.split))
+
+
 def _read_list(root: Path, path: Path, endings: tuple[str, ...]) -> LabelledFiles | None:
     """Return the files of a list; None if it has other paths, or paths without labels."""
     with collected():
@@ -116,6 +124,8 @@ def _read_list(root: Path, path: Path, endings: tuple[str, ...]) -> LabelledFile
             words = None
             if not listed and bad and all(line.kind == BAD_LABEL for line in bad):
                 words = sorted({_last_word(line) for line in read_lines(str(path)) if line.strip()})
+                if any(word.lower().endswith(endings) for word in words):
+                    return None  # pairs of images and masks, or paths alone
                 listed, bad = read_label_list(str(path), classes=words)
             names = [entry.path for entry in listed if entry.path.lower().endswith(endings)]
             if len(names) < len(listed) - 1 or not names:  # one may be a header
