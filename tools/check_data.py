@@ -88,7 +88,7 @@ def main() -> None:
                 parser.error(f'{error}{conversion_hint(args.data)}')
             print(f'{args.data}: data for {task}')
         if args.fix is not None:
-            sources, repairs = repaired_copy(check, sources, args.fix)
+            sources, repairs = repaired_copy(check, sources, args.fix, show_progress=True)
             print(f'{args.fix}: a copy with {len(repairs)} kinds of repairs')
             print(''.join(f'  {line}\n' for line in repairs), end='')
         report = check.check(sources, options)

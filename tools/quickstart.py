@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from resformer_mm.analysis import format_table, plot_curves, read_curve, write_curves
+from resformer_mm.progress import track
 from resformer_mm.synthetic import write_image_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,7 +139,7 @@ def main() -> None:
     time_line.reach('installation')
     start = time.time()
     print(f'[1/{len(MODELS) + 1}] generating images in {data_root} ...', flush=True)
-    write_image_folder(data_root, workers=os.cpu_count() or 1)
+    write_image_folder(data_root, workers=os.cpu_count() or 1, track=track)
     print(f'      there after {time.time() - start:.0f} s', flush=True)
 
     curves = []

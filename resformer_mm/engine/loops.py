@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence, Sized
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import IterTimerHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.visualization import LocalVisBackend
@@ -67,7 +69,9 @@ class MultiResolutionEvaluation(Loop):
 
     def evaluate_at(self, resolution: int) -> dict[str, float]:
         """Evaluate at one of the resolutions; return the metrics, without the resolution in their names."""
-        print_log(f'Evaluating at resolution {resolution}', logger='current')
+        number = f'{self.resolutions.index(resolution) + 1} of {len(self.resolutions)}'
+        print_log(f'Evaluating at resolution {resolution} ({number})', logger='current')
+        self._restart_timers()
         outputs = list(self._outputs())
         for holder, attribute, path in outputs:
             setattr(holder, attribute, _path_at(path, resolution))
@@ -81,6 +85,12 @@ class MultiResolutionEvaluation(Loop):
         finally:
             for holder, attribute, path in outputs:
                 setattr(holder, attribute, path)
+
+    def _restart_timers(self) -> None:
+        """Let the time left be that of the resolution, and not count the time between two of them."""
+        for hook in self.runner.hooks:
+            if isinstance(hook, IterTimerHook):
+                hook.time_sec_test_val, hook.t = 0, time.time()
 
     def _metrics_at(self, resolution: int) -> dict[str, float]:
         return self.evaluate_at(resolution)

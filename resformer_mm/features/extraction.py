@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -16,6 +14,7 @@ from resformer_mm.analysis.patch_colours import PatchMap
 from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution
 from resformer_mm.inference.pipelines import ImagePipeline
 from resformer_mm.inference.sources import InputError, Source
+from resformer_mm.progress import track
 
 from .backbone import FrozenBackbone
 from .data import LabelledImages
@@ -87,8 +86,7 @@ def extract(
         num_workers=num_workers,
         collate_fn=list,
     )
-    console = Console(stderr=True)
-    for samples in track(loader, 'Features', console=console, disable=not show_progress):
+    for samples in track(loader, 'Features, batches', shown=show_progress):
         for side, inputs in zip(resolutions, zip(*samples)):
             for kind, features in _forward(model, inputs, block).items():
                 parts[side, kind].append(features)

@@ -6,10 +6,12 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from resformer_mm.progress import track
 from resformer_mm.text import shorten_list
 
 from . import coco, cvat, label_maps, labelme, labelstudio, voc, yolo
@@ -120,6 +122,7 @@ def write_annotations(
     images: str = 'copy',
     image_prefix: str | None = None,
     boxes_only: bool = False,
+    show_progress: bool = False,
 ) -> Counter[str]:
     """Write data in a format; return what is lost, with counts.
 
@@ -130,6 +133,7 @@ def write_annotations(
         images: 'copy', 'link' (symbolic links) or 'none'.
         image_prefix: for Label Studio, what precedes the names of the images in their addresses.
         boxes_only: write boxes without masks.
+        show_progress: show the progress of the images on stderr.
 
     Raises:
         FileExistsError: the folder is not empty.
@@ -152,8 +156,9 @@ def write_annotations(
         write = partial(labelstudio.write, image_prefix=image_prefix)
     lost += write(data, out)
     if images != 'none':
-        for place, source in places.items():
-            _place(source, out / place, images)
+        with closing(track(places.items(), 'images', shown=show_progress)) as tracked:
+            for place, source in tracked:
+                _place(source, out / place, images)
     return +lost
 
 

@@ -7,16 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
-from rich.console import Console
-from rich.progress import track
 
 from resformer_mm.datasets.image_files import without_pixel_limit
+from resformer_mm.progress import track
 
 from .sources import ImageSources, InputError, Source, skip
 
@@ -193,10 +191,11 @@ class BatchReader:
                     skip(source, reason, skipped)
                 yield source, results
 
-    def _track(self, sources: list[Source], skipped: list[dict], show_progress: bool) -> Any:
-        total, console = self.kind.count(sources), Console(stderr=True)
+    def _track(
+        self, sources: list[Source], skipped: list[dict], show_progress: bool
+    ) -> Generator[Source, None, None]:
         expanded = self.kind.expand(sources, skipped)
-        return track(expanded, 'Inference', total, console=console, disable=not show_progress)
+        return track(expanded, 'Inference', self.kind.count(sources), show_progress)
 
     def _read(
         self, sources: list[Source], skipped: list[dict], show_progress: bool

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from rich.console import Console
-from rich.progress import track
+
+from resformer_mm.progress import track
 
 from .pipelines import Batch, BatchReader
 from .slicing import Region, SliceGrid, SliceMerger
@@ -72,8 +71,8 @@ class SlicedImage:
         merger = None if self.grid.is_single else merger_class(self.grid, model)
         side, total = 0, 0.0
         number = -(-len(self.grid.regions) // self.batch_size)
-        shows, console = self.show_progress and merger is not None, Console(stderr=True)
-        bar: Any = track(self.batches(), 'Slices', number, console=console, disable=not shows)
+        shows = self.show_progress and merger is not None
+        bar = track(self.batches(), 'Slices, batches', number, shows)
         with closing(bar):  # ends before an error is printed
             for regions, batch in bar:
                 samples, milliseconds = forward(batch)

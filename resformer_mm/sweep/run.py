@@ -9,19 +9,12 @@ from typing import TypeVar
 
 import torch
 from mmengine.device import get_device
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from resformer_mm.analysis.machine import describe_device
 from resformer_mm.cascade import save_outcomes
 from resformer_mm.config.files import read_config
 from resformer_mm.config.resolutions import check_resolutions
+from resformer_mm.progress import ProgressDisplay
 
 from .measure import ModelUnderTest
 from .record import Point, SweepError, SweepRecord, SweptModel, outcome_path, unique_names
@@ -81,8 +74,7 @@ class Sweep:
                 'torch': torch.__version__,
             }
         )
-        columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns)
+        self._progress = ProgressDisplay()
 
     def run(self) -> SweepRecord:
         """Measure what was not measured yet, and return the record.
@@ -95,7 +87,7 @@ class Sweep:
             ValueError: a config cannot be tested at other resolutions.
         """
         with self._progress:
-            evaluation = self._progress.add_task('evaluation, batches', total=None)
+            evaluation = self._progress.add('evaluation, batches')
             for name, (config, checkpoint) in self.files.items():
                 self._load(name, config, checkpoint, lambda: self._progress.advance(evaluation))
             self.record.resume_from(self.path)
@@ -138,11 +130,11 @@ class Sweep:
         evaluated = [bool(point.metrics) for *_, point in self._points()]
         if any(evaluated):
             text = f'{sum(evaluated)} of {len(evaluated)} evaluations were finished before: {self.path}'
-            self._progress.console.print(text, highlight=False)
+            print(text, flush=True)
 
-    def _evaluate(self, task: TaskID) -> None:
+    def _evaluate(self, task: int) -> None:
         todo = [point for point in self._points() if not point[-1].metrics]
-        self._progress.update(task, total=sum(model.num_evaluated_batches(r) for _, model, r, _ in todo))
+        self._progress.set_total(task, sum(model.num_evaluated_batches(r) for _, model, r, _ in todo))
         for swept, model, resolution, point in todo:
             metrics = model.evaluate(resolution)
             if not metrics:
@@ -156,7 +148,7 @@ class Sweep:
             self.record.save(self.path)
             first, value = next(iter(metrics.items()))
             text = f'{swept.name} at {resolution}: {first} {value:.4g}'
-            self._progress.console.print(text, highlight=False)
+            print(text, flush=True)
 
     def _count(self) -> None:
         todo = [point for point in self._points() if None in (point[-1].flops, point[-1].peak_memory)]
@@ -177,7 +169,7 @@ class Sweep:
 
     def _tracked(self, todo: list[Item], title: str) -> Iterator[Item]:
         """Yield the items; after each, save the record and move the progress bar."""
-        task = self._progress.add_task(title, total=len(todo))
+        task = self._progress.add(title, len(todo))
         for item in todo:
             yield item
             self.record.save(self.path)

@@ -23,7 +23,7 @@ import numpy as np
 from .image_folder import SPLITS
 from .render import render_image
 from .scene import CLASSES, Instance, Scene, sample_object, sample_scene
-from .writing import check_at_least, write_once
+from .writing import Track, check_at_least, untracked, write_once
 
 MOTIONS = ('left', 'right', 'up', 'down', 'clockwise', 'anticlockwise')
 """Class names; a label is an index into this tuple. Each pair contains opposite motions."""
@@ -167,6 +167,7 @@ def write_clips(
     size: int = 64,
     workers: int = 1,
     num_frames: int = 32,
+    track: Track = untracked,
 ) -> bool:
     """Write the video data set, unless it already exists.
 
@@ -184,6 +185,7 @@ def write_clips(
         workers: Number of processes. With more than one, the code of the calling script must be guarded by
             ``if __name__ == '__main__':``.
         num_frames: Length of every clip in frames.
+        track: See :func:`write_image_folder`.
 
     Returns:
         True if the clips were written, False if they already existed.
@@ -215,7 +217,7 @@ def write_clips(
     texts = {f'{split}_list.txt': _list(root, split, count) for split, count in counts.items()}
     folders = [f'{split}/{motion}' for split in SPLITS for motion in MOTIONS]
     write = functools.partial(_write_clip, root, seed, size, num_frames)
-    return write_once(root, settings, folders, clips, _clip_paths, write, workers, texts)
+    return write_once(root, settings, folders, clips, _clip_paths, write, workers, texts, track=track)
 
 
 def _list(root: Path, split: str, count: int) -> str:

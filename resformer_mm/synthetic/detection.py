@@ -14,7 +14,7 @@ import numpy as np
 
 from .render import render_image, render_masks, shares_in_sight
 from .scene import CLASSES, Scene, sample_object, sample_scene
-from .writing import check_at_least, encode_jpeg, write_once
+from .writing import Track, check_at_least, encode_jpeg, untracked, write_once
 
 DETECTION_SPLITS = ('train2017', 'val2017')
 
@@ -223,6 +223,7 @@ def write_detection(
     seed: int = 0,
     size: int = 128,
     workers: int = 1,
+    track: Track = untracked,
 ) -> bool:
     """Write the detection data set, unless it already exists.
 
@@ -248,4 +249,6 @@ def write_detection(
     items: list[tuple[str, int | None]] = [(split, None) for split in DETECTION_SPLITS]
     items += [(split, index) for split, count in counts.items() for index in range(count)]
     write = functools.partial(_write, root, seed, size, counts)
-    return write_once(root, settings, ('annotations', *DETECTION_SPLITS), items, _paths, write, workers)
+    return write_once(
+        root, settings, ('annotations', *DETECTION_SPLITS), items, _paths, write, workers, track=track
+    )

@@ -10,7 +10,7 @@ import numpy as np
 
 from .render import render_image
 from .scene import CLASSES, Scene, sample_scene
-from .writing import check_at_least, encode_jpeg, write_once
+from .writing import Track, check_at_least, encode_jpeg, untracked, write_once
 
 SPLITS = ('train', 'val')
 
@@ -47,6 +47,7 @@ def write_image_folder(
     seed: int = 0,
     size: int = 128,
     workers: int = 1,
+    track: Track = untracked,
 ) -> bool:
     """Write the classification data set ``ROOT/{train,val}/CLASS/*.jpg``, unless it already exists.
 
@@ -61,6 +62,8 @@ def write_image_folder(
         size: Height and width in pixels.
         workers: Number of processes. With more than one, the code of the calling script must be guarded by
             ``if __name__ == '__main__':``.
+        track: Function of finished images, a title and their number that yields the images and shows how
+            many there are, as :func:`resformer_mm.progress.track` does.
 
     Returns:
         True if the images were written, False if they already existed.
@@ -87,4 +90,4 @@ def write_image_folder(
     ]
     folders = [f'{split}/{name}' for split in SPLITS for name in CLASSES]
     write = functools.partial(_write_image, root, seed, size)
-    return write_once(root, settings, folders, items, _image_paths, write, workers)
+    return write_once(root, settings, folders, items, _image_paths, write, workers, track=track)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .render import render_image, render_masks, shares_in_sight
 from .scene import CLASSES, Scene, sample_scene
-from .writing import check_at_least, encode_jpeg, encode_png, write_once
+from .writing import Track, check_at_least, encode_jpeg, encode_png, untracked, write_once
 
 SEGMENTATION_SPLITS = ('training', 'validation')
 
@@ -109,6 +109,7 @@ def write_segmentation(
     seed: int = 0,
     size: int = 128,
     workers: int = 1,
+    track: Track = untracked,
 ) -> bool:
     """Write the segmentation data set, unless it already exists.
 
@@ -125,6 +126,7 @@ def write_segmentation(
         size: Mean shorter side in pixels; the sizes vary from 3/4 to 5/4 of it.
         workers: Number of processes. With more than one, the code of the calling script must be guarded by
             ``if __name__ == '__main__':``.
+        track: See :func:`write_image_folder`.
 
     Returns:
         True if the images were written, False if they already existed.
@@ -154,4 +156,4 @@ def write_segmentation(
     write = functools.partial(_write_pair, root, seed, size)
     names = ('unlabelled', *SEGMENTATION_CLASSES)
     texts = {'classes.txt': ''.join(f'{name}\n' for name in names)}
-    return write_once(root, settings, folders, pairs, _pair_paths, write, workers, texts)
+    return write_once(root, settings, folders, pairs, _pair_paths, write, workers, texts, track=track)

@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 
 Item = TypeVar('Item')
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 GENERATOR_VERSION = 1
 """Increase this number with every change that alters the images of a seed."""
@@ -22,6 +23,11 @@ _MANIFEST = 'manifest.json'
 _UNFINISHED = 'manifest.unfinished.json'
 _JPEG_QUALITY = 95
 _REMEDY = 'choose another folder, or remove this one if nothing in it is needed'
+
+
+def untracked(items: Iterable[Item], title: str, total: int) -> Iterable[Item]:
+    """Return the items, without showing how many were used."""
+    return items
 
 
 class FolderConflictError(RuntimeError):
@@ -78,6 +84,7 @@ def write_once(
     write: Callable[[Item], None],
     workers: int,
     texts: Mapping[str, str] | None = None,
+    track: Track = untracked,
 ) -> bool:
     """Write a data set of many items, unless it already exists.
 
@@ -93,6 +100,7 @@ def write_once(
         write: function that writes the files of one item; must be picklable.
         workers: number of processes.
         texts: further text files in the folder, file name -> content.
+        track: function that yields what it is given, with title and number, and shows how far that is.
 
     Returns:
         True if the data set was written, False if it already existed.
@@ -111,13 +119,13 @@ def write_once(
     for name, text in (texts or {}).items():
         (root / name).write_text(text)
     if workers == 1:
-        for item in items:
+        for item in track(items, str(root), len(items)):
             write(item)
     else:
         # Start fresh interpreters, because forking a process with running threads (PyTorch's) may hang.
         context = multiprocessing.get_context('spawn')
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            for _ in pool.map(write, items, chunksize=16):
+            for _ in track(pool.map(write, items, chunksize=16), str(root), len(items)):
                 pass
     os.replace(root / _UNFINISHED, root / _MANIFEST)
     return True

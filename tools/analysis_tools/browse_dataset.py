@@ -10,6 +10,7 @@ segmentation and detection, the training images are drawn with their annotations
 import argparse
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from mmengine.visualization import Visualizer
@@ -20,6 +21,7 @@ from resformer_mm.analysis.sample_pictures import sample_drawer
 from resformer_mm.apis import load_model
 from resformer_mm.config.command_line import add_config_options
 from resformer_mm.control_characters import printable_name
+from resformer_mm.progress import track
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,15 +58,16 @@ def main() -> None:
         model = load_model(args.config, device='cpu', cfg_options=args.cfg_options)
         browser = SampleBrowser(model, args.phase, args.show_number, args.seed)
         draw = sample_drawer(browser)
-        for index, sample in enumerate(browser):
-            picture = draw(sample)
-            if args.output_dir is not None:
-                path = args.output_dir / f'{index:03d}_{sample.name}.png'
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture).save(path)
-                print(printable_name(path))
-            if args.show:
-                Visualizer().show(picture, win_name=sample.name, wait_time=args.show_interval)
+        with closing(track(browser, 'samples', args.show_number)) as tracked:
+            for index, sample in enumerate(tracked):
+                picture = draw(sample)
+                if args.output_dir is not None:
+                    path = args.output_dir / f'{index:03d}_{sample.name}.png'
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(picture).save(path)
+                    print(printable_name(path))
+                if args.show:
+                    Visualizer().show(picture, win_name=sample.name, wait_time=args.show_interval)
     except (FileNotFoundError, ImportError, ValueError) as error:
         args.parser.error(str(error))
 

@@ -5,16 +5,19 @@ tools/demo.py --cascade and resformer_mm.apis.CascadeInferencer.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-import numpy as np
-from mmengine.utils import ProgressBar
-
-from resformer_mm.cascade import FittedCascade, collect_outcomes, fit_cascade, write_cascade_config
+from resformer_mm.cascade import (
+    FittedCascade,
+    Outcomes,
+    collect_outcomes,
+    fit_cascade,
+    write_cascade_config,
+)
 from resformer_mm.checkpoints import CheckpointError
 from resformer_mm.config.command_line import add_config_options
 from resformer_mm.config.resolutions import check_resolutions
+from resformer_mm.progress import ProgressDisplay
 from resformer_mm.sweep.measure import ModelUnderTest
 from resformer_mm.text import table
 
@@ -53,6 +56,24 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     return parser, args
 
 
+def measure(args: argparse.Namespace, resolutions: list[int]) -> Outcomes:
+    """Evaluate the model at every resolution, on the validation split."""
+    with ProgressDisplay() as display:
+        task = display.add('evaluation, batches')
+        model = ModelUnderTest(
+            args.config,
+            args.checkpoint,
+            resolutions,
+            Path(args.work_dir),
+            cfg_options=args.cfg_options,
+            split='val',
+            confidence=args.confidence,
+            after_batch=lambda: display.advance(task),
+        )
+        display.set_total(task, sum(map(model.num_evaluated_batches, resolutions)))
+        return collect_outcomes(lambda resolution: model.outcomes(resolution, args.cost), resolutions)
+
+
 def report(fitted: FittedCascade, cost: str) -> str:
     """Return accuracy and cost of the cascade and of the single resolutions as text."""
     rule, seen, unseen = fitted.fit.rule, fitted.fit.operation, fitted.unseen
@@ -79,24 +100,7 @@ def main() -> None:
     parser, args = parse_args()
     try:
         resolutions = check_resolutions(args.resolutions, '--resolutions', descending=False)
-        model = ModelUnderTest(
-            args.config,
-            args.checkpoint,
-            resolutions,
-            Path(args.work_dir),
-            cfg_options=args.cfg_options,
-            split='val',
-            confidence=args.confidence,
-        )
-        progress = ProgressBar(len(resolutions), file=sys.stderr)
-
-        def measure(resolution: int) -> tuple[np.ndarray, np.ndarray, float]:
-            measured = model.outcomes(resolution, args.cost)
-            progress.update()
-            return measured
-
-        outcomes = collect_outcomes(measure, resolutions)
-        print(file=sys.stderr)
+        outcomes = measure(args, resolutions)
         accuracy = None if args.target_accuracy is None else args.target_accuracy / 100
         fitted = fit_cascade(outcomes, args.confidence, args.max_stages, accuracy, args.target_cost)
         print(report(fitted, args.cost))

@@ -10,6 +10,7 @@ one forward pass, over the whole image for segmentors and detectors, over one cl
 
 import argparse
 import sys
+from contextlib import closing
 
 from mmengine.analysis.print_helper import complexity_stats_str, complexity_stats_table
 from torch import nn
@@ -23,6 +24,7 @@ from resformer_mm.analysis.resolution_complexity import (
 )
 from resformer_mm.apis import load_model
 from resformer_mm.config.command_line import add_config_options
+from resformer_mm.progress import track
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,7 +73,8 @@ def main() -> None:
     args = parse_args()
     try:
         model = load_model(args.config, device='cpu', cfg_options=args.cfg_options)
-        complexities = {size: complexity_at(model, size) for size in _sizes(args, model)}
+        with closing(track(_sizes(args, model), 'sizes')) as sizes:
+            complexities = {size: complexity_at(model, size) for size in sizes}
     except (FileNotFoundError, ImportError, ValueError) as error:
         args.parser.error(str(error))
     if args.show_arch or args.show_table:

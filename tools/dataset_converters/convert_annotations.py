@@ -91,7 +91,9 @@ def main() -> int:
         if not data.report.is_sound and not args.leave_out:
             print('nothing was written: correct the faults, or go on without these entries with --leave-out')
             return 1
-        lost = write_annotations(data, args.out, args.to, args.images, args.image_prefix, args.boxes_only)
+        lost = write_annotations(
+            data, args.out, args.to, args.images, args.image_prefix, args.boxes_only, show_progress=True
+        )
     except (OSError, ValueError) as error:
         parser.error(printable(str(error)))
     print(f'{args.out}: written as {args.to}')

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resformer_mm.progress import track
 from resformer_mm.synthetic import (
     CLASSES,
     DETECTION_CATEGORIES,
@@ -98,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=args.seed,
             size=args.size,
             workers=args.workers,
+            track=track,
         )
     except (ValueError, FolderConflictError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)

@@ -8,10 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import track
-
 from resformer_mm.control_characters import printable, printable_name
+from resformer_mm.progress import track
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
@@ -131,13 +129,7 @@ def check_each(
         check: function of one item.
         items: the items to check.
         workers: number of threads.
-        title: title of the progress bar on stderr; None for no bar.
+        title: title of the progress display; None for none.
     """
     with ThreadPoolExecutor(workers) as pool:
-        yield from track(
-            pool.map(check, items),
-            description=title or '',
-            total=len(items),
-            console=Console(stderr=True),
-            disable=title is None,
-        )
+        yield from track(pool.map(check, items), title or '', len(items), title is not None)

@@ -6,6 +6,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mmengine.config import Config
 
 from resformer_mm.datasets.regular_files import walk_folders
 from resformer_mm.hidden_files import is_hidden
+from resformer_mm.progress import track
 
 from .report import CheckReport
 
@@ -92,6 +94,7 @@ class Copier:
     Args:
         places: files and folders that will be copied.
         target: the folder to copy to.
+        show_progress: show the progress of folders on stderr.
 
     Raises:
         FileExistsError: the target exists and is not empty.
@@ -99,7 +102,8 @@ class Copier:
         ValueError: the target is inside the data, or the data inside the target.
     """
 
-    def __init__(self, places: Iterable[str], target: str | Path) -> None:
+    def __init__(self, places: Iterable[str], target: str | Path, show_progress: bool = False) -> None:
+        self.show_progress = show_progress
         paths = [os.path.realpath(place) for place in places]
         if missing := [path for path in paths if not os.path.exists(path)]:
             raise FileNotFoundError(f'{missing[0]} does not exist: there is nothing to repair')
@@ -149,24 +153,23 @@ class Copier:
 
     def copy_folder(self, folder: str | Path) -> int:
         """Copy the files of a folder and its subfolders, and return how many hidden ones were left out."""
-        left_out = 0
-        for below, names in walk_folders(folder):
+        names: list[str] = []
+        for below, inside in walk_folders(folder):
             if not is_hidden(below):  # an empty folder is a class, too
                 os.makedirs(os.path.join(self.place(folder), below), exist_ok=True)
-            for name in names:
-                inside = os.path.join(below, name)
-                if is_hidden(inside):
-                    left_out += 1
-                    continue
+            names += [os.path.join(below, name) for name in inside]
+        copied = [name for name in names if not is_hidden(name)]
+        with closing(track(copied, f'copy of {folder}', shown=self.show_progress)) as tracked:
+            for name in tracked:
                 # By the path below the folder, so that links inside it do not lead elsewhere.
-                place = os.path.join(self.place(folder), inside)
+                place = os.path.join(self.place(folder), name)
                 if not os.path.exists(place):
-                    shutil.copy2(os.path.join(folder, inside), place)
-        return left_out
+                    shutil.copy2(os.path.join(folder, name), place)
+        return len(names) - len(copied)
 
 
 def repaired_copy(
-    check: DataCheck, sources: Sequence[Any], target: str | Path
+    check: DataCheck, sources: Sequence[Any], target: str | Path, show_progress: bool = False
 ) -> tuple[list[Any], list[str]]:
     """Write a copy of the data with what is certain repaired; return its sources and what was repaired.
 
@@ -174,13 +177,14 @@ def repaired_copy(
         check: the check of the task.
         sources: what the data sets read.
         target: a new folder.
+        show_progress: show progress on stderr.
 
     Raises:
         FileExistsError: the target is not empty.
         FileNotFoundError: a folder or file of the data does not exist.
         ValueError: the target overlaps the data, or a file cannot be repaired.
     """
-    copier = Copier([place for source in sources for place in check.places(source)], target)
+    copier = Copier([place for source in sources for place in check.places(source)], target, show_progress)
     copies, repairs = [], []
     for source in sources:
         copied, done = check.repair(source, copier)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from resformer_mm.datasets.checks.task_check import CheckOptions, Copier, DataCh
 from resformer_mm.datasets.label_lists import LabelListError, read_label_list, read_local_list
 from resformer_mm.datasets.labelled_files import class_folders
 from resformer_mm.inference.sources import VIDEO_SUFFIXES
+from resformer_mm.progress import track
 from resformer_mm.repairs import collected
 
 from .check import ClipList, check_clip_lists
@@ -71,11 +73,11 @@ class VideoCheck(DataCheck):
         if bad:
             raise ValueError(f'{source.path}, line {bad[0].line}: {bad[0].detail}: correct the lines first')
         lines = []
-        for entry in listed:
-            file = source.file(entry)
-            if os.path.isfile(file):
-                copier.copy(entry.path, source.folder)
-            lines.append(f'{entry.path}{source.delimiter or " "}{entry.label}\n')
+        with closing(track(listed, f'copy of {source.path}', shown=copier.show_progress)) as tracked:
+            for entry in tracked:
+                if os.path.isfile(source.file(entry)):
+                    copier.copy(entry.path, source.folder)
+                lines.append(f'{entry.path}{source.delimiter or " "}{entry.label}\n')
         after = ''.join(lines).encode()
         copier.write(source.path, after)
         os.makedirs(copier.place(source.folder), exist_ok=True)
