@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,13 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write a CSV file with one line per row and the names of the first row as header; create its folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    path.write_text(csv_text(rows), newline='')
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return the text of a CSV file with one line per row and the names of the first row as header."""
+    text = io.StringIO(newline='')
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

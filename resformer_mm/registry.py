@@ -97,7 +97,11 @@ FUNCTIONS = _registry(
     mmengine_registry.FUNCTIONS,
     ['resformer_mm.datasets.collate', 'resformer_mm.cascade.confidence'],
 )
-HOOKS = _registry('HOOKS', mmengine_registry.HOOKS, ['resformer_mm.engine', 'resformer_mm.resuming'])
+HOOKS = _registry(
+    'HOOKS',
+    mmengine_registry.HOOKS,
+    ['resformer_mm.engine', 'resformer_mm.resuming', 'resformer_mm.tracking'],
+)
 LOOPS = _registry('LOOPS', mmengine_registry.LOOPS, ['resformer_mm.engine'])
 METRICS = _registry('METRICS', mmengine_registry.METRICS)
 MODELS = _registry('MODELS', mmengine_registry.MODELS, ['resformer_mm.models'])

@@ -109,7 +109,7 @@ def test_wheel_asks_for_neither_torch_nor_openmmlab(wheel):
     requirements = metadata.get_all('Requires-Dist')
     always = [item for item in requirements if 'extra ==' not in item]
     assert not [item for item in always if re.match(r'(onedl|mm|torch)', item)], always
-    extras = {'onedl', 'openmmlab', 'analysis', 'demo', 'deployment', 'features', 'tests'}
+    extras = {'onedl', 'openmmlab', 'analysis', 'demo', 'deployment', 'features', 'trackers', 'tests'}
     assert extras <= set(metadata.get_all('Provides-Extra'))
     for extra in extras:
         assert [item for item in requirements if f'extra == "{extra}"' in item], extra

@@ -61,6 +61,13 @@ def add_colour_bar(drawn: AxesImage, axes: Axes, label: str, **style) -> None:
     axes.tick_params(labelsize=7)
 
 
+def figure_pixels(figure: Figure) -> np.ndarray:
+    """Return a figure as an RGB picture, ``(height, width, 3)`` uint8."""
+    with literal_figure(figure):
+        figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure in the format given by the suffix. Missing folders are created."""
     path = check_picture_path(path)

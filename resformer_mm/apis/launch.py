@@ -39,6 +39,7 @@ from resformer_mm.resuming import (
     agree_on_start,
     save_whole_files,
 )
+from resformer_mm.tracking import ResolutionCurveHook, settle_trackers
 
 from .launchers import check_launcher
 from .settling import (
@@ -52,12 +53,13 @@ from .settling import (
 from .weight_hooks import CheckWeightsHook, StartingWeightsHook
 
 # Hooks that every run gets, unless `default_hooks` has None under the name.
-SAFEGUARDS = {
+RUN_HOOKS = {
     CheckSplitsHook: 'splits',
     CheckNumClassesHook: 'num_classes',
     InvalidLossHook: 'invalid_loss',
     ExactResumeHook: 'exact_resume',
     PreemptionHook: 'preemption',
+    ResolutionCurveHook: 'resolution_curve',
 }
 # MMEngine accepts None for these names alone.
 MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
@@ -103,6 +105,7 @@ def _build(cfg: Config) -> Runner:
     lift_pixel_limit()
     enter_scope(cfg)
     settle_config(cfg)
+    settle_trackers(cfg)
     make_writable(cfg)
     settle_loaders(cfg)
     settle_precision(cfg)
@@ -114,7 +117,7 @@ def _build(cfg: Config) -> Runner:
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
     write_earlier_warnings(runner.logger)
     share_with_workers()
-    for kind, name in SAFEGUARDS.items():
+    for kind, name in RUN_HOOKS.items():
         if name not in left_out and not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())
     if compilation is not None:

@@ -35,6 +35,7 @@ from resformer_mm.resuming import (
     read_whole,
 )
 from resformer_mm.tasks.video.substitutes import replace_decord
+from resformer_mm.tracking import settle_trackers
 
 from .launchers import check_launcher, let_first_process_speak, place
 
@@ -188,6 +189,7 @@ def _load(
     set_strict(bool(cfg.get('strict_data', False)))
     prepare_libraries(cfg)
     settle_config(cfg)
+    settle_trackers(cfg)
     replace_decord(cfg._cfg_dict)
     cfg.launcher = launcher
     if work_dir is not None:

@@ -142,6 +142,12 @@ LOGGED = (
         'onedl-mmdetection 3.5, with mmcv without operators or without CUDA',
         '"this model" is CLRNet, a detector of lanes; said to users of all models',
     ),
+    Message(
+        'Please make sure that the mlflow server is running',
+        'mmengine.visualization.vis_backend',
+        'MMEngine 0.10',
+        'said of files as well, which need no server; a server that does not answer is an error',
+    ),
 )
 """Records of MMEngine's loggers."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 
 from resformer_mm.compat.master_only import draw_in_every_process
 from resformer_mm.registry import HOOKS
@@ -56,4 +57,8 @@ class DrawInEveryProcessHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Lift the restriction from the drawing methods of the visualizer."""
         draw_in_every_process(runner.visualizer, restricted=self.logged)
+        if not is_main_process():  # each process would start a run of its own with a tracker
+            backends = runner.visualizer._vis_backends
+            for name in [n for n, backend in backends.items() if not isinstance(backend, LocalVisBackend)]:
+                del backends[name]
         runner.visualizer.dataset_meta = getattr(runner.test_dataloader.dataset, 'metainfo', None)

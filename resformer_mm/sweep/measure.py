@@ -20,6 +20,7 @@ from resformer_mm.apis.testing import build_test_loop
 from resformer_mm.cascade import OutcomeMetric
 from resformer_mm.engine.precision import bfloat16_pays
 from resformer_mm.fingerprint import evaluation_settings, fingerprint
+from resformer_mm.tracking import drop_trackers
 
 from .record import SweepError
 
@@ -84,6 +85,7 @@ class ModelUnderTest:
                 raise ValueError(f'{config} has no `val_dataloader` and `val_evaluator`: set both')
             self.cfg.test_dataloader = self.cfg.val_dataloader
             self.cfg.test_evaluator = self.cfg.val_evaluator
+        drop_trackers(self.cfg)  # the results of the whole are what is tracked
         settings = evaluation_settings(self.cfg)
         self.cfg.log_level = 'WARNING'
         self.cfg.experiment_name = f'sweep-{work_dir.name}-{fingerprint(settings + str(checkpoint), {})[:8]}'

@@ -13,25 +13,7 @@ from .summary import COSTS, Summary
 def write_tables(summary: Summary, folder: Path) -> list[Path]:
     """Write ``sweep.csv``, one line per model and resolution, and ``cascade.csv`` if there are cascades."""
     written = [folder / 'sweep.csv']
-    rows = []
-    for row in summary.rows:
-        rows.append(
-            {
-                'model': row.model,
-                'resolution': row.resolution,
-                'trained_on': row.trained,
-                **{name: f'{row.metrics[name]:.4f}' for name in summary.metrics},
-                'gflops': f'{row.gflops:.4f}',
-                'parameters': row.parameters,
-                'latency_ms': f'{row.latency_ms:.3f}',
-                'latency_ms_p10': f'{row.latency_low:.3f}',
-                'latency_ms_p90': f'{row.latency_high:.3f}',
-                'peak_memory_mib': f'{row.memory_mib:.2f}',
-                'samples': summary.samples[row.model],
-                **summary.conditions,
-            }
-        )
-    write_csv(written[0], rows)
+    write_csv(written[0], table_rows(summary))
     if summary.cascades:
         written.append(folder / 'cascade.csv')
         rows = []
@@ -49,6 +31,27 @@ def write_tables(summary: Summary, folder: Path) -> list[Path]:
             )
         write_csv(written[1], rows)
     return written
+
+
+def table_rows(summary: Summary) -> list[dict[str, object]]:
+    """Return column -> value of every line of ``sweep.csv``."""
+    return [
+        {
+            'model': row.model,
+            'resolution': row.resolution,
+            'trained_on': row.trained,
+            **{name: f'{row.metrics[name]:.4f}' for name in summary.metrics},
+            'gflops': f'{row.gflops:.4f}',
+            'parameters': row.parameters,
+            'latency_ms': f'{row.latency_ms:.3f}',
+            'latency_ms_p10': f'{row.latency_low:.3f}',
+            'latency_ms_p90': f'{row.latency_high:.3f}',
+            'peak_memory_mib': f'{row.memory_mib:.2f}',
+            'samples': summary.samples[row.model],
+            **summary.conditions,
+        }
+        for row in summary.rows
+    ]
 
 
 def format_rows(summary: Summary) -> str:

@@ -61,6 +61,7 @@ RECORDS = [
         'Gradient accumulative may slightly influence',
     ),
     ('Line NMS is not compiled. Most likely when', 'NMS is not compiled'),
+    ('Please make sure that the mlflow server is running.', 'Could not log metrics to mlflow'),
 ]
 PRINTS = [
     ('Could not import OneDL. Skipping OneDL datasets.', 'Could not import decord'),

@@ -14,6 +14,7 @@ from resformer_mm.sweep import Sweep, summarise
 from resformer_mm.sweep.page import write_page
 from resformer_mm.sweep.picture import draw_picture
 from resformer_mm.sweep.tables import format_rows, write_tables
+from resformer_mm.sweep.tracker import SweepTracker
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -48,6 +49,11 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--batch-size', type=int, default=1, help='samples per timed call (1)')
     parser.add_argument('--rounds', type=int, default=5, help='timing rounds per point (5)')
     parser.add_argument('--amp', action='store_true', help='use mixed precision, for metrics and timing')
+    parser.add_argument(
+        '--track',
+        action='store_true',
+        help='log curves, picture and table to the trackers of the first config (visualizer.vis_backends)',
+    )
     add_config_options(parser, 'every config')
     args = parser.parse_args()
     for name in ('batch_size', 'rounds'):
@@ -61,7 +67,10 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 def main() -> None:
     """Measure and report."""
     parser, args = parse_args()
+    tracker = None
     try:
+        if args.track:
+            tracker = SweepTracker(args.config, args.out_dir, args.cfg_options)
         record = Sweep(
             models=[(args.config, args.checkpoint), *map(tuple, args.baseline)],
             out_dir=args.out_dir,
@@ -82,6 +91,8 @@ def main() -> None:
     files += [args.out_dir / 'sweep.png', args.out_dir / 'sweep.html']
     draw_picture(summary, files[-2])
     write_page(summary, files[-1], f'Resolution sweep: {", ".join(model.name for model in record.models)}')
+    if tracker is not None:
+        tracker.log(summary, files[-2])
     print('\nWritten:', *files, sep='\n  ')
 
 
