@@ -63,9 +63,12 @@ def add_colour_bar(drawn: AxesImage, axes: Axes, label: str, **style) -> None:
 
 def figure_pixels(figure: Figure) -> np.ndarray:
     """Return a figure as an RGB picture, ``(height, width, 3)`` uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
     with literal_figure(figure):
-        figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

@@ -69,7 +69,7 @@ class MultiResolutionEvaluation(Loop):
 
     def evaluate_at(self, resolution: int) -> dict[str, float]:
         """Evaluate at one of the resolutions; return the metrics, without the resolution in their names."""
-        number = f'{self.resolutions.index(resolution) + 1} of {len(self.resolutions)}'
+        number = f'{list(self.loaders).index(resolution) + 1} of {len(self.loaders)}'
         print_log(f'Evaluating at resolution {resolution} ({number})', logger='current')
         self._restart_timers()
         outputs = list(self._outputs())

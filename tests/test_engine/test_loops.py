@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.evaluator import DumpResults
+from mmengine.hooks import IterTimerHook
+from mmengine.logging import MessageHub
 
 from resformer_mm.engine.loops import MultiResolutionEvaluation
 
@@ -55,3 +57,20 @@ def test_places_are_restored_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError):
         loop.evaluate_at(48)
     assert (loop.metric.out_file_path, loop.hook.out_dir) == ('out.pkl', 'drawn')
+
+
+def test_the_time_left_is_that_of_the_resolution() -> None:
+    timer = IterTimerHook()
+    timer.t, timer.time_sec_test_val = 0.0, 1000.0  # of an earlier resolution, hours ago
+    hub = MessageHub.get_instance('time_left')
+    runner = SimpleNamespace(message_hub=hub, test_dataloader=range(3), hooks=[timer])
+
+    def step(loop: Loop) -> None:
+        timer._before_iter(runner, 0, mode='test')
+        timer._after_iter(runner, 0, mode='test')
+
+    loop = Loop(step)
+    loop.runner.hooks.append(timer)
+    loop.evaluate_at(48)
+    assert hub.get_info('eta') < 60
+    assert hub.get_scalar('test/data_time').current() < 60
