@@ -1,6 +1,10 @@
-"""No weight decay on the class token and on the position embeddings."""
+"""No weight decay on the class token and on the position embeddings.
+
+The optimiser gets one group of parameters for each pair of learning rate and weight decay, not one per tensor.
+"""
 
 optim_wrapper = dict(
+    constructor='resformer_mm.MergedGroupsOptimWrapperConstructor',
     paramwise_cfg=dict(
         custom_keys={
             '.cls_token': dict(decay_mult=0.0),

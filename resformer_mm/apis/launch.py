@@ -36,6 +36,7 @@ from resformer_mm.resuming import (
     ExactResumeHook,
     MakeUpValidationHook,
     PreemptionHook,
+    RegroupHook,
     agree_on_start,
     save_whole_files,
 )
@@ -60,6 +61,7 @@ RUN_HOOKS = {
     ExactResumeHook: 'exact_resume',
     PreemptionHook: 'preemption',
     ResolutionCurveHook: 'resolution_curve',
+    RegroupHook: 'regroup',
 }
 # MMEngine accepts None for these names alone.
 MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')

@@ -5,6 +5,7 @@ from .hooks import DrawInEveryProcessHook, SkippedImagesHook
 from .invalid_loss import InvalidLossHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
+from .merged_groups import MergedGroupsOptimWrapperConstructor
 from .objective import Copy, MultiResolutionObjective, enumerate_copies
 from .optim_wrapper import AutocastOptimWrapper
 from .pictures import DrawOneViewHook, PictureNamesHook
@@ -19,6 +20,7 @@ __all__ = [
     'DrawOneViewHook',
     'InvalidLossHook',
     'LayerDecayOptimWrapperConstructor',
+    'MergedGroupsOptimWrapperConstructor',
     'MultiResolutionObjective',
     'MultiResolutionTestLoop',
     'MultiResolutionValLoop',

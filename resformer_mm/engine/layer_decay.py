@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from resformer_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+from .merged_groups import merge_groups, with_fused_step
 
 RATE = 'layer_decay_rate'
 
@@ -20,8 +22,16 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     ``paramwise_cfg.layer_decay_rate`` is the factor from a block to the one before it. All other options are
     those of MMEngine, and factors of the rate multiply. Heads and necks learn at the rate of the optimiser.
     The backbone is found in the model, which itself need not know of depths: a plain ``EncoderDecoder``,
-    ``MaskRCNN`` or ``Recognizer2D`` will do.
+    ``MaskRCNN`` or ``Recognizer2D`` will do. Equal groups are merged, and the step is fused, as in
+    :class:`MergedGroupsOptimWrapperConstructor`.
     """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Return the optimiser wrapper for the parameters of a model."""
+        self.optimizer_cfg = with_fused_step(self.optimizer_cfg, model.parameters())
+        wrapper = super().__call__(model)
+        merge_groups(wrapper.optimizer)
+        return wrapper
 
     def _validate_cfg(self) -> None:
         super()._validate_cfg()

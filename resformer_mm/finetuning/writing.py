@@ -51,7 +51,8 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=learning_rate, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
-{groups}    paramwise_cfg=dict(
+    constructor='resformer_mm.{groups}OptimWrapperConstructor',
+    paramwise_cfg=dict(
         {decay}norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         custom_keys=_base_.optim_wrapper.paramwise_cfg.custom_keys,
@@ -140,9 +141,8 @@ def _settings_text(plan: Plan) -> str:
 
 
 def _schedule_text(plan: Plan, data: FinetuningData) -> str:
-    groups = "    constructor='resformer_mm.LayerDecayOptimWrapperConstructor',\n"
     return SCHEDULE.format(
-        groups='' if plan.layer_decay is None else groups,
+        groups='MergedGroups' if plan.layer_decay is None else 'LayerDecay',
         decay='' if plan.layer_decay is None else f'layer_decay_rate={plan.layer_decay},\n        ',
         warmup=min(100, max(plan.max_epochs * data.num_train // plan.batch_size // 10, 1)),
         loop='resformer_mm.TurnByTurnEpochLoop' if data.task == 'segmentation' else 'EpochBasedTrainLoop',
