@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 from torch.optim import Optimizer
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path, required=True)
     args = parser.parse_args()
+    MMLogger.get_instance('optimizer_groups', log_level='WARNING')  # without a line per parameter
     rows = []
     for arch in args.archs:
         rows += measure(arch, args.batch, args.rounds, args.device)

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 from torch.optim import Optimizer
 
-from resformer_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
+from resformer_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 # Entry of a merged group: the groups of the unmerged optimiser and their numbers of parameters.
 MERGED_FROM = 'merged_from'
