@@ -31,7 +31,9 @@ RESOLUTIONS = (128, 96, 80)
 PARAMWISE = dict(
     norm_decay_mult=0.0,
     bias_decay_mult=0.0,
-    custom_keys={name: dict(decay_mult=0.0) for name in ('.cls_token', '.global_position', '.local_position')},
+    custom_keys={
+        name: dict(decay_mult=0.0) for name in ('.cls_token', '.global_position', '.local_position')
+    },
 )
 MERGED = dict(constructor='resformer_mm.MergedGroupsOptimWrapperConstructor')
 # The first is MMEngine's, the last that of the configs.

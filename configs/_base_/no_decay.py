@@ -12,5 +12,5 @@ optim_wrapper = dict(
             '.local_position': dict(decay_mult=0.0),
             '.temporal_position': dict(decay_mult=0.0),
         }
-    )
+    ),
 )

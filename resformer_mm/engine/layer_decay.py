@@ -28,7 +28,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Return the optimiser wrapper for the parameters of a model."""
-        self.optimizer_cfg = with_fused_step(self.optimizer_cfg, model.parameters())
+        self.optimizer_cfg: dict = with_fused_step(self.optimizer_cfg, model.parameters())
         wrapper = super().__call__(model)
         merge_groups(wrapper.optimizer)
         return wrapper

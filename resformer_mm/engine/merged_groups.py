@@ -17,7 +17,7 @@ from resformer_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 # Entry of a merged group: the groups of the unmerged optimiser and their numbers of parameters.
 MERGED_FROM = 'merged_from'
 # What constructors of the MM libraries note in a group after they have used it for `lr` and `weight_decay`.
-NOTES = ('lr_mult', 'decay_mult', 'lr_scale', 'layer_id', 'group_name', 'param_names')
+NOTES = ('lr_mult', 'decay_mult', 'lr_scale', 'layer_id', 'group_name', 'param_name', 'param_names')
 _DEFAULT = DefaultOptimWrapperConstructor.__name__
 
 
@@ -106,23 +106,30 @@ def with_fused_step(optimizer_cfg: dict, parameters: Iterable[nn.Parameter]) -> 
         optimizer_cfg: ``optim_wrapper.optimizer`` of a config.
         parameters: the parameters to optimise, on their devices.
     """
-    with OPTIMIZERS.switch_scope_and_registry(None) as registry:
-        kind = optimizer_cfg.get('type')
-        kind = registry.get(kind) if isinstance(kind, str) else kind
+    kind: Any = optimizer_cfg.get('type')
+    if isinstance(kind, str):
+        with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
     if not inspect.isclass(kind) or not kind.__module__.startswith('torch.optim'):
         return optimizer_cfg
-    known = inspect.signature(kind).parameters
     decided = ('fused', 'foreach', 'capturable', 'differentiable')
-    if 'fused' not in known or any(name in optimizer_cfg for name in decided):
+    if 'fused' not in inspect.signature(kind).parameters or any(name in optimizer_cfg for name in decided):
         return optimizer_cfg
-    kinds = {(parameter.device, parameter.dtype) for parameter in parameters}
-    samples = [nn.Parameter(torch.zeros(1, device=device, dtype=dtype)) for device, dtype in kinds]
-    arguments = {name: value for name, value in optimizer_cfg.items() if name != 'type'}
+    fused = {**optimizer_cfg, 'fused': True}
+    build: Any = kind
+    arguments = {name: value for name, value in fused.items() if name != 'type'}
+    samples = [nn.Parameter(torch.zeros(1, device=x, dtype=y)) for x, y in _devices_and_types(parameters)]
+    for sample in samples:
+        sample.grad = torch.zeros_like(sample)
     try:
-        kind(samples, **arguments, fused=True)
-    except (RuntimeError, ValueError):  # PyTorch has no other way to ask
+        build(samples, **arguments).step()  # PyTorch has no other way to ask
+    except (RuntimeError, ValueError):
         return optimizer_cfg
-    return {**optimizer_cfg, 'fused': True}
+    return fused
+
+
+def _devices_and_types(parameters: Iterable[nn.Parameter]) -> set[tuple[torch.device, torch.dtype]]:
+    return {(parameter.device, parameter.dtype) for parameter in parameters if parameter.requires_grad}
 
 
 def _settings(group: dict) -> Hashable:

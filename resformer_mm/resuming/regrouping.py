@@ -103,7 +103,7 @@ def _check_equal(settings: dict, others: dict) -> None:
 
 
 def _regroup_schedule(schedule: dict, sources: Sequence[int], number: int) -> None:
-    """Give a schedule the values of other groups; what follows those of the groups is MMEngine's base rate."""
+    """Give a schedule the values of other groups. MMEngine's base value may follow those of the groups."""
     for name in _SCHEDULED:
         values = schedule.get(name)
         if isinstance(values, list):

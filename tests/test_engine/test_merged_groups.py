@@ -57,7 +57,7 @@ def train(model: nn.Module, wrapper, plans: list, steps: range) -> None:
 def by_parameter(model: nn.Module, wrapper) -> dict:
     names = {parameter: name for name, parameter in model.named_parameters()}
     return {
-        names[parameter]: (group['lr'], group['weight_decay'])
+        names[parameter]: (round(group['lr'], 12), group['weight_decay'])
         for group in wrapper.optimizer.param_groups
         for parameter in group['params']
     }
@@ -83,11 +83,11 @@ def by_parameter(model: nn.Module, wrapper) -> dict:
 def test_parameters_keep_their_settings(model, ours: dict, theirs: dict, paramwise: dict):
     merged_wrapper = wrap(model, paramwise=paramwise, **ours)
     wanted = by_parameter(model, wrap(model, paramwise=paramwise, **theirs))
-    assert by_parameter(model, merged_wrapper) == pytest.approx(wanted)
-    number = len({(round(lr, 12), decay) for lr, decay in wanted.values()})
-    assert len(merged_wrapper.optimizer.param_groups) == number < 8
+    assert by_parameter(model, merged_wrapper) == wanted
+    number = len(set(wanted.values()))
+    assert len(merged_wrapper.optimizer.param_groups) == number < 9
     # What MMEngine logs as the learning rate.
-    assert merged_wrapper.get_lr()['lr'][0] == wanted['backbone.cls_token'][0]
+    assert merged_wrapper.get_lr()['lr'][0] == pytest.approx(wanted['backbone.cls_token'][0])
 
 
 @pytest.mark.parametrize('optimizer', [ADAMW, dict(ADAMW, fused=False), SGD], ids=['fused', 'plain', 'sgd'])
@@ -106,9 +106,7 @@ def test_twenty_steps_end_with_the_same_bits(model, optimizer: dict):
 @pytest.mark.parametrize('order', [({}, dict(constructor=MERGED)), (dict(constructor=MERGED), {})])
 def test_a_run_goes_on_with_other_groups(model, order: tuple[dict, dict]):
     """Layers have rates of their own, so that a mistaken order would show."""
-    paramwise = dict(
-        PARAMWISE, custom_keys={'blocks.0': dict(lr_mult=0.1), 'blocks.1': dict(lr_mult=0.5)}
-    )
+    paramwise = dict(PARAMWISE, custom_keys={'blocks.0': dict(lr_mult=0.1), 'blocks.1': dict(lr_mult=0.5)})
     whole = copy.deepcopy(model)
     wrapper = wrap(whole, paramwise=paramwise)
     train(whole, wrapper, schedules(wrapper), range(12))
@@ -161,8 +159,8 @@ def test_a_step_is_fused_where_pytorch_can(model):
     assert fused(type='AdamW') is True and fused(type=torch.optim.SGD) is True
     assert fused(type='AdamW', fused=False) is False
     assert fused(type='AdamW', foreach=True) is None and fused(type='Adadelta') is None
-    meta = [nn.Parameter(torch.zeros(1, device='meta'))]
-    assert 'fused' not in with_fused_step(dict(type='AdamW'), meta)
+    complex_ones = [nn.Parameter(torch.zeros(1, dtype=torch.complex64))]
+    assert 'fused' not in with_fused_step(dict(type='AdamW'), complex_ones)
     wrapper = wrap(model, dict(type='AdamW', lr=0.1, weight_decay=0.1), constructor=MERGED)
     assert all(group['fused'] for group in wrapper.optimizer.param_groups)
 

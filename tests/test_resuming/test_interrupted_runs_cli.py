@@ -118,7 +118,7 @@ def test_nothing_to_resume_from(train, tmp_path):
 def test_a_run_with_one_group_per_tensor_goes_on_with_merged_groups(train, tmp_path):
     """As checkpoints of versions before the merging do."""
     settings = (
-        "optim_wrapper = dict(constructor={!r}, optimizer=dict(fused=False), clip_grad=None)\n"
+        'optim_wrapper = dict(constructor={!r}, optimizer=dict(fused=False), clip_grad=None)\n'
         'param_scheduler = dict(_delete_=True, type="PolyLR", end=2, by_epoch=True)\n'
         'default_hooks = dict(checkpoint=dict(interval=1))\ntrain_cfg = dict(max_epochs=2)'
     )
@@ -131,4 +131,4 @@ def test_a_run_with_one_group_per_tensor_goes_on_with_merged_groups(train, tmp_p
     succeed(train(merged, 'disturbed', 'none', '--require-resume')[0])
     one_each, few = (last_checkpoint(tmp_path / name) for name in ('undisturbed', 'disturbed'))
     assert len(few['optimizer']['param_groups']) < 5 < len(one_each['optimizer']['param_groups'])
-    assert differences({'state_dict': one_each['state_dict']}, {'state_dict': few['state_dict']}) == []
+    assert differences(one_each['state_dict'], few['state_dict'], 'state_dict') == []

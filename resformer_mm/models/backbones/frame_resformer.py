@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -30,9 +31,14 @@ class FrameResFormer(ResFormer):
         super().__init__(*args, **kwargs)
         self.num_segments = num_segments
 
-    def forward(  # type: ignore[override]
-        self, image: Tensor, sizes: Sequence[Grid] | None = None
-    ) -> Tensor | list[Tensor] | tuple[Tensor | list[Tensor], ...]:
-        """Return the output in the form given by ``out_type``, a tuple if there are several out indices."""
-        outputs = super().forward(image, sizes)
+    def forward(
+        self, image: Tensor, sizes: Sequence[Grid] | None = None, pool: str | None = None
+    ) -> Any:  # an output, a tuple of outputs, or what `forward_pooled` returns
+        """Return the output in the form given by ``out_type``, a tuple if there are several out indices.
+
+        The arguments are those of :meth:`ResFormer.forward`.
+        """
+        outputs = super().forward(image, sizes, pool)
+        if pool is not None:
+            return outputs
         return outputs[0] if len(outputs) == 1 else outputs

@@ -249,8 +249,8 @@ class ResFormer(SavedBackbone):
                 )
 
     def forward(
-        self, image: Tensor, sizes: Sequence[Grid] | None = None
-    ) -> tuple[Tensor | list[Tensor], ...]:
+        self, image: Tensor, sizes: Sequence[Grid] | None = None, pool: str | None = None
+    ) -> Any:  # a tuple of outputs, or what `forward_pooled` returns
         """Return one entry per out index, in the form given by ``out_type``.
 
         Args:
@@ -259,10 +259,13 @@ class ResFormer(SavedBackbone):
                 the right. Position embeddings, attention and means are then those of each image alone, and
                 maps and raw tokens are zero in the padding, whose pixels are not read. Without sizes, or if
                 every image has as many patches as the batch, nothing is masked.
+            pool: for :meth:`forward_pooled`, whose result is returned.
 
         Raises:
             ValueError: the sizes do not fit the batch.
         """
+        if pool is not None:
+            return self._outputs_and_pooled(image, pool)
         padding = None
         if sizes is not None:
             image, padding = separate_padding(image, sizes, self.patch_size)
@@ -343,6 +346,12 @@ class ResFormer(SavedBackbone):
             image: ``(B, C_in, h, w)``.
             pool: 'cls', the class token, or 'gap', the mean of the patch tokens.
         """
+        # A call of the module: compilers, sharding wrappers and hooks do not see calls of its other methods.
+        return self(image, pool=pool)
+
+    def _outputs_and_pooled(
+        self, image: Tensor, pool: str
+    ) -> tuple[tuple[Tensor | list[Tensor], ...], Tensor]:
         is_cls = pool == 'cls'
         outputs, grid = self.forward_tokens(image, is_cls and self.out_type == 'cls_token')
         feats = tuple(self.format_output(tokens, grid) for tokens in outputs)

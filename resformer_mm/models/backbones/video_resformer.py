@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -106,12 +107,18 @@ class VideoResFormer(ResFormer):
 
     # Clips, not images: callers of a backbone know which of the two it takes.
     def forward(  # type: ignore[override]
-        self, clip: Tensor
-    ) -> Tensor | list[Tensor] | tuple[Tensor | list[Tensor], ...]:
+        self, clip: Tensor, pool: str | None = None
+    ) -> Any:  # an output, a tuple of outputs, or what `forward_pooled` returns
         """Return the output in the form given by ``out_type``.
 
         It is a tuple if there are several out indices, or if every map comes with the class token.
+
+        Args:
+            clip: ``(B, C_in, T, h, w)``.
+            pool: for :meth:`forward_pooled`, whose result is returned.
         """
+        if pool is not None:
+            return self._outputs_and_pooled(clip, pool)
         outputs, grid = self.forward_tokens(clip, cls_only=self.out_type == 'cls_token')
         formatted = tuple(self.format_output(tokens, grid) for tokens in outputs)
         # A list of a map and a token is one output: heads of mmaction find it in a tuple.

@@ -1,0 +1,74 @@
+"""A training step on a list of resolutions with a compiled backbone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from resformer_mm.apis.settling import compile_backbone
+from resformer_mm.registry import MODELS
+
+pytestmark = pytest.mark.skipif(
+    torch.__version__ < '2.5', reason='torch.compile of earlier versions cannot trace this'
+)
+SIZES = (64, 48, 32)
+
+
+def build() -> nn.Module:
+    torch.manual_seed(0)
+    arch = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+    config = dict(
+        type='resformer_mm.MultiResolutionClassifier',
+        data_preprocessor=dict(type='resformer_mm.MultiResolutionDataPreprocessor', num_classes=5),
+        backbone=dict(type='resformer_mm.ResFormer', arch=arch, patch_size=8),
+        head=dict(type='LinearClsHead', num_classes=5, in_channels=32, init_cfg=None),
+    )
+    model = MODELS.build(config).train()
+    for name, parameter in model.named_parameters():
+        if 'local_position' in name:  # zero at the start, which would hide mistakes
+            nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def step(model: nn.Module, wrapper: OptimWrapper, sizes: tuple[int, ...], batch: int = 4) -> dict:
+    generator = torch.Generator().manual_seed(sum(sizes))
+    inputs = [torch.rand(batch, 3, size, size, generator=generator) for size in sizes]
+    samples = [DataSample().set_gt_label(index % 5) for index in range(batch)]
+    return model.train_step(dict(inputs=inputs, data_samples=samples), wrapper)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('target', ['cls', 'gap', 'logits'])
+def test_one_compilation_or_one_per_resolution(target: str) -> None:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> object:
+        graphs.append(graph)
+        return graph
+
+    plain, compiled = build(), build()
+    if target != 'logits':
+        plain.consistency_target = compiled.consistency_target = target
+    else:
+        plain.consistency = compiled.consistency = None
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    # With `fullgraph`, a part that cannot be compiled is an error.
+    compile_backbone(compiled, dict(backend=backend, fullgraph=True))
+    wrappers = [OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)) for model in (plain, compiled)]
+    numbers = []
+    for sizes in (SIZES, SIZES, (80, 56, 24)):
+        logs = [step(model, wrapper, sizes) for model, wrapper in zip((plain, compiled), wrappers)]
+        assert logs[0].keys() == logs[1].keys()
+        for name, value in logs[0].items():
+            torch.testing.assert_close(value, logs[1][name], msg=name)
+        numbers.append(len(graphs))
+    # The second size makes the compiler take all sizes.
+    assert numbers == [2, 2, 2]
+    assert not torch._dynamo.utils.counters['graph_break']
+    weights = compiled.state_dict()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(weights[name], value)
