@@ -54,7 +54,7 @@ def resizing(cfg: Mapping) -> list[dict] | None:
         name = type_name(settings['type'])
         if name.startswith(_KEEPS_SIZE):
             continue
-        packages = packages_of_types({'type': settings['type']}) or {cfg.get('default_scope')}
+        packages = packages_of_types({'type': settings['type']}) or {str(cfg.get('default_scope'))}
         found = _steps(name, settings, keeps_ratio='mmaction' in packages)
         if found is None:
             return None

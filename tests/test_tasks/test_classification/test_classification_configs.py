@@ -215,14 +215,18 @@ def test_the_recipe_is_that_of_the_paper(name: str) -> None:
 # The optimiser's parameter groups
 
 
-def build_with_constructor(cfg: Config, constructor: str, **paramwise) -> dict[str, dict]:
-    """Return the parameter groups of the model's optimiser by name of the parameter."""
+def build_with_constructor(cfg: Config, constructor: str | None = None, **paramwise) -> dict[str, dict]:
+    """Return the parameter groups of the model's optimiser by name of the parameter.
+
+    They are those of the config's own constructor, unless another one is named.
+    """
     model = MODELS.build(cfg.model)
     wrapper = cfg.optim_wrapper.to_dict()
     wrapper['type'] = 'OptimWrapper'  # the one of the config may need a GPU
     wrapper.pop('loss_scale', None)
     paramwise = {**wrapper.pop('paramwise_cfg'), **paramwise}
-    build = dict(type=constructor, optim_wrapper_cfg=wrapper, paramwise_cfg=paramwise)
+    own = wrapper.pop('constructor')
+    build = dict(type=constructor or own, optim_wrapper_cfg=wrapper, paramwise_cfg=paramwise)
     optim = OPTIM_WRAPPER_CONSTRUCTORS.build(build)(model)
     assert isinstance(optim, OptimWrapper)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -252,14 +256,14 @@ DECAYED = (
 def test_weight_decay_by_parameter(arch: str) -> None:
     name = next(name for name in IMAGENET if f'resformer-{arch}_mr-224-160-128_8' in name)
     with torch.device('meta'):
-        groups = build_with_constructor(load(name), 'DefaultOptimWrapperConstructor')
+        groups = build_with_constructor(load(name))
     assert {name for name, group in groups.items() if group['weight_decay'] == 0.05} == set(DECAYED)
     assert {group['weight_decay'] for group in groups.values()} == {0.0, 0.05}
 
 
 @pytest.mark.parametrize('name', [name for name in CONFIGS if name not in IMAGENET])
 def test_weight_decay_of_small_models(name: str) -> None:
-    groups = build_with_constructor(load(name), 'DefaultOptimWrapperConstructor')
+    groups = build_with_constructor(load(name))
     for parameter, group in groups.items():
         assert group['weight_decay'] == (0.05 if has_decay(parameter) else 0.0), parameter
 
