@@ -1,8 +1,9 @@
-"""CVAT's XML file ("CVAT for images 1.1"): boxes, polygons and masks of all images of a task or project."""
+"""CVAT's XML files, for images (1.1) and for videos with their frames: boxes, polygons and masks."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
@@ -18,6 +19,7 @@ from .annotated import (
     NO_IMAGE,
     NO_OBJECT,
     OTHER_BOXES,
+    TWICE,
     UNKNOWN_CLASS,
     UNREAD,
     AnnotatedData,
@@ -28,6 +30,7 @@ from .annotated import (
     sorted_classes,
     training_first,
 )
+from .cvat_tracks import tracked_frames
 from .geometry import (
     box_around,
     box_of_corners,
@@ -57,7 +60,10 @@ def is_found(root: Path) -> bool:
 
 
 def read(root: Path) -> AnnotatedData:
-    """Read boxes, polygons and masks; polygons and masks of one group and class are one object."""
+    """Read boxes, polygons and masks; polygons and masks of one group and class are one object.
+
+    Objects of tracks are read in every frame in which they are visible.
+    """
     data, index = AnnotatedData(), ImageIndex(root)
     parts: dict[str, AnnotatedSplit] = {}
     names: dict[str, None] = {}
@@ -69,13 +75,8 @@ def read(root: Path) -> AnnotatedData:
             continue
         labels = [text_of(label, 'name') for label in element.iter('label')]
         names.update(dict.fromkeys(label for label in labels if label))
-        if tracks := element.findall('track'):
-            shapes = sum(len(track) for track in tracks)
-            detail = (
-                f'{len(tracks)} tracks with {shapes} shapes, of frames without names: export the task as '
-                '"CVAT for images 1.1" with images'
-            )
-            data.fault(file, NO_OBJECT, detail)
+        if element.find('track') is not None:
+            _read_tracks(data, index, file, element, set(names), parts)
         _read_images(data, index, file, element, set(names), parts)
     data.splits = sorted(parts.values(), key=training_first)
     data.classes = sorted_classes(data, tuple(names))
@@ -168,20 +169,59 @@ def _read_images(
         if image is None or data.has_other_size(file, place, stated, image):
             continue
         image.objects = _objects(data, file, entry, image, known, changed)
-        unread.update(
-            f'shapes <{tag}>: draw boxes, polygons or masks' for tag in _OTHERS for _ in entry.findall(tag)
-        )
-        split = split_name(entry.get('subset', ''))
-        split = '' if split.lower() == 'default' else split
-        parts.setdefault(split, AnnotatedSplit(split, index.root)).images.append(image)
+        unread.update(_unread_text(tag) for tag in _OTHERS for _ in entry.findall(tag))
+        _part_of(parts, entry.get('subset', ''), index).images.append(image)
     data.counted(file, UNREAD, unread)
     data.counted(file, CHANGED, changed)
+
+
+def _read_tracks(
+    data: AnnotatedData,
+    index: ImageIndex,
+    file: Path,
+    element: LineElement,
+    known: set[str],
+    parts: dict[str, AnnotatedSplit],
+) -> None:
+    """Read the shapes of every frame of a video whose images are there."""
+    try:
+        frames = tracked_frames(index, file, element)
+    except FormatError as error:
+        data.fault(file, NO_OBJECT, str(error))
+        return
+    changed: Counter[str] = Counter()
+    unread: Counter[str] = Counter()
+    taken = {image.file_name for part in parts.values() for image in part.images}
+    for number, path in sorted(frames.images.items()):
+        if path in taken:
+            data.fault(file, TWICE, f'{path} is a frame of two files: give each task a folder of its own')
+            continue
+        image = index.image(path, data)
+        if image is None:
+            continue
+        shapes = frames.shapes.get(number, [])
+        image.objects = _objects(data, file, shapes, image, known, changed)
+        unread.update(_unread_text(shape.tag) for shape in shapes if shape.tag in _OTHERS)
+        _part_of(parts, frames.subset, index).images.append(image)
+    data.counted(file, UNREAD, unread)
+    data.counted(file, CHANGED, changed)
+
+
+def _part_of(parts: dict[str, AnnotatedSplit], subset: str, index: ImageIndex) -> AnnotatedSplit:
+    """Return the split of a subset."""
+    name = split_name(subset)
+    name = '' if name.lower() == 'default' else name
+    return parts.setdefault(name, AnnotatedSplit(name, index.root))
+
+
+def _unread_text(tag: str) -> str:
+    return f'shapes <{tag}>: draw boxes, polygons or masks'
 
 
 def _objects(
     data: AnnotatedData,
     file: Path,
-    entry: Element,
+    entry: Iterable[Element],
     image: AnnotatedImage,
     known: set[str],
     changed: Counter[str],

@@ -257,7 +257,7 @@ def test_tracks_and_several_formats_are_named(tmp_path: Path) -> None:
     track = '<track id="0" label="ant"><box frame="0" xtl="1" ytl="1" xbr="5" ybr="5"></box></track>'
     path.write_text(path.read_text().replace('</annotations>', f'{track}</annotations>'))
     [fault] = [finding for finding in read_annotations(tmp_path).report.findings if finding.is_fault]
-    assert '1 tracks with 1 shapes' in fault.detail and 'CVAT for images' in fault.detail
+    assert '1 tracks, but no images of the frames' in fault.detail and 'export with images' in fault.detail
     labelme(tmp_path)
     with pytest.raises(FormatError, match='labelme, cvat.*--from'):
         read_annotations(tmp_path)
