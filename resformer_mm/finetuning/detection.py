@@ -44,12 +44,7 @@ def prepare(sources: Sequence[AnnotatedImages], folder: Path) -> FinetuningData:
     Raises:
         ValueError: a file cannot be used, the classes of the splits differ, or the data cannot be split.
     """
-    roles, notes = assign_roles([_split_name(source) for source in sources]), list[str]()
-    tested = None if roles.test is None else _read(sources[roles.test], folder)
-    if tested is not None and not tested.get('annotations'):  # as in COCO's own test split
-        notes.append(f'not used, since it has no annotations: {_split_name(sources[roles.test or 0])}')
-        sources = [source for place, source in enumerate(sources) if place != roles.test]
-        roles, tested = assign_roles([_split_name(source) for source in sources]), None
+    roles = assign_roles([_split_name(source) for source in sources])
     train = sources[roles.train]
     content = _read(train, folder)
     if roles.val is not None:
@@ -64,9 +59,9 @@ def prepare(sources: Sequence[AnnotatedImages], folder: Path) -> FinetuningData:
             file = folder / f'{name}.json'
             file.write_text(json.dumps(part), encoding='utf-8')
             places.append((str(train.img_dir), str(file)))
-    if roles.test is not None and tested is not None:
+    if roles.test is not None:
         test = sources[roles.test]
-        parts.append(tested)
+        parts.append(_read(test, folder))
         places.append((str(test.img_dir), str(test.ann_file)))
     root = os.path.commonpath([os.path.abspath(images) for images, _ in places])
     settings = [
@@ -82,7 +77,7 @@ def prepare(sources: Sequence[AnnotatedImages], folder: Path) -> FinetuningData:
     names = {entry['id']: entry['name'] for entry in content['categories']}
     counts = Counter(entry['category_id'] for entry in objects)
     used = [key for key in names if counts[key]]  # in the order of the file, as mmdetection counts them
-    notes = [note, *roles.notes, *notes]
+    notes = [note, *roles.notes]
     if absent := [names[key] for key in names if key not in used]:
         notes.append(f'categories without an object, left out: {", ".join(absent)}')
     return FinetuningData(

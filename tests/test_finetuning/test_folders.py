@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -187,15 +186,3 @@ def test_without_a_training_split_the_validation_is_divided(tmp_path):
     assert not listed[0] & listed[1] and len(listed[0] | listed[1]) == 50
     assert all(path.startswith('val/') and (root / path).is_file() for path in listed[0] | listed[1])
     assert cfg.test_dataloader.dataset.data_prefix == 'test' and cfg.data_root == str(root)
-
-
-@pytest.mark.operators('mmdet')
-def test_a_test_split_without_annotations_is_named(tmp_path):
-    root = tmp_path / 'photos'
-    coco(root)
-    add_test_split(root, 'detection')
-    file = root / 'annotations' / 'instances_test2017.json'
-    file.write_text(json.dumps({**json.loads(file.read_text()), 'annotations': []}))
-    data, cfg = config_of(root, tmp_path / 'out')
-    assert data.test is None and cfg.test_dataloader.dataset == cfg.val_dataloader.dataset
-    assert 'not used, since it has no annotations: annotations/instances_test2017.json' in data.notes

@@ -189,7 +189,9 @@ def read_annotations(source: AnnotatedImages) -> tuple[dict | None, list[Finding
         for problem in find_problems(content)
     ]
     if not content.get('annotations'):
-        findings.append(Finding(path, EMPTY_FILE, 'it has no annotations'))
+        findings.append(
+            Finding(path, EMPTY_FILE, 'it has no annotations: add some, or move the file out of the folder')
+        )
     return content, findings
 
 
