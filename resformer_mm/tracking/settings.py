@@ -10,6 +10,7 @@ from mmengine.registry import VISBACKENDS
 from mmengine.visualization import LocalVisBackend
 
 from resformer_mm.compat.mlflow_names import write_names_of_mlflow
+from resformer_mm.compat.mlflow_resume import continue_runs_of_mlflow
 from resformer_mm.compat.mlflow_store import use_store_of_mlflow
 from resformer_mm.config_types import find_type, type_field, type_name
 
@@ -49,6 +50,7 @@ def settle_trackers(cfg: Config) -> None:
     settings['vis_backends'] = [_settled(entry, number, scope) for number, entry in enumerate(entries)]
     use_store_of_mlflow()
     write_names_of_mlflow()
+    continue_runs_of_mlflow()
     if type_field(settings) is None:
         settings['type'] = 'mmengine.Visualizer'
 

@@ -159,6 +159,15 @@ def test_mlflow(tmp_path, monkeypatch):
     text = Path(client.download_artifacts(run.info.run_id, 'sweep_table.csv', str(tmp_path))).read_text()
     assert text.split() == ['model,resolution,top1', 'a|b,224,50.0', 'a|b,160,40.0']
 
+    monkeypatch.setenv('MLFLOW_RUN_ID', run.info.run_id)  # another start, with another config
+    resumed = make_runner('MLflowVisBackend', tmp_path / 'other', exp_name='mini', run_name='first')
+    validate(resumed, ResolutionCurveHook(), [3])
+    resumed.visualizer.close()
+    assert curve('64/accuracy/top1') == [(1, 7.4), (2, 8.4), (3, 9.4)]
+    assert client.get_run(run.info.run_id).data.params['work_dir'] == str(tmp_path / 'work')
+    text = Path(client.download_artifacts(run.info.run_id, 'config.py', str(tmp_path))).read_text()
+    assert str(tmp_path / 'other') in text
+
 
 class Recorder(BaseVisBackend):
     """A tracker that keeps its pictures."""
