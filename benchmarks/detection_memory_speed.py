@@ -25,6 +25,7 @@ from separate_runs import run_in_subprocess, summarise, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import load_model
+from resformer_mm.progress import track
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'detection'
 CONFIG = FOLDER / 'resformer-small_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py'
@@ -113,10 +114,9 @@ def main() -> None:
         names = [name for name in MODELS if task == 'training' or 'checkpointing' not in name]
         options = ('--size', args.size, '--device', args.device, '--task', task)
         results: dict[str, list[dict]] = {name: [] for name in names}
-        for _ in range(args.rounds):
-            for name in names:
-                results[name].append(run_in_subprocess(__file__, *options, '--model', name))
-                print(task, name, results[name][-1], flush=True)
+        for name in track(names * args.rounds, task):
+            results[name].append(run_in_subprocess(__file__, *options, '--model', name))
+            print(task, name, results[name][-1], flush=True)
         for name in names:
             row = {'task': task, 'model': name, 'images': TASKS[task], 'side': args.size}
             rows.append({**row, **summarise(results[name], decimals=1)})

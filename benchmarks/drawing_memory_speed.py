@@ -27,6 +27,8 @@ import numpy as np
 import torch
 from separate_runs import run_in_subprocess, write_rows
 
+from resformer_mm.progress import track
+
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'segmentation'
 SMALL = CONFIGS / 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
 MINI = CONFIGS / 'resformer-mini_upernet_1xb8-900_mini.py'
@@ -164,12 +166,12 @@ def main() -> None:
         measure(*args.measure)
         return
     rows = []
-    for case, variants in CASES.items():
-        for variant in variants:
-            found = run_in_subprocess(__file__, '--out', args.out, '--measure', case, variant)
-            name = f'{variant} frames' if case == 'video' else variant
-            rows.append({'case': case, 'variant': name, **found})
-            print(rows[-1])
+    cases = [(case, variant) for case, variants in CASES.items() for variant in variants]
+    for case, variant in track(cases, 'cases'):
+        found = run_in_subprocess(__file__, '--out', args.out, '--measure', case, variant)
+        name = f'{variant} frames' if case == 'video' else variant
+        rows.append({'case': case, 'variant': name, **found})
+        print(rows[-1])
     write_rows(args.out, rows, 'cpu')
 
 

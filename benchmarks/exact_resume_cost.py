@@ -20,6 +20,7 @@ from fault_injection import Case, train, write_configs
 
 from resformer_mm.analysis.machine import describe_device
 from resformer_mm.files import write_csv
+from resformer_mm.progress import track
 from resformer_mm.synthetic import write_image_folder
 
 SETTINGS = """
@@ -68,7 +69,7 @@ def main() -> None:
             cases = {'with': Case(settings, processes=processes)}
             cases['without'] = Case(settings + WITHOUT, processes=processes)
             measured: dict[str, list[tuple[float, int]]] = {kind: [] for kind in cases}
-            for number in range(args.runs):
+            for number in track(range(args.runs), f'{processes} processes, {workers} workers'):
                 for kind, case in cases.items():
                     folder = Path(name, f'{processes}_{workers}_{kind}_{number}')
                     measured[kind].append(run(case, data, folder))

@@ -34,6 +34,7 @@ from mmengine.registry import HOOKS
 
 from resformer_mm.analysis.machine import describe_device
 from resformer_mm.files import write_csv
+from resformer_mm.progress import track
 from resformer_mm.resuming import whole_files
 from resformer_mm.synthetic import write_image_folder
 
@@ -464,7 +465,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, 'data')
         write_image_folder(data, num_train=32, num_val=20, size=64)
-        for name in args.only:
+        for name in track(args.only, 'rows'):
             case = CASES[name]
             outcome = run_case(case, data, Path(folder, name))
             write_row(name, case, outcome)

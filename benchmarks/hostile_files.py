@@ -26,6 +26,7 @@ from hostile_cases import possible_cases
 from hostile_cases.case import Case, run_case
 
 from resformer_mm.files import write_csv
+from resformer_mm.progress import track
 
 SECONDS = 60
 MEMORY = 4 * 2**30
@@ -41,11 +42,10 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for case in possible_cases():
-        if re.search(args.only, f'{case.kind}: {case.file}'):
-            row = measure(case)
-            rows.append(row)
-            print(' | '.join(map(str, row.values())), flush=True)
+    chosen = [case for case in possible_cases() if re.search(args.only, f'{case.kind}: {case.file}')]
+    for case in track(chosen, 'files'):
+        rows.append(measure(case))
+        print(' | '.join(map(str, rows[-1].values())), flush=True)
     if args.out is not None:
         write_csv(args.out, rows)
     failed = [row['file'] for row in rows if row['outcome'] == 'FAILED']

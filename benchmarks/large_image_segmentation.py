@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 from separate_runs import run_in_subprocess, write_rows
 
+from resformer_mm.progress import track
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {
     'global': 'resformer-base_mr-224-160-128_upernet_8xb2-160k_ade20k-512x512.py',
@@ -80,9 +82,8 @@ def main() -> None:
 
     options = ('--device', args.device, '--size', *args.size)
     results = {model: [] for model in CONFIGS}
-    for _ in range(args.rounds):
-        for model in CONFIGS:
-            results[model].append(run_in_subprocess(__file__, *options, '--model', model))
+    for model in track([*CONFIGS] * args.rounds, 'runs'):
+        results[model].append(run_in_subprocess(__file__, *options, '--model', model))
     rows = []
     for model, rounds in results.items():
         allocated = run_in_subprocess(__file__, *options, '--model', model, '--allocated')['allocated_MiB']

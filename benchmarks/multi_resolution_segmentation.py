@@ -27,6 +27,7 @@ from separate_runs import run_in_subprocess, summarise, write_rows
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import load_model
 from resformer_mm.engine import train_by_turns
+from resformer_mm.progress import track
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'segmentation'
 CONFIG = FOLDER / 'resformer-small_mr-224-160-128_upernet-mr-512-384_8xb2-80k_ade20k-512x512.py'
@@ -100,7 +101,7 @@ def main() -> None:
     variants = [(mode, sizes) for sizes in RESOLUTIONS for mode in MODES[: len(sizes)]]
     results: dict[tuple, list[dict]] = {variant: [] for variant in variants}
     common = ('--batch', args.batch, '--device', args.device)
-    for _ in range(args.rounds):
+    for _ in track(range(args.rounds), 'rounds'):
         for mode, sizes in variants:
             options = ('--mode', mode, '--resolutions', *sizes, *common)
             results[mode, sizes].append(run_in_subprocess(__file__, *options))

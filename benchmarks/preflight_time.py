@@ -99,7 +99,10 @@ def main() -> None:
     if args.out is None:
         parser.error('give a CSV file with --out')
     rows = []
-    for name, config, *options in [*(prepare(args.embedded) if args.embedded else []), *args.case]:
+    from resformer_mm.progress import track  # after the time is taken
+
+    cases = [*(prepare(args.embedded) if args.embedded else []), *args.case]
+    for name, config, *options in track(cases, 'cases'):
         results = [run_in_subprocess(__file__, '--measure', config, *options) for _ in range(args.rounds)]
         row = dict(
             data=name, config=Path(config).stem, faults=results[0]['faults'], notes=results[0]['notes']

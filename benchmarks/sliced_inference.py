@@ -25,6 +25,8 @@ import cv2
 import numpy as np
 from separate_runs import run_in_subprocess, write_rows
 
+from resformer_mm.progress import track
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 SEGMENTOR = CONFIGS / 'segmentation' / 'resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py'
 DETECTOR = CONFIGS / 'detection' / 'resformer-small_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py'
@@ -92,7 +94,7 @@ def main() -> None:
         measure(case, variant, int(width), int(height))
         return
     rows = []
-    for case, variant, (width, height) in CASES:
+    for case, variant, (width, height) in track(CASES, 'cases'):
         found = run_in_subprocess(__file__, '--out', args.out, '--measure', case, variant, width, height)
         rows.append({'case': case, 'variant': variant, 'width': width, 'height': height, **found})
         print(rows[-1], flush=True)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from resformer_mm.analysis.machine import describe_device
 from resformer_mm.files import write_csv
 from resformer_mm.models import ResFormer, SmoothL1Consistency
+from resformer_mm.progress import track
 
 # After resformer_mm, which makes torchvision importable if its operators do not load.
 import timm  # isort: skip
@@ -150,7 +151,7 @@ def main() -> None:
     rows = []
     for variant in args.variants:
         models = make_models(variant, args.compile, args.device)
-        for resolutions, batch, step_batch in CASES:
+        for resolutions, batch, step_batch in track(CASES, variant):
             for mode, function, size in (
                 ('inference', inference, batch * args.batch_factor),
                 ('multi-resolution step', training_step, step_batch * args.batch_factor),

@@ -37,6 +37,7 @@ from swap_zoo import LIBRARIES, Kind, detector, drop_downloads, kinds, zoo
 
 from resformer_mm.files import write_csv
 from resformer_mm.libraries import import_library
+from resformer_mm.progress import track
 
 BOXES = ('max_per_img', 'nms_post', 'max_num')
 MEMORY = 10 * 2**30  # bytes of a process
@@ -244,7 +245,7 @@ def measure(
     for problem in unreadable:
         print(f'cannot be read: {library} {problem}', flush=True)
     known: dict[str, list[Output]] = {}
-    for kind in found:
+    for kind in track(found, library):
         if kind.config in done or not fnmatch(kind.config, kind_pattern):
             continue
         start = time.perf_counter()

@@ -21,6 +21,7 @@ import torch
 from separate_runs import run_in_subprocess, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
+from resformer_mm.progress import track
 
 MODES = ('joint', 'turn by turn')
 RESOLUTIONS = (224, 160, 128)
@@ -99,7 +100,7 @@ def main() -> None:
         parser.error('--out is required')
     rows = []
     for batch in args.batch:
-        results = {mode: measure(mode, batch, args.device) for mode in MODES}
+        results = {mode: measure(mode, batch, args.device) for mode in track(MODES, f'batch of {batch}')}
         for mode, result in results.items():
             row = {'mode': mode, 'resolutions': ' '.join(map(str, RESOLUTIONS)), 'batch': batch}
             for name in ('allocated', 'resident'):

@@ -27,6 +27,7 @@ from torch import nn
 
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import enter_scope, load_model, read_config
+from resformer_mm.progress import track
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'video'
 MODELS = {
@@ -135,12 +136,12 @@ def main() -> None:
 
     options = ('--device', args.device, '--batch', args.batch, '--steps', args.steps)
     rounds: dict[str, list[dict]] = {model: [] for model in MODELS}
-    for _ in range(args.rounds):
-        for model in MODELS:
-            rounds[model].append(run_in_subprocess(__file__, *options, '--model', model))
-            print(model, rounds[model][-1], flush=True)
+    for model in track([*MODELS] * args.rounds, 'runs'):
+        rounds[model].append(run_in_subprocess(__file__, *options, '--model', model))
+        print(model, rounds[model][-1], flush=True)
     allocated = {
-        model: run_in_subprocess(__file__, *options, '--model', model, '--allocated') for model in MODELS
+        model: run_in_subprocess(__file__, *options, '--model', model, '--allocated')
+        for model in track(MODELS, 'memory')
     }
     rows, (baseline, *_) = [], MODELS
     for kind in ('training step', 'inference'):

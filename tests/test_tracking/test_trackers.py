@@ -18,6 +18,7 @@ from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
 from PIL import Image
 
+from resformer_mm.engine import hooks as engine_hooks
 from resformer_mm.tracking import ResolutionCurveHook, hook, settle_trackers
 from resformer_mm.tracking.hook import curves_by_resolution, draw_curves_of
 from resformer_mm.tracking.logging import log_by_resolution, log_table
@@ -238,3 +239,12 @@ def test_curves_leave_out_what_is_not_a_number():
     assert list(found['accuracy/top1'].items()) == [(32, 3.2), (48, 4.8), (64, 6.4)]
     assert found['iou'][64] == 1 and np.isnan(found['iou'][32])
     draw_curves_of([[1, found], [2, {'iou': found['iou']}]], 'epoch')
+
+
+@pytest.mark.parametrize('is_first', [True, False])
+def test_processes_that_draw_all_samples_start_no_runs_of_their_own(runner, monkeypatch, is_first):
+    monkeypatch.setattr(engine_hooks, 'is_main_process', lambda: is_first)
+    runner.test_dataloader = SimpleNamespace(dataset=[])
+    engine_hooks.DrawInEveryProcessHook().before_test(runner)
+    assert ('recorder' in runner.visualizer._vis_backends) is is_first
+    assert 'LocalVisBackend' in runner.visualizer._vis_backends
