@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from resformer_mm.compat.tracing import is_exporting
 from resformer_mm.registry import MODELS
 
 
@@ -29,5 +31,6 @@ class LayerNorm2d(nn.LayerNorm):
         The map has the type of the weights, which is float32 under autocast on every device, as in PyTorch's
         own norms on CUDA. mmcv's RoIAlign does not support bfloat16.
         """
-        x = x.permute(0, 2, 3, 1).to(self.weight.dtype)
-        return super().forward(x).permute(0, 3, 1, 2).contiguous()
+        x = super().forward(x.permute(0, 2, 3, 1).to(self.weight.dtype)).permute(0, 3, 1, 2)
+        # `contiguous` would ask for the layout, which an exported program cannot know.
+        return x.clone(memory_format=torch.contiguous_format) if is_exporting() else x.contiguous()

@@ -9,8 +9,25 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from resformer_mm.compat.tracing import is_exporting
 from resformer_mm.models.layers import Grid, LayerNorm2d, inside
 from resformer_mm.registry import MODELS
+
+
+class HalvingPool(nn.MaxPool2d):
+    """2x2 max pooling of a map ``(B, C, H, W)`` to ``(B, C, ceil(H / 2), ceil(W / 2))``."""
+
+    def __init__(self) -> None:
+        super().__init__(2, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled map."""
+        if not is_exporting():
+            return super().forward(x)
+        # PyTorch asks whether the last window lies outside the map, which depends on the size.
+        height, width = x.shape[2:]
+        bottom, right = (height + 1) // 2 * 2 - height, (width + 1) // 2 * 2 - width
+        return F.max_pool2d(F.pad(x, (0, right, 0, bottom), value=-math.inf), 2)
 
 
 class PyramidLevel(nn.Module):
@@ -30,7 +47,7 @@ class PyramidLevel(nn.Module):
         steps: list[nn.Module] = []
         for step in range(abs(log_scale)):
             if log_scale < 0:
-                steps.append(nn.MaxPool2d(2, ceil_mode=True))
+                steps.append(HalvingPool())
                 continue
             is_last = step == log_scale - 1
             steps.append(nn.ConvTranspose2d(in_channels, in_channels, 2, stride=2, bias=is_last))
