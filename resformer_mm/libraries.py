@@ -135,6 +135,7 @@ TASKS = {
         data_check='resformer_mm.tasks.detection.data_check:DetectionCheck',
         preflight='resformer_mm.tasks.detection.preflight',
         finetuning='resformer_mm.finetuning.detection',
+        deployment='resformer_mm.tasks.detection.deployment:DeployableDetector',
         hook='resformer_mm.tasks.detection.mask_memory:EncodedMasksHook',
     ),
     'video': Task(

@@ -36,8 +36,8 @@ def export(
         The comparisons.
 
     Raises:
-        ExportError: the model cannot be exported, a size is smaller than a patch, or a difference is larger
-            than the tolerance.
+        ExportError: the model cannot be exported, a size is smaller than a patch, a difference is larger than
+            the tolerance, or there were no outputs to compare.
         ImportError: a package that the format needs is missing.
         OSError: the file cannot be written.
     """
@@ -53,6 +53,11 @@ def export(
 
 
 def _check(differences: Sequence[Difference], tolerance: float, path: str | Path) -> None:
+    if differences and not any(item.magnitude for item in differences):
+        raise ExportError(
+            f'{path} was not written: the outputs were empty or zero at all sizes, so nothing was compared. '
+            'Give larger sizes, lower the threshold of scores in test_cfg, or do not compare'
+        )
     faults = [item for item in differences if not item.value <= tolerance]  # also NaN
     if faults:
         named = ', '.join(f'{item.height}x{item.width}' for item in faults[:4])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -73,7 +74,16 @@ class ProgramFormat:
         _require_pytorch('files of torch.export', PROGRAM_VERSION)
 
     def write(self, model: DeployableModel, path: Path) -> None:
-        """Export the model, with its metadata as the extra file 'metadata.json'."""
+        """Export the model, with its metadata as the extra file 'metadata.json'.
+
+        Raises:
+            ExportError: the model has operators that PyTorch alone does not know.
+        """
+        if self.suffix not in model.formats:
+            raise ExportError(
+                f'{type(model.model).__name__} has operators that PyTorch alone does not know: export it as '
+                'an ONNX file'
+            )
         with _quiet():
             torch.export.save(
                 capture(model), path, extra_files={'metadata.json': json.dumps(model.metadata())}
@@ -132,11 +142,12 @@ class OnnxFormat:
                     input_names=[model.input_name],
                     output_names=list(names),
                     dynamic_shapes=(dict(model.axes),),  # the program is traced already: these are names only
+                    custom_translation_table=dict(model.translations()),
                     verbose=False,
                 )
         except torch.onnx.errors.OnnxExporterError as error:
             raise ExportError(
-                f'{type(model.model).__name__} has no ONNX counterpart: {_summarize_error(error)}'
+                f'{type(model.model).__name__} has no ONNX counterpart: {_untranslated(error)}'
             ) from error
         result = cast(torch.onnx.ONNXProgram, exported)  # None is for the exporter without dynamo
         result.model.metadata_props.update(model.metadata())
@@ -194,6 +205,14 @@ def _quiet() -> Iterator[None]:
         # PyTorch itself uses its deprecated tree specifications.
         warnings.filterwarnings('ignore', message='.*LeafSpec', category=FutureWarning)
         yield
+
+
+def _untranslated(error: Exception) -> str:
+    """Return the operator that an error of the conversion to ONNX names, or the lines with its cause."""
+    operator = re.search(r'target=torch\.ops\.([\w.]+)', str(error))
+    if operator is None:
+        return _summarize_error(error)
+    return f'the operator {operator[1]} cannot be converted with these arguments'
 
 
 def _summarize_error(error: Exception) -> str:

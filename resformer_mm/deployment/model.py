@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -188,6 +188,10 @@ class DeployableModel(nn.Module):
     def smallest(self) -> Mapping[int, int]:
         """The least size of each free axis of the input."""
         return {0: 1, 2: self.patch_size, 3: self.patch_size}
+
+    def translations(self) -> Mapping[Callable, Callable]:
+        """Return the operators of this package in the graph, and the functions that write them in ONNX."""
+        return {}
 
     def example(self) -> Tensor:
         """Return an input for tracing, on the device of the model."""

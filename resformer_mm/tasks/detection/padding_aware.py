@@ -44,6 +44,11 @@ class PaddingAware(BaseDetector):
         if self.with_neck and hasattr(self.neck, 'level_grids'):
             self._heads = PaddingMaskedHeads(self)
 
+    @property
+    def masks_padding(self) -> bool:
+        """Whether predictions do not depend on the padding, as with a ``SimpleFeaturePyramid``."""
+        return self._heads is not None
+
     def loss(self, batch_inputs: Tensor, batch_data_samples: list) -> dict:
         """Return the losses of a batch ``(B, C, H, W)``, as the detector of mmdet does."""
         with self._sizes_of(batch_data_samples):
