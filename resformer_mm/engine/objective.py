@@ -7,7 +7,7 @@ Each copy is supervised. Each but the first also learns to agree with the previo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,11 +99,22 @@ class MultiResolutionObjective(Model):
             inputs: the copies of the batch, the one with the most information first; or a single copy.
             data_samples: the B samples with their labels.
         """
+        copies = list(enumerate_copies(inputs))
+        supervised = (self.supervise(one.inputs, data_samples, one.index) for one in copies)
+        return self.combine(copies, supervised, data_samples)
+
+    def combine(
+        self,
+        copies: Sequence[Copy],
+        supervised: Iterable[tuple[dict[str, Tensor], Tensor]],
+        data_samples: list,
+    ) -> dict[str, Tensor]:
+        """Return the named losses of one step, given what :meth:`supervise` returns for every copy."""
         losses: dict[str, Tensor] = {}
         teacher = None
-        for one in enumerate_copies(inputs):
-            terms, teacher = self.copy_loss(one, data_samples, teacher)
-            losses.update(terms)
+        for one, (terms, student) in zip(copies, supervised):
+            named, teacher = self._copy_terms(one, terms, student, data_samples, teacher)
+            losses.update(named)
         return losses
 
     def copy_loss(
@@ -117,6 +128,16 @@ class MultiResolutionObjective(Model):
             teacher: what this method returned for the previous copy; None for the first.
         """
         terms, student = self.supervise(one.inputs, data_samples, one.index)
+        return self._copy_terms(one, terms, student, data_samples, teacher)
+
+    def _copy_terms(
+        self,
+        one: Copy,
+        terms: dict[str, Tensor],
+        student: Tensor,
+        data_samples: list,
+        teacher: Tensor | None,
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
         losses = {
             f'{name}_{one.name}': value / one.number if 'loss' in name else value
             for name, value in terms.items()

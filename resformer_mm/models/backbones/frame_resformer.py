@@ -32,13 +32,16 @@ class FrameResFormer(ResFormer):
         self.num_segments = num_segments
 
     def forward(
-        self, image: Tensor, sizes: Sequence[Grid] | None = None, pool: str | None = None
-    ) -> Any:  # an output, a tuple of outputs, or what `forward_pooled` returns
+        self,
+        image: Tensor | Sequence[Tensor],
+        sizes: Sequence[Grid] | None = None,
+        pool: str | None = None,
+    ) -> Any:  # an output, a tuple of outputs, or what `forward_pooled` or `forward_copies` returns
         """Return the output in the form given by ``out_type``, a tuple if there are several out indices.
 
         The arguments are those of :meth:`ResFormer.forward`.
         """
         outputs = super().forward(image, sizes, pool)
-        if pool is not None:
+        if pool is not None or not isinstance(image, Tensor):
             return outputs
         return outputs[0] if len(outputs) == 1 else outputs

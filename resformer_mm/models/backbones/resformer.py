@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,9 +13,11 @@ from resformer_mm.models.layers import (
     Attention,
     BatchPadding,
     Block,
+    BranchFactors,
     GlobalPosition,
     Grid,
     LocalPosition,
+    Packing,
     PatchEmbed,
     PreNormBlock,
     TokenGrid,
@@ -249,12 +251,15 @@ class ResFormer(SavedBackbone):
                 )
 
     def forward(
-        self, image: Tensor, sizes: Sequence[Grid] | None = None, pool: str | None = None
-    ) -> Any:  # a tuple of outputs, or what `forward_pooled` returns
+        self,
+        image: Tensor | Sequence[Tensor],
+        sizes: Sequence[Grid] | None = None,
+        pool: str | None = None,
+    ) -> Any:  # a tuple of outputs, or what `forward_pooled` or `forward_copies` returns
         """Return one entry per out index, in the form given by ``out_type``.
 
         Args:
-            image: ``(B, C_in, h, w)``.
+            image: ``(B, C_in, h, w)``; a list of such batches for :meth:`forward_copies`.
             sizes: real height and width in pixels of each image of a batch that was padded at the bottom and
                 the right. Position embeddings, attention and means are then those of each image alone, and
                 maps and raw tokens are zero in the padding, whose pixels are not read. Without sizes, or if
@@ -264,6 +269,8 @@ class ResFormer(SavedBackbone):
         Raises:
             ValueError: the sizes do not fit the batch.
         """
+        if not isinstance(image, Tensor):
+            return self._outputs_of_copies(image, pool)
         if pool is not None:
             return self._outputs_and_pooled(image, pool)
         padding = None
@@ -305,14 +312,7 @@ class ResFormer(SavedBackbone):
 
         They are not normalised. The other arguments are those of :meth:`forward_tokens`.
         """
-        tokens, grid = self.patch_embed(image)
-        if padding is None:
-            position = self.global_position(grid)
-        else:
-            position = self.global_position.of_batch(padding.grids, grid)
-        if position is not None:
-            tokens = tokens + position
-        tokens = self.drop(self._prepend_cls_token(tokens))
+        tokens, grid = self._embed_image(image, padding)
         outputs = []
         for index in range(indices[-1] + 1):
             is_last = index == indices[-1]
@@ -320,6 +320,17 @@ class ResFormer(SavedBackbone):
             if index in indices:
                 outputs.append(tokens)
         return outputs, grid
+
+    def _embed_image(self, image: Tensor, padding: BatchPadding | None = None) -> tuple[Tensor, Grid]:
+        """Return the input of the first block ``(B, N, C)`` and the token grid."""
+        tokens, grid = self.patch_embed(image)
+        if padding is None:
+            position = self.global_position(grid)
+        else:
+            position = self.global_position.of_batch(padding.grids, grid)
+        if position is not None:
+            tokens = tokens + position
+        return self.drop(self._prepend_cls_token(tokens)), grid
 
     def _prepend_cls_token(self, tokens: Tensor) -> Tensor:
         """Prepend the class token, if there is one, to patch tokens ``(B, N, C)``."""
@@ -332,10 +343,13 @@ class ResFormer(SavedBackbone):
     def _run_block(self, index: int, tokens: Tensor, grid: TokenGrid, cls_only: bool, **kwargs) -> Tensor:
         """Return the output of a block, with ``cls_only`` for the class token alone."""
         block: Any = self.blocks[index]  # a PreNormBlock, or one in a wrapper such as that of FSDP
-        function = block.forward_cls if cls_only else block
+        return self._run(block.forward_cls if cls_only else block, tokens, grid, **kwargs)
+
+    def _run(self, function: Callable[..., Tensor], *args, **kwargs) -> Tensor:
+        """Return the result of a part of the model, with ``with_cp`` without keeping its activations."""
         if self.with_cp and self.training:
-            return checkpoint(function, tokens, grid, **kwargs, use_reentrant=False)
-        return function(tokens, grid, **kwargs)
+            return checkpoint(function, *args, **kwargs, use_reentrant=False)
+        return function(*args, **kwargs)
 
     def forward_pooled(self, image: Tensor, pool: str) -> tuple[tuple[Tensor | list[Tensor], ...], Tensor]:
         """Return what :meth:`forward` returns, and the tokens of the last out index pooled to ``(B, C)``.
@@ -352,11 +366,80 @@ class ResFormer(SavedBackbone):
     def _outputs_and_pooled(
         self, image: Tensor, pool: str
     ) -> tuple[tuple[Tensor | list[Tensor], ...], Tensor]:
-        is_cls = pool == 'cls'
-        outputs, grid = self.forward_tokens(image, is_cls and self.out_type == 'cls_token')
+        outputs, grid = self.forward_tokens(image, pool == 'cls' and self.out_type == 'cls_token')
+        return self._formatted(outputs, grid, pool)
+
+    @property
+    def packs_copies(self) -> bool:
+        """Whether :meth:`forward_copies` computes what the class computes batch by batch.
+
+        Not for subclasses with another forward pass, for blocks of other classes or in wrappers, and while
+        parts of blocks have hooks, which expect the tokens of one batch.
+        """
+        own = type(self)
+        methods = ('forward_tokens', 'block_tokens', 'forward_pooled')
+        if any(getattr(own, name) is not getattr(ResFormer, name) for name in methods):
+            return False
+        for block in self.blocks:
+            if type(block) is not Block or type(block.attn).forward is not Attention.forward:
+                return False
+        return not any(_has_hooks(module) for module in self.blocks.modules())
+
+    def forward_copies(self, images: Sequence[Tensor], pool: str | None = None) -> list:
+        """Return what :meth:`forward`, or with ``pool`` :meth:`forward_pooled`, returns for several batches.
+
+        Norms and linear layers take the tokens of all batches as one matrix, which saves time where batches
+        or images are small; patches, positions and attention are computed batch by batch.
+
+        Args:
+            images: batches ``(B_i, C_in, h_i, w_i)``, each of its own size.
+            pool: as in :meth:`forward_pooled`; None pools nothing.
+        """
+        return self(list(images), pool=pool)
+
+    def _outputs_of_copies(self, images: Sequence[Tensor], pool: str | None) -> list:
+        cls_only = self.out_type == 'cls_token' and pool in (None, 'cls')
+        embedded = [self._embed_image(image) for image in images]
+        packing = Packing(*zip(*embedded))
+        factors = self._draw_factors([image.shape[0] for image in images], embedded[0][0])
+        rows = packing.pack([tokens for tokens, _ in embedded])
+        outputs: list[list[Tensor]] = [[] for _ in images]  # by batch, then by out index
+        for index in range(self.out_indices[-1] + 1):
+            block: Any = self.blocks[index]
+            is_short = cls_only and index == self.out_indices[-1]
+            run_block = block.forward_cls_packed if is_short else block.forward_packed
+            rows = self._run(run_block, rows, packing, factors[index])
+            if index in self.out_indices:
+                norm = self.norm if index == self.num_layers - 1 else None
+                found = rows if norm is None else norm(rows)
+                parts = packing.unpack_samples(found) if is_short else packing.unpack(found)
+                for own, part in zip(outputs, parts):
+                    own.append(part)
+        return [self._formatted(tokens, grid, pool) for tokens, grid in zip(outputs, packing.grids)]
+
+    def _draw_factors(self, batches: Sequence[int], like: Tensor) -> list[BranchFactors]:
+        """Draw stochastic depth for every block, in the order in which batch by batch would draw it."""
+
+        def joined(draws: Sequence[Tensor | None]) -> Tensor | None:
+            found = [draw for draw in draws if draw is not None]
+            return torch.cat(found) if found else None
+
+        drop_paths: list[Any] = [block.drop_path for block in self.blocks[: self.out_indices[-1] + 1]]
+        draws = [
+            [(one.factors(like, batch), one.factors(like, batch)) for one in drop_paths] for batch in batches
+        ]
+        return [
+            (joined([attn for attn, _ in of_block]), joined([mlp for _, mlp in of_block]))
+            for of_block in zip(*draws)
+        ]
+
+    def _formatted(self, outputs: Sequence[Tensor], grid: Grid, pool: str | None) -> tuple:
+        """Return the outputs in the form given by ``out_type``, with ``pool`` also the pooled tokens."""
         feats = tuple(self.format_output(tokens, grid) for tokens in outputs)
+        if pool is None:
+            return feats
         tokens = outputs[-1]
-        return feats, tokens[:, 0] if is_cls else self.patch_tokens(tokens).mean(dim=1)
+        return feats, tokens[:, 0] if pool == 'cls' else self.patch_tokens(tokens).mean(dim=1)
 
     def format_output(
         self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None
@@ -414,3 +497,14 @@ class ResFormer(SavedBackbone):
                 'and patch_size to those of the checkpoint, or use another checkpoint.'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(
+        (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._backward_hooks,
+            module._backward_pre_hooks,
+        )
+    )

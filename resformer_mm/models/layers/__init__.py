@@ -2,7 +2,7 @@
 
 from .attention import Attention
 from .batch_padding import BatchPadding, extend_edges, inside, separate_padding, token_grids
-from .block import MLP, Block, DropPath, PreNormBlock
+from .block import MLP, Block, BranchFactors, DropPath, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
 from .global_position import (
     GlobalPosition,
@@ -15,6 +15,7 @@ from .grids import ClipGrid, Grid, TokenGrid
 from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding, pad_cls_token
 from .lora import LoRALinear, add_adapters, is_adapter, is_trained, merge_adapters, merge_state
+from .packing import Packing
 from .patch_embed import PatchEmbed
 from .space_time import ClipBlock, DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
 from .temporal_position import TemporalPositionEmbedding
@@ -25,6 +26,7 @@ __all__ = [
     'Attention',
     'BatchPadding',
     'Block',
+    'BranchFactors',
     'CheckpointedMLP',
     'ClipBlock',
     'ClipGrid',
@@ -40,6 +42,7 @@ __all__ = [
     'LocalPosition',
     'LocalPositionEmbedding',
     'NoGlobalPosition',
+    'Packing',
     'PatchEmbed',
     'PreNormBlock',
     'TemporalAttention',

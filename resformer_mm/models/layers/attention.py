@@ -16,6 +16,7 @@ from .batch_padding import BatchPadding
 from .grids import Grid, TokenGrid, frame_grid
 from .local_position import LocalPosition, pad_cls_token
 from .lora import linear_rows
+from .packing import Packing
 
 
 class Attention(nn.Module):
@@ -71,12 +72,24 @@ class Attention(nn.Module):
             padding: which tokens belong to the images of a padded batch. No token attends to the others, and
                 the output of the others is undefined. None: all tokens are real.
         """
-        batch, length, channels = tokens.shape
-        query, key, value = self.qkv(tokens).chunk(3, dim=2)
+        return self.drop(self.proj(self._mix(self.qkv(tokens), grid, padding)))
+
+    def forward_packed(self, rows: Tensor, packing: Packing) -> Tensor:
+        """Return :meth:`forward` of several batches, rows ``(R, C)`` to rows ``(R, C)``.
+
+        The linear layers work on all rows at once, and each batch attends on its own grid.
+        """
+        mixed = [
+            self._mix(qkv, grid, None) for qkv, grid in zip(packing.unpack(self.qkv(rows)), packing.grids)
+        ]
+        return self.drop(self.proj(packing.pack(mixed)))
+
+    def _mix(self, qkv: Tensor, grid: TokenGrid, padding: BatchPadding | None) -> Tensor:
+        """Return what is projected, ``(B, N, C)``, of queries, keys and values ``(B, N, 3 * C)``."""
+        query, key, value = qkv.chunk(3, dim=2)
         split = self.split_heads
         out = self.attend(split(query), split(key), split(value), grid, self._valid(padding), _grids(padding))
-        out = self._add_term(out.transpose(1, 2).reshape(batch, length, channels), value, grid, padding)
-        return self.drop(self.proj(out))
+        return self._add_term(out.transpose(1, 2).reshape(value.shape), value, grid, padding)
 
     def forward_cls(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
         """Return the attended class token alone, ``(B, 1, C)``, at a fraction of the cost.
@@ -84,10 +97,26 @@ class Attention(nn.Module):
         Equal to the first token of :meth:`forward`: one query, which is not rotated, and no term of the
         local position, which the class token does not receive.
         """
-        batch, _, channels = tokens.shape
-        query = linear_rows(self.qkv, tokens[:, 0], slice(channels))
-        key, value = linear_rows(self.qkv, tokens, slice(channels, None)).chunk(2, dim=2)
-        query, key, value = (self.split_heads(x) for x in (query.unsqueeze(1), key, value))
+        channels = tokens.shape[2]
+        query = linear_rows(self.qkv, tokens[:, 0], slice(channels)).unsqueeze(1)
+        keys_values = linear_rows(self.qkv, tokens, slice(channels, None))
+        return self._project_cls(self._mix_cls(query, keys_values, grid, padding))
+
+    def forward_cls_packed(self, rows: Tensor, packing: Packing) -> Tensor:
+        """Return :meth:`forward_cls` of several batches, rows ``(R, C)`` to one row per image, ``(S, C)``."""
+        channels = rows.shape[1]
+        queries = linear_rows(self.qkv, packing.first_rows(rows), slice(channels))
+        keys_values = linear_rows(self.qkv, rows, slice(channels, None))
+        parts = zip(packing.unpack_samples(queries), packing.unpack(keys_values), packing.grids)
+        mixed = [self._mix_cls(query, key_value, grid, None)[:, 0] for query, key_value, grid in parts]
+        return self._project_cls(torch.cat(mixed))
+
+    def _mix_cls(
+        self, query: Tensor, keys_values: Tensor, grid: TokenGrid, padding: BatchPadding | None
+    ) -> Tensor:
+        """Return what is projected, ``(B, 1, C)``, of queries ``(B, 1, C)``, keys, values ``(B, N, 2C)``."""
+        batch, _, channels = query.shape
+        query, key, value = (self.split_heads(x) for x in (query, *keys_values.chunk(2, dim=2)))
         grids = _grids(padding)
         _, key = self._rotate(key, key, grid, grids)
         scores_bias = self._scores_bias(grid, grids)
@@ -95,7 +124,10 @@ class Attention(nn.Module):
             scores_bias = scores_bias[..., :1, :]
         mask = _as_mask(scores_bias, self._valid(padding), query.dtype)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        out = self.proj(out.transpose(1, 2).reshape(batch, 1, channels))
+        return out.transpose(1, 2).reshape(batch, 1, channels)
+
+    def _project_cls(self, mixed: Tensor) -> Tensor:
+        out = self.proj(mixed)
         if self.local_position is not None and torch.is_grad_enabled():
             # Distributed training waits for a gradient of every parameter: here it is an exact zero.
             out = out + 0 * sum(parameter.sum() for parameter in self.local_position.parameters())

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from .attention import Attention
 from .batch_padding import BatchPadding
 from .grids import TokenGrid
+from .packing import Packing
+
+BranchFactors = tuple[Tensor | None, Tensor | None]  # of attention and MLP, one per image
 
 
 class DropPath(nn.Module):
@@ -24,10 +27,15 @@ class DropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(B, ...)`` with some samples zeroed."""
+        factors = self.factors(x, x.shape[0])
+        return x if factors is None else x * factors.view(-1, *(1,) * (x.ndim - 1))
+
+    def factors(self, like: Tensor, number: int) -> Tensor | None:
+        """Draw the factor of each of ``number`` samples, of the type of a tensor; None for ones."""
         if not self.training or self.rate == 0.0:
-            return x
+            return None
         keep = 1.0 - self.rate
-        return x * x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+        return like.new_empty(number).bernoulli_(keep).div_(keep)
 
 
 class MLP(nn.Module):
@@ -96,3 +104,26 @@ class Block(PreNormBlock):
         """Return the class token alone, ``(B, 1, C)``, equal to the first token of :meth:`forward`."""
         attended = self.attn.forward_cls(self.norm1(tokens), grid, padding=padding)
         return self._mlp(tokens[:, :1] + self.drop_path(attended))
+
+    def forward_packed(self, rows: Tensor, packing: Packing, factors: BranchFactors) -> Tensor:
+        """Return :meth:`forward` of several batches, rows ``(R, C)`` to rows ``(R, C)``.
+
+        Args:
+            rows: the tokens.
+            packing: where the batches are among them.
+            factors: of :meth:`DropPath.factors` for all S images, for the attention and the MLP.
+        """
+        spread = [None if one is None else packing.spread(one) for one in factors]
+        rows = rows + _scale(self.attn.forward_packed(self.norm1(rows), packing), spread[0])
+        return rows + _scale(self.mlp(self.norm2(rows)), spread[1])
+
+    def forward_cls_packed(self, rows: Tensor, packing: Packing, factors: BranchFactors) -> Tensor:
+        """Return :meth:`forward_cls` of several batches, rows ``(R, C)`` to one row per image, ``(S, C)``."""
+        columns = [None if one is None else one.unsqueeze(1) for one in factors]
+        attended = self.attn.forward_cls_packed(self.norm1(rows), packing)
+        rows = packing.first_rows(rows) + _scale(attended, columns[0])
+        return rows + _scale(self.mlp(self.norm2(rows)), columns[1])
+
+
+def _scale(branch: Tensor, factors: Tensor | None) -> Tensor:
+    return branch if factors is None else branch * factors.to(branch.dtype)

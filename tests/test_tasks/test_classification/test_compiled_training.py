@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 SIZES = (64, 48, 32)
 
 
-def build() -> nn.Module:
+def build(one_forward: bool) -> nn.Module:
     torch.manual_seed(0)
     arch = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
     config = dict(
@@ -25,6 +25,7 @@ def build() -> nn.Module:
         data_preprocessor=dict(type='resformer_mm.MultiResolutionDataPreprocessor', num_classes=5),
         backbone=dict(type='resformer_mm.ResFormer', arch=arch, patch_size=8),
         head=dict(type='LinearClsHead', num_classes=5, in_channels=32, init_cfg=None),
+        one_forward=one_forward,
     )
     model = MODELS.build(config).train()
     for name, parameter in model.named_parameters():
@@ -42,14 +43,15 @@ def step(model: nn.Module, wrapper: OptimWrapper, sizes: tuple[int, ...], batch:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('target', ['cls', 'gap', 'logits'])
-def test_one_compilation_or_one_per_resolution(target: str) -> None:
+@pytest.mark.parametrize('one_forward', [True, False])
+def test_one_compilation_or_one_per_resolution(target: str, one_forward: bool) -> None:
     graphs = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list) -> object:
         graphs.append(graph)
         return graph
 
-    plain, compiled = build(), build()
+    plain, compiled = build(one_forward), build(one_forward)
     if target != 'logits':
         plain.consistency_target = compiled.consistency_target = target
     else:
@@ -60,14 +62,14 @@ def test_one_compilation_or_one_per_resolution(target: str) -> None:
     compile_backbone(compiled, dict(backend=backend, fullgraph=True))
     wrappers = [OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)) for model in (plain, compiled)]
     numbers = []
-    for sizes in (SIZES, SIZES, (80, 56, 24)):
+    for sizes in (SIZES, SIZES, (80, 56, 24), (96, 72, 40)):
         logs = [step(model, wrapper, sizes) for model, wrapper in zip((plain, compiled), wrappers)]
         assert logs[0].keys() == logs[1].keys()
         for name, value in logs[0].items():
             torch.testing.assert_close(value, logs[1][name], msg=name)
         numbers.append(len(graphs))
-    # The second size makes the compiler take all sizes.
-    assert numbers == [2, 2, 2]
+    # The second size, or list of sizes, makes the compiler take all sizes.
+    assert numbers == ([1, 1, 2, 2] if one_forward else [2, 2, 2, 2])
     assert not torch._dynamo.utils.counters['graph_break']
     weights = compiled.state_dict()
     for name, value in plain.state_dict().items():
