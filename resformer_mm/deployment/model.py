@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel, ImgDataPreprocessor
@@ -230,6 +231,28 @@ class DeployableModel(nn.Module):
         loaded = self.normalization.as_loaded(image)
         inputs = self.model.data_preprocessor({'inputs': loaded}, training=False)['inputs']
         return self.model(inputs, mode='tensor')
+
+    def to_input(self, loaded: Tensor) -> Tensor:
+        """Return a batch as the pipeline of the config loads it as the input of a file, float32."""
+        return self.normalization.as_loaded(loaded).float()
+
+    def to_predictions(self, outputs: Sequence[Tensor], data_samples: Sequence[Any]) -> list[Any]:
+        """Return the data samples with the predictions of evaluation, made from the outputs of a file.
+
+        Args:
+            outputs: outputs of the file.
+            data_samples: the samples of the batch.
+
+        Raises:
+            ExportError: files of such a model have no predictions.
+        """
+        head = getattr(self.model, 'head', None)
+        if head is None:
+            raise ExportError(
+                f'exported files of {type(self.model).__name__} cannot be evaluated: only those of image '
+                'classifiers'
+            )
+        return head._get_predictions(outputs[0], list(data_samples))
 
     def difference(
         self, outputs: Sequence[Tensor], expected: Tensor | Sequence[Tensor]

@@ -43,6 +43,9 @@ class _AfterBatch(Hook):
 class ModelUnderTest:
     """A model of any task, with the data loaders of its config at several resolutions.
 
+    Attributes:
+        measures_memory: whether the peak memory can be measured.
+
     Args:
         config: config file.
         checkpoint: checkpoint file.
@@ -62,6 +65,8 @@ class ModelUnderTest:
         CheckpointError: the checkpoint cannot be read, or does not fit the model.
         ValueError: the config has no data to evaluate on, or a pipeline without sizes.
     """
+
+    measures_memory = True
 
     def __init__(
         self,
@@ -97,7 +102,7 @@ class ModelUnderTest:
         self.runner.call_hook('before_run')
         self.runner.load_or_resume()
         self.fingerprint = fingerprint(settings, self.runner.model.state_dict())
-        self.model = self.runner.model.eval()
+        self.model = self.tested = self.runner.model.eval()
         self.amp, self.batch_size, self.num_batches = amp, batch_size, num_batches
         self._batches: tuple[int, list] | None = None
 
@@ -196,7 +201,7 @@ class ModelUnderTest:
     @torch.no_grad()
     def _predict(self, batch: dict) -> None:
         with autocast(enabled=self.amp and bfloat16_pays(get_device(), '--amp')):
-            self.model.test_step(batch)
+            self.tested.test_step(batch)
 
     def _sampled(self, resolution: int) -> list[dict]:
         """Return batches of the test set at a resolution; the last result is cached."""

@@ -26,7 +26,8 @@ class Point:
     Attributes:
         metrics: metrics of the evaluator of the config.
         flops: multiply-adds per sample.
-        peak_memory: peak memory of a forward pass in bytes, without the weights.
+        peak_memory: peak memory of a forward pass in bytes, without the weights; always None for exported
+            files.
         latency: seconds per sample of every call, one list per round.
     """
 
@@ -34,11 +35,6 @@ class Point:
     flops: float | None = None
     peak_memory: int | None = None
     latency: list[list[float]] = field(default_factory=list)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything was measured."""
-        return bool(self.metrics and self.latency) and None not in (self.flops, self.peak_memory)
 
     @property
     def gflops(self) -> float:
@@ -71,6 +67,9 @@ class SweptModel:
         parameters: number of parameters.
         samples: number of samples it was evaluated on, 0 before the first evaluation.
         points: resolution -> measurements.
+        exported: the exported file that was measured in the place of the checkpoint; '' for a checkpoint.
+        runtime: name and version of the runtime of the exported file.
+        file_size: size of the exported file in bytes.
     """
 
     name: str
@@ -81,6 +80,22 @@ class SweptModel:
     parameters: int = 0
     samples: int = 0
     points: dict[int, Point] = field(default_factory=dict)
+    exported: str = ''
+    runtime: str = ''
+    file_size: int = 0
+
+    @property
+    def file_mib(self) -> float:
+        """Size of the exported file in MiB; NaN for a checkpoint."""
+        return self.file_size / 2**20 if self.exported else math.nan
+
+    def is_counted(self, point: Point) -> bool:
+        """Whether operations and memory of a point were measured."""
+        return point.flops is not None and (bool(self.exported) or point.peak_memory is not None)
+
+    def is_complete(self, point: Point) -> bool:
+        """Whether everything was measured at a point."""
+        return bool(point.metrics and point.latency) and self.is_counted(point)
 
     def sorted_points(self) -> Iterator[tuple[int, Point]]:
         """Yield resolution and point, low to high."""
@@ -161,9 +176,15 @@ class SweepRecord:
             if before is None:
                 continue
             if before.fingerprint != model.fingerprint:
+                files = ', '.join(filter(None, (before.config, before.checkpoint, before.exported)))
+                changed_parts = (
+                    'config, checkpoint, exported file or runtime'
+                    if before.exported
+                    else ('config or checkpoint')
+                )
                 raise SweepError(
-                    f'{path} holds figures of another {model.name!r}: its config or checkpoint has changed '
-                    f'since ({before.config}, {before.checkpoint}). Choose another --out-dir or --names'
+                    f'{path} holds figures of another {model.name!r}: its {changed_parts} has changed since '
+                    f'({files}). Choose another --out-dir or --names'
                 )
             model.samples, model.points = before.samples, before.points
         self.models += known.values()  # models of earlier sweeps only stay in the report

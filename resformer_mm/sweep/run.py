@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from mmengine.device import get_device
@@ -16,6 +16,7 @@ from resformer_mm.config.files import read_config
 from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.progress import ProgressDisplay
 
+from .exported import ExportedUnderTest
 from .measure import ModelUnderTest
 from .record import Point, SweepError, SweepRecord, SweptModel, outcome_path, unique_names
 
@@ -30,9 +31,12 @@ class Sweep:
 
     Args:
         models: pairs of config and checkpoint file; the first is the model in question.
+        exported: exported files of the first model, which are measured like further models.
+        runtime: runtime of the exported files; by default the one for their suffix.
         out_dir: folder of all results.
         resolutions: test resolutions in pixels; by default those of the first config's ``test_cfg``.
-        names: names of the models; by default those of the config files.
+        names: names of the models and then of the exported files; by default those of the config files and
+            of the exported files.
         amp: whether metrics and times are measured in mixed precision.
         batch_size: number of samples of a timed call.
         rounds: timing rounds per point.
@@ -55,12 +59,16 @@ class Sweep:
         out_dir: Path,
         resolutions: Sequence[int] | None = None,
         names: Sequence[str] | None = None,
+        exported: Sequence[str] = (),
+        runtime: str | None = None,
         amp: bool = False,
         batch_size: int = 1,
         rounds: int = 5,
         cfg_options: dict | None = None,
     ) -> None:
-        self.files = dict(zip(_check_names(models, names), models))
+        files = [(*pair, '') for pair in models] + [(*models[0], file) for file in exported]
+        self.files = dict(zip(_check_names(files, names), files))
+        self.runtime = runtime
         self.resolutions = _check_resolutions(models[0][0], resolutions, cfg_options)
         self.out_dir, self.path = out_dir, out_dir / 'sweep.json'
         self.amp, self.batch_size, self.rounds, self.cfg_options = amp, batch_size, rounds, cfg_options
@@ -88,8 +96,8 @@ class Sweep:
         """
         with self._progress:
             evaluation = self._progress.add('evaluation, batches')
-            for name, (config, checkpoint) in self.files.items():
-                self._load(name, config, checkpoint, lambda: self._progress.advance(evaluation))
+            for name, files in self.files.items():
+                self._load(name, *files, lambda: self._progress.advance(evaluation))
             self.record.resume_from(self.path)
             for swept in self.record.models:
                 if swept.name in self.models:
@@ -103,21 +111,30 @@ class Sweep:
                 self._time()
         return self.record
 
-    def _load(self, name: str, config: str, checkpoint: str, after_batch: Callable[[], None]) -> None:
-        model = self.models[name] = ModelUnderTest(
-            config,
-            checkpoint,
-            self.resolutions,
-            self.out_dir / 'runs' / name,
+    def _load(
+        self, name: str, config: str, checkpoint: str, exported: str, after_batch: Callable[[], None]
+    ) -> None:
+        settings: dict[str, Any] = dict(
+            resolutions=self.resolutions,
+            work_dir=self.out_dir / 'runs' / name,
             amp=self.amp,
             batch_size=self.batch_size,
             cfg_options=self.cfg_options,
             after_batch=after_batch,
         )
+        if exported:
+            model: ModelUnderTest = ExportedUnderTest(
+                config, checkpoint, exported, runtime=self.runtime, **settings
+            )
+        else:
+            model = ModelUnderTest(config, checkpoint, **settings)
+        self.models[name] = model
         trained_on = [value for value in model.cfg.get('resolutions') or [] if isinstance(value, int)]
-        self.record.models.append(
-            SweptModel(name, config, checkpoint, model.fingerprint, trained_on, model.num_parameters)
-        )
+        swept = SweptModel(name, config, checkpoint, model.fingerprint, trained_on, model.num_parameters)
+        if isinstance(model, ExportedUnderTest):
+            swept.exported, swept.runtime = exported, model.file.runtime
+            swept.file_size = Path(exported).stat().st_size
+        self.record.models.append(swept)
 
     def _points(self) -> Iterator[tuple[SweptModel, ModelUnderTest, int, Point]]:
         """Yield all points of the models of this run."""
@@ -151,10 +168,10 @@ class Sweep:
             print(text, flush=True)
 
     def _count(self) -> None:
-        todo = [point for point in self._points() if None in (point[-1].flops, point[-1].peak_memory)]
+        todo = [point for point in self._points() if not point[0].is_counted(point[-1])]
         for _, model, resolution, point in self._tracked(todo, 'operations and memory'):
             point.flops = model.count_flops(resolution)
-            point.peak_memory = model.peak_memory(resolution)
+            point.peak_memory = model.peak_memory(resolution) if model.measures_memory else None
 
     def _time(self) -> None:
         by_resolution = sorted(self._points(), key=lambda point: point[2])
@@ -191,9 +208,9 @@ class Sweep:
             raise
 
 
-def _check_names(models: Sequence[tuple[str, str]], names: Sequence[str] | None) -> list[str]:
+def _check_names(models: Sequence[tuple[str, str, str]], names: Sequence[str] | None) -> list[str]:
     if names is None:
-        return unique_names([Path(config).stem for config, _ in models])
+        return unique_names([Path(exported or config).stem for config, _, exported in models])
     if len(names) != len(models) or len(set(names)) != len(names):
         raise SweepError(f'--names: {len(models)} different names are needed, got {list(names)}')
     if any('/' in name for name in names):

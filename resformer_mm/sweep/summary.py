@@ -41,7 +41,8 @@ class Row:
         gflops: multiply-adds per sample, in 10^9.
         latency_ms: median time per sample.
         latency_low, latency_high: 10th and 90th percentile of the time per sample.
-        memory_mib: peak memory without the weights, in MiB.
+        memory_mib: peak memory without the weights, in MiB; NaN for exported files.
+        file_mib: size of an exported file in MiB; NaN for checkpoints.
         parameters: number of parameters.
     """
 
@@ -55,6 +56,7 @@ class Row:
     latency_low: float
     latency_high: float
     memory_mib: float
+    file_mib: float
     parameters: int
 
 
@@ -101,10 +103,16 @@ class Summary:
     notes: list[str]
 
     def front(self, metric: str, cost_name: str) -> list[int]:
-        """Return the indices of the rows on the Pareto front."""
-        costs = [getattr(row, cost_name) for row in self.rows]
-        values = [row.metrics[metric] for row in self.rows]
-        return pareto_front(costs, values, metric in self.lower_is_better)
+        """Return the indices of the rows on the Pareto front, without those whose cost is not known."""
+        known = [index for index, row in enumerate(self.rows) if not math.isnan(getattr(row, cost_name))]
+        costs = [getattr(self.rows[index], cost_name) for index in known]
+        values = [self.rows[index].metrics[metric] for index in known]
+        return [known[index] for index in pareto_front(costs, values, metric in self.lower_is_better)]
+
+    @property
+    def has_exported(self) -> bool:
+        """Whether there are exported files among the models."""
+        return any(not math.isnan(row.file_mib) for row in self.rows)
 
     def as_json(self) -> dict:
         """Return the content as plain data for the page, with the Pareto fronts."""
@@ -135,8 +143,13 @@ def summarise(
         names.insert(0, names.pop(names.index(metric)))
     rows, cascades, notes = [], [], []
     for model in record.models:
-        complete = {r: point for r, point in model.sorted_points() if point.is_complete}
+        complete = {r: point for r, point in model.sorted_points() if model.is_complete(point)}
         unfinished = [r for r, _ in model.sorted_points() if r not in complete]
+        if model.exported:
+            notes.append(
+                f'{model.name}: {model.exported} in {model.runtime}. GFLOPs are those of the checkpoint, and '
+                'the peak memory is not measured'
+            )
         if unfinished:
             notes.append(f'{model.name}: not measured completely at {unfinished}, which are left out')
         paths = {r: outcome_path(out_dir, model.name, r) for r in complete}
@@ -180,6 +193,7 @@ def _row(
         latency_low=point.latency_ms(0.1),
         latency_high=point.latency_ms(0.9),
         memory_mib=point.memory_mib,
+        file_mib=model.file_mib,
         parameters=model.parameters,
     )
 

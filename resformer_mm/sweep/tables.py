@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from resformer_mm.files import write_csv
 from resformer_mm.text import table
 
-from .summary import COSTS, Summary
+from .summary import COSTS, Row, Summary
 
 
 def write_tables(summary: Summary, folder: Path) -> list[Path]:
@@ -46,7 +47,8 @@ def table_rows(summary: Summary) -> list[dict[str, object]]:
             'latency_ms': f'{row.latency_ms:.3f}',
             'latency_ms_p10': f'{row.latency_low:.3f}',
             'latency_ms_p90': f'{row.latency_high:.3f}',
-            'peak_memory_mib': f'{row.memory_mib:.2f}',
+            'peak_memory_mib': '' if math.isnan(row.memory_mib) else f'{row.memory_mib:.2f}',
+            **({'file_mib': _file_size(row)} if summary.has_exported else {}),
             'samples': summary.samples[row.model],
             **summary.conditions,
         }
@@ -60,6 +62,7 @@ def format_rows(summary: Summary) -> str:
     decimals = 4 if max(row.metrics[metric] for row in summary.rows) <= 1 else 2  # a fraction, or percent
     fronts = {cost: set(summary.front(metric, cost)) for cost in COSTS}
     header = ['model', 'resolution', metric, 'ms', 'p10-p90', 'GFLOPs', 'MiB', 'parameters']
+    header += ['file (MiB)'] if summary.has_exported else []
     lines = []
     for index, row in enumerate(summary.rows):
         stars = {cost: '*' if index in front else '' for cost, front in fronts.items()}
@@ -71,8 +74,13 @@ def format_rows(summary: Summary) -> str:
                 f'{row.latency_ms:.2f}{stars["latency_ms"]}',
                 f'{row.latency_low:.2f}-{row.latency_high:.2f}',
                 f'{row.gflops:.3f}{stars["gflops"]}',
-                f'{row.memory_mib:.1f}{stars["memory_mib"]}',
+                '' if math.isnan(row.memory_mib) else f'{row.memory_mib:.1f}{stars["memory_mib"]}',
                 f'{row.parameters:,}',
+                *([_file_size(row)] if summary.has_exported else []),
             ]
         )
     return table(header, lines, markdown=False)
+
+
+def _file_size(row: Row) -> str:
+    return '' if math.isnan(row.file_mib) else f'{row.file_mib:.2f}'

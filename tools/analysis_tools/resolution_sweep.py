@@ -10,6 +10,7 @@ from pathlib import Path
 
 from resformer_mm.checkpoints import CheckpointError
 from resformer_mm.config.command_line import add_config_options
+from resformer_mm.deployment.runtimes import RUNTIMES
 from resformer_mm.sweep import Sweep, summarise
 from resformer_mm.sweep.page import write_page
 from resformer_mm.sweep.picture import draw_picture
@@ -36,7 +37,19 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         metavar=('CONFIG', 'CHECKPOINT'),
         help='a model to compare with; may be given several times',
     )
-    parser.add_argument('--names', nargs='+', help='names of the models (those of the config files)')
+    parser.add_argument(
+        '--exported',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='files exported from the checkpoint (.onnx, .pt2), which are measured like further models',
+    )
+    parser.add_argument(
+        '--runtime', choices=list(RUNTIMES), help='runtime of the exported files (onnxruntime, torch)'
+    )
+    parser.add_argument(
+        '--names', nargs='+', help='names of the models, then of the exported files (those of the files)'
+    )
     parser.add_argument('--out-dir', type=Path, help='folder of the results (work_dirs/sweep/CONFIG)')
     parser.add_argument('--metric', help='main metric (the first of the evaluator)')
     parser.add_argument(
@@ -56,6 +69,8 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     add_config_options(parser, 'every config')
     args = parser.parse_args()
+    if args.runtime and not args.exported:
+        parser.error('--runtime is for --exported')
     for name in ('batch_size', 'rounds'):
         if getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} must be at least 1')
@@ -76,6 +91,8 @@ def main() -> None:
             out_dir=args.out_dir,
             resolutions=args.resolutions,
             names=args.names,
+            exported=args.exported,
+            runtime=args.runtime,
             amp=args.amp,
             batch_size=args.batch_size,
             rounds=args.rounds,
