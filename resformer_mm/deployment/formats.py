@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
-from torch import Tensor
 
 from .model import DeployableModel, ExportError
+from .runtimes import RUNTIMES, Run, load_program, require
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -25,8 +24,6 @@ OPSETS = range(18, 26)
 # From 2.10 on, programs without windows are right too; those with windows refuse an image of one window.
 ONNX_VERSION = '2.10'
 PROGRAM_VERSION = '2.13'
-
-Run = Callable[[Tensor], list[Tensor]]
 
 
 class Format(Protocol):
@@ -91,13 +88,7 @@ class ProgramFormat:
 
     def load(self, path: Path) -> Run:
         """Return the program as a function."""
-        module = torch.export.load(path).module()
-
-        def run(image: Tensor) -> list[Tensor]:
-            with torch.no_grad():
-                return torch.utils._pytree.tree_flatten(module(image))[0]
-
-        return run
+        return load_program(path).run
 
 
 class OnnxFormat:
@@ -106,6 +97,7 @@ class OnnxFormat:
     Args:
         opset: version of the operator set; older runtimes need a lower one.
         output_names: names of the outputs; by default those of :meth:`DeployableModel.output_names`.
+        runtime: runtime of the comparison with PyTorch: 'onnxruntime' or 'openvino'.
 
     Raises:
         ImportError: a package that writes ONNX is missing; the message names the extra.
@@ -114,13 +106,17 @@ class OnnxFormat:
 
     suffix = '.onnx'
 
-    def __init__(self, opset: int = 20, output_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, opset: int = 20, output_names: Sequence[str] | None = None, runtime: str = 'onnxruntime'
+    ) -> None:
         _require_pytorch('ONNX files', ONNX_VERSION)
-        _require('onnx', 'onnxscript')
+        require('onnx', 'onnxscript', extra='deployment', needed_by='ONNX files')
         if opset not in OPSETS:
             raise ExportError(f'opset {opset} is not supported: choose from {OPSETS[0]} to {OPSETS[-1]}')
+        if RUNTIMES.get(runtime, ('',))[0] != self.suffix:
+            raise ExportError(f'runtime {runtime!r} does not run ONNX files: choose onnxruntime or openvino')
         self.opset = opset
-        self.output_names = output_names
+        self.output_names, self.runtime = output_names, runtime
 
     def write(self, model: DeployableModel, path: Path) -> None:
         """Export the model.
@@ -154,30 +150,12 @@ class OnnxFormat:
         result.save(path, external_data=False)
 
     def load(self, path: Path) -> Run:
-        """Return the file as a function that runs in onnxruntime on the CPU.
+        """Return the file as a function that runs in the runtime on the CPU.
 
         Raises:
-            ImportError: onnxruntime is missing.
+            ImportError: the runtime is missing.
         """
-        _require('onnxruntime')
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
-        (image_input,) = session.get_inputs()
-
-        def run(image: Tensor) -> list[Tensor]:
-            return [torch.from_numpy(x) for x in session.run(None, {image_input.name: image.cpu().numpy()})]
-
-        return run
-
-
-def _require(*modules: str) -> None:
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ImportError(
-            f"ONNX files need {' and '.join(missing)}: pip install 'resformer-mm[deployment]', "
-            f'or pip install {" ".join(missing)}'
-        )
+        return RUNTIMES[self.runtime][1](path, None).run
 
 
 def _require_pytorch(files: str, version: str) -> None:

@@ -216,7 +216,7 @@ def _quantize(
         quantize_static(
             source,
             target,
-            _Reader(images.model.input_name, images),  # type: ignore[arg-type]
+            _Reader(images.model.input_name, images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
             per_channel=True,

@@ -43,9 +43,6 @@ class _AfterBatch(Hook):
 class ModelUnderTest:
     """A model of any task, with the data loaders of its config at several resolutions.
 
-    Attributes:
-        measures_memory: whether the peak memory can be measured.
-
     Args:
         config: config file.
         checkpoint: checkpoint file.
@@ -59,6 +56,9 @@ class ModelUnderTest:
         split: 'test' or 'val', whose data loader and evaluator of the config are used.
         confidence: name of the confidence in the outcomes, see :class:`~resformer_mm.cascade.CascadeRule`.
         after_batch: called after every evaluated batch.
+
+    Attributes:
+        measures_memory: whether the peak memory can be measured.
 
     Raises:
         FileNotFoundError: the config or the checkpoint does not exist.

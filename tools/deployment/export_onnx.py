@@ -3,8 +3,8 @@
     python tools/deployment/export_onnx.py CONFIG CHECKPOINT --out model.onnx
 
 The input 'image' is float32 (batch, 3, height, width), RGB, 0 to 255; normalisation is part of the file. The
-result is run in onnxruntime at twelve sizes, or those of --verify-sizes, and only written if it agrees with
-PyTorch.
+result is run in onnxruntime or OpenVINO (--runtime) at twelve sizes, or those of --verify-sizes, and only
+written if it agrees with PyTorch.
 """
 
 import argparse
@@ -19,13 +19,19 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = export_parser(__doc__, OnnxFormat.suffix)
     parser.add_argument('--opset', type=int, default=20, help='version of the operator set, 18 to 25 (20)')
     parser.add_argument('--output-names', nargs='+', metavar='NAME', help='names of the outputs (logits)')
+    parser.add_argument(
+        '--runtime',
+        choices=('onnxruntime', 'openvino'),
+        default='onnxruntime',
+        help='runtime of the comparison (onnxruntime)',
+    )
     return parser, parser.parse_args()
 
 
 def main() -> int:
     """Export."""
     parser, args = parse_args()
-    return run_export(parser, args, lambda: OnnxFormat(args.opset, args.output_names))
+    return run_export(parser, args, lambda: OnnxFormat(args.opset, args.output_names, args.runtime))
 
 
 if __name__ == '__main__':
