@@ -139,7 +139,9 @@ def find_parts(model: onnx.ModelProto) -> dict[str, list[str]]:
         for node in convolutions
     }
     parts = {
-        'attention': [node for node in layers if not weights.intersection(node.input)],
+        'attention': [
+            node for node in layers if node.op_type == 'MatMul' and not weights.intersection(node.input)
+        ],
         'depthwise': [node for node in convolutions if groups[node.name] > 1],
         'patch_embedding': [node for node in convolutions if 'patch_embed.proj' in node.input[1]],
         'last_layer': list(_last_layers(model)),

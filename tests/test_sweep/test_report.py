@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from pathlib import Path
 
 import pytest
 from browser import open_browser, requested_urls
@@ -14,7 +15,7 @@ from resformer_mm.cascade import apply_rule, load_outcomes
 from resformer_mm.sweep import Point, SweepRecord, outcome_path, summarise
 from resformer_mm.sweep.page import write_page
 from resformer_mm.sweep.picture import draw_picture
-from resformer_mm.sweep.tables import format_rows, write_tables
+from resformer_mm.sweep.tables import format_rows, table_rows, write_tables
 
 
 @pytest.fixture(scope='module')
@@ -210,3 +211,22 @@ def test_the_page_recommends_the_lowest_error(tmp_path) -> None:
         assert f'the best reaches {best:.4g}' in advice('metric', best / 2)
         Select(browser.find_element(By.ID, 'metric')).select_by_value('accuracy/top1')
         assert Select(browser.find_element(By.ID, 'kind')).options[-1].text == 'metric, at least'
+
+
+def test_files_without_a_figure_of_memory_are_left_out_of_its_front(tmp_path: Path) -> None:
+    record = made_up_record(tmp_path)
+    exported = record.models[1]
+    exported.exported, exported.runtime, exported.file_size = 'a.onnx', 'runtime 1', 3 * 2**20
+    for point in exported.points.values():
+        point.metrics['accuracy/top1'] = 99.0
+        point.peak_memory = None
+    record.save(tmp_path / 'sweep.json')
+    assert SweepRecord.load(tmp_path / 'sweep.json') == record
+    summary = summarise(record, tmp_path)
+    assert len(summary.rows) == 6 and [row.file_mib for row in summary.rows[3:]] == [3.0] * 3
+    assert summary.front('accuracy/top1', 'memory_mib') == [0, 1, 2]
+    assert summary.front('accuracy/top1', 'latency_ms') == [3]
+    assert any('a.onnx in runtime 1' in note for note in summary.notes)
+    rows = table_rows(summary)
+    assert [row['peak_memory_mib'] == '' for row in rows] == [False] * 3 + [True] * 3
+    assert [row['file_mib'] for row in rows] == [''] * 3 + ['3.00'] * 3
