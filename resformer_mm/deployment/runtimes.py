@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resformer_mm.compat.openvino_telemetry import import_openvino
+
 from .model import ExportError
 
 Run = Callable[[Tensor], list[Tensor]]
@@ -70,7 +72,8 @@ def load_onnxruntime(path: Path, threads: int | None = None) -> LoadedFile:
 def load_openvino(path: Path, threads: int | None = None) -> LoadedFile:
     """Load an ONNX file in OpenVINO, in the precision of the file.
 
-    By default OpenVINO computes float32 models in bfloat16 where the processor can; here it does not.
+    By default OpenVINO computes float32 models in bfloat16 where the processor can; here it does not. Its
+    telemetry is off.
 
     Args:
         path: the file.
@@ -83,8 +86,8 @@ def load_openvino(path: Path, threads: int | None = None) -> LoadedFile:
     require('openvino', extra='openvino', needed_by='the runtime openvino')
     require('onnx', extra='deployment', needed_by='ONNX files')
     import onnx
-    import openvino
 
+    openvino = import_openvino()
     settings: dict[str, Any] = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'}
     if threads is not None:
         settings['INFERENCE_NUM_THREADS'] = threads
