@@ -79,7 +79,7 @@ def measure(
                 times[name].append(time.perf_counter() - start)
     ratios = [one / three for one, three in zip(times['one'], times['three'])]
     return {
-        'arch': arch,
+        'model': f'ResFormer, {arch}',
         'resolutions': ' '.join(map(str, resolutions)),
         'batch': batch,
         'three_ms': round(1000 * statistics.median(times['three']), 1),

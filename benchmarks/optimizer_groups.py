@@ -109,7 +109,7 @@ def measure(arch: str, batch: int, rounds: int, device: str) -> list[dict]:
         wholes = list(zip(zip(steps[name], passes[name]), zip(steps[names[0]], passes[names[0]])))
         rows.append(
             {
-                'arch': arch,
+                'model': f'AdamW, {arch}',
                 'optimizer': name,
                 'groups': len(optimizers[name].param_groups),
                 'batch': batch,

@@ -93,6 +93,12 @@ def test_detection() -> None:
         ),
         ('label map', 'sliced_inference_cpu.csv', 'case variant width height peak_MiB cpu_seconds'),
         ('tiny', 'speed_cpu.csv', 'variant mode resolutions batch timm/ours literal/ours'),
+        ('ResFormer, tiny', 'one_forward_cpu.csv', 'model resolutions batch three_ms one_ms ratio'),
+        (
+            'AdamW, tiny',
+            'optimizer_groups_cpu.csv',
+            'model optimizer groups step_ms step_ratio whole_ms whole_ratio',
+        ),
         (
             'embedded, classification',
             'preflight_time_cpu.csv',
