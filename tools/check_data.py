@@ -89,7 +89,7 @@ def main() -> None:
             print(f'{args.data}: data for {task}')
         if args.fix is not None:
             sources, repairs = repaired_copy(check, sources, args.fix, show_progress=True)
-            print(f'{args.fix}: a copy with {len(repairs)} kinds of repairs')
+            print(f'{args.fix}: a copy with {len(repairs)} kind{"s" * (len(repairs) != 1)} of repairs')
             print(''.join(f'  {line}\n' for line in repairs), end='')
         report = check.check(sources, options)
     except (OSError, ImportError, ValueError) as error:

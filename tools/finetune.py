@@ -14,6 +14,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from resformer_mm.checkpoints import CheckpointError
@@ -23,6 +24,11 @@ from resformer_mm.finetuning.plan import RECIPES
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = 'config.py'
+# Options that decide what is in the config.
+PLANNED = (
+    'task', 'arch', 'weights', 'resolutions', 'epochs', 'batch_size', 'frozen_stages', 'lora', 'num_classes',
+    'reduce_zero_label', 'ignore_index',
+)  # fmt: skip
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -84,18 +90,27 @@ def main() -> None:
         parser.error(f'--resume: there is no {config}')
     if not args.resume:
         if config.exists():
-            parser.error(
-                f'{config} exists: go on with --resume, give another --out-dir, or train with tools/train.py'
-            )
+            parser.error(f'{config} exists: train with it or go on with --resume, or give another --out-dir')
         write(parser, args, config)
+    elif unused := [name for name in PLANNED if getattr(args, name) is not None]:
+        options = ', '.join(f'--{name.replace("_", "-")}' for name in unused)
+        print(f'{options}: not used, because --resume goes on with {config} as it is')
     if args.dry_run:
+        command = ['python', 'tools/finetune.py', args.data, '--out-dir', args.out_dir, '--resume']
+        print(f'\nNothing is trained yet. To train with this config, changed or not:\n    {shown(command)}')
         return
     train(config, args)
     checkpoint = best_checkpoint(args.out_dir / 'work')
-    run('analysis_tools/resolution_sweep.py', config, checkpoint, '--out-dir', args.out_dir / 'sweep')
+    names = ['--names', args.data.resolve().name or 'model']
+    run('analysis_tools/resolution_sweep.py', config, checkpoint, '--out-dir', args.out_dir / 'sweep', *names)
     command = ['python', 'tools/demo.py', 'INPUT', config, checkpoint, '--out-dir', 'predictions']
     print(f'\nPages of the evaluation: {args.out_dir / "sweep" / "sweep.html"}')
-    print(f'Predict on an image, a folder or a video:\n    {shlex.join(map(str, command))}')
+    print(f'Predict on an image, a folder or a video:\n    {shown(command)}')
+
+
+def shown(command: Sequence[object]) -> str:
+    """Return a command as it is typed."""
+    return shlex.join(map(str, command))
 
 
 def write(parser: argparse.ArgumentParser, args: argparse.Namespace, config: Path) -> None:
@@ -111,7 +126,10 @@ def write(parser: argparse.ArgumentParser, args: argparse.Namespace, config: Pat
         task, sources, report = check_folder(args.data, args.out_dir / 'data', options, args.task)
         print(f'{args.data}: data for {task}\n{report.text(10, details=True)}')
         if not report.is_sound:
-            parser.exit(1, f'{args.data} has faults: correct them, or see tools/check_data.py --fix\n')
+            parser.exit(
+                1,
+                f'{args.data} has faults: correct them. tools/check_data.py --fix repairs what is certain\n',
+            )
         data = prepare_data(task, sources, args.out_dir / 'data')
         plan = make_plan(
             data,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 FORMATS = tuple('JPEG PNG BMP TIFF WEBP GIF PPM MPO JPEG2000 AVIF DIB PCX SGI TGA'.split())
 """Formats that are read. Pillow knows more: EPS starts Ghostscript, and ICO files can hide their size."""
@@ -68,11 +68,20 @@ def opened_image(content: bytes, max_pixels: int | None = None) -> Iterator[Imag
         OSError: the content is not an image, or too short for its size.
         ValueError: the image has too many pixels.
     """
-    with without_pixel_limit(), Image.open(io.BytesIO(content), formats=_known_formats()) as image:
+    with without_pixel_limit(), _open(content) as image:
         check_size(image.width, image.height, max_pixels)
         if image.format in _BOUNDED and image.width * image.height > _PIXELS_PER_BYTE * len(content):
             raise OSError(f'{len(content)} bytes cannot hold {image.width} x {image.height} pixels')
         yield image
+
+
+def _open(content: bytes) -> Image.Image:
+    """Return an image; Pillow's own message would name an object in memory."""
+    try:
+        return Image.open(io.BytesIO(content), formats=_known_formats())
+    except UnidentifiedImageError as error:
+        what = f'cannot identify image file of {len(content)} bytes' if content else 'the file is empty'
+        raise UnidentifiedImageError(what) from error
 
 
 @cache

@@ -26,6 +26,8 @@ KIND = 'resformer_mm.SegmentationFolder'
 UNSAID: tuple[str, ...] = ()
 # Classes are balanced between the splits for this many masks at most.
 MOST_MASKS = 2000
+# Names that often stand for pixels that nobody labelled.
+NO_CLASS = frozenset('unlabeled unlabelled void ignore ignored unknown'.split())
 
 
 def sources_of(found: FoundData, folder: Path, options: CheckOptions) -> list[PairFolders]:
@@ -110,8 +112,17 @@ def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:
         fewest=min((counts[label] for label in range(len(classes))), default=0),
         test=None if test is None else _settings(test, root),
         num_test=0 if test is None else len(_read(test, classes)),
-        notes=[note, *roles.notes],
+        notes=[note, *roles.notes, *_unlabelled_notes(classes)],
     )
+
+
+def _unlabelled_notes(classes: Sequence[str]) -> list[str]:
+    found = [name for name in classes if name.lower() in NO_CLASS]
+    return [
+        f'{name} is learned as a class: if its pixels are not labelled, give --ignore-index, for colours '
+        f'tools/dataset_converters/masks_from_colours.py --ignore {name}'
+        for name in found
+    ]
 
 
 def _split_names(sources: Sequence[PairFolders]) -> list[str]:

@@ -229,7 +229,7 @@ def test_the_tool(tmp_path: Path, monkeypatch, capsys) -> None:
 
     code, output, _ = run(tmp_path / 'data', '--fix', tmp_path / 'copy', '--workers', 1)
     assert code == 1 and 'data for classification' in output
-    assert '1 kinds of repairs\n  ' in output and 'fault: splits with different classes (1)' in output
+    assert '1 kind of repairs\n  ' in output and 'fault: splits with different classes (1)' in output
     assert 'only val has emu' in output and 'images per class: cat 1, dog 1' in output
     (tmp_path / 'data' / 'val' / 'emu').rmdir()
     assert run(tmp_path / 'data', '--workers', 1)[0] == 0

@@ -194,7 +194,7 @@ UNREADABLE = {
     'truncated.png': (lambda: png_bytes()[:-200], 'truncated'),
     'corrupt.png': (lambda: png_bytes()[:60] + b'\x00' * 40 + png_bytes()[100:], ''),
     'text.jpg': (lambda: b'this is not an image', 'cannot identify'),
-    'empty.jpg': (lambda: b'', 'cannot identify'),
+    'empty.jpg': (lambda: b'', 'the file is empty'),
     'missing.jpg': (None, 'No such file'),
     'float.tif': (float_tiff, 'no known range'),
     'wide.tif': (wide_tiff, 'no known range'),

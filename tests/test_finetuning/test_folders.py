@@ -116,6 +116,15 @@ def test_a_folder_becomes_a_config_that_passes_the_check(make, tmp_path):
     assert max(map(len, lines)) < 200 and not any(line.startswith('{') for line in lines)
 
 
+@pytest.mark.operators('mmseg')
+def test_a_class_of_pixels_without_a_label_is_named(tmp_path):
+    masks_in_colours(tmp_path / 'photos')
+    legend = tmp_path / 'photos' / 'classes.csv'
+    legend.write_text(legend.read_text().replace('sky', 'Void'))
+    data, _ = config_of(tmp_path / 'photos', tmp_path / 'out')
+    assert 'Void is learned as a class' in data.notes[-1] and '--ignore Void' in data.notes[-1]
+
+
 def add_test_split(root: Path, task: str) -> None:
     """Copy the validation split."""
     if task == 'classification':

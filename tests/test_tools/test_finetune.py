@@ -29,10 +29,12 @@ def test_from_a_folder_to_predictions(data, tmp_path):
     dry = succeed(finetune(data, tmp_path, '--dry-run', '--epochs', 1, '--resolutions', 16))
     assert '40 samples to train on, 20 to validate' in dry.stdout
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['config.py', 'data']
+    assert dry.stdout.strip().endswith('--resume')
     assert Config.fromfile(tmp_path / 'out' / 'config.py').resolutions == [16]
     result = finetune(data, tmp_path)
     assert result.returncode == 2 and 'go on with --resume' in result.stderr
-    result = succeed(finetune(data, tmp_path, '--resume'))
+    result = succeed(finetune(data, tmp_path, '--resume', '--epochs', 7))
+    assert '--epochs: not used, because --resume goes on with' in result.stdout
     assert (tmp_path / 'out' / 'sweep' / 'sweep.html').is_file()
     command = result.stdout.strip().splitlines()[-1].strip()
     words = shlex.split(command.replace('INPUT', str(next((data / 'val').iterdir()))))

@@ -124,7 +124,7 @@ class Copier:
         below = os.path.relpath(os.path.realpath(path), self.root)
         if below == os.pardir or below.startswith(os.pardir + os.sep):
             raise ValueError(f'{path} is outside {self.root}: move it there, or take it off the data')
-        return os.path.join(self.target, below)
+        return os.path.normpath(os.path.join(self.target, below))
 
     def copy(self, path: str | Path, folder: str | Path | None = None) -> str:
         """Copy a file, and return its place.

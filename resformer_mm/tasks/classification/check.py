@@ -47,6 +47,8 @@ SAME_IN_CLASS = 'same picture twice in a class'
 SAME_IN_CLASSES = 'same picture in two classes'
 SAME_IN_SPLITS = 'same picture in two splits'
 
+# Of photos that people have, and that OpenCV and Pillow alone do not read.
+OTHER_FORMATS = ('.heic', '.heif', '.avif', '.dng', '.cr2', '.cr3', '.nef', '.arw')
 # Of mmpretrain's data sets.
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 
@@ -293,6 +295,8 @@ def _sort_files(
             findings.append(Finding(path, HIDDEN, 'not used', is_fault=False))
         elif name.lower().endswith(tuple(suffixes)):
             used.append(path)
+        elif ending in OTHER_FORMATS:
+            findings.append(Finding(path, LEFT_OUT, f'{ending} is not read: convert it to .jpg or .png'))
         elif ending in IMAGE_ENDINGS:
             findings.append(Finding(path, LEFT_OUT, f'only {", ".join(sorted(suffixes))} files are used'))
         else:

@@ -68,7 +68,9 @@ def test_one_of_each_fault(root: Path) -> None:
     (train / 'c' / 'Thumbs.db').touch()
     (train / 'c' / 'notes.txt').touch()
     write_image(train / 'c' / 'other.webp', 21)
+    (train / 'c' / 'photo.HEIC').write_bytes(b'ftypheic')
     (train / 'd' / 'broken.png').write_bytes(b'no picture')
+    (train / 'd' / 'empty.png').touch()
     write_image(train / 'loose.png', 22)
     shutil.copy(train / 'c' / '0.png', train / 'c' / 'again.png')
     shutil.copy(train / 'c' / '3.png', train / 'e' / 'elsewhere.png')
@@ -78,12 +80,15 @@ def test_one_of_each_fault(root: Path) -> None:
     report = check_class_folders(splits(root), workers=2)
     expected = {
         (check.HIDDEN, '.ipynb_checkpoints'), (check.HIDDEN, 'y.png'), (check.HIDDEN, 'Thumbs.db'),
-        (check.OTHER_FILE, 'notes.txt'), (check.LEFT_OUT, 'other.webp'), (check.BAD_IMAGE, 'broken.png'),
+        (check.OTHER_FILE, 'notes.txt'), (check.LEFT_OUT, 'other.webp'), (check.LEFT_OUT, 'photo.HEIC'),
+        (check.BAD_IMAGE, 'broken.png'), (check.BAD_IMAGE, 'empty.png'),
         (check.OUTSIDE, 'loose.png'), (check.SAME_IN_CLASS, 'again.png'),
         (check.SAME_IN_CLASSES, 'elsewhere.png'), (check.SAME_IN_SPLITS, 'leaked.png'),
     }  # fmt: skip
     assert found(report) == Counter({**dict.fromkeys(expected, 1), (check.EMPTY_CLASS, 'E'): 2})
     assert set(report.counts()) == {check.LEFT_OUT, check.BAD_IMAGE, check.SAME_IN_CLASSES}
+    details = ' '.join(finding.detail for finding in report.findings)
+    assert 'the file is empty' in details and 'convert it to .jpg or .png' in details and '0x' not in details
 
 
 @pytest.mark.parametrize(
