@@ -19,6 +19,7 @@ from resformer_mm.config.files import read_config
 from resformer_mm.datasets.checks.all_tasks import sources_below, sources_in_config
 from resformer_mm.datasets.checks.command_line import print_report
 from resformer_mm.datasets.checks.task_check import CheckOptions, repaired_copy
+from resformer_mm.formats.conversion import folder_of
 from resformer_mm.formats.recognition import conversion_hint
 from resformer_mm.libraries import TASKS
 from resformer_mm.repairs import set_strict
@@ -83,10 +84,11 @@ def main() -> None:
             check, sources = sources_in_config(cfg)
         else:
             try:
-                task, check, sources = sources_below(args.data, options, args.task)
+                folder = folder_of(args.data)
+                task, check, sources = sources_below(folder, options, args.task)
             except ValueError as error:
                 parser.error(f'{error}{conversion_hint(args.data)}')
-            print(f'{args.data}: data for {task}')
+            print(f'{folder}: data for {task}')
         if args.fix is not None:
             sources, repairs = repaired_copy(check, sources, args.fix, show_progress=True)
             print(f'{args.fix}: a copy with {len(repairs)} kind{"s" * (len(repairs) != 1)} of repairs')

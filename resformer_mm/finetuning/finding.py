@@ -14,6 +14,7 @@ from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.formats.recognition import (
     CLASS_FOLDERS,
     MASKS,
+    ONE_CLASS,
     VIDEO_LISTS,
     FoundData,
     recognise,
@@ -50,7 +51,10 @@ def check_folder(
     task, report = found.task, CheckReport()
     check = import_name(TASKS[task].data_check or '')()
     if found.layout in NATIVE and found.mask_kind != 'colours':
-        sources: Sequence[Any] = sources_below(root, options, task)[2]
+        report.findings += [finding for finding in found.report.findings if finding.kind == ONE_CLASS]
+        if not report.is_sound:
+            return task, [], report
+        sources: Sequence[Any] = sources_below(found.folder, options, task)[2]
     else:
         report.extend(found.report)
         if not report.is_sound:

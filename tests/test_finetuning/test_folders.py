@@ -181,6 +181,22 @@ def test_a_test_split_is_for_the_evaluation_after_the_training(make, tmp_path):
     assert findings.is_sound, findings.text()
 
 
+def test_a_folder_in_a_folder_is_unpacked(tmp_path):
+    write_image_folder(tmp_path / 'archive' / 'photos', num_train=40, num_val=20, size=32)
+    shutil.move(tmp_path / 'archive' / 'photos' / 'train', tmp_path / 'wrapped' / 'train')
+    (tmp_path / 'wrapped' / 'train').rename(tmp_path / 'wrapped' / 'photos')  # class folders one level down
+    data, cfg = config_of(tmp_path / 'wrapped', tmp_path / 'out')
+    assert len(data.classes) == 10 and len(cfg.classes) == 10
+
+
+def test_one_class_is_a_fault(tmp_path):
+    write_image_folder(tmp_path / 'photos', num_train=20, num_val=20, size=32)
+    for folder in sorted((tmp_path / 'photos').glob('*/*'))[1:]:
+        shutil.rmtree(folder)
+    report = check_folder(tmp_path / 'photos', tmp_path / 'out', CheckOptions())[2]
+    assert not report.is_sound and 'there is nothing to tell apart' in report.text()
+
+
 def test_without_a_training_split_the_validation_is_divided(tmp_path):
     root = tmp_path / 'photos'
     write_image_folder(root, num_train=20, num_val=50, size=32)
