@@ -126,6 +126,7 @@ TASKS = {
         data_check='resformer_mm.tasks.segmentation.data_check:SegmentationCheck',
         preflight='resformer_mm.tasks.segmentation.preflight',
         finetuning='resformer_mm.finetuning.segmentation',
+        deployment='resformer_mm.tasks.segmentation.deployment:DeployableSegmentor',
     ),
     'detection': Task(
         model='mmdet.BaseDetector',
@@ -144,6 +145,7 @@ TASKS = {
         data_check='resformer_mm.tasks.video.data_check:VideoCheck',
         preflight='resformer_mm.tasks.video.preflight',
         finetuning='resformer_mm.finetuning.video',
+        deployment='resformer_mm.tasks.video.deployment:DeployableRecognizer',
     ),
 }
 

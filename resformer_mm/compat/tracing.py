@@ -11,8 +11,17 @@ versions compile a function of another name to True, and do not distinguish expo
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-__all__ = ['is_compiling', 'is_exporting']
+__all__ = ['dense_in_export', 'is_compiling', 'is_exporting']
 
 is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
 is_exporting = getattr(torch.compiler, 'is_exporting', None) or is_compiling
+
+
+def dense_in_export(x: Tensor) -> Tensor:
+    """Return a contiguous copy while exporting, else the tensor itself.
+
+    Whether axes of a view can be merged without a copy depends on which of its sides are one.
+    """
+    return x.clone(memory_format=torch.contiguous_format) if is_exporting() else x

@@ -18,7 +18,7 @@ from .model import ExportError
 from .selection import deployable
 from .verification import Difference, Size, check_sizes, default_sizes
 
-OPTIONS: tuple[str, ...] = ()  # of single tasks
+OPTIONS = ('output',)  # of single tasks
 
 
 def export_parser(description: str, suffix: str) -> argparse.ArgumentParser:
@@ -44,6 +44,9 @@ def export_parser(description: str, suffix: str) -> argparse.ArgumentParser:
     parser.add_argument('--tolerance', type=float, default=1e-4, help='largest absolute difference (1e-4)')
     parser.add_argument('--no-verify', action='store_true', help='write the file without comparing')
     parser.add_argument('--device', type=_device, default='cpu', help='device of PyTorch (cpu)')
+    parser.add_argument(
+        '--output', choices=('labels', 'scores'), help='output of a segmentor: label map or scores (labels)'
+    )
     add_config_options(parser)
     return parser
 

@@ -12,6 +12,8 @@ from mmengine.model import BaseDataPreprocessor, BaseModel, ImgDataPreprocessor
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from resformer_mm.engine.class_meta import class_meta
+from resformer_mm.libraries import scope_of
 from resformer_mm.models import ResFormer
 from resformer_mm.models.layers import LearnedPositionEmbedding, PatchEmbed
 from resformer_mm.version import __version__
@@ -135,6 +137,7 @@ class DeployableModel(nn.Module):
     axes: Mapping[int, str] = {0: 'batch', 2: 'height', 3: 'width'}
     options: Sequence[str] = ()
     formats: Sequence[str] = ('.onnx', '.pt2')
+    model: Any  # its attributes depend on the library
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -158,7 +161,7 @@ class DeployableModel(nn.Module):
         self.eval()
 
     @classmethod
-    def check(cls, model: nn.Module) -> None:
+    def check(cls, model: Any) -> None:
         """Check that this class can export a model.
 
         Raises:
@@ -176,7 +179,7 @@ class DeployableModel(nn.Module):
             )
 
     @classmethod
-    def make_normalization(cls, model: nn.Module) -> Normalization:
+    def make_normalization(cls, model: Any) -> Normalization:
         """Return the normalisation of a model."""
         return Normalization.of(model)
 
@@ -324,10 +327,18 @@ class DeployableModel(nn.Module):
         if norm.channels:
             values = {name: _rounded(getattr(norm, name)) for name in ('mean', 'std')}
             entries['normalization'] = json.dumps({'channels': norm.channels, **values})
-        classes = getattr(self.model, 'dataset_meta', {}).get('classes')
+        classes = self.class_meta().get('classes')
         if classes is not None:
             entries['classes'] = json.dumps(list(classes))
         return entries
+
+    def class_meta(self) -> dict:
+        """Return what the checkpoint and the data set of the config say of the classes, such as names."""
+        meta, cfg = getattr(self.model, 'dataset_meta', {}), getattr(self.model, 'cfg', None)
+        try:
+            return meta if cfg is None else class_meta(self.model, scope_of(cfg))
+        except (ValueError, ImportError):  # no test data set, or one that is not installed
+            return meta
 
 
 def check_shapes(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:

@@ -33,8 +33,9 @@ def resizing(cfg: Mapping) -> list[dict] | None:
       same aspect with a short side of at most S and a long side of at most L; None is no limit. The sides are
       rounded to the nearest integer or down.
     - ``{'resize': [height, width], ...}`` and ``{'resize': factor, 'rounding': 'nearest', ...}``
-    - ``{'crop': [height, width]}``: the centre.
-    - ``{'crops': [height, width]}``: three crops along the long side, as clips.
+    - ``{'crop': [height, width], 'rounding': ...}``: the centre, with its first row and column rounded to the
+      nearest even integer or down.
+    - ``{'crops': [height, width]}``: both ends and the centre of the long side, as clips of a video.
 
     Steps that resize also have ``interpolation``, and ``antialias``, which is whether shrinking averages all
     pixels, as Pillow does and OpenCV does not.
@@ -55,27 +56,27 @@ def resizing(cfg: Mapping) -> list[dict] | None:
         if name.startswith(_KEEPS_SIZE):
             continue
         packages = packages_of_types({'type': settings['type']}) or {str(cfg.get('default_scope'))}
-        found = _steps(name, settings, keeps_ratio='mmaction' in packages)
+        found = _steps(name, settings, is_clip='mmaction' in packages)
         if found is None:
             return None
         steps += found
     return steps
 
 
-def _steps(name: str, settings: Mapping, keeps_ratio: bool) -> list[dict] | None:
+def _steps(name: str, settings: Mapping, is_clip: bool) -> list[dict] | None:
     """Return the steps of a transform; None if it is not known.
 
     Args:
         name: name of the transform.
         settings: its arguments.
-        keeps_ratio: the default of ``Resize.keep_ratio``, which differs between the libraries.
+        is_clip: whether the transform is mmaction's, whose defaults differ.
     """
     interpolation = {
         'interpolation': settings.get('interpolation', 'bilinear'),
         'antialias': settings.get('backend', 'cv2') == 'pillow',
     }
     if name == 'Resize':
-        size = _resized(settings, keeps_ratio)
+        size = _resized(settings, keeps_ratio=is_clip)
         return None if size is None else [{**size, **interpolation}]
     if name == 'ResizeEdge':
         if settings.get('edge', 'short') != 'short':
@@ -86,12 +87,13 @@ def _steps(name: str, settings: Mapping, keeps_ratio: bool) -> list[dict] | None
         side = settings['resolution']
         limits = {'short': int(side / settings.get('crop_pct', 224 / 256)), 'long': None}
         kind = {'interpolation': settings.get('interpolation', 'bicubic'), 'antialias': True}
-        return [{'resize': limits, 'rounding': 'down', **kind}, {'crop': [side, side]}]
-    if name in ('CenterCrop', 'ThreeCrop'):
-        key, size = 'crop' if name == 'CenterCrop' else 'crops', settings['crop_size']
+        return [{'resize': limits, 'rounding': 'down', **kind}, {'crop': [side, side], 'rounding': 'nearest'}]
+    if name in ('CenterCrop', 'ThreeCrop') and not settings.get('auto_pad'):
+        size = settings['crop_size']
         width, height = (size, size) if isinstance(size, int) else size
-        # mmaction's sizes are (width, height), like those of all resizes; mmpretrain's (height, width).
-        return [{key: [height, width] if keeps_ratio else [width, height]}]
+        if name == 'ThreeCrop':
+            return [{'crops': [height, width]}]
+        return [{'crop': [height, width], 'rounding': 'down' if is_clip else 'nearest'}]
     return None
 
 

@@ -24,7 +24,7 @@ def deployable(model: nn.Module, **options: object) -> DeployableModel:
     kind: type[DeployableModel] = DeployableModel if reference is None else import_name(reference)
     if unknown := [name for name in options if name not in kind.options]:
         raise ExportError(
-            f'{", ".join(unknown)} does not apply to {type(model).__name__}: '
+            f'the option {", ".join(unknown)} does not apply to {type(model).__name__}: '
             + (f'its options are {", ".join(kind.options)}' if kind.options else 'it has no options')
         )
     return kind(model, **options)

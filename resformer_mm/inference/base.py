@@ -16,15 +16,14 @@ from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
 
 from resformer_mm.checkpoints.models import build_model
 from resformer_mm.config.files import enter_scope, read_config
 from resformer_mm.config.resolutions import pipeline_at_resolution, test_dataset
-from resformer_mm.config_types import find_type
-from resformer_mm.engine.classes import class_heads
+from resformer_mm.engine.class_meta import class_meta
 from resformer_mm.libraries import drawing_type
 
 from .devices import check_device, check_display
@@ -379,13 +378,7 @@ class ResolutionInferencer(BaseInferencer):
         Raises:
             ValueError: the config has no test data set.
         """
-        dataset = test_dataset(model.cfg)
-        kind = find_type(dataset['type'], DATASETS, self.scope)
-        own = {key.lower(): value for key, value in model.dataset_meta.items()}
-        configured = dataset.get('metainfo') or {}
-        if _fits(model, configured.get('classes')) and not _fits(model, own.get('classes')):
-            own = {key: value for key, value in own.items() if key not in configured and key != 'palette'}
-        return {**getattr(kind, 'METAINFO', {}), **configured, **own}
+        return class_meta(model, self.scope)
 
     def _split(self, batch: Batch) -> list[Batch]:
         return batch.split(self.collate_fn)
@@ -438,12 +431,6 @@ def check_names(names: Sequence[str] | None, num_classes: int) -> None:
             f'the model has {num_classes} classes, but the checkpoint or the data set of the config names '
             f'{len(names)}: set test_dataloader.dataset.metainfo.classes to the names of all {num_classes}'
         )
-
-
-def _fits(model: BaseModel, names: object) -> bool:
-    """Whether names are as many as the classes of a head."""
-    numbers = {number for _, number in class_heads(model)}
-    return isinstance(names, (list, tuple)) and len(names) in numbers
 
 
 def _origin(source: Source, resolution: int) -> dict:

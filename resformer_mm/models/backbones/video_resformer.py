@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from resformer_mm.compat.tracing import dense_in_export
 from resformer_mm.models.layers import (
     Attention,
     ClipBlock,
@@ -161,14 +162,15 @@ class VideoResFormer(ResFormer):
                 f'VideoResFormer takes clips (B, {in_channels}, T, H, W) of one frame or more, got '
                 f'{tuple(clip.shape)}: correct the order of the dimensions, or backbone.in_channels'
             )
-        patches, frame_grid = self.patch_embed(clip.transpose(1, 2).flatten(0, 1))
+        frames = dense_in_export(clip.transpose(1, 2)).flatten(0, 1)
+        patches, frame_grid = self.patch_embed(frames)
         position = self.global_position(frame_grid)
         if position is not None:
             patches = patches + position
         if self.temporal_position is not None:
             patches = patches.unflatten(0, (-1, num_frames))
             patches = patches + self.temporal_position(num_frames).unsqueeze(2)
-            patches = patches.flatten(1, 2)
+            patches = dense_in_export(patches).flatten(1, 2)
         return self.drop(self._prepend_cls_token(patches)), (num_frames, *frame_grid)
 
     def _finish(self, tokens: Tensor, grid: ClipGrid, index: int) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resformer_mm.compat.tracing import dense_in_export, is_exporting
+
 from .attention import Attention
 from .batch_padding import BatchPadding
 from .block import Block, PreNormBlock
@@ -37,7 +39,7 @@ def merge_frames(frames: Tensor, num_frames: int, with_cls_token: bool) -> Tenso
     if not with_cls_token:
         return frames.flatten(1, 2)
     cls_tokens, patches = frames.split((1, frames.shape[2] - 1), dim=2)
-    return torch.cat((cls_tokens.mean(dim=1), patches.flatten(1, 2)), dim=1)
+    return torch.cat((cls_tokens.mean(dim=1), dense_in_export(patches).flatten(1, 2)), dim=1)
 
 
 class TemporalAttention(nn.Module):
@@ -70,10 +72,14 @@ class TemporalAttention(nn.Module):
             return linear_rows(self.qkv, tokens, rows).view(batch, grid[0], -1, head_dim).transpose(1, 2)
 
         query, key, value = (project(part) for part in range(3))
-        parts = zip(*(x.split(self.max_sequences, dim=1) for x in (query, key, value)))
-        outs = [F.scaled_dot_product_attention(*part) for part in parts]
-        out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
-        return self.drop(self.proj(out.transpose(1, 2).reshape(batch, length, channels)))
+        if is_exporting():  # the program would have the number of parts of its example
+            out = F.scaled_dot_product_attention(query, key, value)
+        else:
+            parts = zip(*(x.split(self.max_sequences, dim=1) for x in (query, key, value)))
+            outs = [F.scaled_dot_product_attention(*part) for part in parts]
+            out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
+        out = dense_in_export(out.transpose(1, 2)).reshape(batch, length, channels)
+        return self.drop(self.proj(out))
 
 
 class JointAttention(Attention):
@@ -93,11 +99,12 @@ class JointAttention(Attention):
     ) -> tuple[Tensor, Tensor]:
         number = frame_count(grid)
         queries, keys = (
-            x.unflatten(2, (number, -1)).transpose(1, 2).flatten(0, 1)  # (B * T, num_heads, H * W, d)
+            # (B * T, num_heads, H * W, d)
+            dense_in_export(x.unflatten(2, (number, -1)).transpose(1, 2)).flatten(0, 1)
             for x in (query, key)
         )
         query, key = (
-            x.unflatten(0, (-1, number)).transpose(1, 2).flatten(2, 3)
+            dense_in_export(x.unflatten(0, (-1, number)).transpose(1, 2)).flatten(2, 3)
             for x in super()._rotate_patches(position, queries, keys, frame_grid(grid), grids)
         )
         return query, key
@@ -112,13 +119,16 @@ class JointAttention(Attention):
         bias = bias.expand(*bias.shape[:-2], length, length)
         for dim in (-2, -1):
             cls_part, patches = bias.split((first, length - first), dim=dim)
-            bias = torch.cat((cls_part, *[patches] * frame_count(grid)), dim=dim)
+            times = [1] * bias.ndim
+            times[dim] = frame_count(grid)
+            bias = torch.cat((cls_part, patches.repeat(times)), dim=dim)
         return bias
 
     def _term(self, value: Tensor, grid: TokenGrid, padding: BatchPadding | None) -> Tensor | None:
         number = frame_count(grid)
-        term = super()._term(value.unflatten(1, (number, -1)).flatten(0, 1), grid, padding)
-        return None if term is None else term.unflatten(0, (-1, number)).flatten(1, 2)
+        frames = dense_in_export(value.unflatten(1, (number, -1))).flatten(0, 1)
+        term = super()._term(frames, grid, padding)
+        return None if term is None else dense_in_export(term.unflatten(0, (-1, number))).flatten(1, 2)
 
 
 class ClipBlock(Block):

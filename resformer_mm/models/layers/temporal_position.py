@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resformer_mm.compat.tracing import is_exporting
+
 
 class TemporalPositionEmbedding(nn.Module):
     """A learned vector for each frame of a clip, interpolated linearly for another number of frames.
@@ -39,7 +41,9 @@ class TemporalPositionEmbedding(nn.Module):
 
     def forward(self, num_frames: int) -> Tensor:
         """Return the embedding ``(1, T, C)`` of T frames."""
-        return self.table if num_frames == self.num_frames else _interpolate(self.table, num_frames)
+        if not is_exporting() and num_frames == self.num_frames:
+            return self.table
+        return _interpolate(self.table, num_frames)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         key = f'{prefix}table'
@@ -52,4 +56,4 @@ class TemporalPositionEmbedding(nn.Module):
 def _interpolate(table: Tensor, num_frames: int) -> Tensor:
     over_time = table.transpose(1, 2).float()
     resized = F.interpolate(over_time, size=num_frames, mode='linear', align_corners=False)
-    return resized.transpose(1, 2).to(table.dtype)
+    return resized.to(table.dtype).transpose(1, 2)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from mmseg.models.segmentors import DepthEstimator
 
 from resformer_mm.config.resolutions import test_dataset
-from resformer_mm.config_types import find_type, type_name
 from resformer_mm.inference.base import ResolutionInferencer, check_names
 from resformer_mm.inference.drawing import draw_label_map
 from resformer_mm.picture_text import literal_text
 
+from .mask_values import label_map, mask_values, reduces_zero_label
 from .slices import LabelMapMerger
 from .visualizer import LabelMapVisualizer
 
@@ -73,13 +70,8 @@ class SegmentationInferencer(ResolutionInferencer):
     @cached_property
     def _values(self) -> np.ndarray:
         """Pixel value of each class in the masks of the data set, ``(num_classes,)``."""
-        number = len(self.dataset_meta['classes'])
-        values = np.arange(number)
-        for value, label in reversed(sorted((self.dataset_meta.get('label_map') or {}).items())):
-            if 0 <= label < number:  # others are excluded classes
-                values[label] = value
-        values = values + bool(self.dataset_meta.get('reduce_zero_label'))
-        return values.astype(np.uint8 if values.max() <= np.iinfo(np.uint8).max else np.uint16)
+        meta = self.dataset_meta
+        return mask_values(len(meta['classes']), meta.get('label_map'), bool(meta.get('reduce_zero_label')))
 
     def class_meta(self, model: BaseModel) -> dict:
         """Return ``classes``, by default their numbers, and ``palette``, by default random colours.
@@ -94,31 +86,9 @@ class SegmentationInferencer(ResolutionInferencer):
         number = model.num_classes
         check_names(meta.setdefault('classes', [str(label) for label in range(number)]), number)
         if 'reduce_zero_label' not in meta:
-            meta['reduce_zero_label'] = _reduces_zero_label(test_dataset(model.cfg), self.scope)
+            meta['reduce_zero_label'] = reduces_zero_label(test_dataset(model.cfg), self.scope)
         if 'label_map' not in meta:
-            meta['label_map'] = _label_map(test_dataset(model.cfg), self.scope, meta['classes'])
+            meta['label_map'] = label_map(test_dataset(model.cfg), self.scope, meta['classes'])
         if len(meta.get('palette') or []) != number:
             meta['palette'] = np.random.default_rng(0).integers(0, 256, (number, 3)).tolist()
         return meta
-
-
-def _reduces_zero_label(dataset: Mapping, scope: str) -> bool:
-    """Return whether the labels of a data set are its pixel values less one."""
-    loaders = [step for step in dataset['pipeline'] if type_name(step['type']).startswith('Load')]
-    for settings in (dataset, *loaders):
-        if settings.get('reduce_zero_label') is not None:
-            return bool(settings['reduce_zero_label'])
-    for kind in getattr(find_type(dataset['type'], DATASETS, scope), '__mro__', ()):
-        parameters = inspect.signature(kind.__init__).parameters if '__init__' in vars(kind) else {}
-        if 'reduce_zero_label' in parameters:
-            return bool(parameters['reduce_zero_label'].default)
-    return False
-
-
-def _label_map(dataset: Mapping, scope: str, classes: list[str]) -> dict[int, int] | None:
-    """Return label of the data set -> label of the model, if the classes are a choice of the data set's."""
-    kind = find_type(dataset['type'], DATASETS, scope)
-    try:
-        return kind.get_label_map(classes)
-    except (AttributeError, ValueError):  # another kind of data set, or classes that it does not have
-        return None
