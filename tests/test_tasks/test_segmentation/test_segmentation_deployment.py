@@ -35,6 +35,7 @@ exports = pytest.mark.skipif(
 )
 # One patch, rows and columns, odd sizes, both sides of the padding to 32, rectangles.
 SIZES = [(16, 16), (16, 80), (96, 16), (17, 33), (32, 32), (37, 53), (64, 96), (95, 49), (80, 80), (65, 130)]
+CLASSES = [f'stuff {label}' for label in range(5)]
 PALETTE = [[10 * label, 255 - label, 7] for label in range(5)]
 
 
@@ -71,7 +72,8 @@ def evaluated(model: nn.Module, rgb: Tensor) -> list[SegDataSample]:
     """What evaluation predicts for images as the pipeline loads them, one at a time."""
     found = []
     for image in rgb:
-        sample = SegDataSample(metainfo=dict(ori_shape=image.shape[1:], img_shape=image.shape[1:]))
+        size = (image.shape[1], image.shape[2])
+        sample = SegDataSample(metainfo=dict(ori_shape=size, img_shape=size))
         with torch.no_grad():
             found += model.test_step({'inputs': [image.flip(0)], 'data_samples': [sample]})
     return found
@@ -92,7 +94,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict:
         patch.setattr(formats, 'capture', functools.cache(formats.capture))
         OnnxFormat().write(scores, folder / 'scores.onnx')
         ProgramFormat().write(scores, folder / 'scores.pt2')
-    checkpoint = save_checkpoint(segmentor(), folder / 'fcn.pth', palette=PALETTE)
+    checkpoint = save_checkpoint(segmentor(), folder / 'fcn.pth', classes=CLASSES, palette=PALETTE)
     OnnxFormat().write(deployable(load_model(segmentor(), checkpoint, 'cpu')), folder / 'labels.onnx')
     return dict(folder=folder, upernet=padded, checkpoint=checkpoint)
 
@@ -138,7 +140,7 @@ def test_what_a_file_says_of_itself(exported: dict) -> None:
     file = onnx.load(exported['folder'] / 'labels.onnx')
     entries = {entry.key: entry.value for entry in file.metadata_props}
     assert entries['task'] == 'segmentation' and 'index of the class' in json.loads(entries['outputs'])[0]
-    assert json.loads(entries['classes']) == [f'stuff {label}' for label in range(5)]
+    assert json.loads(entries['classes']) == CLASSES
     assert json.loads(entries['palette']) == PALETTE
     assert json.loads(entries['mask_values']) == [1, 2, 3, 4, 5]  # ADE20K: zero is unlabelled
     (output,) = file.graph.output
