@@ -15,11 +15,13 @@ from mmengine.visualization import MLflowVisBackend
 
 __all__ = ['use_store_of_mlflow']
 
+_MARK = '_uses_store_of_mlflow'
+
 
 def use_store_of_mlflow() -> None:
     """Let the backends of MLflow without a ``tracking_uri`` store runs where MLflow does by itself."""
     start = MLflowVisBackend._init_env
-    if hasattr(start, '__wrapped__'):
+    if hasattr(start, _MARK):
         return
 
     @wraps(start)
@@ -30,4 +32,5 @@ def use_store_of_mlflow() -> None:
             backend._tracking_uri = mlflow.get_tracking_uri()
         start(backend)
 
+    setattr(started, _MARK, True)
     MLflowVisBackend._init_env = started

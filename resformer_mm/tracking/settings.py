@@ -11,6 +11,7 @@ from mmengine.visualization import LocalVisBackend
 
 from resformer_mm.compat.mlflow_names import write_names_of_mlflow
 from resformer_mm.compat.mlflow_resume import continue_runs_of_mlflow
+from resformer_mm.compat.mlflow_run_names import name_runs_of_mlflow
 from resformer_mm.compat.mlflow_store import use_store_of_mlflow
 from resformer_mm.config_types import find_type, type_field, type_name
 
@@ -48,9 +49,8 @@ def settle_trackers(cfg: Config) -> None:
         raise ValueError(f'{FIELD}={entries!r}: give a list such as [dict(type={LOCAL!r})]')
     scope = cfg.get('default_scope') or 'mmengine'
     settings['vis_backends'] = [_settled(entry, number, scope) for number, entry in enumerate(entries)]
-    use_store_of_mlflow()
-    write_names_of_mlflow()
-    continue_runs_of_mlflow()
+    for mend in (use_store_of_mlflow, name_runs_of_mlflow, write_names_of_mlflow, continue_runs_of_mlflow):
+        mend()
     if type_field(settings) is None:
         settings['type'] = 'mmengine.Visualizer'
 

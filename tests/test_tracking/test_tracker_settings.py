@@ -13,6 +13,7 @@ from resformer_mm.tracking import drop_trackers, settings, settle_trackers, trac
 
 ROOT = Path(__file__).parents[2]
 LOCAL = dict(type='LocalVisBackend')
+METHODS = ('_init_env', 'add_config', 'add_scalar', 'add_scalars')
 
 
 def config(backends: object, **fields: object) -> Config:
@@ -101,6 +102,7 @@ def test_the_uri_of_mlflow_is_not_in_the_config(monkeypatch):
     monkeypatch.setenv('MLFLOW_TRACKING_URI', 'https://user:secret@example.org')
     cfg = config(['MLflowVisBackend'])
     settle_trackers(cfg)
+    replaced = [getattr(MLflowVisBackend, name) for name in METHODS]
     settle_trackers(cfg)
+    assert [getattr(MLflowVisBackend, name) for name in METHODS] == replaced  # once
     assert 'secret' not in cfg.pretty_text
-    assert not hasattr(MLflowVisBackend._init_env.__wrapped__, '__wrapped__')  # replaced once

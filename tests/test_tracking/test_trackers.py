@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,6 +169,13 @@ def test_mlflow(tmp_path, monkeypatch):
     assert client.get_run(run.info.run_id).data.params['work_dir'] == str(tmp_path / 'work')
     text = Path(client.download_artifacts(run.info.run_id, 'config.py', str(tmp_path))).read_text()
     assert str(tmp_path / 'other') in text
+
+    monkeypatch.delenv('MLFLOW_RUN_ID', raising=False)  # MLflow removes it itself
+    for folder in ('one/20260101_120000', 'two/20260101_120001'):
+        random.seed(0)  # MLflow would choose the same name
+        make_runner('MLflowVisBackend', tmp_path / folder).visualizer.close()
+    runs = client.search_runs([client.get_experiment_by_name('Default').experiment_id])
+    assert {run.info.run_name for run in runs} == {'one 20260101_120000', 'two 20260101_120001'}
 
 
 class Recorder(BaseVisBackend):
