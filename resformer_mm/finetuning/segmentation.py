@@ -68,15 +68,17 @@ def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:
         folder: folder for the lists.
 
     Raises:
-        ValueError: there are no names of classes, or the data cannot be split.
+        ValueError: the data cannot be split.
     """
     roles = assign_roles(_split_names(sources))
     train = sources[roles.train]
-    if train.classes is None:
-        raise ValueError(
-            f'{train.img_dir}: the classes have no names: write them to classes.txt, one per line'
+    classes, unnamed = tuple(train.classes or ()), list[str]()
+    if not classes:
+        first = int(train.labels.reduce_zero_label)
+        classes = tuple(str(value + first) for value in range(train.labels.num_classes))
+        unnamed.append(
+            'the classes are called by their values: classes.txt, with a line per value, names them'
         )
-    classes = tuple(train.classes)
     pairs = _read(train, classes)
     images = [info['img_path'] for info in pairs]
     others = [sources[place] for place in (roles.val, roles.test) if place is not None]
@@ -112,7 +114,7 @@ def prepare(sources: Sequence[PairFolders], folder: Path) -> FinetuningData:
         fewest=min((counts[label] for label in range(len(classes))), default=0),
         test=None if test is None else _settings(test, root),
         num_test=0 if test is None else len(_read(test, classes)),
-        notes=[note, *roles.notes, *_unlabelled_notes(classes)],
+        notes=[note, *roles.notes, *unnamed, *_unlabelled_notes(classes)],
     )
 
 

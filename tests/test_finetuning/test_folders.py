@@ -125,6 +125,20 @@ def test_a_class_of_pixels_without_a_label_is_named(tmp_path):
     assert 'Void is learned as a class' in data.notes[-1] and '--ignore Void' in data.notes[-1]
 
 
+@pytest.mark.operators('mmseg')
+def test_classes_without_names_are_called_by_their_values(tmp_path):
+    root = tmp_path / 'photos'
+    masks(root)
+    number = len((root / 'classes.txt').read_text().split('\n')) - 2  # without the ignored value 0
+    (root / 'classes.txt').unlink()
+    with pytest.raises(ValueError, match='write the names of the values 0, 1, ... to it'):
+        check_folder(root, tmp_path / 'out', CheckOptions())
+    task, sources, _ = check_folder(root, tmp_path / 'out', CheckOptions(num_classes=number))
+    data = prepare_data(task, sources, tmp_path / 'out')
+    assert data.classes == tuple(str(value) for value in range(1, number + 1))
+    assert 'the classes are called by their values' in data.notes[-1]
+
+
 def add_test_split(root: Path, task: str) -> None:
     """Copy the validation split."""
     if task == 'classification':

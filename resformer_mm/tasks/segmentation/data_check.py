@@ -57,7 +57,10 @@ class SegmentationCheck(DataCheck):
                 )
             number = len(classes)
         if number is None:
-            raise ValueError(f'{root} has no classes.txt: give --num-classes')
+            raise ValueError(
+                f'{root} has no classes.txt: write the names of the values 0, 1, ... to it, one per line, or '
+                'give --num-classes'
+            )
         labels = LabelValues(number, reduce, options.ignore_index)
         return [
             PairFolders(
