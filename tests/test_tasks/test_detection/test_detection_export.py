@@ -1,20 +1,25 @@
-"""Exported detectors: the objects of mmdet at sizes of all kinds; what is refused; the command line."""
+"""Exported detectors: the objects of mmdet at sizes of all kinds; what is refused; the client."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detection_models import MASK_RCNN, read, shrink
+from exported_files import run_client
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmdet.structures import DetDataSample
+from pictures import picture
+from PIL import Image
+from pycocotools import mask as coco_mask
 from runs import run_tool, succeed
 from small_models import detector, save_checkpoint
 from torch import Tensor, nn
 
-from resformer_mm.apis import load_model
+from resformer_mm.apis import load_model, make_inferencer
 from resformer_mm.deployment import ExportError, OnnxFormat, deployable, export, formats
 
 exports = pytest.mark.skipif(
@@ -336,12 +341,12 @@ def test_detectors_are_written_as_onnx_alone(masks: nn.Module, tmp_path: Path) -
         formats.ProgramFormat().write(masks, tmp_path / 'model.pt2')
 
 
-# ------------------------------------------------------------------------------------- the command line
+# ------------------------------------------------------------------------------------- command line, client
 
 
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a config, a checkpoint, and the ONNX file that the tool made of them."""
+    """A folder with a config, a checkpoint, the ONNX file that the tool made of them, and a picture."""
     folder = tmp_path_factory.mktemp('exported')
     cfg = detector()
     cfg.model.data_preprocessor.pad_size_divisor = 32
@@ -350,7 +355,40 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ['small.py', 'small.pth', '--verify-sizes', '48x80', '80']
     made = succeed(run_tool('deployment/export_onnx.py', *words, data=folder, cwd=folder))
     assert 'written: small.onnx' in made.stdout and made.stdout.count('\n     1 ') == 2
+    Image.fromarray(picture()[..., ::-1]).save(folder / 'photo.png')
     return folder
+
+
+@pytest.mark.slow
+def test_the_client_finds_what_the_inferencer_finds(exported: Path) -> None:
+    files = [exported / name for name in ('small.onnx', 'photo.png', 'found.png')]
+    lines = succeed(run_client('onnx_detection.py', *files, '--score-thr', 0.1)).stdout.splitlines()
+    inferencer = make_inferencer(str(exported / 'small.py'), exported / 'small.pth', 'cpu')
+    (expected,) = inferencer(exported / 'photo.png', score_thr=0.1)['predictions']
+    found = [line.split() for line in lines]
+    assert len(found) > 1 and [words[5] for words in found] == expected['classes']
+    scores, boxes = [float(words[0]) for words in found], [list(map(float, words[1:5])) for words in found]
+    np.testing.assert_allclose(scores, expected['scores'], atol=0.01)
+    np.testing.assert_allclose(boxes, expected['bboxes'], atol=1.0)
+    before, after = (np.asarray(Image.open(exported / name)) for name in ('photo.png', 'found.png'))
+    masks = [coco_mask.decode(code).astype(bool) for code in expected['masks']]
+    covered = np.any(masks, axis=0)
+    assert before.shape == after.shape and covered.any()
+    changed = (before != after).any(-1)
+    assert changed[covered].mean() > 0.98
+
+
+@pytest.mark.slow
+def test_the_client_refuses_other_files(exported: Path) -> None:
+    import onnx
+
+    file = onnx.load(exported / 'small.onnx')
+    for entry in file.metadata_props:
+        if entry.key == 'task':
+            entry.value = 'classification'
+    onnx.save(file, exported / 'other.onnx')
+    result = run_client('onnx_detection.py', exported / 'other.onnx', exported / 'photo.png', 'none.png')
+    assert result.returncode == 2 and 'other.onnx is not an exported detector' in result.stderr
 
 
 @pytest.mark.slow
