@@ -12,6 +12,7 @@ from resformer_mm.config.command_line import add_config_options, add_launcher, a
 from resformer_mm.engine.dump import DumpPredictions
 from resformer_mm.measured import for_json
 from resformer_mm.processes import is_restarted, run_main
+from resformer_mm.tracking import TrackerError
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,7 +74,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Test."""
     args = parse_args()
-    runner = build_test_runner(args.run_config)
+    try:
+        runner = build_test_runner(args.run_config)
+    except TrackerError as error:
+        if args.launcher != 'none':
+            raise  # the other processes are told
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
     try:
         build_test_loop(runner)
     except DataError as error:

@@ -2,12 +2,14 @@
 
 import argparse
 import logging
+import sys
 
 from mmengine.logging import print_log
 
 from resformer_mm.apis import build_train_runner, exit_if_unsound, make_train_config
 from resformer_mm.config.command_line import add_config_options, add_launcher, add_training, set_local_rank
 from resformer_mm.processes import run_main
+from resformer_mm.tracking import TrackerError
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,7 +52,13 @@ def main() -> None:
     """Check, and train."""
     args = parse_args()
     notes = '' if args.no_check else exit_if_unsound(args.run_config)
-    runner = build_train_runner(args.run_config)
+    try:
+        runner = build_train_runner(args.run_config)
+    except TrackerError as error:
+        if args.launcher != 'none':
+            raise  # the other processes are told
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
     if notes:
         print_log(f'check before training:\n{notes}', logger='current', level=logging.WARNING)
     runner.train()

@@ -40,7 +40,7 @@ from resformer_mm.resuming import (
     agree_on_start,
     save_whole_files,
 )
-from resformer_mm.tracking import ResolutionCurveHook, settle_trackers
+from resformer_mm.tracking import ResolutionCurveHook, settle_trackers, tracker_errors
 
 from .launchers import check_launcher
 from .settling import (
@@ -116,7 +116,8 @@ def _build(cfg: Config) -> Runner:
     start_processes(cfg)
     set_strict(bool(cfg.get('strict_data', False)))
     left_out = _take_left_out(cfg)
-    runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    with tracker_errors():
+        runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
     write_earlier_warnings(runner.logger)
     share_with_workers()
     for kind, name in RUN_HOOKS.items():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from resformer_mm.checkpoints.models import load_model
 from resformer_mm.config.command_line import add_config_options
 from resformer_mm.inference.devices import check_device
+from resformer_mm.progress import ProgressDisplay
 from resformer_mm.text import parse_size
 
 from .export import export
@@ -81,7 +83,9 @@ def run_export(
     if sizes:
         print('images  height  width  largest difference  largest output')
     try:
-        export(model, out, file_format, sizes, args.tolerance, _print_row)
+        with ProgressDisplay(bool(sizes)) as display:
+            task = display.add('sizes', len(sizes))
+            export(model, out, file_format, sizes, args.tolerance, partial(_print_row, display, task))
     except OSError as error:
         parser.error(f'--out {out}: {error.strerror or error}')
     except ImportError as error:
@@ -93,9 +97,10 @@ def run_export(
     return 0
 
 
-def _print_row(item: Difference) -> None:
+def _print_row(display: ProgressDisplay, task: int, item: Difference) -> None:
     row = f'{item.batch:6}  {item.height:6}  {item.width:5}  {item.value:18.1e}  {item.magnitude:14.3g}'
     print(row, flush=True)
+    display.advance(task)
 
 
 def _size(text: str) -> Size:

@@ -11,7 +11,7 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 
 from resformer_mm.config.files import enter_scope, read_config
-from resformer_mm.tracking import settle_trackers, tracker_settings
+from resformer_mm.tracking import settle_trackers, tracker_errors, tracker_settings
 from resformer_mm.tracking.logging import log_by_resolution, log_picture, log_table
 
 from .record import SweepError
@@ -54,6 +54,9 @@ class SweepTracker:
         Args:
             summary: the report.
             picture: the file of the picture.
+
+        Raises:
+            TrackerError: a tracker cannot begin a run.
         """
         enter_scope(self.cfg)
         visualizer = Visualizer(
@@ -62,7 +65,8 @@ class SweepTracker:
             save_dir=self.cfg.work_dir,
         )
         try:
-            visualizer.add_config(self.cfg)
+            with tracker_errors():
+                visualizer.add_config(self.cfg)
             for model in summary.samples:
                 rows = [row for row in summary.rows if row.model == model]
                 for metric in summary.metrics:

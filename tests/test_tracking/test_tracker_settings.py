@@ -9,7 +9,14 @@ from mmengine.config import Config
 from mmengine.visualization import MLflowVisBackend, Visualizer
 
 from resformer_mm.apis import make_train_config
-from resformer_mm.tracking import drop_trackers, settings, settle_trackers, tracker_settings
+from resformer_mm.tracking import (
+    TrackerError,
+    drop_trackers,
+    settings,
+    settle_trackers,
+    tracker_errors,
+    tracker_settings,
+)
 
 ROOT = Path(__file__).parents[2]
 LOCAL = dict(type='LocalVisBackend')
@@ -106,3 +113,15 @@ def test_the_uri_of_mlflow_is_not_in_the_config(monkeypatch):
     settle_trackers(cfg)
     assert [getattr(MLflowVisBackend, name) for name in METHODS] == replaced  # once
     assert 'secret' not in cfg.pretty_text
+
+
+def test_what_a_tracker_raises_at_its_start_is_one_line():
+    class UsageError(Exception):
+        __module__ = 'wandb.errors.errors'
+
+    with pytest.raises(TrackerError) as caught, tracker_errors():
+        raise UsageError('No API key configured.\nUse `wandb login`')
+    assert str(caught.value).startswith('visualizer.vis_backends: wandb cannot begin a run (No API key')
+    assert '\n' not in str(caught.value)
+    with pytest.raises(KeyError), tracker_errors():  # not that of a tracker
+        raise KeyError('model')

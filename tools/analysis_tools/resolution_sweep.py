@@ -16,6 +16,7 @@ from resformer_mm.sweep.page import write_page
 from resformer_mm.sweep.picture import draw_picture
 from resformer_mm.sweep.tables import format_rows, write_tables
 from resformer_mm.sweep.tracker import SweepTracker
+from resformer_mm.tracking import TrackerError
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -108,9 +109,12 @@ def main() -> None:
     files += [args.out_dir / 'sweep.png', args.out_dir / 'sweep.html']
     draw_picture(summary, files[-2])
     write_page(summary, files[-1], f'Resolution sweep: {", ".join(model.name for model in record.models)}')
-    if tracker is not None:
-        tracker.log(summary, files[-2])
     print('\nWritten:', *files, sep='\n  ')
+    if tracker is not None:
+        try:
+            tracker.log(summary, args.out_dir / 'sweep.png')
+        except TrackerError as error:
+            parser.error(str(error))
 
 
 if __name__ == '__main__':
