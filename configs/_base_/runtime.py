@@ -17,6 +17,7 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl', timeout=1800),  # seconds that processes wait for each other
 )
 vis_backends = [dict(type='LocalVisBackend')]
+compile = dict(disable=True)  # `compile=True` compiles the backbone; a dict: arguments of torch.compile
 log_level = 'INFO'
 load_from = None
 resume = False

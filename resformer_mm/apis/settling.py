@@ -84,7 +84,8 @@ def take_compilation(cfg: Config) -> dict | None:
         return None
     if settings is not True and not isinstance(settings, dict):
         raise ValueError(f'compile={settings!r}: give True, False or a dict of arguments of torch.compile')
-    return {} if settings is True else dict(settings)
+    settings = {} if settings is True else dict(settings)
+    return None if settings.get('disable') else settings
 
 
 def compile_backbone(model: nn.Module, settings: dict) -> None:

@@ -34,7 +34,14 @@ def test_evaluation_in_mixed_precision(monkeypatch, native, expected):
 
 @pytest.mark.parametrize(
     ('value', 'expected'),
-    [(None, None), (False, None), (True, {}), (dict(backend='eager'), dict(backend='eager'))],
+    [
+        (None, None),
+        (False, None),
+        (True, {}),
+        (dict(backend='eager'), dict(backend='eager')),
+        (dict(disable=True, mode='default'), None),  # as in the configs of this package
+        (dict(disable=False), dict(disable=False)),
+    ],
 )
 def test_the_field_compile(value, expected):
     cfg = Config(dict(compile=value))
