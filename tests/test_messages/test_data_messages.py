@@ -372,7 +372,8 @@ def test_an_operator_without_a_counterpart(monkeypatch) -> None:
     program = SimpleNamespace(graph_signature=SimpleNamespace(user_outputs=['scores']))
     monkeypatch.setattr('resformer_mm.deployment.formats.capture', lambda model: program)
     monkeypatch.setattr(torch.onnx, 'export', fail)
-    model = SimpleNamespace(model=torch.nn.Linear(1, 1))
+    settings = dict(input_name='image', axes={}, translations=dict)
+    model = SimpleNamespace(model=torch.nn.Linear(1, 1), **settings)
     with pytest.raises(ExportError, match='Linear has no ONNX counterpart: .*new_operator'):
         OnnxFormat(output_names=['scores']).write(model, Path('a.onnx'))
 

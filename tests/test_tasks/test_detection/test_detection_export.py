@@ -10,6 +10,7 @@ import pytest
 import torch
 from detection_models import MASK_RCNN, read, shrink
 from exported_files import run_client
+from mmdet.models import BaseDetector
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmdet.structures import DetDataSample
 from pictures import picture
@@ -330,6 +331,14 @@ def test_other_detectors_are_refused() -> None:
     model.__class__ = Other
     with pytest.raises(ExportError, match='Other cannot be exported: Other has its own predict'):
         deployable(model)
+
+    from resformer_mm.tasks.detection.deployment import DeployableDetector
+
+    class Transformer(BaseDetector):
+        loss = predict = _forward = extract_feat = None
+
+    with pytest.raises(ExportError, match='Transformer predicts in its own way: supported are single-stage'):
+        DeployableDetector.check(Transformer())
     cfg = shrink(read(MASK_RCNN))
     cfg.model.roi_head.type = 'PISARoIHead'
     with pytest.raises(ExportError, match='roi_head=PISARoIHead predicts in its own way'):
