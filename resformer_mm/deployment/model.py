@@ -12,7 +12,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel, ImgDataPreprocessor
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from resformer_mm.engine.class_meta import class_meta
+from resformer_mm.engine.class_meta import class_meta, names_fit
 from resformer_mm.libraries import scope_of
 from resformer_mm.models import ResFormer
 from resformer_mm.models.layers import LearnedPositionEmbedding, PatchEmbed
@@ -328,7 +328,7 @@ class DeployableModel(nn.Module):
             values = {name: _rounded(getattr(norm, name)) for name in ('mean', 'std')}
             entries['normalization'] = json.dumps({'channels': norm.channels, **values})
         classes = self.class_meta().get('classes')
-        if classes is not None:
+        if classes is not None and names_fit(self.model, classes):
             entries['classes'] = json.dumps(list(classes))
         return entries
 

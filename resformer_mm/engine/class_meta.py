@@ -28,12 +28,12 @@ def class_meta(model: BaseModel, scope: str) -> dict:
     kind = find_type(dataset['type'], DATASETS, scope)
     own = {key.lower(): value for key, value in model.dataset_meta.items()}
     configured = dataset.get('metainfo') or {}
-    if _fits(model, configured.get('classes')) and not _fits(model, own.get('classes')):
+    if names_fit(model, configured.get('classes')) and not names_fit(model, own.get('classes')):
         own = {key: value for key, value in own.items() if key not in configured and key != 'palette'}
     return {**getattr(kind, 'METAINFO', {}), **configured, **own}
 
 
-def _fits(model: BaseModel, names: object) -> bool:
-    """Whether names are as many as the classes of a head."""
+def names_fit(model: BaseModel, names: object) -> bool:
+    """Return whether names are as many as the classes of a head."""
     numbers = {number for _, number in class_heads(model)}
     return isinstance(names, (list, tuple)) and len(names) in numbers
