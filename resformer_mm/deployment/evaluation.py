@@ -32,6 +32,7 @@ class ExportedModel(nn.Module):
 
     def __init__(self, model: DeployableModel, file: LoadedFile) -> None:
         super().__init__()
+        model.require_predictions()
         self.deployable, self.file = model, file
         self._check()
 

@@ -239,23 +239,26 @@ class DeployableModel(nn.Module):
         """Return a batch as the pipeline of the config loads it as the input of a file, float32."""
         return self.normalization.as_loaded(loaded).float()
 
+    def require_predictions(self) -> None:
+        """Check that :meth:`to_predictions` can be called.
+
+        Raises:
+            ExportError: it cannot for this model.
+        """
+        if getattr(self.model, 'head', None) is None:
+            raise ExportError(
+                f'files exported from {type(self.model).__name__} can be neither quantised nor evaluated: '
+                'only those of image classifiers can'
+            )
+
     def to_predictions(self, outputs: Sequence[Tensor], data_samples: Sequence[Any]) -> list[Any]:
         """Return the data samples with the predictions of evaluation, made from the outputs of a file.
 
         Args:
             outputs: outputs of the file.
             data_samples: the samples of the batch.
-
-        Raises:
-            ExportError: files of such a model have no predictions.
         """
-        head = getattr(self.model, 'head', None)
-        if head is None:
-            raise ExportError(
-                f'exported files of {type(self.model).__name__} cannot be evaluated: only those of image '
-                'classifiers'
-            )
-        return head._get_predictions(outputs[0], list(data_samples))
+        return self.model.head._get_predictions(outputs[0], list(data_samples))
 
     def difference(
         self, outputs: Sequence[Tensor], expected: Tensor | Sequence[Tensor]

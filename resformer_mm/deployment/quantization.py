@@ -187,6 +187,7 @@ class _Reader:
 
 def _check_model(file: LoadedFile, images: CalibrationImages) -> None:
     model = images.model
+    model.require_predictions()
     size = 4 * model.patch_size
     image = model.random_input(1, size, size, torch.Generator().manual_seed(0))
     try:

@@ -490,3 +490,9 @@ def test_versions_of_pytorch_that_cannot_export_are_refused(file_format, first, 
     needed = rf'need PyTorch {first} or later, this is {re.escape(version)}: export the checkpoint in'
     with pytest.raises(ExportError, match=needed):
         file_format()
+
+
+def test_files_of_backbones_have_no_predictions() -> None:
+    DeployableModel(classifier()).require_predictions()
+    with pytest.raises(ExportError, match='exported from ResFormer can be neither quantised nor evaluated'):
+        DeployableModel(backbone()).require_predictions()
