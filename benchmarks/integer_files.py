@@ -4,8 +4,9 @@
 
 Every variant is calibrated with training images of the config and compared with the float32 file on its
 validation images: accuracy (top-1 in %), images with the same class in both files (in %), relative error of
-the logits (in %). `speedup` is the median time of a call on one image with the float32 file, divided by that
-with the integer file. Calls alternate between the files, so that other work on the machine slows all alike.
+the logits (in %). `speedup` is the median processor time of a call on one image with the float32 file, divided
+by that with the integer file; calls alternate between the files. Processor time hardly depends on other work on
+the machine.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from torch import Tensor
 from resformer_mm.analysis.machine import describe_device
 from resformer_mm.apis import load_model
 from resformer_mm.config.command_line import add_config_options
-from resformer_mm.deployment import deployable
 from resformer_mm.deployment.calibration import CalibrationImages
 from resformer_mm.deployment.quantization import FLOAT_PARTS, METHODS, quantize
 from resformer_mm.deployment.runtimes import LoadedFile, load_file
+from resformer_mm.deployment.selection import evaluable
 from resformer_mm.files import write_csv
 
 ALL = tuple(FLOAT_PARTS)
@@ -65,15 +66,15 @@ def percent(values: Tensor) -> float:
 
 
 def time_calls(files: Sequence[LoadedFile], image: torch.Tensor, rounds: int) -> list[float]:
-    """Return the median seconds of a call of every file."""
+    """Return the median seconds of the processor in a call of every file."""
     seconds: list[list[float]] = [[] for _ in files]
     for _ in range(rounds):
         for file, found in zip(files, seconds):
             file.run(image)
             for _ in range(10):
-                start = time.perf_counter()
+                start = time.process_time()
                 file.run(image)
-                found.append(time.perf_counter() - start)
+                found.append(time.process_time() - start)
     return [statistics.median(found) for found in seconds]
 
 
@@ -95,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     args.work_dir.mkdir(parents=True, exist_ok=True)
     model = load_model(args.config, device='cpu', cfg_options=args.cfg_options)
-    exported = deployable(model)
+    exported = evaluable(model)
     val = CalibrationImages.of_config(model.cfg, exported, args.resolutions, args.val_images, 'val')
     labels = labels_of(val)
     original = load_file(args.file, threads=args.threads)
@@ -125,7 +126,7 @@ def main() -> None:
         seconds = time_calls(files, next(val.at(resolution)), args.rounds)
         at_resolution = [row for row in rows if row['resolution'] == resolution]
         for row, value in zip(at_resolution, seconds):
-            row['milliseconds'], row['speedup'] = f'{1e3 * value:.3f}', f'{seconds[0] / value:.2f}'
+            row['cpu_milliseconds'], row['speedup'] = f'{1e3 * value:.3f}', f'{seconds[0] / value:.2f}'
     common = dict(
         val_images=len(val.indices),
         calibration_images=args.images,

@@ -23,7 +23,8 @@ class ExportedModel(nn.Module):
     """An exported file in the place of the model that it was exported from, for MMEngine's test loops.
 
     Args:
-        model: the model with the weights of the checkpoint.
+        model: the model with the weights of the checkpoint, from
+            :func:`~resformer_mm.deployment.selection.evaluable`.
         file: the file in a runtime.
 
     Raises:
@@ -32,7 +33,6 @@ class ExportedModel(nn.Module):
 
     def __init__(self, model: DeployableModel, file: LoadedFile) -> None:
         super().__init__()
-        model.require_predictions()
         self.deployable, self.file = model, file
         self._check()
 
@@ -57,7 +57,11 @@ class ExportedModel(nn.Module):
         try:
             value, magnitude = model.difference(outputs, model.predict_as_trained(image))
         except ExportError as error:
-            raise ExportError(f'{path} is of another model than the config: {error}') from error
+            output = ''.join(f' with --{name} {value}' for name, value in model.evaluation.items())
+            raise ExportError(
+                f'{path} is of another model than the config, or has another output ({error}): export the '
+                f'checkpoint{output}'
+            ) from error
         if QUANTIZATION not in self.file.metadata and not value <= TOLERANCE * magnitude:
             raise ExportError(
                 f'{path} is of another checkpoint: its outputs differ by up to {value:.2g}, while the '

@@ -130,6 +130,7 @@ class DeployableModel(nn.Module):
         axes: names of the axes of the input that are free at run time.
         options: names of the further arguments of the constructor, which :func:`deployable` passes on.
         formats: suffixes of the file formats that the model can be written in.
+        evaluation: the further arguments of models whose files can be evaluated.
     """
 
     task = 'classification'
@@ -137,6 +138,7 @@ class DeployableModel(nn.Module):
     axes: Mapping[int, str] = {0: 'batch', 2: 'height', 3: 'width'}
     options: Sequence[str] = ()
     formats: Sequence[str] = ('.onnx', '.pt2')
+    evaluation: Mapping[str, object] = {}
     model: Any  # its attributes depend on the library
 
     def __init__(self, model: nn.Module) -> None:
@@ -248,7 +250,7 @@ class DeployableModel(nn.Module):
         if getattr(self.model, 'head', None) is None:
             raise ExportError(
                 f'files exported from {type(self.model).__name__} can be neither quantised nor evaluated: '
-                'only those of image classifiers can'
+                'only those of image classifiers and segmentors can'
             )
 
     def to_predictions(self, outputs: Sequence[Tensor], data_samples: Sequence[Any]) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import tempfile
@@ -111,7 +113,7 @@ def compare_files(original: LoadedFile, quantized: LoadedFile, images: Calibrati
     Raises:
         ExportError: an output of the integer file is not finite.
     """
-    has_logits = images.model.output_names(1) == ['logits']
+    has_logits = images.model.output_names(1) in (['logits'], ['scores'])
     result = []
     for resolution in images.loaders:
         same, squares, total = [], 0.0, 0.0
@@ -187,13 +189,16 @@ class _Reader:
 
 def _check_model(file: LoadedFile, images: CalibrationImages) -> None:
     model = images.model
-    model.require_predictions()
     size = 4 * model.patch_size
     image = model.random_input(1, size, size, torch.Generator().manual_seed(0))
     try:
         model.difference(file.run(image.float()), model.predict_as_trained(image))
     except Exception as error:  # also of the runtime
-        raise ExportError(f'{file.path} is of another model than the config: {error}') from error
+        output = ''.join(f' with --{name} {value}' for name, value in model.evaluation.items())
+        raise ExportError(
+            f'{file.path} is of another model than the config, or has another output ({error}): export a '
+            f'checkpoint of the config{output}'
+        ) from error
 
 
 def _prepare(source: Path, target: Path) -> None:
@@ -216,19 +221,20 @@ def _quantize(
         percentile=CalibrationMethod.Percentile,
     )
     try:
-        quantize_static(
-            source,
-            target,
-            _Reader(images.model.input_name, images),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(OPERATORS),
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=excluded,
-            calibrate_method=methods[method],
-            extra_options={'CalibStridedMinMax': 1, 'CalibTensorRangeSymmetric': False},
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # calibration prints what it does
+            quantize_static(
+                source,
+                target,
+                _Reader(images.model.input_name, images),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(OPERATORS),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=excluded,
+                calibrate_method=methods[method],
+                extra_options={'CalibStridedMinMax': 1, 'CalibTensorRangeSymmetric': False},
+            )
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of protobuf and of the runtime

@@ -19,12 +19,30 @@ def deployable(model: nn.Module, **options: object) -> DeployableModel:
     Raises:
         ExportError: the model cannot be exported, or an option does not apply to it or is invalid.
     """
-    task = task_of_class(type(model))
-    reference = None if task is None else task.deployment
-    kind: type[DeployableModel] = DeployableModel if reference is None else import_name(reference)
+    kind = _class_of(model)
     if unknown := [name for name in options if name not in kind.options]:
         raise ExportError(
             f'the option {", ".join(unknown)} does not apply to {type(model).__name__}: '
             + (f'its options are {", ".join(kind.options)}' if kind.options else 'it has no options')
         )
     return kind(model, **options)
+
+
+def evaluable(model: nn.Module) -> DeployableModel:
+    """Return a model as a module whose exported files can be evaluated.
+
+    Args:
+        model: model from :func:`resformer_mm.apis.load_model`.
+
+    Raises:
+        ExportError: the model cannot be exported, or its files cannot be evaluated.
+    """
+    found = deployable(model, **_class_of(model).evaluation)
+    found.require_predictions()
+    return found
+
+
+def _class_of(model: nn.Module) -> type[DeployableModel]:
+    task = task_of_class(type(model))
+    reference = None if task is None else task.deployment
+    return DeployableModel if reference is None else import_name(reference)

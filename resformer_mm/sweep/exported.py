@@ -11,7 +11,7 @@ from mmengine.device import get_device
 
 from resformer_mm.deployment.evaluation import ExportedModel
 from resformer_mm.deployment.runtimes import load_file
-from resformer_mm.deployment.selection import deployable
+from resformer_mm.deployment.selection import evaluable
 
 from .measure import ModelUnderTest
 from .record import SweepError
@@ -57,7 +57,7 @@ class ExportedUnderTest(ModelUnderTest):
         if self.amp:
             raise SweepError('--amp does not apply to --exported: a file has the precision it was written in')
         self.file = load_file(exported, runtime, torch.get_num_threads())
-        self.runner.model = self.tested = ExportedModel(deployable(self.model), self.file)
+        self.runner.model = self.tested = ExportedModel(evaluable(self.model), self.file)
         content = hashlib.sha256(Path(exported).read_bytes()).hexdigest()
         self.fingerprint = hashlib.sha256(
             f'{self.fingerprint} {content} {self.file.runtime}'.encode()

@@ -196,7 +196,7 @@ def test_mistakes_in_a_quantisation(folder: Path, tmp_path: Path) -> None:
         return result.stderr
 
     assert 'has been quantised already' in error('tiny.py', 'model.int8.onnx')
-    assert 'gives [(1, 10)], PyTorch [(1, 7)]' in error(config, 'model.onnx')
+    assert 'gives [(1, 10)], PyTorch [(1, 7)])' in error(config, 'model.onnx')
     assert 'has no train_dataloader to calibrate with' in error(untrained, 'model.onnx')
     assert 'there is no exported file absent.onnx' in error('tiny.py', 'absent.onnx')
     assert '--images must be at least 1' in error('tiny.py', 'model.onnx', '--images', 0)

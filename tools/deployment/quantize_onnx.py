@@ -13,9 +13,10 @@ from pathlib import Path
 
 from resformer_mm.apis import load_model
 from resformer_mm.config.command_line import add_config_options
-from resformer_mm.deployment import ExportError, deployable
+from resformer_mm.deployment import ExportError
 from resformer_mm.deployment.calibration import SPLITS, CalibrationImages
 from resformer_mm.deployment.quantization import FLOAT_PARTS, METHODS, quantize
+from resformer_mm.deployment.selection import evaluable
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -57,7 +58,7 @@ def main() -> int:
     try:
         model = load_model(args.config, device='cpu', cfg_options=args.cfg_options)
         images = CalibrationImages.of_config(
-            model.cfg, deployable(model), args.resolutions, args.images, args.split
+            model.cfg, evaluable(model), args.resolutions, args.images, args.split
         )
         print(f'calibration: {len(images.indices)} images of {args.split} at {[*images.loaders]} pixels')
         agreements = quantize(args.file, out, images, args.calibration, args.float_parts)

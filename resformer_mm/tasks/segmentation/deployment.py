@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ class DeployableSegmentor(DeployableModel):
 
     task = 'segmentation'
     options = ('output',)
+    evaluation: Mapping[str, object] = {'output': 'scores'}
 
     def __init__(self, model: nn.Module, output: str = 'labels') -> None:
         if output not in OUTPUTS:
@@ -122,6 +123,18 @@ class DeployableSegmentor(DeployableModel):
         if self.output == 'scores':
             return (scores,)
         return torch.stack([sample.pred_sem_seg.data[0] for sample in samples]).long(), scores
+
+    def require_predictions(self) -> None:
+        """Check that :meth:`to_predictions` can be called."""
+        if self.is_binary:
+            raise ExportError(
+                f'files exported from {type(self.model).__name__} with one output per pixel can be neither '
+                'quantised nor evaluated: their scores are after the sigmoid'
+            )
+
+    def to_predictions(self, outputs: Sequence[Tensor], data_samples: Sequence[Any]) -> list[Any]:
+        """Return the samples with the label maps of evaluation, at the size of the original images."""
+        return self.model.postprocess_result(outputs[0], list(data_samples))
 
     def difference(
         self, outputs: Sequence[Tensor], expected: Tensor | Sequence[Tensor]

@@ -27,6 +27,9 @@ from resformer_mm.deployment import (
     deployable,
     formats,
 )
+from resformer_mm.deployment.evaluation import ExportedModel
+from resformer_mm.deployment.runtimes import load_file
+from resformer_mm.deployment.selection import evaluable
 from resformer_mm.tasks.segmentation.deployment import DeployableSegmentor
 
 exports = pytest.mark.skipif(
@@ -280,3 +283,23 @@ def test_the_command_line(exported: dict, tmp_path: Path) -> None:
     slide = ['--cfg-options', 'model.test_cfg.mode=slide']
     result = run_tool(*words, *slide, data=tmp_path, cwd=tmp_path)
     assert result.returncode == 2 and 'model.test_cfg.mode=whole' in result.stderr
+
+
+@exports
+@pytest.mark.slow
+def test_a_file_in_the_place_of_the_model_predicts_what_the_model_does(exported: dict) -> None:
+    model, folder = exported['upernet'], exported['folder']
+    file = ExportedModel(evaluable(model), load_file(folder / 'scores.onnx'))
+    for size, original in (((40, 56), (80, 112)), ((64, 33), (50, 25))):
+        results = []
+        for step in (model.test_step, file.test_step):
+            sample = SegDataSample(metainfo=dict(ori_shape=original, img_shape=size))
+            with torch.no_grad():
+                results += step({'inputs': [pixels(1, *size)[0]], 'data_samples': [sample]})
+        expected, found = results
+        assert found.pred_sem_seg.data.shape == (1, *original)
+        torch.testing.assert_close(found.seg_logits.data, expected.seg_logits.data, rtol=0, atol=1e-3)
+        assert (found.pred_sem_seg.data == expected.pred_sem_seg.data).float().mean() > 0.999
+    with pytest.raises(ExportError, match='another output .* with --output scores'):
+        labels = load_model(segmentor(), exported['checkpoint'], 'cpu')
+        ExportedModel(evaluable(labels), load_file(folder / 'labels.onnx'))
