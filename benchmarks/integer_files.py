@@ -4,9 +4,9 @@
 
 Every variant is calibrated with training images of the config and compared with the float32 file on its
 validation images: accuracy (top-1 in %), images with the same class in both files (in %), relative error of
-the logits (in %). `speedup` is the median processor time of a call on one image with the float32 file, divided
-by that with the integer file; calls alternate between the files. Processor time hardly depends on other work on
-the machine.
+the logits (in %). `speedup` is the median processor time of a call on one image with the float32 file,
+divided by that with the integer file; calls alternate between the files. Processor time hardly depends on
+other work on the machine.
 """
 
 from __future__ import annotations
