@@ -408,14 +408,4 @@ def test_mistakes_on_the_command_line(exported: Path) -> None:
     words = ['--cfg-options', 'model.test_cfg.rpn.nms_pre=-1']
     result = run_tool('deployment/export_onnx.py', *files, *words, data=exported, cwd=exported)
     assert result.returncode == 2 and 'test_cfg.rpn.nms_pre must be the number' in result.stderr
-    words = [
-        '--verify-sizes',
-        '48',
-        '--out',
-        'none.onnx',
-        '--cfg-options',
-        'model.test_cfg.rcnn.score_thr=1.0',
-    ]
-    result = run_tool('deployment/export_onnx.py', *files, *words, data=exported, cwd=exported)
-    assert result.returncode == 1 and 'so nothing was compared' in result.stderr
-    assert not (exported / 'none.onnx').exists() and not (exported / 'small.pt2').exists()
+    assert not (exported / 'small.pt2').exists()
