@@ -60,6 +60,7 @@ def table(page: Path, first_cell: str) -> list[list[str]]:
         ('ResFormer on 64, 48, 32', 'quickstart_top1.csv', 'test_resolution', 'accuracy/top1', 1),
         ('fine-tuned on 128, 96, 64', 'sweep_mini_segmentation.csv', 'resolution', 'mIoU', 1),
         ('trained on 40, 32, 24, 4 frames each', 'sweep_mini_video.csv', 'resolution', 'acc/top1', 100),
+        ('PyTorch', 'sweep_exported_cpu.csv', 'resolution', 'accuracy/top1', 1),
     ],
 )
 def test_curves(first_cell: str, file: str, resolution: str, metric: str, scale: float) -> None:
@@ -104,6 +105,7 @@ def test_detection() -> None:
             'preflight_time_cpu.csv',
             'data seconds cpu_seconds command_seconds',
         ),
+        ('float32', 'integer_files_cpu.csv', 'variant resolution same_class error_percent speedup'),
     ],
 )
 def test_rows(first_cell: str, file: str, columns: str) -> None:
