@@ -206,7 +206,7 @@ def test_a_sweep_that_does_not_end(error, message, tmp_path) -> None:
         num_samples=1,
     )
 
-    def load(name: str, config: str, checkpoint: str, after_batch: object) -> None:
+    def load(name: str, config: str, checkpoint: str, *_: object) -> None:
         from resformer_mm.sweep import SweptModel
 
         sweep.models[name] = stub

@@ -54,7 +54,7 @@ def test_a_folder(model, folder, tmp_path) -> None:
         best = ', '.join(f'{entry["class"]} {entry["score"]:.3f}' for entry in prediction['topk'])
         assert f'{prediction["path"]}: {best}' in lines
     assert re.fullmatch(r'3 done, 1 skipped: c\.jpg \(OSError: image file is truncated.*\)', lines[-1])
-    assert 'readme.txt' in result.stdout and '100%' in result.stderr
+    assert 'readme.txt' in result.stdout and 'Inference' not in result.stderr  # not a terminal
     written = json.loads((out / 'predictions.json').read_text())
     assert [entry['pred_class'] for entry in written['predictions']] == [p['pred_class'] for p in expected]
     assert [Path(entry['path']).name for entry in written['skipped']] == ['c.jpg']
@@ -114,7 +114,7 @@ def test_other_tasks(make, options, folder, tmp_path) -> None:
     (written,) = json.loads((out / 'predictions.json').read_text())['predictions']
     parts = set(prediction) - {'seg_map', 'masks'}
     assert {name: written[name] for name in parts} == {name: prediction[name] for name in parts}
-    assert (out / 'vis' / 'a.png').is_file() and (make is detector or 'Slices' in result.stderr)
+    assert (out / 'vis' / 'a.png').is_file()
 
 
 def test_nothing_done_is_a_failure(model, folder, tmp_path) -> None:
