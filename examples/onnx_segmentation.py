@@ -19,7 +19,7 @@ from PIL import Image
 def main():
     """Write the label map, and print how much of the image each class covers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('model', help='ONNX file of a segmentor with at most 256 classes')
+    parser.add_argument('model', help='ONNX file of a segmentor')
     parser.add_argument('image', help='image file')
     parser.add_argument('out', help='PNG file to write')
     args = parser.parse_args()
@@ -30,21 +30,21 @@ def main():
         parser.error(f'{args.model} is not an exported segmentor')
     image = open_image(args.image)
     (output,) = session.run(None, {'image': as_array(prepare(image, metadata))})
-    if session.get_outputs()[0].name == 'labels':
-        labels = np.asarray(
-            Image.fromarray(output[0].astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
-        )
+    if output.ndim == 3:  # labels
+        small = Image.fromarray(output[0].astype(np.uint8 if output.dtype == np.uint8 else np.uint16))
+        labels = np.asarray(small.resize(image.size, Image.Resampling.NEAREST))
     else:
-        corners = (0, 0, output.shape[3], output.shape[2])
+        corners, linear = (0, 0, output.shape[3], output.shape[2]), Image.Resampling.BILINEAR
         maps = [
-            Image.fromarray(scores).transform(
-                image.size, Image.Transform.EXTENT, corners, Image.Resampling.BILINEAR
-            )
+            np.asarray(Image.fromarray(scores).transform(image.size, Image.Transform.EXTENT, corners, linear))
             for scores in output[0]
         ]
-        labels = np.argmax(maps, axis=0).astype(np.uint8)
+        if 'threshold' in metadata:  # one score, of class 1
+            labels = (1 / (1 + np.exp(-maps[0])) > float(metadata['threshold'])).astype(np.uint8)
+        else:
+            labels = np.argmax(maps, axis=0).astype(np.uint8 if len(maps) <= 256 else np.uint16)
     picture = Image.fromarray(labels)
-    if 'palette' in metadata:
+    if 'palette' in metadata and labels.dtype == np.uint8:
         picture.putpalette(np.array(json.loads(metadata['palette']), np.uint8).tobytes())
     picture.save(args.out)
     names = json.loads(metadata.get('classes', 'null')) or [str(index) for index in range(labels.max() + 1)]

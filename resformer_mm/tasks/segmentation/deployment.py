@@ -32,8 +32,8 @@ class DeployableSegmentor(DeployableModel):
     Args:
         model: model from :func:`resformer_mm.apis.load_model`.
         output: 'labels', the class of every pixel ``(B, H, W)``, uint8 for up to 256 classes, else int32; or
-            'scores' ``(B, K, H, W)``: the logits, or for a head with one output its sigmoid. Scores are what
-            evaluation resizes to the size of the image before it takes the largest.
+            'scores' ``(B, K, H, W)``, the logits, which evaluation resizes to the size of the image before it
+            takes the largest, or for a head with one output before the sigmoid and the threshold.
 
     Raises:
         ExportError: see :class:`DeployableModel`; or the output is unknown, or evaluation predicts depth,
@@ -90,12 +90,11 @@ class DeployableSegmentor(DeployableModel):
         size = (inputs.shape[-2], inputs.shape[-1])
         with ExportableAdaptivePooling():
             logits = self.model.encode_decode(inputs, [dict(img_shape=size, pad_shape=size)])
-        logits = logits[..., :height, :width]
-        scores = logits.sigmoid() if self.is_binary else logits
+        scores = logits[..., :height, :width]
         if self.output == 'scores':
             return scores
         if self.is_binary:
-            return (scores[:, 0] > self.model.decode_head.threshold).to(torch.uint8)
+            return (scores[:, 0].sigmoid() > self.model.decode_head.threshold).to(torch.uint8)
         return scores.argmax(dim=1).to(torch.uint8 if scores.shape[1] <= 256 else torch.int32)
 
     def _pad(self, inputs: Tensor) -> Tensor:
@@ -111,6 +110,8 @@ class DeployableSegmentor(DeployableModel):
     @torch.no_grad()
     def predict_as_trained(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the scores ``(B, K, H, W)``, for labels after the labels ``(B, H, W)``.
+
+        Those of a head with one output are its sigmoid.
 
         Args:
             image: uint8 batch ``(B, C, H, W)``, RGB; a float batch for a model without normalisation.
@@ -143,10 +144,11 @@ class DeployableSegmentor(DeployableModel):
 
         A label may differ where the scores of both classes are closer than the tolerance: the difference of
         two label maps is the largest margin, in scores of evaluation, by which evaluation prefers its own
-        label to that of the file. With a threshold, it is the distance from the threshold.
+        label to that of the file. With a threshold, it is the distance from the threshold, and scores are
+        compared after the sigmoid.
         """
         if self.output == 'scores':
-            return super().difference(outputs, expected)
+            return super().difference([x.sigmoid() for x in outputs] if self.is_binary else outputs, expected)
         labels, scores = (x.cpu() for x in expected)
         check_shapes(outputs, [labels])
         found = outputs[0].long()
@@ -171,15 +173,18 @@ class DeployableSegmentor(DeployableModel):
             return ['integer (batch, height, width), index of the class of every pixel']
         if self.is_binary:
             threshold = self.model.decode_head.threshold
-            return [f'float32 (batch, 1, height, width), sigmoid; above {threshold} is class 1, else class 0']
+            return [f'float32 (batch, 1, height, width); where the sigmoid exceeds {threshold} is class 1']
         return ['float32 (batch, classes, height, width), before the softmax']
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of the file, also ``palette`` and ``mask_values``.
 
-        They are the colour of each class, and its pixel value in the masks of the data set.
+        They are the colour of each class, and its pixel value in the masks of the data set. A head with one
+        output also has its ``threshold``.
         """
         entries, meta = super().metadata(), self.class_meta()
+        if self.is_binary:
+            entries['threshold'] = str(self.model.decode_head.threshold)
         number = self.model.num_classes
         if len(meta.get('classes') or []) != number:
             entries.pop('classes', None)

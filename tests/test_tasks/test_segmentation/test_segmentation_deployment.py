@@ -175,6 +175,35 @@ def test_the_client_predicts_as_the_inferencer(exported: dict, name: str, tmp_pa
         assert share == pytest.approx((labels == int(label.removeprefix('stuff '))).mean(), abs=1e-4)
 
 
+def test_the_client_applies_the_threshold_to_one_score(tmp_path: Path) -> None:
+    """A file whose score is the mean of the channels less 128."""
+    onnx = pytest.importorskip('onnx')
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    values = [
+        make.make_tensor('axes', onnx.TensorProto.INT64, [1], [1]),
+        make.make_tensor('c', kind, [1], [128]),
+    ]
+    graph = make.make_graph(
+        [
+            make.make_node('ReduceMean', ['image', 'axes'], ['m']),
+            make.make_node('Sub', ['m', 'c'], ['scores']),
+        ],
+        'scores',
+        [make.make_tensor_value_info('image', kind, ['batch', 3, 'height', 'width'])],
+        [make.make_tensor_value_info('scores', kind, ['batch', 1, 'height', 'width'])],
+        values,
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid('', 20)], ir_version=10)
+    make.set_model_props(model, {'task': 'segmentation', 'resizing': '[]', 'threshold': '0.8'})
+    onnx.save(model, tmp_path / 'model.onnx')
+    gray = np.arange(120, 140, dtype=np.uint8).reshape(4, 5)
+    Image.fromarray(gray).save(tmp_path / 'photo.png')
+    out = tmp_path / 'labels.png'
+    printed(run_client('onnx_segmentation.py', tmp_path / 'model.onnx', tmp_path / 'photo.png', out))
+    expected = 1 / (1 + np.exp(128.0 - gray)) > 0.8
+    assert np.array_equal(np.asarray(Image.open(out)), expected) and 0 < expected.mean() < 1
+
+
 # ------------------------------------------------------------------------------------ comparison
 
 
@@ -221,10 +250,14 @@ def test_one_output_with_a_threshold(output: str) -> None:
     (found,) = [deployable(net, output=output)(rgb.float())]
     for one, sample in zip(found, evaluated(net, rgb)):
         if output == 'scores':
-            torch.testing.assert_close(one, sample.seg_logits.data)
+            torch.testing.assert_close(one.sigmoid(), sample.seg_logits.data)
         else:
             assert torch.equal(one, sample.pred_sem_seg.data[0].to(torch.uint8)) and one.unique().numel() == 2
+    model = deployable(net, output='scores')
+    with torch.no_grad():
+        assert model.difference([model(rgb.float())], model.predict_as_trained(rgb))[0] < 1e-5
     model = deployable(net)
+    assert model.metadata()['threshold'] == '0.4'
     labels, scores = model.predict_as_trained(rgb)
     flipped = labels.clone()
     flipped[1, 3, 4] = 1 - flipped[1, 3, 4]
