@@ -12,7 +12,7 @@ bgr_std = [57.375, 57.12, 58.395]
 
 # What every copy of an image goes through, at its own resolution and with its own random draws.
 train_transforms = [
-    dict(type='RandomResizedCrop', scale='{resolution}', backend='pillow', interpolation='bicubic'),
+    dict(type='resformer_mm.RandomResizedCrop', scale='{resolution}', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandAugment',

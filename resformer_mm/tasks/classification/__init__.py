@@ -8,7 +8,7 @@ MODELS = {
     'MultiResolutionDataPreprocessor': 'preprocessor',
 }
 DATASETS = {'ImageFolder': 'folders', 'ImageNet': 'folders'}
-TRANSFORMS = {'ResizeCenterCrop': 'resize_center_crop'}
+TRANSFORMS = {'RandomResizedCrop': 'random_resized_crop', 'ResizeCenterCrop': 'resize_center_crop'}
 VISUALIZERS = {'ClassVisualizer': 'visualizer'}
 
 __getattr__ = adapters_of(globals())

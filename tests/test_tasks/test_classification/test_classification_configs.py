@@ -201,7 +201,11 @@ def test_the_recipe_is_that_of_the_paper(name: str) -> None:
     assert (sampler.type, sampler.num_repeats) == ('RepeatAugSampler', 3)
     (multi,) = (step for step in cfg.train_dataloader.dataset.pipeline if 'transforms' in step)
     crop, flip, augment, jitter, erase = multi.transforms
-    assert (crop.type, crop.interpolation, flip.prob) == ('RandomResizedCrop', 'bicubic', 0.5)
+    assert (crop.type, crop.interpolation, flip.prob) == (
+        'resformer_mm.RandomResizedCrop',
+        'bicubic',
+        0.5,
+    )
     assert (augment.num_policies, augment.magnitude_level, augment.magnitude_std) == (2, 9, 0.5)
     assert augment.policies == 'timm_increasing'
     assert (jitter.brightness, jitter.contrast, jitter.saturation) == (0.4, 0.4, 0.4)
