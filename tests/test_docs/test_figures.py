@@ -96,6 +96,12 @@ def test_detection() -> None:
         ('tiny', 'speed_cpu.csv', 'variant mode resolutions batch timm/ours literal/ours'),
         ('ResFormer, tiny', 'one_forward_cpu.csv', 'model resolutions batch three_ms one_ms ratio'),
         (
+            "before PyTorch's resize",
+            'loader_cpu.csv',
+            'code megapixels pipeline decode crop_resize rand_augment colour total_ms of_one_resolution'
+            ' of_mmpretrain',
+        ),
+        (
             'AdamW, tiny',
             'optimizer_groups_cpu.csv',
             'model optimizer groups step_ms step_ratio whole_ms whole_ratio',
