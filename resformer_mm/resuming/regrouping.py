@@ -48,6 +48,8 @@ class RegroupHook(Hook):
 def regroup(saved: dict, own: Sequence[dict]) -> list[int] | None:
     """Give the state of an optimiser other groups, in place, if both were made of the same ones.
 
+    Whether the step is fused is a property of the run, not of the checkpoint.
+
     Args:
         saved: state of an optimiser.
         own: groups of the optimiser that is to take it.
@@ -59,9 +61,11 @@ def regroup(saved: dict, own: Sequence[dict]) -> list[int] | None:
         ValueError: groups with different settings would become one.
     """
     groups = saved['param_groups']
-    for group, mine in zip(groups, own):
-        if group.get('fused') and 'fused' in mine and not mine['fused']:  # of another version of PyTorch
-            group['fused'] = mine['fused']
+    for group in groups:
+        # An optimiser that was built with a fused step fails with another one under loss scaling, and not
+        # every version of PyTorch has it.
+        if 'fused' in group and 'fused' in own[0]:
+            group['fused'] = own[0]['fused']
     before, after = ([_origins(index, group) for index, group in enumerate(x)] for x in (groups, own))
     if before == after or sorted(sum(before, [])) != sorted(sum(after, [])):
         return None  # in the latter case, the optimiser tells that the parameters are others

@@ -133,6 +133,16 @@ def translate(checkpoint: dict, wrapper) -> None:
     RegroupHook().after_load_checkpoint(SimpleNamespace(_resume=True, optim_wrapper=wrapper), checkpoint)
 
 
+@pytest.mark.parametrize('order', [(True, False), (False, True)])
+@pytest.mark.parametrize('constructor', [{}, dict(constructor=MERGED)])
+def test_the_run_decides_whether_the_step_is_fused(model, order: tuple[bool, bool], constructor: dict):
+    before, after = (wrap(model, dict(ADAMW, fused=fused), **constructor) for fused in order)
+    checkpoint = dict(optimizer=before.state_dict(), param_schedulers=[])
+    translate(checkpoint, after)
+    after.load_state_dict(checkpoint['optimizer'])
+    assert {group['fused'] for group in after.optimizer.param_groups} == {order[1]}
+
+
 def test_groups_that_cannot_become_one(model):
     saved = wrap(model, paramwise=dict(PARAMWISE, bias_lr_mult=2.0)).state_dict()
     own = wrap(model, constructor=MERGED).optimizer.param_groups
