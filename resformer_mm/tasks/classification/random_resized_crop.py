@@ -19,8 +19,8 @@ class RandomResizedCrop(ResizedCrop):
     """mmpretrain's crop of a random area and aspect ratio, resized with antialiasing by PyTorch.
 
     The random draws are the same. The pixels are those of Pillow, mmpretrain's ``backend='pillow'``, to one
-    grey level, except for some at sharp edges where bicubic interpolation overshoots: 0.003 % in photos. It
-    takes a fraction of the time: on processors with AVX2, PyTorch works on 8-bit values directly.
+    grey level, except for single ones at sharp edges, where bicubic interpolation overshoots. It takes a
+    fraction of the time: on processors with AVX2, PyTorch works on 8-bit values directly.
 
     Args:
         scale: height and width of the output in pixels, or its side.
