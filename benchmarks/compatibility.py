@@ -153,7 +153,7 @@ def ends(name: str) -> list[int]:
 
 
 def outcome(case: ElementTree.Element) -> tuple[str, str]:
-    """Return what became of a test, and the reason if it was skipped."""
+    """Return the outcome of a test, and the reason if it was skipped."""
     if case.find('failure') is not None or case.find('error') is not None:
         return 'failed', ''
     skipped = case.find('skipped')

@@ -237,7 +237,7 @@ class FaultHook(Hook):
 
 @dataclass
 class Outcome:
-    """What became of a case.
+    """The outcome of a case.
 
     Attributes:
         survived: number of runs that were disturbed as planned.

@@ -2,8 +2,8 @@
 
     python benchmarks/hostile_files.py
 
-Every file is read in a process of its own, with limits of memory and time. The table says what the file was
-meant to do, what became of it, and how much memory and time that took. The exit status
+Every file is read in a separate process, with limits of memory and time. The table says what the file was
+meant to do, what happened, and how much memory and time that took. The exit status
 is 0 if none reached its aim.
 """
 

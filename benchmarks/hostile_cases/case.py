@@ -47,7 +47,7 @@ def written(name: str, content: bytes | Callable[[Path], bytes]) -> Callable[[Pa
 
 
 def run_case(case: Case, folder: Path) -> str:
-    """Return what became of a file: an outcome with its reason, or 'FAILED' with what went wrong.
+    """Return the result of a file: an outcome with its reason, or 'FAILED' with what went wrong.
 
     Args:
         case: the case.

@@ -108,4 +108,4 @@ def compile_backbone(model: nn.Module, settings: dict) -> None:
             f'compile: {type(inner).__name__} has no backbone, the part that is compiled: set compile=False'
         )
     backbone.compile(**settings)
-    remark('compile', 'the backbone is compiled; the first steps take longer, once per size of the images')
+    remark('compile', 'the backbone is compiled; the first steps with new image sizes take longer')
