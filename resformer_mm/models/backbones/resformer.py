@@ -13,32 +13,25 @@ from resformer_mm.models.layers import (
     Attention,
     BatchPadding,
     Block,
-    BranchFactors,
     GlobalPosition,
     Grid,
     LocalPosition,
-    Packing,
     PatchEmbed,
     PreNormBlock,
     TokenGrid,
     WindowAttention,
-    add_adapters,
-    is_adapter,
-    is_trained,
     pad_cls_token,
     separate_padding,
 )
 from resformer_mm.registry import MODELS
 
 from .arguments import block_indices, check_rates, initial_weights, read_arch
-from .saved import SavedBackbone
-
-LORA = ('r', 'alpha', 'dropout', 'target_modules', 'modules_to_save')
-OUT_TYPES = ('cls_token', 'raw', 'featmap', 'avg_featmap')
+from .copies import CopiesForward
+from .partial_training import PartialTraining
 
 
 @MODELS.register_module()
-class ResFormer(SavedBackbone):
+class ResFormer(CopiesForward, PartialTraining):
     """A DeiT-shaped ViT whose position embeddings follow the size of the input.
 
     ``forward`` maps images ``(B, C_in, h, w)`` of at least one patch to a tuple with one entry per out index.
@@ -163,17 +156,6 @@ class ResFormer(SavedBackbone):
         self.lora = self._add_adapters(lora)
         self._freeze()
 
-    @staticmethod
-    def _check_out_type(out_type: str, with_cls_token: bool) -> str:
-        if out_type not in OUT_TYPES:
-            raise ValueError(f'out_type={out_type!r} is unknown: choose from {OUT_TYPES}')
-        if out_type == 'cls_token' and not with_cls_token:
-            raise ValueError(
-                "out_type='cls_token' needs with_cls_token=True: without a class token, set "
-                "out_type='avg_featmap' for a classifier or 'featmap' for maps"
-            )
-        return out_type
-
     def _build_global_position(self, config: dict) -> GlobalPosition:
         config = {'_scope_': 'resformer_mm', 'with_cls_token': self.with_cls_token, **config}
         if config['with_cls_token'] and not self.with_cls_token:
@@ -193,62 +175,6 @@ class ResFormer(SavedBackbone):
                 nn.init.zeros_(module.bias)
         if self.cls_token is not None:
             nn.init.trunc_normal_(self.cls_token, std=0.02)
-
-    def _add_adapters(self, lora: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        if lora is None:
-            return None
-        lora = dict(lora)
-        if unknown := sorted(set(lora) - set(LORA)):
-            raise ValueError(f'backbone.lora has the unknown keys {unknown}: choose from {list(LORA)}')
-        first = max(self.frozen_stages, 0)
-        blocks = {f'blocks.{index}': block for index, block in enumerate(self.blocks) if index >= first}
-        if not blocks:
-            raise ValueError(
-                f'backbone.frozen_stages={self.frozen_stages} leaves no block for backbone.lora: freeze fewer'
-            )
-        add_adapters(blocks, **lora)
-        return lora
-
-    def _freeze_for_adapters(self, modules_to_save: str | Sequence[str] = ()) -> None:
-        for name, parameter in self.named_parameters():
-            if not is_adapter(name) and not is_trained(name, modules_to_save):
-                parameter.requires_grad_(False)
-
-    def _freeze(self) -> None:
-        if not -1 <= self.frozen_stages <= self.num_layers:
-            raise ValueError(
-                f'frozen_stages must be between -1 and {self.num_layers}, got {self.frozen_stages}'
-            )
-        if self.lora is not None:
-            self._freeze_for_adapters(self.lora.get('modules_to_save', ()))
-        if self.frozen_stages < 0:
-            return
-        frozen = [self.patch_embed, self.global_position, self.drop, *self.blocks[: self.frozen_stages]]
-        if self.cls_token is not None:
-            self.cls_token.requires_grad_(False)
-        if self.frozen_stages == self.num_layers and self.norm is not None:
-            frozen.append(self.norm)
-        for module in frozen:
-            module.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> ResFormer:
-        """Set the mode; frozen stages stay in evaluation mode."""
-        super().train(mode)
-        if mode:
-            self._freeze()
-            self._check_modules_to_save()
-        return self
-
-    def _check_modules_to_save(self) -> None:
-        # Not in the constructor, because a subclass adds modules after it.
-        saved = (self.lora or {}).get('modules_to_save', ())
-        names = [name for name, _ in self.named_parameters()]
-        for part in [saved] if isinstance(saved, str) else saved:
-            if not any(part in name for name in names):
-                raise ValueError(
-                    f'backbone.lora.modules_to_save has {part!r}, but no parameter of the backbone has it in '
-                    'its name: correct it, or leave it out'
-                )
 
     def forward(
         self,
@@ -291,9 +217,7 @@ class ResFormer(SavedBackbone):
             padding: which tokens belong to the images of a padded batch.
         """
         outputs, grid = self.block_tokens(image, self.out_indices, cls_only, padding)
-        last = self.out_indices[-1]
-        if last == self.num_layers - 1 and self.norm is not None:
-            outputs[-1] = self.norm(outputs[-1])
+        outputs[-1] = self._finish(outputs[-1], grid, self.out_indices[-1])
         if padding is not None:
             outside = pad_cls_token(~padding.valid.unsqueeze(2), self.with_cls_token)
             for position, tokens in enumerate(outputs):
@@ -312,7 +236,7 @@ class ResFormer(SavedBackbone):
 
         They are not normalised. The other arguments are those of :meth:`forward_tokens`.
         """
-        tokens, grid = self._embed_image(image, padding)
+        tokens, grid = self._embed(image, padding)
         outputs = []
         for index in range(indices[-1] + 1):
             is_last = index == indices[-1]
@@ -321,7 +245,11 @@ class ResFormer(SavedBackbone):
                 outputs.append(tokens)
         return outputs, grid
 
-    def _embed_image(self, image: Tensor, padding: BatchPadding | None = None) -> tuple[Tensor, Grid]:
+    def _finish(self, tokens: Tensor, grid: TokenGrid, index: int) -> Tensor:
+        """Return the tokens for an out index, normalised after the last block."""
+        return self.norm(tokens) if index == self.num_layers - 1 and self.norm is not None else tokens
+
+    def _embed(self, image: Tensor, padding: BatchPadding | None = None) -> tuple[Tensor, Grid]:
         """Return the input of the first block ``(B, N, C)`` and the token grid."""
         tokens, grid = self.patch_embed(image)
         if padding is None:
@@ -351,121 +279,7 @@ class ResFormer(SavedBackbone):
             return checkpoint(function, *args, **kwargs, use_reentrant=False)
         return function(*args, **kwargs)
 
-    def forward_pooled(self, image: Tensor, pool: str) -> tuple[tuple[Tensor | list[Tensor], ...], Tensor]:
-        """Return what :meth:`forward` returns, and the tokens of the last out index pooled to ``(B, C)``.
-
-        The pooled tokens are what scale consistency compares (paper, Section 3.2).
-
-        Args:
-            image: ``(B, C_in, h, w)``.
-            pool: 'cls', the class token, or 'gap', the mean of the patch tokens.
-        """
-        # A call of the module: compilers, sharding wrappers and hooks do not see calls of its other methods.
-        return self(image, pool=pool)
-
-    def _outputs_and_pooled(
-        self, image: Tensor, pool: str
-    ) -> tuple[tuple[Tensor | list[Tensor], ...], Tensor]:
-        outputs, grid = self.forward_tokens(image, pool == 'cls' and self.out_type == 'cls_token')
-        return self._formatted(outputs, grid, pool)
-
-    @property
-    def packs_copies(self) -> bool:
-        """Whether :meth:`forward_copies` computes what the class computes batch by batch.
-
-        Not for subclasses with another forward pass, for blocks of other classes or in wrappers, and while
-        parts of blocks have hooks, which expect the tokens of one batch.
-        """
-        own = type(self)
-        methods = ('forward_tokens', 'block_tokens', 'forward_pooled')
-        if any(getattr(own, name) is not getattr(ResFormer, name) for name in methods):
-            return False
-        for block in self.blocks:
-            if type(block) is not Block or type(block.attn).forward is not Attention.forward:
-                return False
-        return not any(_has_hooks(module) for module in self.blocks.modules())
-
-    def forward_copies(self, images: Sequence[Tensor], pool: str | None = None) -> list:
-        """Return what :meth:`forward`, or with ``pool`` :meth:`forward_pooled`, returns for several batches.
-
-        Norms and linear layers take the tokens of all batches as one matrix, which saves time where batches
-        or images are small; patches, positions and attention are computed batch by batch.
-
-        Args:
-            images: batches ``(B_i, C_in, h_i, w_i)``, each of its own size.
-            pool: as in :meth:`forward_pooled`; None pools nothing.
-        """
-        return self(list(images), pool=pool)
-
-    def _outputs_of_copies(self, images: Sequence[Tensor], pool: str | None) -> list:
-        cls_only = self.out_type == 'cls_token' and pool in (None, 'cls')
-        embedded = [self._embed_image(image) for image in images]
-        packing = Packing(*zip(*embedded))
-        factors = self._draw_factors([image.shape[0] for image in images], embedded[0][0])
-        rows = packing.pack([tokens for tokens, _ in embedded])
-        outputs: list[list[Tensor]] = [[] for _ in images]  # by batch, then by out index
-        for index in range(self.out_indices[-1] + 1):
-            block: Any = self.blocks[index]
-            is_short = cls_only and index == self.out_indices[-1]
-            run_block = block.forward_cls_packed if is_short else block.forward_packed
-            rows = self._run(run_block, rows, packing, factors[index])
-            if index in self.out_indices:
-                norm = self.norm if index == self.num_layers - 1 else None
-                found = rows if norm is None else norm(rows)
-                parts = packing.unpack_samples(found) if is_short else packing.unpack(found)
-                for own, part in zip(outputs, parts):
-                    own.append(part)
-        return [self._formatted(tokens, grid, pool) for tokens, grid in zip(outputs, packing.grids)]
-
-    def _draw_factors(self, batches: Sequence[int], like: Tensor) -> list[BranchFactors]:
-        """Draw stochastic depth for every block, in the order in which batch by batch would draw it."""
-
-        def joined(draws: Sequence[Tensor | None]) -> Tensor | None:
-            found = [draw for draw in draws if draw is not None]
-            return torch.cat(found) if found else None
-
-        drop_paths: list[Any] = [block.drop_path for block in self.blocks[: self.out_indices[-1] + 1]]
-        draws = [
-            [(one.factors(like, batch), one.factors(like, batch)) for one in drop_paths] for batch in batches
-        ]
-        return [
-            (joined([attn for attn, _ in of_block]), joined([mlp for _, mlp in of_block]))
-            for of_block in zip(*draws)
-        ]
-
-    def _formatted(self, outputs: Sequence[Tensor], grid: Grid, pool: str | None) -> tuple:
-        """Return the outputs in the form given by ``out_type``, with ``pool`` also the pooled tokens."""
-        feats = tuple(self.format_output(tokens, grid) for tokens in outputs)
-        if pool is None:
-            return feats
-        tokens = outputs[-1]
-        return feats, tokens[:, 0] if pool == 'cls' else self.patch_tokens(tokens).mean(dim=1)
-
-    def format_output(
-        self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None
-    ) -> Tensor | list[Tensor]:
-        """Return tokens ``(B, N, C)``, which are zero in the padding, in the form given by ``out_type``.
-
-        With ``output_cls_token``, this is the list of the map and the class token.
-        """
-        if self.out_type == 'raw':
-            return tokens
-        if self.out_type == 'cls_token':
-            return tokens[:, 0]
-        patches = self.patch_tokens(tokens)
-        if self.out_type == 'avg_featmap':
-            if padding is not None:
-                return patches.sum(dim=1) / padding.valid.sum(dim=1, keepdim=True)
-            return patches.mean(dim=1)
-        # A view of the tokens would be a channels-last map. Convolutions keep this layout, and RoIAlign of
-        # mmcv 2 reads it as if it were contiguous, with wrong results and no error.
-        # `contiguous` would ask for the layout, which an exported program cannot know.
-        featmap = patches.transpose(1, 2).unflatten(2, grid).clone(memory_format=torch.contiguous_format)
-        return [featmap, tokens[:, 0]] if self.output_cls_token else featmap
-
-    def patch_tokens(self, tokens: Tensor) -> Tensor:
-        """Return the tokens without the class token."""
-        return tokens[:, 1:] if self.with_cls_token else tokens
+    repeated = (forward_tokens, block_tokens)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return the depth of a parameter and the number of depths, for layer-wise learning-rate decay.
@@ -497,14 +311,3 @@ class ResFormer(SavedBackbone):
                 'and patch_size to those of the checkpoint, or use another checkpoint.'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return any(
-        (
-            module._forward_hooks,
-            module._forward_pre_hooks,
-            module._backward_hooks,
-            module._backward_pre_hooks,
-        )
-    )

@@ -16,6 +16,8 @@ from resformer_mm.models.layers import (
     JointAttention,
     PreNormBlock,
     TemporalPositionEmbedding,
+    TokenGrid,
+    frame_count,
     merge_frames,
 )
 from resformer_mm.registry import MODELS
@@ -149,7 +151,7 @@ class VideoResFormer(ResFormer):
                 outputs.append(self._finish(tokens, grid, index))
         return outputs, grid
 
-    def _embed(self, clip: Tensor) -> tuple[Tensor, ClipGrid]:
+    def _embed(self, clip: Tensor) -> tuple[Tensor, ClipGrid]:  # type: ignore[override]
         """Return the input of the first block and its grid; with 'space_only', ``(B * T, 1 + N, C)``."""
         if clip.ndim != 5:
             raise ValueError(
@@ -173,8 +175,8 @@ class VideoResFormer(ResFormer):
             patches = dense_in_export(patches).flatten(1, 2)
         return self.drop(self._prepend_cls_token(patches)), (num_frames, *frame_grid)
 
-    def _finish(self, tokens: Tensor, grid: ClipGrid, index: int) -> Tensor:
+    def _finish(self, tokens: Tensor, grid: TokenGrid, index: int) -> Tensor:
         """Return the tokens of clips for an out index, normalised after the last block."""
         if self.attention_type == 'space_only':
-            tokens = merge_frames(tokens, grid[0], self.with_cls_token)
-        return self.norm(tokens) if index == self.num_layers - 1 and self.norm is not None else tokens
+            tokens = merge_frames(tokens, frame_count(grid), self.with_cls_token)
+        return super()._finish(tokens, grid, index)

@@ -11,7 +11,7 @@ from .global_position import (
     NoGlobalPosition,
     sinusoid_map,
 )
-from .grids import ClipGrid, Grid, TokenGrid
+from .grids import ClipGrid, Grid, TokenGrid, frame_count
 from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding, pad_cls_token
 from .lora import LoRALinear, add_adapters, is_adapter, is_trained, merge_adapters, merge_state
@@ -51,6 +51,7 @@ __all__ = [
     'WindowAttention',
     'add_adapters',
     'extend_edges',
+    'frame_count',
     'inside',
     'is_adapter',
     'is_trained',
