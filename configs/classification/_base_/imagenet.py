@@ -15,7 +15,7 @@ train_transforms = [
     dict(type='resformer_mm.RandomResizedCrop', scale='{resolution}', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
-        type='RandAugment',
+        type='resformer_mm.RandAugment',
         policies='timm_increasing',
         num_policies=2,
         total_level=10,
@@ -23,9 +23,9 @@ train_transforms = [
         magnitude_std=0.5,
         hparams=dict(pad_val=[round(x) for x in bgr_mean], interpolation='bicubic'),
     ),
-    dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
+    dict(type='resformer_mm.ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
     dict(
-        type='RandomErasing',
+        type='resformer_mm.RandomErasing',
         erase_prob=0.25,
         mode='rand',
         min_area_ratio=0.02,

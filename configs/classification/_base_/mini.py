@@ -21,7 +21,7 @@ model = dict(
 train_transforms = [
     dict(_base_.train_transforms[0], crop_ratio_range=(0.3, 1.0)),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='ColorJitter', brightness=0.2, contrast=0.2),
+    dict(type='resformer_mm.ColorJitter', brightness=0.2, contrast=0.2),
 ]
 copies = dict(_base_.copies, transforms=train_transforms)
 crop = dict(_base_.crop, resolution=resolutions[0])

@@ -8,7 +8,13 @@ MODELS = {
     'MultiResolutionDataPreprocessor': 'preprocessor',
 }
 DATASETS = {'ImageFolder': 'folders', 'ImageNet': 'folders'}
-TRANSFORMS = {'RandomResizedCrop': 'random_resized_crop', 'ResizeCenterCrop': 'resize_center_crop'}
+TRANSFORMS = {
+    'ColorJitter': 'color_jitter',
+    'RandAugment': 'rand_augment',
+    'RandomErasing': 'random_erasing',
+    'RandomResizedCrop': 'random_resized_crop',
+    'ResizeCenterCrop': 'resize_center_crop',
+}
 VISUALIZERS = {'ClassVisualizer': 'visualizer'}
 
 __getattr__ = adapters_of(globals())

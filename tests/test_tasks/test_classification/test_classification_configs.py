@@ -209,7 +209,7 @@ def test_the_recipe_is_that_of_the_paper(name: str) -> None:
     assert (augment.num_policies, augment.magnitude_level, augment.magnitude_std) == (2, 9, 0.5)
     assert augment.policies == 'timm_increasing'
     assert (jitter.brightness, jitter.contrast, jitter.saturation) == (0.4, 0.4, 0.4)
-    assert (erase.type, erase.erase_prob, erase.mode) == ('RandomErasing', 0.25, 'rand')
+    assert (erase.type, erase.erase_prob, erase.mode) == ('resformer_mm.RandomErasing', 0.25, 'rand')
     # Images are BGR until the data preprocessor.
     assert erase.fill_color == cfg.model.data_preprocessor.mean[::-1] == cfg.bgr_mean
     assert erase.fill_std == cfg.model.data_preprocessor.std[::-1]
