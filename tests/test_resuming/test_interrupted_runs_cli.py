@@ -30,8 +30,12 @@ ALONE = Case(
     'default_hooks = dict(checkpoint=dict(interval=1))\ntrain_cfg = dict(max_epochs=2)',
     faults=('after_train_iter:2', 'before_train_iter:3', 'before_val:4'),
 )
+AUGMENT = (
+    'model = dict(data_preprocessor=dict(augment=dict(\n'
+    '    color_jitter=dict(brightness=0.4, contrast=0.4), erasing=dict(erase_prob=0.5, mode="rand"))))\n'
+)
 TOGETHER = Case(
-    TURNS.replace('max_epochs=3', 'max_epochs=2'),
+    TURNS.replace('max_epochs=3', 'max_epochs=2') + AUGMENT,
     processes=2,
     faults=('after_train_iter:1', 'before_val:2', 'before_train_iter:3'),
 )

@@ -10,6 +10,7 @@ from torch import Tensor
 from resformer_mm.datasets.batches import check_label, stack_equal
 from resformer_mm.registry import MODELS
 
+from .batch_augment import BatchAugment
 from .mix import MultiResolutionMix
 
 REMEDY = 'resformer_mm.ResizeCenterCrop'
@@ -17,7 +18,7 @@ REMEDY = 'resformer_mm.ResizeCenterCrop'
 
 @MODELS.register_module()
 class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
-    """Normalise images, check labels, and mix batches that hold each image at one or several resolutions.
+    """Augment, normalise and mix batches that hold each image at one or several resolutions; check labels.
 
     A training batch is a list of uint8 tensors ``(B, 3, R_i, R_i)``, one per resolution, high to low. It is
     returned as a list of float32 tensors of the same shapes. An evaluation batch is one tensor.
@@ -25,6 +26,8 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
     Args:
         mix: arguments of :class:`MultiResolutionMix`, for training; None disables mixup and CutMix.
             It needs ``num_classes``, which :class:`MultiResolutionClassifier` copies from its head.
+        augment: arguments of :class:`BatchAugment`: colour jitter and random erasing of training batches on
+            the device, before normalisation, instead of in the loader; None leaves them to the loader.
         **kwargs: arguments of :class:`mmpretrain.models.ClsDataPreprocessor` except ``batch_augments``, which
             ``mix`` replaces.
 
@@ -33,7 +36,7 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
             a batch differ in size.
     """
 
-    def __init__(self, *args, mix: dict | None = None, **kwargs) -> None:
+    def __init__(self, *args, mix: dict | None = None, augment: dict | None = None, **kwargs) -> None:
         if kwargs.pop('batch_augments', None):
             raise ValueError(
                 'MultiResolutionDataPreprocessor does not support `batch_augments` or the `train_cfg` of the '
@@ -41,6 +44,7 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
             )
         super().__init__(*args, **kwargs)
         self.mix = MultiResolutionMix(**mix) if mix is not None else None
+        self.augment = BatchAugment(**augment) if augment is not None else None
         if self.mix is not None:
             self.to_onehot = True
 
@@ -58,6 +62,8 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
             images if isinstance(images, Tensor) else stack_equal(images, REMEDY)
             for images in ([inputs] if single else inputs)
         ]
+        if training and self.augment is not None:
+            copies = self.augment(self.cast_data(copies))
         first = super().forward({'inputs': copies[0], 'data_samples': data_samples}, training)
         data_samples = first['data_samples']
         copies[0] = first['inputs']

@@ -15,7 +15,7 @@ import resformer_mm  # noqa: F401  (makes torchvision importable where its opera
 
 # isort: split
 import mmpretrain.engine  # noqa: F401  (registers the optimiser wrapper constructors)
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper
 from mmengine.registry import FUNCTIONS, DefaultScope
 from mmpretrain.registry import (
@@ -200,6 +200,9 @@ def test_the_recipe_is_that_of_the_paper(name: str) -> None:
     sampler = cfg.train_dataloader.sampler
     assert (sampler.type, sampler.num_repeats) == ('RepeatAugSampler', 3)
     (multi,) = (step for step in cfg.train_dataloader.dataset.pipeline if 'transforms' in step)
+    if moved := cfg.model.data_preprocessor.get('augment'):  # from the loader to the device
+        jitter, erase = moved.color_jitter, dict(moved.erasing, type='resformer_mm.RandomErasing')
+        multi.transforms += [jitter, ConfigDict(erase)]
     crop, flip, augment, jitter, erase = multi.transforms
     assert (crop.type, crop.interpolation, flip.prob) == (
         'resformer_mm.RandomResizedCrop',
