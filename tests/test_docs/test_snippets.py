@@ -123,11 +123,11 @@ def test_recipes_are_named_by_their_config(extension: ModuleType, configs: Confi
     with torch.device('meta'):
         model = MODELS.build(configs.model.backbone)
     assert type(model.global_position) is extension.LinearPosition
-    assert {type(block.attn.local_position) for block in model.blocks} == {extension.DistanceBias}
+    assert {type(block.attn.local_position) for block in model.blocks} == {extension.NearnessBias}
 
 
 @recipes
-@pytest.mark.parametrize('kind', ['NeighbourMean', 'DistanceBias'])
+@pytest.mark.parametrize('kind', ['NeighbourMean', 'NearnessBias'])
 def test_local_positions_start_without_effect_and_learn(extension: ModuleType, kind: str) -> None:
     torch.manual_seed(0)
     settings = dict(arch=ARCH, patch_size=8, type='resformer_mm.ResFormer')
@@ -152,7 +152,7 @@ def test_a_term_and_a_bias_are_what_they_say(extension: ModuleType) -> None:
     torch.testing.assert_close(
         term(value, (3, 4)).view(1, 3, 4, 8)[:, 1, 2], as_map[:, 0:3, 1:4].mean((1, 2))
     )
-    bias = extension.DistanceBias(8, 2)
+    bias = extension.NearnessBias(8, 2)
     torch.nn.init.ones_(bias.slopes)
     scores = bias.attention_bias((3, 4), with_cls_token=True)
     assert scores.shape == (1, 2, 13, 13) and scores[0, 0, 0].abs().max() == 0
@@ -171,7 +171,7 @@ def test_a_rotation_makes_scores_depend_on_differences_of_places(extension: Modu
 
 
 @recipes
-@pytest.mark.parametrize('kind', ['NeighbourMean', 'DistanceBias', 'AxialRotation'])
+@pytest.mark.parametrize('kind', ['NeighbourMean', 'NearnessBias', 'AxialRotation'])
 def test_local_positions_work_in_windows_and_padded_batches(extension: ModuleType, kind: str) -> None:
     windows = dict(window_size=3, window_block_indices=(0,))
     model = backbone(local_position=dict(type=kind), out_type='featmap', with_cls_token=False, **windows)
@@ -182,7 +182,7 @@ def test_local_positions_work_in_windows_and_padded_batches(extension: ModuleTyp
 
 
 @recipes
-@pytest.mark.parametrize('kind', ['NeighbourMean', 'DistanceBias', 'AxialRotation'])
+@pytest.mark.parametrize('kind', ['NeighbourMean', 'NearnessBias', 'AxialRotation'])
 def test_local_positions_see_the_grid_of_a_frame(extension: ModuleType, kind: str) -> None:
     settings = dict(arch=ARCH, patch_size=8, local_position=dict(type=kind))
     image_model = backbone(local_position=dict(type=kind))

@@ -146,6 +146,8 @@ class ResFormer(CopiesForward, PartialTraining):
                 if index in windowed
                 else self.attention_class(**attention)
             )
+            if attn.local_position is not None:
+                attn.local_position.set_depth(index, self.num_layers)
             rate = drop_path_rate * index / max(1, self.num_layers - 1)
             channels = dims['feedforward_channels']
             self.blocks.append(

@@ -1,9 +1,13 @@
 """Layers of the model: small plain modules that take tensors and an explicit grid ``(H, W)``."""
 
 from .attention import Attention
+from .augmented_position import AugmentedPositionEmbedding
 from .batch_padding import BatchPadding, extend_edges, inside, separate_padding, token_grids
 from .block import MLP, Block, BranchFactors, DropPath, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
+from .combined_position import CombinedPosition
+from .coordinates import CoordinateAugmentation
+from .distance_bias import DirectionalBias, DistanceBias
 from .global_position import (
     GlobalPosition,
     GlobalPositionEmbedding,
@@ -17,11 +21,25 @@ from .local_position import LocalPosition, LocalPositionEmbedding, pad_cls_token
 from .lora import LoRALinear, add_adapters, is_adapter, is_trained, merge_adapters, merge_state
 from .packing import Packing
 from .patch_embed import PatchEmbed
+from .position_tables import FuzzyPositionEmbedding, PositionTables
+from .relative_bias import ContinuousPositionBias, RelativePositionBias
+from .rotary_position import AxialRotaryPosition, MixedRotaryPosition
 from .space_time import ClipBlock, DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
 from .temporal_position import TemporalPositionEmbedding
 from .window_attention import WindowAttention
 
 __all__ = [
+    'AugmentedPositionEmbedding',
+    'CombinedPosition',
+    'CoordinateAugmentation',
+    'DirectionalBias',
+    'DistanceBias',
+    'FuzzyPositionEmbedding',
+    'PositionTables',
+    'ContinuousPositionBias',
+    'RelativePositionBias',
+    'AxialRotaryPosition',
+    'MixedRotaryPosition',
     'MLP',
     'Attention',
     'BatchPadding',

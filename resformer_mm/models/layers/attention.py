@@ -122,7 +122,7 @@ class Attention(nn.Module):
         scores_bias = self._scores_bias(grid, grids)
         if scores_bias is not None:
             scores_bias = scores_bias[..., :1, :]
-        mask = _as_mask(scores_bias, self._valid(padding), query.dtype)
+        mask = _as_mask(scores_bias, self._valid(padding), query)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return out.transpose(1, 2).reshape(batch, 1, channels)
 
@@ -158,7 +158,7 @@ class Attention(nn.Module):
             grids: the token grid of each image of a padded batch. None: all have ``grid``.
         """
         query, key = self._rotate(query, key, grid, grids)
-        mask = _as_mask(self._scores_bias(grid, grids), valid, query.dtype)
+        mask = _as_mask(self._scores_bias(grid, grids), valid, query)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     def _rotate(
@@ -226,10 +226,12 @@ def _grids(padding: BatchPadding | None) -> Sequence[Grid] | None:
     return None if padding is None else padding.grids
 
 
-def _as_mask(bias: Tensor | None, valid: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def _as_mask(bias: Tensor | None, valid: Tensor | None, query: Tensor) -> Tensor | None:
     """Return the mask of the fused kernel: the bias of the scores, minus infinity for keys to ignore."""
     seen = None if valid is None else valid[:, None, None]
     if bias is None:
         return seen
-    bias = bias.to(dtype)[(None,) * (4 - bias.ndim)]  # the fused kernels need four dimensions
+    bias = bias.to(query.dtype)[(None,) * (4 - bias.ndim)]  # the fused kernels need four dimensions
+    if is_exporting():  # broadcasting would ask whether there is a single image
+        bias = bias.expand(query.shape[0], -1, -1, -1)
     return bias if seen is None else bias.masked_fill(~seen, -math.inf)

@@ -44,6 +44,9 @@ class LocalPosition(nn.Module):
         super().__init_subclass__(**kwargs)
         cls.rotates = cls.rotate is not LocalPosition.rotate
 
+    def set_depth(self, index: int, num_layers: int) -> None:
+        """Tell the module which of the blocks it is in, counted from 0; by default it makes no difference."""
+
     def forward(self, value: Tensor, grid: Grid) -> Tensor | None:
         """Return what is added to the attention output of the patch tokens, or None to add nothing.
 
