@@ -47,7 +47,7 @@ class PositionTables(GlobalPosition):
                 f'global_position.grid_sizes must name each training grid once, got {tuple(grid_sizes)}'
             )
         self.grid_sizes = tuple(grid_sizes)
-        self.tables = nn.ModuleList(
+        self.tables: Sequence[LearnedPositionEmbedding] = nn.ModuleList(  # type: ignore[assignment]
             LearnedPositionEmbedding(
                 embed_dims, side, interpolation, with_cls_token and side == grid_sizes[0]
             )

@@ -60,7 +60,7 @@ class RelativePositionBias(LocalPosition):
 
     def attention_bias(self, grid: Grid, with_cls_token: bool) -> Tensor:
         """Return the bias ``(1, num_heads, N, N)``, queries first."""
-        table = self.table
+        table: Tensor = self.table
         if is_exporting() or grid != (self.grid_size, self.grid_size):
             size = (2 * grid[0] - 1, 2 * grid[1] - 1)
             resized = F.interpolate(table[None].float(), size=size, mode='bicubic', align_corners=False)
