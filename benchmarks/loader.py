@@ -3,11 +3,12 @@
     python benchmarks/loader.py --out benchmarks/results/loader_cpu.csv
 
 The images are JPEG files of 0.2, 1, 4 and 12 megapixels, made by this script: noise of all scales, as photos
-have. The pipelines are those of this package at one, two and three resolutions, and that of mmpretrain's
-DeiT, which has no colour jitter. All run in this process, with one thread, as in a worker of a data loader.
-Every image passes all pipelines in a rotating order. Times are means over the images, in milliseconds of
-processor time, because the random draws decide what an image costs; the ratios are those of the totals. Rows
-of earlier code stay in the file, under the name that `--code` gave them.
+have. The pipelines are those of this package at one, two and three resolutions, also with random draws that
+the copies share, and without colour jitter, which that of mmpretrain's DeiT lacks, too. All run in this
+process, with one thread, as in a worker of a data loader. Every image passes all pipelines in a rotating
+order. Times are means over the images, in milliseconds of processor time, because the random draws decide
+what an image costs; the ratios are those of the totals. Rows of earlier code stay in the file, under the name
+that `--code` gave them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import random
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -29,6 +31,8 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from resformer_mm.analysis.machine import describe_device
+from resformer_mm.datasets.multi_resolution import MultiResolution
+from resformer_mm.datasets.opening import OpenImage
 from resformer_mm.files import write_csv
 from resformer_mm.progress import track
 from resformer_mm.registry import TRANSFORMS
@@ -39,7 +43,7 @@ BASELINE = 'mmpretrain::deit/deit-small_4xb256_in1k.py'
 PHOTOS = {'0.2': (500, 375), '1': (1152, 864), '4': (2304, 1728), '12': (4000, 3000)}  # megapixels
 # Stage -> names of transforms.
 STAGES = {
-    'decode': ('LoadImage', 'LoadImageFromFile'),
+    'decode': ('LoadImage', 'LoadImageFromFile', 'OpenImage'),
     'crop_resize': ('RandomResizedCrop',),
     'flip': ('RandomFlip',),
     'rand_augment': ('RandAugment',),
@@ -68,56 +72,95 @@ def write_photos(folder: Path, size: tuple[int, int], number: int) -> list[str]:
     return paths
 
 
+class TimedTransform:
+    """A transform that adds its processor time to a stage.
+
+    Args:
+        transform: the transform.
+        seconds: stage -> time, of the pipeline.
+    """
+
+    def __init__(self, transform, seconds: dict[str, float]) -> None:
+        self.transform = transform
+        self.seconds = seconds
+        name = type(transform).__name__
+        (self.stage,) = (stage for stage, names in STAGES.items() if name in names)
+
+    def __call__(self, *args, **kwargs):
+        """Transform the results."""
+        return self.timed(self.transform)(*args, **kwargs)
+
+    def __getattr__(self, name: str):
+        """Return what else the transform has, such as ``draw_crop``; methods are timed, too."""
+        value = getattr(self.transform, name)
+        return self.timed(value) if callable(value) else value
+
+    def timed(self, function: Callable) -> Callable:
+        """Return the function, which adds its time."""
+
+        def call(*args, **kwargs):
+            start = time.process_time()
+            value = function(*args, **kwargs)
+            self.seconds[self.stage] += time.process_time() - start
+            return value
+
+        return call
+
+
 class TimedPipeline:
     """A training pipeline that adds up the processor time of its transforms by stage.
 
     Args:
-        pipeline: configs of the transforms; a ``MultiResolution`` is taken apart.
-        resolutions: resolutions of the copies; empty for a pipeline without copies.
+        pipeline: configs of the transforms; those of copies are timed one by one.
     """
 
-    def __init__(self, pipeline: list[dict], resolutions: list[int]) -> None:
+    def __init__(self, pipeline: list[dict]) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        transforms = [TRANSFORMS.build(settings) for settings in pipeline]
-        self.load, *rest, self.pack = transforms
-        if resolutions:
-            (copies,) = rest
-            self.copies = [copies.pipelines[resolution].transforms for resolution in resolutions]
-        else:
-            self.copies = [rest]
+        self.transforms = []
+        for settings in pipeline:
+            transform = TRANSFORMS.build(settings)
+            if isinstance(transform, MultiResolution):
+                for name in ('pipelines', 'copy_pipelines'):
+                    for copy in getattr(transform, name, {}).values():
+                        copy.transforms = [TimedTransform(step, self.seconds) for step in copy.transforms]
+            else:
+                timed = TimedTransform(transform, self.seconds)
+                if isinstance(transform, OpenImage):  # which MultiResolution makes decode
+                    transform.decode = timed.timed(transform.decode)
+                transform = timed
+            self.transforms.append(transform)
 
     def __call__(self, path: str) -> None:
         """Process an image."""
-        loaded = self._timed(self.load, dict(img_path=path, gt_label=0))
-        copies = []
-        for transforms in self.copies:
-            results = {**loaded, 'img': loaded['img'].copy()}
-            for transform in transforms:
-                results = self._timed(transform, results)
-            copies.append(results)
-        image = [results['img'] for results in copies] if len(copies) > 1 else copies[0]['img']
-        self._timed(self.pack, {**copies[0], 'img': image})
-
-    def _timed(self, transform, results: dict) -> dict:
-        name = type(transform).__name__
-        (stage,) = (stage for stage, names in STAGES.items() if name in names)
-        start = time.process_time()
-        results = transform(results)
-        self.seconds[stage] += time.process_time() - start
-        return results
+        results = dict(img_path=path, gt_label=0)
+        for transform in self.transforms:
+            results = transform(results)
 
 
 def make_pipelines() -> dict[str, TimedPipeline]:
-    """Return the pipelines by name."""
+    """Return the pipelines by name, the first at one resolution, the last that of mmpretrain."""
     init_default_scope('mmpretrain')
     cfg = Config.fromfile(CONFIG)
     load, copies, pack = cfg.train_dataloader.dataset.pipeline
-    pipelines = {}
-    for resolutions in ([224], [224, 160], [224, 160, 128]):
-        settings = [load, {**copies, 'resolutions': resolutions}, pack]
-        pipelines[' '.join(map(str, resolutions))] = TimedPipeline(settings, resolutions)
+    plain = [step for step in copies.transforms if step['type'] != 'ColorJitter']
+    *shared, erasing = copies.transforms
+    variants = {
+        '224': dict(copies, resolutions=[224]),
+        '224 160': dict(copies, resolutions=[224, 160]),
+        '224 160 128': dict(copies, resolutions=[224, 160, 128]),
+        '224 160 128, shared draws': dict(
+            copies,
+            type='resformer_mm.DownscaledCopies',
+            resolutions=[224, 160, 128],
+            transforms=shared,
+            copy_transforms=[erasing],
+        ),
+        '224, no colour jitter': dict(copies, resolutions=[224], transforms=plain),
+        '224 160 128, no colour jitter': dict(copies, resolutions=[224, 160, 128], transforms=plain),
+    }
+    pipelines = {name: TimedPipeline([load, step, pack]) for name, step in variants.items()}
     baseline = get_config(BASELINE).train_dataloader.dataset.pipeline
-    pipelines['DeiT of mmpretrain, 224'] = TimedPipeline(baseline, [])
+    pipelines['DeiT of mmpretrain, 224'] = TimedPipeline(baseline)
     return pipelines
 
 
@@ -131,12 +174,13 @@ def measure(code: str, megapixels: str, number: int, folder: Path) -> list[dict]
     totals: dict[str, float] = defaultdict(float)
     names = list(pipelines)
     for index, path in enumerate(track(paths, f'{megapixels} megapixels')):
-        for name in names[index % 4 :] + names[: index % 4]:
+        start = index % len(names)
+        for name in names[start:] + names[:start]:
             random.seed(index)
             np.random.seed(index)
-            start = time.process_time()
+            begin = time.process_time()
             pipelines[name](path)
-            totals[name] += time.process_time() - start
+            totals[name] += time.process_time() - begin
     return [
         {
             'code': code,
@@ -172,8 +216,9 @@ def main() -> None:
             rows = [row for row in csv.DictReader(file) if row['code'] != args.code]
     for megapixels in args.megapixels:
         with tempfile.TemporaryDirectory() as folder:
-            rows += measure(args.code, megapixels, args.images, Path(folder))
-        for row in rows[-4:]:
+            measured = measure(args.code, megapixels, args.images, Path(folder))
+        rows += measured
+        for row in measured:
             print(', '.join(f'{name} {value}' for name, value in row.items()), flush=True)
         write_csv(args.out, rows)
 

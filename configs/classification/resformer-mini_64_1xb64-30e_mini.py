@@ -8,5 +8,5 @@ Measured accuracies: docs/experiments.md.
 _base_ = '_base_/mini.py'
 
 resolutions = [64]
-pipeline = [_base_.load, dict(_base_.copies, resolutions=resolutions), _base_.pack]
+pipeline = [_base_.open_image, dict(_base_.copies, resolutions=resolutions), _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))

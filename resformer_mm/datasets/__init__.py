@@ -7,6 +7,11 @@ for ``resformer_mm.registry`` the transforms that need a library, here mmcv.
 from resformer_mm.libraries import adapters_of
 
 LIBRARY = 'mmcv'
-TRANSFORMS = {'LoadImage': 'loading', 'MultiResolution': 'multi_resolution'}
+TRANSFORMS = {
+    'DownscaledCopies': 'downscaled_copies',
+    'LoadImage': 'loading',
+    'MultiResolution': 'multi_resolution',
+    'OpenImage': 'opening',
+}
 
 __getattr__ = adapters_of(globals())

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 FORMATS = tuple('JPEG PNG BMP TIFF WEBP GIF PPM MPO JPEG2000 AVIF DIB PCX SGI TGA'.split())
 """Formats that are read. Pillow knows more: EPS starts Ghostscript, and ICO files can hide their size."""
+EXIF_ORIENTATION = 0x0112
 TIFF_MARKS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _LIMIT = 'OPENCV_IO_MAX_IMAGE_PIXELS'
 _DEFAULT_LIMIT = 2**30

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from mmcv.transforms import LoadImageFromFile
 
 from resformer_mm.registry import TRANSFORMS
 from resformer_mm.repairs import remark
 
-from .decoding import darkness, decode_pixels, to_8_bits
+from .decoding import Pixels, darkness, decode_pixels, to_8_bits
 from .regular_files import read_file
 from .unreadable import UnreadableFiles
-
-EXIF_ORIENTATION = 0x0112
 
 
 class ImageReadError(RuntimeError):
@@ -70,24 +69,33 @@ class LoadImage(LoadImageFromFile):
         """Read ``results['img_path']``; None if the image is skipped."""
         path = results['img_path']
         try:
-            pixels = decode_pixels(read_file(path, self.backend_args))
-            image = to_8_bits(pixels, self.value_range)
+            image = self._convert(path, decode_pixels(read_file(path, self.backend_args)))
         except Exception as error:
-            reason = f'cannot read the image {path} ({type(error).__name__}: {error})'
-            is_missing = isinstance(error, FileNotFoundError)
-            self.unreadable.skip_or_raise(reason, ImageReadError, error, is_missing)
+            self._skip_or_raise(path, error)
             return None
+        return self._loaded(results, image, image.shape[:2])
+
+    def _convert(self, path: str, pixels: Pixels) -> np.ndarray:
+        image = to_8_bits(pixels, self.value_range)
         if self.value_range is None and (dark := darkness(pixels)):
             remark('LoadImage', f'{path} and possibly others: {dark}', key='LoadImage: darkness')
-        expected = tuple(results.get(key) or side for key, side in zip(('height', 'width'), image.shape))
-        if expected != image.shape[:2]:
+        return image
+
+    def _skip_or_raise(self, path: str, error: Exception) -> None:
+        reason = f'cannot read the image {path} ({type(error).__name__}: {error})'
+        self.unreadable.skip_or_raise(reason, ImageReadError, error, isinstance(error, FileNotFoundError))
+
+    def _loaded(self, results: dict, image: object, shape: tuple[int, ...]) -> dict:
+        """Return the results with the image, whose size must be that of the annotations."""
+        expected = tuple(results.get(key) or side for key, side in zip(('height', 'width'), shape))
+        if expected != shape:
             raise ImageReadError(
-                f'the image {path} has {image.shape[0]} x {image.shape[1]} pixels (height x width, after any '
-                f'EXIF rotation), but its annotations are for {expected[0]} x {expected[1]}: correct height '
-                'and width in the annotations, or use the image that was annotated'
+                f'the image {results["img_path"]} has {shape[0]} x {shape[1]} pixels (height x width, after '
+                f'any EXIF rotation), but its annotations are for {expected[0]} x {expected[1]}: correct '
+                'height and width in the annotations, or use the image that was annotated'
             )
         results['img'] = image
-        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        results['img_shape'] = results['ori_shape'] = shape
         return results
 
     def __repr__(self) -> str:

@@ -9,16 +9,23 @@ from mmcv.transforms import BaseTransform, Compose
 from resformer_mm.config.resolutions import PLACEHOLDER, check_resolutions, fill_resolution
 from resformer_mm.registry import TRANSFORMS
 
+from .crops import Crop
+from .opening import EncodedImage
 from .samplers import ResolutionIndex
 
 
 @TRANSFORMS.register_module()
 class MultiResolution(BaseTransform):
-    """Copy the decoded image, and crop and augment every copy independently at its resolution.
+    """Crop and augment an image independently at every resolution.
 
-    Required key: ``img``, the decoded image. Sets ``img`` to the list of copies ``(R_i, R_i, 3)``, high to
-    low, and ``img_shape`` to the shape of the first. If a :class:`ResolutionBatchSampler` drew one resolution
-    for the batch, the list has only the copy at this resolution.
+    Required key: ``img``, the image, decoded or opened by :class:`OpenImage`. Sets ``img`` to the list of
+    copies ``(R_i, R_i, 3)``, high to low, and ``img_shape`` to the shape of the first. If a
+    :class:`ResolutionBatchSampler` drew one resolution for the batch, the list has only the copy at this
+    resolution.
+
+    If the first transform can draw its crop from the size of the image, as
+    :class:`~resformer_mm.tasks.classification.random_resized_crop.RandomResizedCrop` does, the crops of all
+    copies are drawn first. An opened image is then decoded no larger than they need.
 
     Args:
         resolutions: resolutions in pixels, high to low.
@@ -31,9 +38,9 @@ class MultiResolution(BaseTransform):
     """
 
     def __init__(self, resolutions: Sequence[int], transforms: Sequence[dict]) -> None:
-        self.resolutions = check_resolutions(resolutions, 'MultiResolution.resolutions')
+        self.resolutions = check_resolutions(resolutions, f'{type(self).__name__}.resolutions')
         check_uses_resolution(
-            transforms, 'MultiResolution', f"dict(type='RandomResizedCrop', scale='{PLACEHOLDER}')"
+            transforms, type(self).__name__, f"dict(type='RandomResizedCrop', scale='{PLACEHOLDER}')"
         )
         self.pipelines = {
             resolution: Compose(fill_resolution(list(transforms), resolution))
@@ -41,27 +48,71 @@ class MultiResolution(BaseTransform):
         }
 
     def transform(self, results: dict) -> dict | None:
-        """Return the results with ``img`` as a list; None if a transform skipped a copy."""
+        """Return the results with ``img`` as a list; None if the image or a copy was skipped."""
+        copies = self.process(results, self.drawn_resolutions(results))
+        return None if copies is None else {**copies[0], 'img': [copy['img'] for copy in copies]}
+
+    def drawn_resolutions(self, results: dict) -> list[int]:
+        """Return the resolutions of a sample: all, or that of its batch.
+
+        Raises:
+            ValueError: the batch has another resolution.
+        """
         index = results.get('sample_idx')
-        wanted = [index.resolution] if isinstance(index, ResolutionIndex) else self.resolutions
-        copies = []
-        for resolution in wanted:
-            if resolution not in self.pipelines:
-                raise ValueError(
-                    f'the batch sampler drew resolution {resolution}, which is not among the '
-                    f'{self.resolutions} of MultiResolution: give both the same list'
-                )
-            # Except for the pixels, which some transforms change in place, a shallow copy suffices.
-            out = self.pipelines[resolution]({**results, 'img': results['img'].copy()})
-            if out is None:
+        if not isinstance(index, ResolutionIndex):
+            return self.resolutions
+        if index.resolution not in self.resolutions:
+            raise ValueError(
+                f'the batch sampler drew resolution {index.resolution}, which is not among the '
+                f'{self.resolutions} of {type(self).__name__}: give both the same list'
+            )
+        return [index.resolution]
+
+    def process(self, results: dict, resolutions: Sequence[int]) -> list[dict] | None:
+        """Return the results of the transforms at the resolutions; None if the image or a copy was skipped.
+
+        Args:
+            results: those of the image.
+            resolutions: some of :attr:`resolutions`.
+        """
+        pipelines = [self.pipelines[resolution] for resolution in resolutions]
+        image = results['img']
+        crops = draw_crops(pipelines, *(image.size if isinstance(image, EncodedImage) else image.shape[:2]))
+        if isinstance(image, EncodedImage):
+            decoded = image.decode(crops)
+            if decoded is None:
                 return None
-            copies.append(out)
-        return {**copies[0], 'img': [out['img'] for out in copies]}
+            image, denominator = decoded
+            crops = crops and [crop.reduced(denominator) for crop in crops]
+        copies = []
+        for number, pipeline in enumerate(pipelines):
+            # Some transforms change pixels in place, but for those that draw crops. Of the rest, a shallow
+            # copy suffices.
+            own = dict(crop=crops[number], img=image) if crops else dict(img=image.copy())
+            copy = pipeline({**results, **own})
+            if copy is None:
+                return None
+            copies.append(copy)
+        return copies
 
     def __repr__(self) -> str:
         """Return the resolutions and the transforms of the largest."""
         largest = self.pipelines[self.resolutions[0]]
         return f'{type(self).__name__}(resolutions={self.resolutions}, transforms={largest})'
+
+
+def draw_crops(pipelines: Sequence[Compose], height: int, width: int) -> list[Crop] | None:
+    """Draw the crop of every copy; None if the first transforms cannot.
+
+    Args:
+        pipelines: transforms of the copies.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+    """
+    first = [pipeline.transforms[0] for pipeline in pipelines]
+    if not all(hasattr(transform, 'draw_crop') for transform in first):
+        return None
+    return [transform.draw_crop(height, width) for transform in first]
 
 
 def check_uses_resolution(transforms: Sequence[dict], owner: str, example: str) -> None:

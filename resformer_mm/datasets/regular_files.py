@@ -32,7 +32,7 @@ def read_file(path: str | Path, backend_args: dict | None = None) -> bytes:
         mode = stat.S_IFREG
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(f'{path} is a device, pipe or socket, not a file')
-    return fileio.get(path, backend_args=backend_args)
+    return bytes(fileio.get(path, backend_args=backend_args))  # some backends return a memoryview
 
 
 def list_files(

@@ -11,8 +11,7 @@ from typing import TypeVar
 from urllib.parse import parse_qs, urlparse
 
 from resformer_mm.datasets.checks.images import IMAGE_ENDINGS
-from resformer_mm.datasets.image_files import opened_image
-from resformer_mm.datasets.loading import EXIF_ORIENTATION
+from resformer_mm.datasets.image_files import EXIF_ORIENTATION, opened_image
 from resformer_mm.datasets.regular_files import list_files, read_file
 from resformer_mm.datasets.splits import SPLITS
 from resformer_mm.hidden_files import is_hidden

@@ -3,7 +3,8 @@
 RandAugment m9 n2 mstd0.5 inc, colour jitter 0.4, random erasing 0.25 (a random colour per pixel), repeated
 augmentation 3. Mixup, CutMix and label smoothing belong to the model. One GPU holds 128 images.
 
-A training pipeline is `[_base_.load, dict(_base_.copies, resolutions=resolutions), _base_.pack]`.
+A training pipeline is `[_base_.open_image, dict(_base_.copies, resolutions=resolutions), _base_.pack]`. Large JPEG files
+are then decoded no larger than the crops need; `_base_.load` in place of `_base_.open_image` decodes them fully.
 """
 
 # Those of the data preprocessor, which are RGB, as the image is read.
@@ -34,6 +35,7 @@ train_transforms = [
         fill_std=bgr_std,
     ),
 ]
+open_image = dict(type='resformer_mm.OpenImage')
 load = dict(type='resformer_mm.LoadImage')
 copies = dict(type='resformer_mm.MultiResolution', transforms=train_transforms)
 crop = dict(type='resformer_mm.ResizeCenterCrop', resolution=224)

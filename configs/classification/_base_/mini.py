@@ -34,7 +34,7 @@ train_dataloader = dict(
         folder,
         _delete_=True,
         data_prefix='train',
-        pipeline=[_base_.load, dict(copies, resolutions=resolutions), _base_.pack],
+        pipeline=[_base_.open_image, dict(copies, resolutions=resolutions), _base_.pack],
     ),
 )
 val_dataloader = dict(

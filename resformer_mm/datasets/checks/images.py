@@ -10,8 +10,7 @@ from typing import NamedTuple
 from PIL import UnidentifiedImageError
 
 from resformer_mm.datasets.decoding import darkness, decode_pixels, to_8_bits
-from resformer_mm.datasets.image_files import opened_image
-from resformer_mm.datasets.loading import EXIF_ORIENTATION
+from resformer_mm.datasets.image_files import EXIF_ORIENTATION, opened_image
 from resformer_mm.datasets.regular_files import read_file
 
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')

@@ -28,7 +28,7 @@ train_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
     sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
-    dataset=dict(train_data, _delete_=True, pipeline=[_base_.load, copies, _base_.pack]),
+    dataset=dict(train_data, _delete_=True, pipeline=[_base_.open_image, copies, _base_.pack]),
 )
 val_dataloader = dict(
     batch_size=batch_size,

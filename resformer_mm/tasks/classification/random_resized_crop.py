@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from mmpretrain.datasets.transforms import RandomResizedCrop as ResizedCrop
 
+from resformer_mm.datasets.crops import Crop
+from resformer_mm.datasets.resizing import resize
 from resformer_mm.registry import TRANSFORMS
 
 INTERPOLATIONS = ('bilinear', 'bicubic')
@@ -48,25 +48,18 @@ class RandomResizedCrop(ResizedCrop):
             )
         super().__init__(scale, crop_ratio_range, aspect_ratio_range, max_attempts, interpolation, 'pillow')
 
+    def draw_crop(self, height: int, width: int) -> Crop:
+        """Draw the crop of an image of this size in pixels, which need not be decoded yet."""
+        top, left, rows, columns = self.rand_crop_params(np.empty((height, width, 0), np.uint8))
+        return Crop(int(top), int(left), int(rows), int(columns), tuple(self.scale))
+
     def transform(self, results: dict) -> dict:
-        """Return the results with ``img`` of the size ``scale`` and its ``img_shape``."""
-        top, left, height, width = self.rand_crop_params(results['img'])
-        crop = results['img'][top : top + height, left : left + width]
-        results['img'] = resize(crop, self.scale, self.interpolation)
+        """Return the results with ``img`` of the size ``scale`` and its ``img_shape``.
+
+        If ``crop`` is among the results, it is taken, and removed. The pixels of the image stay as they are.
+        """
+        crop = results.pop('crop', None) or self.draw_crop(*results['img'].shape[:2])
+        rows, columns = slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width)
+        results['img'] = resize(results['img'][rows, columns], self.scale, self.interpolation)
         results['img_shape'] = results['img'].shape
         return results
-
-
-def resize(image: np.ndarray, size: Sequence[int], interpolation: str) -> np.ndarray:
-    """Resize an image ``(H, W, C)`` with antialiasing.
-
-    Args:
-        image: the image; 8-bit values are rounded as Pillow rounds them.
-        size: height and width in pixels.
-        interpolation: 'bicubic' or 'bilinear'.
-    """
-    if not image.flags.writeable:
-        image = image.copy()  # PyTorch takes no other arrays without a warning
-    batch = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)
-    batch = F.interpolate(batch, size=tuple(size), mode=interpolation, antialias=True)
-    return np.ascontiguousarray(batch.squeeze(0).permute(1, 2, 0).numpy())

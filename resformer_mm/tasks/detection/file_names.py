@@ -11,8 +11,7 @@ from urllib.parse import unquote
 
 from mmengine import fileio
 
-from resformer_mm.datasets.image_files import opened_image
-from resformer_mm.datasets.loading import EXIF_ORIENTATION
+from resformer_mm.datasets.image_files import EXIF_ORIENTATION, opened_image
 from resformer_mm.datasets.regular_files import list_files
 
 from .repairing import Repair, Size, fill_sizes

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from resformer_mm.datasets.image_files import opened_image
-from resformer_mm.datasets.loading import EXIF_ORIENTATION
+from resformer_mm.datasets.image_files import EXIF_ORIENTATION, opened_image
 from resformer_mm.repairs import repair
 from resformer_mm.text import shorten_list
 

@@ -219,6 +219,20 @@ def test_the_recipe_is_that_of_the_paper(name: str) -> None:
     assert cfg.model.head.num_classes == 1000
 
 
+def test_shared_draws_of_the_documentation(image: Path, tmp_path: Path) -> None:
+    page = (ROOT / 'docs/multi_resolution_training.md').read_text()
+    (code,) = (text for text in re.findall(r'```python\n(.*?)```', page, re.S) if 'DownscaledCopies' in text)
+    config = tmp_path / 'config.py'
+    config.write_text(code.replace("_base_ = '", f"_base_ = '{ROOT}/configs/classification/"))
+    cfg = Config.fromfile(config)
+    sample = dict(img_path=str(image), gt_label=3)
+    for step in cfg.train_dataloader.dataset.pipeline:
+        sample = TRANSFORMS.build(step)(sample)
+    assert [tuple(copy.shape) for copy in sample['inputs']] == [(3, side, side) for side in (224, 160, 128)]
+    *shared, erasing = load(IMAGENET[-1]).train_transforms
+    assert cfg.copies.transforms == shared and cfg.copies.copy_transforms == [erasing]
+
+
 # The optimiser's parameter groups
 
 

@@ -9,8 +9,9 @@ import pytest
 from mmpretrain.datasets.transforms import RandomResizedCrop as ResizedCrop
 from PIL import Image
 
+from resformer_mm.datasets.resizing import resize
 from resformer_mm.registry import TRANSFORMS
-from resformer_mm.tasks.classification.random_resized_crop import RandomResizedCrop, resize
+from resformer_mm.tasks.classification.random_resized_crop import RandomResizedCrop
 
 
 def noise(height: int, width: int) -> np.ndarray:

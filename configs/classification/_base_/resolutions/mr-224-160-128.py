@@ -3,6 +3,6 @@
 _base_ = '../imagenet.py'
 
 resolutions = [224, 160, 128]
-pipeline = [_base_.load, dict(_base_.copies, resolutions=resolutions), _base_.pack]
+pipeline = [_base_.open_image, dict(_base_.copies, resolutions=resolutions), _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))
 val_cfg = dict(resolutions=resolutions)
