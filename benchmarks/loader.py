@@ -142,7 +142,7 @@ def make_pipelines() -> dict[str, TimedPipeline]:
     init_default_scope('mmpretrain')
     cfg = Config.fromfile(CONFIG)
     load, copies, pack = cfg.train_dataloader.dataset.pipeline
-    plain = [step for step in copies.transforms if step['type'] != 'ColorJitter']
+    plain = [step for step in copies.transforms if not step['type'].endswith('ColorJitter')]
     *shared, erasing = copies.transforms
     variants = {
         '224': dict(copies, resolutions=[224]),

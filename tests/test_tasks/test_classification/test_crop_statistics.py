@@ -47,9 +47,13 @@ def places(tmp_path_factory) -> str:
     return str(path)
 
 
-def ours(copies: str, load: str, transforms: list[dict], **kwargs) -> Compose:
+def ours(copies: str, load: str, transforms: list[dict]) -> Compose:
     init_default_scope('mmpretrain')
-    settings = dict(type=f'resformer_mm.{copies}', resolutions=RESOLUTIONS, transforms=transforms, **kwargs)
+    own = [
+        dict(step, type=f'resformer_mm.{step["type"]}') if step in (AUGMENT, JITTER) else step
+        for step in transforms
+    ]
+    settings = dict(type=f'resformer_mm.{copies}', resolutions=RESOLUTIONS, transforms=own)
     return Compose([TRANSFORMS.build(step) for step in (dict(type=f'resformer_mm.{load}'), settings)])
 
 
