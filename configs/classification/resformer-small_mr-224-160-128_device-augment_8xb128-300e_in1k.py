@@ -26,4 +26,4 @@ model = dict(
 
 # Crop, flip and RandAugment stay in the loader.
 copies = dict(_base_.copies, transforms=_base_.train_transforms[:3], resolutions=_base_.resolutions)
-train_dataloader = dict(dataset=dict(pipeline=[_base_.load, copies, _base_.pack]))
+train_dataloader = dict(dataset=dict(pipeline=[_base_.open_image, copies, _base_.pack]))
