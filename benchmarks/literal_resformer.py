@@ -23,13 +23,12 @@ class LiteralAttention(nn.Module):
         self.get_v = nn.Conv2d(width // heads, width // heads, 3, padding=1, groups=width // heads)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, side: int) -> Tensor:
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         scores = query @ key.transpose(-2, -1) / math.sqrt(width // self.heads)
         out = scores.softmax(dim=-1) @ value
-        side = math.isqrt(length - 1)
         image = value[:, :, 1:].transpose(-2, -1).reshape(batch * self.heads, -1, side, side)
         local = self.get_v(image).reshape(batch, self.heads, -1, side * side).transpose(-2, -1)
         out = out + torch.cat((torch.zeros_like(local[:, :, :1]), local), dim=2)
@@ -48,8 +47,8 @@ class LiteralBlock(nn.Module):
         self.mlp.fc1 = nn.Linear(width, 4 * width)
         self.mlp.fc2 = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Tensor, side: int) -> Tensor:
+        x = x + self.attn(self.norm1(x), side)
         return x + self.mlp.fc2(nn.functional.gelu(self.mlp.fc1(self.norm2(x))))
 
 
@@ -84,8 +83,9 @@ class LiteralResFormer(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.patch_embed.proj(image)
-        x = x + self.pos_embed.embed_layer(self.position_map(x.shape[0], x.shape[-1]))
+        side = x.shape[-1]
+        x = x + self.pos_embed.embed_layer(self.position_map(x.shape[0], side))
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)), dim=1)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, side)
         return self.norm(x)[:, 0]

@@ -1,17 +1,24 @@
 """Time of inference and of a multi-resolution training step, of ours, timm's ViT and a literal ResFormer.
 
-    python benchmarks/speed.py --out benchmarks/results/speed_cpu.csv
+    python benchmarks/speed.py --out benchmarks/results/speed_cpu.csv --variants tiny --dtypes float32
+    python benchmarks/speed.py --out benchmarks/results/speed_cpu.csv --compile both --dtypes float32 bfloat16
 
-timm's ViT has the same shape, but a position table instead of GPE and LPE. The literal ResFormer
-(literal_resformer.py) computes the same as this package. Every round runs all three in a rotating order, so
-that a temporary slowdown of the machine affects all of them. Ratios are medians over the rounds of
-(other / ours); above 1, ours is faster. A training step is forward, loss (cross-entropy and scale
-consistency) and backward at three resolutions. On a GPU: --device cuda --dtype bfloat16 --compile.
+timm's ViT has the same shape, but a position table, which it resizes for every size other than 224, instead
+of GPE and LPE. The literal ResFormer (literal_resformer.py) computes the same as this package. Every round
+runs all three in a rotating order, so that a temporary slowdown of the machine affects all of them. Ratios
+are medians over the rounds of (other / ours); above 1, ours is faster. A training step is forward, loss
+(cross-entropy and scale consistency) and backward at three resolutions. On a GPU: --device cuda.
+
+Rows that the file has are not measured again, so that a table can be made in several runs. `--code` names the
+rows of a version of the package: put its folder first in PYTHONPATH to measure it with this script. Compiled
+models have one program for all sizes; --rounds 0 compiles them only, and fills the cache of the compiler.
+`--table` prints the rows as they stand in docs/experiments.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import statistics
 import time
 from collections.abc import Callable
@@ -29,14 +36,17 @@ from resformer_mm.progress import track
 # After resformer_mm, which makes torchvision importable if its operators do not load.
 import timm  # isort: skip
 
-VARIANTS = {'tiny': 'vit_tiny_patch16_224', 'small': 'vit_small_patch16_224'}
-# resolutions of a step (inference runs at the first), batch for inference, batch for a step
-CASES = (
-    ((128, 96, 80), 16, 8),
-    ((224, 160, 128), 8, 8),
-    ((384, 272, 224), 4, 2),
-    ((640, 464, 368), 1, 1),
-)
+VARIANTS = {'tiny': 'vit_tiny_patch16_224', 'small': 'vit_small_patch16_224', 'base': 'vit_base_patch16_224'}
+# resolutions of a step (inference runs at the first)
+CASES = ((128, 96, 80), (224, 160, 128), (384, 272, 224), (640, 464, 368))
+# images of inference and of a step, for each case
+BATCHES = {
+    'tiny': ((16, 8), (8, 8), (4, 2), (1, 1)),
+    'small': ((16, 8), (8, 8), (4, 2), (1, 1)),
+    'base': ((8, 4), (4, 2), (2, 1), (1, 1)),
+}
+KEY = ('code', 'variant', 'mode', 'resolutions', 'batch', 'dtype', 'compiled', 'device')
+TABLE = ('code', 'variant', 'mode', 'resolutions', 'batch', 'dtype', 'compiled', 'timm/ours', 'literal/ours')
 
 
 class TimmViT(nn.Module):
@@ -70,7 +80,8 @@ def make_models(variant: str, compile_models: bool, device: str) -> dict[str, nn
             models['ours'].eval()(image)[0], models['literal'](image), atol=1e-4, rtol=0
         )
     if compile_models:
-        models = {name: torch.compile(model) for name, model in models.items()}
+        torch.compiler.reset()
+        models = {name: torch.compile(model, dynamic=True) for name, model in models.items()}
     return models
 
 
@@ -113,77 +124,125 @@ def seconds(function: Callable, *args, repeats: int) -> float:
 
 
 def measure(
-    models: dict[str, nn.Module], function: Callable, images: list[Tensor], autocast: Callable, rounds: int
+    models: dict[str, nn.Module],
+    function: Callable,
+    images: list[Tensor],
+    autocast: Callable,
+    rounds: int,
+    budget: float,
 ) -> dict[str, list[float]]:
-    """Return the times of every model, one per round; the models alternate."""
+    """Return the times of every model, one per round; the models alternate.
+
+    The number of rounds is that which fits the budget in seconds, from three to ``rounds``.
+    """
     times: dict[str, list[float]] = {name: [] for name in models}
     order = list(models)
-    repeats = {}
+    repeats, total = {}, 0.0
     for name in order:
-        training = function is training_step
-        models[name].train(training)
-        seconds(function, models[name], images, autocast, repeats=2)  # warm-up
+        models[name].train(function is training_step)
+        function(models[name], images, autocast)  # warm-up, and compilation
         once = seconds(function, models[name], images, autocast, repeats=1)
         repeats[name] = max(1, min(20, round(0.3 / once)))
-    for number in range(rounds):
+        total += once * repeats[name]
+    for number in range(min(rounds, max(3, round(budget / total)))):
         for name in order[number % len(order) :] + order[: number % len(order)]:
             times[name].append(seconds(function, models[name], images, autocast, repeats=repeats[name]))
     return times
 
 
-def main() -> None:
-    """Measure all cases and write the CSV."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('--out', type=Path, required=True, help='CSV file')
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument('--dtype', choices=['float32', 'bfloat16'], default='float32')
-    parser.add_argument('--compile', action='store_true', help='torch.compile every model')
-    parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--variants', nargs='+', default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument('--batch-factor', type=int, default=1, help='multiplies the batch sizes (GPUs)')
-    args = parser.parse_args()
-    torch.manual_seed(0)
+def describe_row(key: dict[str, str], times: dict[str, list[float]]) -> dict[str, str]:
+    """Return a row of the CSV."""
+    ratios = {
+        name: [other / mine for other, mine in zip(times[name], times['ours'])]
+        for name in ('timm', 'literal')
+    }
+    return {
+        **key,
+        **{f'{name}_ms': f'{1e3 * statistics.median(found):.1f}' for name, found in times.items()},
+        'timm/ours': f'{statistics.median(ratios["timm"]):.3f}',
+        'timm/ours_min': f'{min(ratios["timm"]):.3f}',
+        'timm/ours_max': f'{max(ratios["timm"]):.3f}',
+        'literal/ours': f'{statistics.median(ratios["literal"]):.3f}',
+        'rounds': str(len(times['ours'])),
+        'threads': str(torch.get_num_threads()),
+        'torch': torch.__version__,
+        'timm': timm.__version__,
+    }
+
+
+def measure_models(
+    variant: str, dtype: str, is_compiled: bool, rows: list[dict[str, str]], args: argparse.Namespace
+) -> None:
+    """Measure the cases of a variant that have no row yet, and write each to the file."""
 
     def autocast() -> torch.autocast:
-        enabled = args.dtype == 'bfloat16'
-        return torch.autocast(args.device, dtype=torch.bfloat16, enabled=enabled)
+        return torch.autocast(args.device, dtype=torch.bfloat16, enabled=dtype == 'bfloat16')
 
-    rows = []
-    for variant in args.variants:
-        models = make_models(variant, args.compile, args.device)
-        for resolutions, batch, step_batch in track(CASES, variant):
-            for mode, function, size in (
-                ('inference', inference, batch * args.batch_factor),
-                ('multi-resolution step', training_step, step_batch * args.batch_factor),
-            ):
-                used = resolutions if function is training_step else resolutions[:1]
-                images = [torch.randn(size, 3, r, r, device=args.device) for r in used]
-                times = measure(models, function, images, autocast, args.rounds)
-                ratios = {
-                    name: [other / mine for other, mine in zip(times[name], times['ours'])]
-                    for name in ('timm', 'literal')
-                }
-                row = {
-                    'variant': variant,
-                    'mode': mode,
-                    'resolutions': ' '.join(map(str, used)),
-                    'batch': size,
-                    **{f'{n}_ms': f'{1e3 * statistics.median(t):.1f}' for n, t in times.items()},
-                    'timm/ours': f'{statistics.median(ratios["timm"]):.3f}',
-                    'timm/ours_min': f'{min(ratios["timm"]):.3f}',
-                    'timm/ours_max': f'{max(ratios["timm"]):.3f}',
-                    'literal/ours': f'{statistics.median(ratios["literal"]):.3f}',
-                    'rounds': args.rounds,
-                    'device': describe_device(args.device),
-                    'threads': torch.get_num_threads(),
-                    'dtype': args.dtype,
-                    'compiled': args.compile,
-                    'torch': torch.__version__,
-                    'timm': timm.__version__,
-                }
-                rows.append(row)
-                print({k: row[k] for k in list(row)[:10]}, flush=True)
-                write_csv(args.out, rows)
+    models: dict[str, nn.Module] = {}
+    done = {tuple(row[name] for name in KEY) for row in rows}
+    for resolutions, batches in zip(CASES, BATCHES[variant]):
+        if args.sizes and resolutions[0] not in args.sizes:
+            continue
+        for mode, function, batch in zip(
+            ('inference', 'multi-resolution step'), (inference, training_step), batches
+        ):
+            used = resolutions if function is training_step else resolutions[:1]
+            batch *= args.batch_factor
+            key = {
+                'code': args.code,
+                'variant': variant,
+                'mode': mode,
+                'resolutions': ' '.join(map(str, used)),
+                'batch': str(batch),
+                'dtype': dtype,
+                'compiled': 'yes' if is_compiled else 'no',
+                'device': describe_device(args.device),
+            }
+            if tuple(key.values()) in done:
+                continue
+            models = models or make_models(variant, is_compiled, args.device)
+            images = [torch.randn(batch, 3, r, r, device=args.device) for r in used]
+            times = measure(models, function, images, autocast, args.rounds, args.seconds)
+            if not args.rounds:
+                continue
+            rows.append(describe_row(key, times))
+            print({name: rows[-1][name] for name in (*TABLE, 'ours_ms', 'rounds')}, flush=True)
+            write_csv(args.out, rows)
+
+
+def main() -> None:
+    """Measure all cases that the CSV has not, or print it as a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('--out', type=Path, required=True, help='CSV file')
+    parser.add_argument('--code', default='now', help='name of the rows (now)')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--dtypes', nargs='+', choices=['float32', 'bfloat16'], default=['float32'])
+    parser.add_argument('--compile', choices=['no', 'yes', 'both'], default='no', help='torch.compile (no)')
+    parser.add_argument('--rounds', type=int, default=9, help='at most; 0 measures nothing (9)')
+    parser.add_argument('--seconds', type=float, default=10, help='of a case, for at least 3 rounds (10)')
+    parser.add_argument('--variants', nargs='+', default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument('--sizes', nargs='+', type=int, choices=[case[0] for case in CASES], help='(all)')
+    parser.add_argument('--batch-factor', type=int, default=1, help='multiplies the batch sizes (GPUs)')
+    parser.add_argument('--table', action='store_true', help='print the file as a Markdown table')
+    args = parser.parse_args()
+    rows: list[dict[str, str]] = []
+    if args.out.is_file():
+        with open(args.out, newline='') as file:
+            rows = list(csv.DictReader(file))
+    if args.table:
+        for row in rows:
+            print('| ' + ' | '.join(row[name] for name in TABLE) + ' |')
+        return
+    torch.manual_seed(0)
+    settings = [
+        (variant, dtype, is_compiled)
+        for variant in args.variants
+        for dtype in args.dtypes
+        for is_compiled in (False, True)
+        if args.compile in ('both', 'yes' if is_compiled else 'no')
+    ]
+    for setting in track(settings, 'models'):
+        measure_models(*setting, rows, args)
 
 
 if __name__ == '__main__':

@@ -93,7 +93,11 @@ def test_detection() -> None:
             'batch mode allocated_MiB allocated/joint resident_MiB resident/joint seconds_per_step',
         ),
         ('label map', 'sliced_inference_cpu.csv', 'case variant width height peak_MiB cpu_seconds'),
-        ('tiny', 'speed_cpu.csv', 'variant mode resolutions batch timm/ours literal/ours'),
+        (
+            'before expanded filters',
+            'speed_cpu.csv',
+            'code variant mode resolutions batch dtype compiled timm/ours literal/ours',
+        ),
         ('ResFormer, tiny', 'one_forward_cpu.csv', 'model resolutions batch three_ms one_ms ratio'),
         (
             "before PyTorch's resize",

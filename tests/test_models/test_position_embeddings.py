@@ -16,7 +16,7 @@ from resformer_mm.models import (
     LocalPositionEmbedding,
     ResFormer,
 )
-from resformer_mm.models.layers import global_position
+from resformer_mm.models.layers import Attention, global_position
 
 ARCH = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16)
 GRID = (3, 5)
@@ -240,3 +240,22 @@ def test_lpe_shares_its_filters_between_heads() -> None:
         for head in value.split(4, dim=2)
     ]
     torch.testing.assert_close(lpe(value, GRID), torch.cat(heads, dim=2))
+
+
+@pytest.mark.parametrize('grid', [(5, 7), (1, 4)])
+@pytest.mark.parametrize('with_cls_token', [True, False])
+def test_compiled_lpe_has_the_values_and_gradients_of_the_convolution(
+    grid: tuple[int, int], with_cls_token: bool
+) -> None:
+    settings = dict(with_cls_token=with_cls_token, local_position=dict(type='LocalPositionEmbedding'))
+    attention = Attention(12, 3, **settings).double()
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter)
+    tokens = torch.randn(2, grid[0] * grid[1] + with_cls_token, 12, dtype=torch.double, requires_grad=True)
+    compiled = torch.compile(attention, backend='aot_eager', fullgraph=True)
+    found = []
+    for module in (attention, compiled):
+        out = module(tokens, grid)
+        gradients = torch.autograd.grad(out.square().sum(), [tokens, *attention.parameters()])
+        found.append([out, *gradients])
+    torch.testing.assert_close(found[0], found[1])

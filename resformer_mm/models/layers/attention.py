@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resformer_mm.compat.tracing import is_exporting
+from resformer_mm.compat.tracing import is_compiling, is_exporting
 from resformer_mm.registry import MODELS
 
 from .batch_padding import BatchPadding
@@ -210,6 +210,8 @@ class Attention(nn.Module):
             return out
         # Not in place: attention may have saved `out` for its backward pass, and ONNX makes it slow.
         if torch.is_grad_enabled() or is_exporting():
+            if self.with_cls_token and is_compiling() and not is_exporting():
+                return torch.cat((out[:, :1], out[:, 1:] + term), dim=1)  # fuses, unlike padding
             return out + pad_cls_token(term, self.with_cls_token)
         patches = out[:, 1:] if self.with_cls_token else out
         patches += term

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resformer_mm.compat.tracing import is_exporting
+from resformer_mm.compat.tracing import is_compiling, is_exporting
 from resformer_mm.registry import MODELS
 
 from .batch_padding import BatchPadding, image_by_image, place_pairs
@@ -147,15 +147,20 @@ class LocalPositionEmbedding(LocalPosition):
 
     def forward(self, value: Tensor, grid: Grid) -> Tensor:
         """Return the convolved values ``(B, H * W, C)``."""
-        # One convolution over all heads with repeated filters: the tokens are already a channels-last map.
+        assert self.conv.bias is not None  # optional in general, but not in this convolution
+        weight, bias = (self._for_all_heads(one) for one in (self.conv.weight, self.conv.bias))
+        if torch.is_grad_enabled() and is_compiling() and not is_exporting():
+            return _convolve_by_shifts(value, grid, weight, bias)
+        # One convolution over all heads: the tokens are already a channels-last map.
         value_map = value.transpose(1, 2).unflatten(2, grid)
         if is_exporting():  # channels-last maps would ask whether the grid is wider than one token
             value_map = value_map.clone(memory_format=torch.contiguous_format)
-        assert self.conv.bias is not None  # optional in general, but not in this convolution
-        weight = self.conv.weight.repeat(self.num_heads, 1, 1, 1)
-        bias = self.conv.bias.repeat(self.num_heads)
         out = F.conv2d(value_map, weight, bias, padding=1, groups=weight.shape[0])
         return out.flatten(2).transpose(1, 2)
+
+    def _for_all_heads(self, parameter: Tensor) -> Tensor:
+        """Return the filters or their biases once per head, ``(C, ...)``; `repeat` takes longer."""
+        return parameter.expand(self.num_heads, *parameter.shape).flatten(0, 1)
 
     def term_of_batch(self, value: Tensor, grid: Grid, padding: BatchPadding) -> Tensor:
         """Return the convolved values of each image; those in the padding are undefined.
@@ -163,6 +168,22 @@ class LocalPositionEmbedding(LocalPosition):
         One convolution suffices for all images: the padding is zero, as is the padding of the convolution.
         """
         return self(value.masked_fill(~padding.valid.unsqueeze(2), 0), grid)
+
+
+def _convolve_by_shifts(value: Tensor, grid: Grid, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return a 3x3 depthwise convolution of ``(B, H * W, C)`` as a sum of nine shifted products.
+
+    A compiler makes one loop of them and of what comes before and after, also for the gradients. Without
+    gradients and compiler, the convolution is faster.
+    """
+    height, width = grid
+    padded = F.pad(value.unflatten(1, grid), (0, 0, 1, 1, 1, 1))
+    out = bias
+    for row in range(3):
+        for column in range(3):
+            shifted = padded[:, row : row + height, column : column + width]
+            out = out + shifted * weight[:, 0, row, column]
+    return out.to(value.dtype).flatten(1, 2)
 
 
 def pad_cls_token(patch_term: Tensor, with_cls_token: bool) -> Tensor:
