@@ -14,6 +14,7 @@ from resformer_mm.apis.reporting import (
     format_summary,
     predict_at_resolutions,
 )
+from resformer_mm.config.command_line import add_inference_dtype
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,6 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--overlap', type=float, help='part of a slice that the next one shows, too (0.2)')
     parser.add_argument('--out-dir', help='folder for predictions.json and the drawings')
     parser.add_argument('--device', help='device such as cpu or cuda:0 (a GPU if there is one)')
+    add_inference_dtype(parser)
     parser.add_argument('--batch-size', type=int, default=1, help='images per forward pass (1)')
     parser.add_argument('--topk', type=int, help='number of classes to list (5), for classifiers')
     parser.add_argument('--score-thr', type=float, help='minimum score to list and draw (0.3), for detectors')
@@ -66,7 +68,7 @@ def main() -> int:
     args = parse_args()
     try:
         make = CascadeInferencer if args.cascade else make_inferencer
-        inferencer = make(args.config, args.checkpoint, args.device, args.cfg_options, True)
+        inferencer = make(args.config, args.checkpoint, args.device, args.cfg_options, True, args.dtype)
         options = {'topk': args.topk, 'score_thr': args.score_thr}
         options = {name: value for name, value in options.items() if value is not None}
         foreign = set(options) - inferencer.forward_kwargs - inferencer.postprocess_kwargs

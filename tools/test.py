@@ -8,7 +8,13 @@ from mmengine.dist import is_main_process
 
 from resformer_mm.apis import DataError, Drawing, build_test_loop, build_test_runner, make_test_config
 from resformer_mm.checkpoints import CheckpointError
-from resformer_mm.config.command_line import add_config_options, add_launcher, add_strict, set_local_rank
+from resformer_mm.config.command_line import (
+    add_config_options,
+    add_inference_dtype,
+    add_launcher,
+    add_strict,
+    set_local_rank,
+)
 from resformer_mm.engine.dump import DumpPredictions
 from resformer_mm.measured import for_json
 from resformer_mm.processes import is_restarted, run_main
@@ -44,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--interval', type=int, default=1, help='draw every n-th sample (1)')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that a window is shown (2)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument('--amp', action='store_true', help='test in mixed precision')
+    add_inference_dtype(parser)
     add_strict(parser)
     add_config_options(parser)
     add_launcher(parser)
@@ -61,7 +67,7 @@ def parse_args() -> argparse.Namespace:
             launcher=args.launcher,
             strict=args.strict,
             resolutions=args.resolutions,
-            amp=args.amp,
+            dtype=args.dtype,
             tta=args.tta,
             drawing=Drawing(args.show, args.show_dir, args.wait_time, args.interval),
             resume=args.resume or is_restarted(),

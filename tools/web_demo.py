@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from resformer_mm.apis.inferencer import make_inferencer
+from resformer_mm.config.command_line import add_inference_dtype
 from resformer_mm.web import WebPredictor, serve
 
 
@@ -26,6 +27,7 @@ def parse_args() -> argparse.Namespace:
         help='MIN MAX [STEP] of the slider in pixels (one patch, 4 x that of the config, one patch)',
     )
     parser.add_argument('--device', help='device such as cpu or cuda:0 (a GPU if there is one)')
+    add_inference_dtype(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -41,7 +43,9 @@ def main() -> None:
     """Serve the page."""
     args = parse_args()
     try:
-        inferencer = make_inferencer(args.config, args.checkpoint, args.device, args.cfg_options)
+        inferencer = make_inferencer(
+            args.config, args.checkpoint, args.device, args.cfg_options, dtype=args.dtype
+        )
         predictor = WebPredictor(inferencer, args.resolutions)
         title = f'{Path(args.config).stem}, {Path(args.checkpoint).name}'
         serve(predictor, args.host, args.port, title)

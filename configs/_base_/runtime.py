@@ -18,6 +18,7 @@ env_cfg = dict(
 )
 vis_backends = [dict(type='LocalVisBackend')]
 compile = dict(disable=True)  # `compile=True` compiles the backbone; a dict: arguments of torch.compile
+inference_dtype = 'float32'  # of tests and predictions; 'bfloat16', or 'float16' on a GPU
 log_level = 'INFO'
 load_from = None
 resume = False

@@ -33,6 +33,7 @@ class CascadeInferencer(ClassificationInferencer):
         device: device of the model; by default a GPU if there is one.
         cfg_options: overrides of the config.
         show_progress: whether a call shows a progress bar.
+        dtype: as in :class:`ResolutionInferencer`.
 
     Raises:
         ValueError: the config has no ``cascade``, or it is invalid.
@@ -47,8 +48,9 @@ class CascadeInferencer(ClassificationInferencer):
         device: str | torch.device | None = None,
         cfg_options: dict | None = None,
         show_progress: bool = False,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(config, checkpoint, device, cfg_options, show_progress)
+        super().__init__(config, checkpoint, device, cfg_options, show_progress, dtype)
         if self.cfg.get('cascade') is None:
             raise ValueError(
                 f'{self.cfg.filename or "the config"} has no `cascade`: set it to dict(resolutions=[...], '

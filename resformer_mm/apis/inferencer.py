@@ -18,6 +18,7 @@ def make_inferencer(
     device: str | torch.device | None = None,
     cfg_options: dict | None = None,
     show_progress: bool = False,
+    dtype: str | None = None,
 ) -> ResolutionInferencer:
     """Return the inferencer for a config; the class of its model determines the task.
 
@@ -32,4 +33,4 @@ def make_inferencer(
     cfg = read_config(config, cfg_options)
     enter_scope(cfg)
     inferencer = import_name(task_of(cfg).inferencer)
-    return inferencer(cfg, checkpoint, device, show_progress=show_progress)
+    return inferencer(cfg, checkpoint, device, show_progress=show_progress, dtype=dtype)

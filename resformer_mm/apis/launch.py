@@ -23,9 +23,11 @@ from resformer_mm.compat.metrics_file import write_metrics_once
 from resformer_mm.compat.scalars_file import write_valid_scalars
 from resformer_mm.compat.wrapper_type import name_wrapper_type
 from resformer_mm.config.files import enter_scope
+from resformer_mm.config.inference_dtype import FIELD
 from resformer_mm.datasets.image_files import lift_pixel_limit
 from resformer_mm.engine import CheckNumClassesHook, CheckSplitsHook, InvalidLossHook
 from resformer_mm.engine.failures import NameFilesHook
+from resformer_mm.engine.inference_dtype import set_inference_dtype
 from resformer_mm.engine.unannotated import UnannotatedTestHook
 from resformer_mm.libraries import hook_of_task, settle_config
 from resformer_mm.measured import is_number
@@ -50,6 +52,7 @@ from .settling import (
     settle_loaders,
     settle_precision,
     take_compilation,
+    take_inference_dtype,
 )
 from .weight_hooks import CheckWeightsHook, StartingWeightsHook
 
@@ -199,12 +202,14 @@ def build_test_runner(cfg: Config) -> Runner:
 
     The checkpoint is read once, by ``runner.test()`` or ``runner.load_or_resume()``. That raises a
     :class:`~resformer_mm.checkpoints.CheckpointError` unless the file has every weight of the model and
-    nothing else; MMEngine would only log the difference.
+    nothing else; MMEngine would only log the difference. The model predicts in ``cfg.inference_dtype``.
 
     Raises:
-        ValueError: see :func:`build_runner`.
+        ValueError: see :func:`build_runner`; or ``inference_dtype`` is not a type of inference.
     """
+    dtype = take_inference_dtype(cfg)
     runner = _build(cfg)
+    runner.cfg[FIELD] = set_inference_dtype(runner.model, dtype)
     runner.register_hook(CheckWeightsHook())
     runner.register_hook(UnannotatedTestHook())
     return runner

@@ -13,6 +13,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from resformer_mm.config.files import read_config
+from resformer_mm.config.inference_dtype import FIELD, mixed_precision_dtype, read_inference_dtype
 from resformer_mm.config.resolutions import pipeline_at_resolution
 from resformer_mm.config_types import find_type, type_field, type_name
 from resformer_mm.engine import AutocastOptimWrapper
@@ -121,6 +122,7 @@ def make_test_config(
     strict: bool = False,
     resolutions: Sequence[int] | None = None,
     amp: bool = False,
+    dtype: str | None = None,
     tta: bool = False,
     drawing: Drawing | None = None,
     resume: bool = False,
@@ -135,7 +137,8 @@ def make_test_config(
         launcher: job launcher; 'none' means one process.
         strict: refuse data that would be repaired on reading, as ``strict_data = True`` in the config.
         resolutions: test resolutions in pixels; None keeps ``test_cfg``.
-        amp: test in mixed precision.
+        amp: test in the usual type of mixed precision: float16 on a GPU, bfloat16 on a CPU.
+        dtype: test in this type, ``inference_dtype`` of the config: 'float32', 'bfloat16' or 'float16'.
         tta: use test-time augmentation.
         drawing: settings for drawing the predictions; None draws nothing.
         resume: take over the resolutions that an interrupted test in the same work dir has finished.
@@ -154,8 +157,9 @@ def make_test_config(
             f'{config} has no {", ".join(missing)}: a test needs `test_dataloader`, `test_cfg` (dict() is '
             'enough) and `test_evaluator` ([] predicts without comparing)'
         )
-    if amp:
-        cfg.test_cfg.fp16 = True
+    if amp or dtype is not None:
+        cfg[FIELD] = dtype or mixed_precision_dtype()
+    read_inference_dtype(cfg)
     if drawing is not None and (drawing.show or drawing.folder):
         _enable_drawing(cfg, drawing)
     if tta:

@@ -8,11 +8,14 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
-from mmengine.registry import HOOKS
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 from torch import nn
 
+from resformer_mm.config.inference_dtype import InferenceDtype, mixed_precision_dtype, read_inference_dtype
 from resformer_mm.config_types import find_type, type_field, type_name
-from resformer_mm.engine.precision import bfloat16_pays
+from resformer_mm.engine import AutocastOptimWrapper
+from resformer_mm.engine.precision import half_pays
 from resformer_mm.repairs import remark
 from resformer_mm.resuming import ExactCheckpointHook
 
@@ -34,11 +37,39 @@ def settle_loaders(cfg: Config) -> None:
 
 
 def settle_precision(cfg: Config) -> None:
-    """Evaluate in float32 where ``fp16`` of a loop would be emulated bfloat16."""
+    """Use bfloat16 on a CPU that has instructions for it, and float32 on others.
+
+    MMEngine's ``AmpOptimWrapper``, which refuses to run without a GPU, becomes
+    :class:`~resformer_mm.engine.AutocastOptimWrapper` there. ``fp16`` of a loop stays where it pays.
+    """
+    wrapper, scope = cfg.get('optim_wrapper'), cfg.get('default_scope') or 'mmengine'
+    if (
+        get_device() == 'cpu'
+        and isinstance(wrapper, dict)
+        and find_type(type_field(wrapper), OPTIM_WRAPPERS, scope) is AmpOptimWrapper
+    ):
+        for name in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(name, None)
+        wrapper['type'] = f'resformer_mm.{AutocastOptimWrapper.__name__}'
+        text = f'it needs a GPU: {wrapper["type"]} takes its place, with bfloat16 instead of float16'
+        remark('optim_wrapper.type=AmpOptimWrapper', text)
     for field in ('val_cfg', 'test_cfg'):
         loop = cfg.get(field)
         if isinstance(loop, dict) and loop.get('fp16'):
-            loop['fp16'] = bfloat16_pays(get_device(), f'{field}.fp16 (--amp)')
+            loop['fp16'] = get_device() != 'cpu' or half_pays('bfloat16', 'cpu', f'{field}.fp16')
+
+
+def take_inference_dtype(cfg: Config) -> InferenceDtype:
+    """Return the type that a test shall use, of ``inference_dtype`` or ``test_cfg.fp16``, which is removed.
+
+    Raises:
+        ValueError: ``inference_dtype`` is not a type of inference.
+    """
+    name = read_inference_dtype(cfg)
+    # MMEngine's loop would run everything under autocast, including the scores of the classes.
+    if cfg.test_cfg.pop('fp16', False) and name == 'float32':
+        name = mixed_precision_dtype()
+    return name
 
 
 def settle_checkpoints(cfg: Config) -> None:

@@ -7,6 +7,8 @@ import os
 
 from mmengine.config import DictAction
 
+from .inference_dtype import DTYPES, FIELD, mixed_precision_dtype
+
 
 def add_config_options(parser: argparse.ArgumentParser, config: str = 'the config') -> None:
     """Add ``--cfg-options``, which overrides settings of a config.
@@ -20,6 +22,24 @@ def add_config_options(parser: argparse.ArgumentParser, config: str = 'the confi
         nargs='+',
         action=DictAction,
         help=f'override settings of {config}: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
+    )
+
+
+def add_inference_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype``, the type in which a model predicts, and ``--amp``, short for one of its values."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        '--dtype',
+        choices=list(DTYPES),
+        help=f'type in which the model predicts (`{FIELD}` of the config, float32); 16 bits only where the '
+        'processor has instructions for them',
+    )
+    group.add_argument(
+        '--amp',
+        dest='dtype',
+        action='store_const',
+        const=mixed_precision_dtype(),
+        help='mixed precision: --dtype float16 on a GPU, --dtype bfloat16 on a CPU',
     )
 
 

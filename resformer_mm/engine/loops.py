@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.visualization import LocalVisBackend
 
+from resformer_mm.config.inference_dtype import read_inference_dtype
 from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.fingerprint import evaluation_settings, fingerprint
 from resformer_mm.libraries import LIBRARIES
@@ -174,7 +175,8 @@ class MultiResolutionTestLoop(MultiResolutionEvaluation, TestLoop):
         self.runner.model.eval()
         if is_main_process():
             model = getattr(self.runner.model, 'module', self.runner.model)
-            settings = f'{evaluation_settings(self.runner.cfg)}\nfp16={self.fp16}'
+            dtype = read_inference_dtype(self.runner.cfg)
+            settings = f'{evaluation_settings(self.runner.cfg)}\nfp16={self.fp16} dtype={dtype}'
             path = Path(self.runner.work_dir, FILE)
             self._finished = FinishedResolutions(path, fingerprint(settings, model.state_dict()))
         metrics = self._evaluate()

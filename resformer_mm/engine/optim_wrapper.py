@@ -12,7 +12,7 @@ from torch import nn
 
 from resformer_mm.registry import OPTIM_WRAPPERS
 
-from .precision import bfloat16_pays
+from .precision import half_pays
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -30,7 +30,7 @@ class AutocastOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast the forward pass, and skip gradient synchronisation during accumulation."""
         device = get_device().split(':')[0]
-        pays = bfloat16_pays(device, 'optim_wrapper.type=AutocastOptimWrapper')
+        pays = half_pays('bfloat16', device, 'optim_wrapper.type=AutocastOptimWrapper')
         autocast = torch.autocast(device, dtype=torch.bfloat16) if pays else nullcontext()
         with super().optim_context(model), autocast:
             yield

@@ -1,42 +1,43 @@
-"""Mixed precision on processors that have no instructions for it."""
+"""Decision for or against 16 bits, by what the processor computes fast."""
 
 from __future__ import annotations
 
 import torch
 
-from resformer_mm.environment.bfloat16 import bfloat16_ratio
+from resformer_mm.environment.half_precision import HalfType, product_ratio
 from resformer_mm.environment.machine import has_native_bfloat16
 from resformer_mm.repairs import remark
 
-MOST = 1.5  # native products take about half the time of float32, emulated ones three times or more
 
+def half_pays(kind: HalfType, device: str | torch.device, where: str) -> bool:
+    """Return whether a type of 16 bits is faster than float32; if not, tell once that float32 is used.
 
-def bfloat16_pays(device: str | torch.device, where: str) -> bool:
-    """Return whether bfloat16 is computed by the hardware; if not, tell once that float32 is used instead.
-
-    A processor without such instructions emulates them, many times slower than float32. Where they are
-    unknown, as on macOS and Windows, a product is measured, and the decision is told once.
+    A processor without instructions for it emulates it, up to many times slower than float32. Processors that
+    have the instructions may not use them, as with the environment variable ``ONEDNN_MAX_CPU_ISA``, or in
+    builds of PyTorch without oneDNN; therefore a product of milliseconds is measured there as well.
 
     Args:
-        device: device of the model.
-        where: the config field or option that asks for mixed precision, for the message.
+        kind: 'bfloat16' or 'float16'.
+        device: device of the model. GPUs always pay.
+        where: the config field or option that asks for it, for the message.
     """
     if torch.device(device).type != 'cpu':
         return True
-    native = has_native_bfloat16()
+    native = has_native_bfloat16() if kind == 'bfloat16' else None
     if native is False:
-        remark(
-            where,
+        text = (
             'this processor has no bfloat16 instructions (AVX512-BF16, AMX or those of ARM) and would '
-            'emulate them, slower than float32: float32 is used',
+            'emulate them, slower than float32: float32 is used'
         )
-    if native is not None:
-        return native
-    ratio = bfloat16_ratio()
+        remark(where, text, f'{kind} on this processor')
+        return False
+    ratio = product_ratio(kind)
     assert ratio is not None  # PyTorch is there
-    remark(
-        where,
-        f'a matrix product in bfloat16 takes {ratio:.2g} times as long as in float32 on this processor: '
-        f'{"bfloat16" if ratio < MOST else "float32"} is used',
-    )
-    return ratio < MOST
+    pays = ratio < 1
+    if not (pays and native):
+        text = (
+            f'a matrix product in {kind} takes {ratio:.2g} times as long as in float32 on this processor: '
+            f'{kind if pays else "float32"} is used'
+        )
+        remark(where, text, f'{kind} on this processor')
+    return pays

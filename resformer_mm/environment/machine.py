@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from resformer_mm.environment.bfloat16 import bfloat16_ratio
 from resformer_mm.environment.facts import Facts, first_line
+from resformer_mm.environment.half_precision import product_ratio
 
 __all__ = ['cpu_flags', 'gpus', 'has_native_bfloat16', 'processor', 'system', 'variables']
 
@@ -31,6 +31,7 @@ INSTRUCTION_SETS = {
 }
 BFLOAT16 = {'avx512_bf16', 'amx_bf16', 'bf16'}
 PREFIXES = (
+    'ATEN_',
     'CUDA_',
     'GLOO_',
     'GOMP_',
@@ -40,6 +41,7 @@ PREFIXES = (
     'MMENGINE_',
     'NCCL_',
     'OMP_',
+    'ONEDNN_',
     'PYTORCH_',
     'RESFORMER_MM_',
     'TORCH',
@@ -116,12 +118,13 @@ def has_native_bfloat16() -> bool | None:
 
 def _bfloat16() -> str:
     native = has_native_bfloat16()
-    if native is None:
-        ratio = bfloat16_ratio()
-        if ratio is None:
-            return 'unknown'
-        return f'unknown instructions, a matrix product takes {ratio:.2g} times as long as in float32'
-    return 'native' if native else 'emulated: --amp with bfloat16 is slower than float32 on this CPU'
+    if native is False:
+        return 'emulated: --amp with bfloat16 is slower than float32 on this CPU'
+    instructions = 'native' if native else 'unknown instructions'
+    ratio = product_ratio('bfloat16')
+    if ratio is None:
+        return instructions
+    return f'{instructions}, a matrix product takes {ratio:.2g} times as long as in float32'
 
 
 def _field(name: str) -> str | None:

@@ -22,8 +22,10 @@ from mmengine.visualization import Visualizer
 
 from resformer_mm.checkpoints.models import build_model
 from resformer_mm.config.files import enter_scope, read_config
+from resformer_mm.config.inference_dtype import FIELD, read_inference_dtype
 from resformer_mm.config.resolutions import pipeline_at_resolution, test_dataset
 from resformer_mm.engine.class_meta import class_meta
+from resformer_mm.engine.inference_dtype import set_inference_dtype
 from resformer_mm.libraries import drawing_type
 
 from .devices import check_device, check_display
@@ -78,12 +80,15 @@ class ResolutionInferencer(BaseInferencer):
         device: device of the model; by default a GPU if there is one.
         cfg_options: overrides of the config.
         show_progress: whether a call shows a progress bar on the standard error.
+        dtype: type in which the model predicts, 'float32', 'bfloat16' or 'float16'; by default
+            ``inference_dtype`` of the config. See
+            :func:`~resformer_mm.engine.inference_dtype.set_inference_dtype`.
 
     Raises:
         FileNotFoundError: there is no such config.
         CheckpointError: the checkpoint cannot be read safely, or does not fit the model.
         ValueError: the config has no test pipeline that starts by loading an image, its classes do not match
-            the model, or there is no such device.
+            the model, or there is no such device or type.
     """
 
     preprocess_kwargs = {'resolution'}
@@ -103,8 +108,12 @@ class ResolutionInferencer(BaseInferencer):
         device: str | torch.device | None = None,
         cfg_options: dict | None = None,
         show_progress: bool = False,
+        dtype: str | None = None,
     ) -> None:
         cfg = read_config(config, cfg_options)
+        if dtype is not None:
+            cfg[FIELD] = dtype
+        read_inference_dtype(cfg)
         check_device(device)
         enter_scope(cfg)
         super().__init__(cfg, checkpoint, device, cfg.default_scope, show_progress)
@@ -401,6 +410,7 @@ class ResolutionInferencer(BaseInferencer):
             text = 'no checkpoint was given: the model predicts with its initial weights'
             print_log(text, logger='current', level=logging.WARNING)
         self.dataset_meta = model.dataset_meta = self.class_meta(model)
+        set_inference_dtype(model, read_inference_dtype(cfg))
         return model
 
     def _init_collate(self, cfg: Config) -> object:

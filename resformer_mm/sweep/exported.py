@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 
+from resformer_mm.config.inference_dtype import FIELD
 from resformer_mm.deployment.evaluation import ExportedModel
 from resformer_mm.deployment.runtimes import load_file
 from resformer_mm.deployment.selection import evaluable
@@ -54,8 +55,11 @@ class ExportedUnderTest(ModelUnderTest):
                 'hide the GPU with the environment variable CUDA_VISIBLE_DEVICES= (empty)'
             )
         super().__init__(config, checkpoint, *args, **kwargs)
-        if self.amp:
-            raise SweepError('--amp does not apply to --exported: a file has the precision it was written in')
+        if self.dtype != 'float32':
+            raise SweepError(
+                f'{FIELD}={self.dtype!r} (--dtype, --amp) does not apply to --exported: a file has the '
+                'precision it was written in'
+            )
         self.file = load_file(exported, runtime, torch.get_num_threads())
         self.runner.model = self.tested = ExportedModel(evaluable(self.model), self.file)
         content = hashlib.sha256(Path(exported).read_bytes()).hexdigest()

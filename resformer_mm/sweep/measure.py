@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from mmengine.device import get_device
 from mmengine.hooks import Hook
-from mmengine.runner import autocast
 
 from resformer_mm.analysis.complexity import count_complexity
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import build_test_runner, enter_scope, make_test_config
 from resformer_mm.apis.testing import build_test_loop
 from resformer_mm.cascade import OutcomeMetric
-from resformer_mm.engine.precision import bfloat16_pays
+from resformer_mm.config.inference_dtype import read_inference_dtype
 from resformer_mm.fingerprint import evaluation_settings, fingerprint
 from resformer_mm.tracking import drop_trackers
 
@@ -48,7 +47,7 @@ class ModelUnderTest:
         checkpoint: checkpoint file.
         resolutions: test resolutions in pixels.
         work_dir: folder of MMEngine's log.
-        amp: whether to run in mixed precision.
+        dtype: type in which the model predicts; None is that of the config.
         batch_size: number of samples of a timed call.
         num_batches: number of batches over which times and operations are averaged, spread evenly over the
             test set.
@@ -58,6 +57,7 @@ class ModelUnderTest:
         after_batch: called after every evaluated batch.
 
     Attributes:
+        dtype: type in which the model predicts.
         measures_memory: whether the peak memory can be measured.
 
     Raises:
@@ -74,7 +74,7 @@ class ModelUnderTest:
         checkpoint: str,
         resolutions: Sequence[int],
         work_dir: Path,
-        amp: bool = False,
+        dtype: str | None = None,
         batch_size: int = 1,
         num_batches: int = 8,
         cfg_options: dict | None = None,
@@ -83,7 +83,12 @@ class ModelUnderTest:
         after_batch: Callable[[], None] = lambda: None,
     ) -> None:
         self.cfg = make_test_config(
-            config, checkpoint, work_dir=work_dir, cfg_options=cfg_options, amp=amp, resolutions=resolutions
+            config,
+            checkpoint,
+            work_dir=work_dir,
+            cfg_options=cfg_options,
+            dtype=dtype,
+            resolutions=resolutions,
         )
         if split == 'val':
             if self.cfg.get('val_dataloader') is None or self.cfg.get('val_evaluator') is None:
@@ -95,6 +100,7 @@ class ModelUnderTest:
         self.cfg.log_level = 'WARNING'
         self.cfg.experiment_name = f'sweep-{work_dir.name}-{fingerprint(settings + str(checkpoint), {})[:8]}'
         self.runner = build_test_runner(self.cfg)
+        self.dtype = read_inference_dtype(self.runner.cfg)
         self.loop = build_test_loop(self.runner)
         self.runner.register_hook(_AfterBatch(after_batch), priority='VERY_LOW')
         self.outcome_metric = OutcomeMetric(confidence)
@@ -103,7 +109,7 @@ class ModelUnderTest:
         self.runner.load_or_resume()
         self.fingerprint = fingerprint(settings, self.runner.model.state_dict())
         self.model = self.tested = self.runner.model.eval()
-        self.amp, self.batch_size, self.num_batches = amp, batch_size, num_batches
+        self.batch_size, self.num_batches = batch_size, num_batches
         self._batches: tuple[int, list] | None = None
 
     @property
@@ -200,8 +206,7 @@ class ModelUnderTest:
 
     @torch.no_grad()
     def _predict(self, batch: dict) -> None:
-        with autocast(enabled=self.amp and bfloat16_pays(get_device(), '--amp')):
-            self.tested.test_step(batch)
+        self.tested.test_step(batch)
 
     def _sampled(self, resolution: int) -> list[dict]:
         """Return batches of the test set at a resolution; the last result is cached."""

@@ -37,7 +37,7 @@ class Sweep:
         resolutions: test resolutions in pixels; by default those of the first config's ``test_cfg``.
         names: names of the models and then of the exported files; by default those of the config files and
             of the exported files.
-        amp: whether metrics and times are measured in mixed precision.
+        dtype: type in which the models predict, for metrics and times; None is that of the configs.
         batch_size: number of samples of a timed call.
         rounds: timing rounds per point.
         cfg_options: overrides of every config.
@@ -61,7 +61,7 @@ class Sweep:
         names: Sequence[str] | None = None,
         exported: Sequence[str] = (),
         runtime: str | None = None,
-        amp: bool = False,
+        dtype: str | None = None,
         batch_size: int = 1,
         rounds: int = 5,
         cfg_options: dict | None = None,
@@ -71,13 +71,13 @@ class Sweep:
         self.runtime = runtime
         self.resolutions = _check_resolutions(models[0][0], resolutions, cfg_options)
         self.out_dir, self.path = out_dir, out_dir / 'sweep.json'
-        self.amp, self.batch_size, self.rounds, self.cfg_options = amp, batch_size, rounds, cfg_options
+        self.dtype, self.batch_size, self.rounds, self.cfg_options = dtype, batch_size, rounds, cfg_options
         self.models: dict[str, ModelUnderTest] = {}
         self.record = SweepRecord(
             {
                 'device': describe_device(get_device()),
                 'threads': torch.get_num_threads(),
-                'precision': 'mixed' if amp else 'float32',
+                'precision': 'float32',
                 'batch_size': batch_size,
                 'torch': torch.__version__,
             }
@@ -98,6 +98,8 @@ class Sweep:
             evaluation = self._progress.add('evaluation, batches')
             for name, files in self.files.items():
                 self._load(name, *files, lambda: self._progress.advance(evaluation))
+            used = {model.dtype: None for model in self.models.values()}
+            self.record.conditions['precision'] = ' and '.join(used)
             self.record.resume_from(self.path)
             for swept in self.record.models:
                 if swept.name in self.models:
@@ -117,7 +119,7 @@ class Sweep:
         settings: dict[str, Any] = dict(
             resolutions=self.resolutions,
             work_dir=self.out_dir / 'runs' / name,
-            amp=self.amp,
+            dtype=self.dtype,
             batch_size=self.batch_size,
             cfg_options=self.cfg_options,
             after_batch=after_batch,

@@ -6,11 +6,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import AmpOptimWrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
 from resformer_mm.apis import launch, settling
-from resformer_mm.engine import precision
+from resformer_mm.engine import AutocastOptimWrapper, precision
+from resformer_mm.registry import OPTIM_WRAPPERS
 
 
 def test_without_workers_a_loader_can_be_built():
@@ -27,9 +29,43 @@ def test_without_workers_a_loader_can_be_built():
 @pytest.mark.parametrize(('native', 'expected'), [(True, True), (False, False)])
 def test_evaluation_in_mixed_precision(monkeypatch, native, expected):
     monkeypatch.setattr(precision, 'has_native_bfloat16', lambda: native)
+    monkeypatch.setattr(precision, 'product_ratio', lambda kind: 0.3)
     cfg = Config(dict(val_cfg=dict(fp16=True), test_cfg=None))
     settling.settle_precision(cfg)
     assert cfg.val_cfg.fp16 is expected
+
+
+@pytest.mark.parametrize('kind', ['AmpOptimWrapper', 'mmengine.AmpOptimWrapper', AmpOptimWrapper])
+def test_mixed_precision_for_gpus_is_that_of_a_cpu(kind):
+    settings = dict(type=kind, loss_scale='dynamic', dtype='float16', accumulative_counts=2)
+    optimizer = dict(type='SGD', lr=0.1)
+    cfg = Config(dict(optim_wrapper=dict(**settings, optimizer=optimizer)))
+    settling.settle_precision(cfg)
+    built = OPTIM_WRAPPERS.build(
+        {**cfg.optim_wrapper, 'optimizer': torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.1)}
+    )
+    assert type(built) is AutocastOptimWrapper and built._accumulative_counts == 2
+    for other in ('OptimWrapper', AutocastOptimWrapper, None):
+        cfg = Config(dict(optim_wrapper=dict(type=other, optimizer=optimizer)))
+        settling.settle_precision(cfg)
+        assert cfg.optim_wrapper.type is other or cfg.optim_wrapper.type == other
+
+
+@pytest.mark.parametrize(
+    ('fields', 'expected'),
+    [
+        (dict(), 'float32'),
+        (dict(test_cfg=dict(fp16=True)), 'bfloat16'),
+        (dict(test_cfg=dict(fp16=True), inference_dtype='float16'), 'float16'),
+        (dict(inference_dtype='bfloat16'), 'bfloat16'),
+        (dict(inference_dtype=None), 'float32'),
+    ],
+)
+def test_the_type_of_a_test(fields, expected):
+    cfg = Config({'test_cfg': dict(), **fields})
+    assert settling.take_inference_dtype(cfg) == expected and 'fp16' not in cfg.test_cfg
+    with pytest.raises(ValueError, match="inference_dtype='int8' is not a type of inference: choose from"):
+        settling.take_inference_dtype(Config(dict(test_cfg=dict(), inference_dtype='int8')))
 
 
 @pytest.mark.parametrize(

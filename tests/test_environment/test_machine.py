@@ -46,7 +46,7 @@ def test_instruction_sets_and_bfloat16(cpu_info: Path, text: str, native: bool, 
 def test_other_systems_are_measured(
     cpu_info: Path, monkeypatch: pytest.MonkeyPatch, ratio: float | None, text: str
 ) -> None:
-    monkeypatch.setattr(machine, 'bfloat16_ratio', lambda: ratio)
+    monkeypatch.setattr(machine, 'product_ratio', lambda kind: ratio)
     assert machine.has_native_bfloat16() is None
     facts = machine.processor()
     assert facts['instruction sets'] == 'unknown'

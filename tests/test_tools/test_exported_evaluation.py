@@ -182,7 +182,7 @@ def test_mistakes_in_a_sweep(folder: Path, tmp_path: Path) -> None:
     assert 'cannot be run by torch: choose from onnxruntime' in error(*onnx_file, '--runtime', 'torch')
     assert '--runtime is for --exported' in error('--runtime', 'torch')
     assert 'give one that ends in .onnx or .pt2' in error('--exported', 'tiny.pth')
-    assert '--amp does not apply to --exported' in error(*onnx_file, '--amp')
+    assert '(--dtype, --amp) does not apply to --exported' in error(*onnx_file, '--amp')
 
 
 def test_mistakes_in_a_quantisation(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from runs import (
     assert_weights_equal,
     run,
     run_tool,
+    run_tool_in_processes,
     succeed,
     training_log,
     validation_log,
@@ -22,6 +25,8 @@ from runs import (
     write_config,
     write_data,
 )
+
+from resformer_mm.engine.precision import half_pays
 
 pytestmark = pytest.mark.slow
 TRAIN, TEST = 'train.py', 'test.py'
@@ -105,10 +110,39 @@ def test_mixed_precision_and_scaled_learning_rate(trained: Path, data: Path, tmp
     scaled = 8 / 64  # the batch over auto_scale_lr.base_batch_size
     assert log[0]['lr'] == pytest.approx(exact[0]['lr'] * scaled)
     assert log[0]['loss'] == pytest.approx(exact[0]['loss'], rel=2e-2)
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() and half_pays('bfloat16', 'cpu', 'this test'):
         assert log[0]['loss'] != pytest.approx(exact[0]['loss'], rel=1e-6)  # bfloat16
         assert 'resformer_mm.AutocastOptimWrapper' in (tmp_path / 'small.py').read_text()
     assert all(value.dtype == torch.float32 for value in weights(tmp_path / 'epoch_1.pth').values())
+
+
+@pytest.mark.skipif(platform.machine() != 'x86_64', reason='a setting for x86 processors')
+def test_bfloat16_is_never_emulated(trained: Path, data: Path, tmp_path: Path) -> None:
+    """The instructions are switched off; one line says so, whatever asks for bfloat16."""
+    emulated = dict(ONEDNN_MAX_CPU_ISA='AVX2')
+
+    def said(result: subprocess.CompletedProcess) -> int:
+        succeed(result)
+        return (result.stdout + result.stderr).count('float32 is used')
+
+    config, checkpoint = trained / 'small.py', trained / 'run' / 'epoch_2.pth'
+    options = ['--cfg-options', 'val_cfg.fp16=True', 'randomness.seed=0', 'train_cfg.max_epochs=1']
+    command = [TRAIN, config, '--work-dir', tmp_path / 'train', '--amp', *options]
+    [result] = run_tool_in_processes(1, *command, data=data, cwd=tmp_path, **emulated)
+    assert said(result) == 1, result.stdout + result.stderr
+    first = training_log(tmp_path / 'train')[0]
+    assert first['loss'] == pytest.approx(training_log(trained / 'run')[0]['loss'], rel=1e-6)
+    scores = []
+    for dtype in ('float32', 'bfloat16', 'float16'):
+        out = tmp_path / f'{dtype}.pkl'
+        command = [TEST, config, checkpoint, '--work-dir', tmp_path / dtype, '--out', out, '--dtype', dtype]
+        options = ['--resolutions', '48']
+        [result] = run_tool_in_processes(1, *command, *options, data=data, cwd=tmp_path, **emulated)
+        assert said(result) == int(dtype != 'float32'), result.stdout + result.stderr
+        predicted = pickle.loads((tmp_path / f'{dtype}_48.pkl').read_bytes())
+        scores.append(torch.stack([sample['pred_score'] for sample in predicted]))
+    torch.testing.assert_close(scores[1], scores[0])
+    torch.testing.assert_close(scores[2], scores[0])
 
 
 def test_the_random_pipeline_of_the_config(data: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from resformer_mm.checkpoints import CheckpointError
-from resformer_mm.config.command_line import add_config_options
+from resformer_mm.config.command_line import add_config_options, add_inference_dtype
 from resformer_mm.deployment.runtimes import RUNTIMES
 from resformer_mm.sweep import Sweep, summarise
 from resformer_mm.sweep.page import write_page
@@ -62,7 +62,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     parser.add_argument('--batch-size', type=int, default=1, help='samples per timed call (1)')
     parser.add_argument('--rounds', type=int, default=5, help='timing rounds per point (5)')
-    parser.add_argument('--amp', action='store_true', help='use mixed precision, for metrics and timing')
+    add_inference_dtype(parser)
     parser.add_argument(
         '--track',
         action='store_true',
@@ -94,7 +94,7 @@ def main() -> None:
             names=args.names,
             exported=args.exported,
             runtime=args.runtime,
-            amp=args.amp,
+            dtype=args.dtype,
             batch_size=args.batch_size,
             rounds=args.rounds,
             cfg_options=args.cfg_options,
