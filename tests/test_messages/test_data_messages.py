@@ -201,6 +201,7 @@ def test_a_sweep_that_does_not_end(error, message, tmp_path) -> None:
         return {}
 
     stub = SimpleNamespace(
+        dtype='float32',
         evaluate=evaluate,
         num_evaluated_batches=lambda _: 1,
         num_samples=1,
