@@ -14,6 +14,7 @@ from runs import run_tool, succeed
 from small_models import classifier, detector, save_checkpoint, segmentor
 
 from resformer_mm.apis.inferencer import make_inferencer
+from resformer_mm.engine.precision import half_pays
 
 pytestmark = pytest.mark.slow
 CLASSES = [f'kind{label}' for label in range(7)]
@@ -59,6 +60,18 @@ def test_a_folder(model, folder, tmp_path) -> None:
     assert [entry['pred_class'] for entry in written['predictions']] == [p['pred_class'] for p in expected]
     assert [Path(entry['path']).name for entry in written['skipped']] == ['c.jpg']
     assert sorted(path.name for path in (out / 'vis').iterdir()) == ['a.png', 'b.png', 'd.png']
+
+
+def test_in_16_bits(model, folder, tmp_path) -> None:
+    scores = []
+    for options in ([], ['--dtype', 'bfloat16'], ['--amp']):
+        succeed(demo(folder / 'a.png', *model, '--out-dir', 'out', *options, cwd=tmp_path))
+        written = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+        scores.append(written['predictions'][0]['pred_scores'])
+    assert scores[1] == pytest.approx(scores[0], abs=0.03) and scores[2] == scores[1]
+    assert (scores[1] != scores[0]) == half_pays('bfloat16', 'cpu', 'this test')
+    result = demo(folder / 'a.png', *model, '--dtype', 'bfloat16', '--amp', cwd=tmp_path)
+    assert result.returncode == 2 and '--amp: not allowed with argument --dtype' in result.stderr
 
 
 def test_several_resolutions_make_a_table(model, folder, tmp_path) -> None:

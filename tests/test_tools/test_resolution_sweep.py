@@ -13,6 +13,7 @@ import torch
 from runs import run_tool, succeed, write_config, write_data
 
 from resformer_mm.apis import load_model
+from resformer_mm.engine.precision import half_pays
 
 SWEEP = 'analysis_tools/resolution_sweep.py'
 FIT = 'analysis_tools/fit_cascade.py'
@@ -93,6 +94,24 @@ def test_another_checkpoint_under_the_same_name_is_refused(swept, data: Path, mo
     result = run_tool(SWEEP, model[0], other, '--resolutions', 32, '--out-dir', 'out', data=data, cwd=cwd)
     assert result.returncode == 2
     assert "holds figures of another 'tiny'" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_in_16_bits(swept, data: Path, model) -> None:
+    cwd, _ = swept
+    arguments = [SWEEP, *model, '--resolutions', 32, '--rounds', 1, '--dtype', 'bfloat16', '--out-dir']
+    succeed(run_tool(*arguments, 'half', data=data, cwd=cwd))
+    with open(cwd / 'half' / 'sweep.csv', newline='') as file:
+        [row] = csv.DictReader(file)
+    with open(cwd / 'out' / 'sweep.csv', newline='') as file:
+        whole = next(csv.DictReader(file))
+    native = half_pays('bfloat16', 'cpu', 'this test')
+    assert row['precision'] == ('bfloat16' if native else 'float32') and whole['precision'] == 'float32'
+    assert row['gflops'] == whole['gflops'] and row['parameters'] == whole['parameters']
+    if native:
+        result = run_tool(*arguments, 'out', data=data, cwd=cwd)
+        assert result.returncode == 2
+        assert "precision: 'float32' then, 'bfloat16' now" in result.stderr
 
 
 def bad(data: Path, cwd: Path, *arguments: object, tool: str = SWEEP) -> str:
