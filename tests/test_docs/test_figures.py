@@ -61,6 +61,7 @@ def table(page: Path, first_cell: str) -> list[list[str]]:
         ('fine-tuned on 128, 96, 64', 'sweep_mini_segmentation.csv', 'resolution', 'mIoU', 1),
         ('trained on 40, 32, 24, 4 frames each', 'sweep_mini_video.csv', 'resolution', 'acc/top1', 100),
         ('PyTorch', 'sweep_exported_cpu.csv', 'resolution', 'accuracy/top1', 1),
+        ('PyTorch, float32', 'sweep_low_precision_cpu.csv', 'resolution', 'accuracy/top1', 1),
     ],
 )
 def test_curves(first_cell: str, file: str, resolution: str, metric: str, scale: float) -> None:
@@ -116,6 +117,11 @@ def test_detection() -> None:
             'data seconds cpu_seconds command_seconds',
         ),
         ('float32', 'integer_files_cpu.csv', 'variant resolution same_class error_percent speedup'),
+        (
+            'small',
+            'low_precision_cpu.csv',
+            'model resolution images variant ms ratio error_percent',
+        ),
     ],
 )
 def test_rows(first_cell: str, file: str, columns: str) -> None:
