@@ -106,6 +106,7 @@ def test_detection() -> None:
             'code megapixels pipeline decode crop_resize rand_augment colour total_ms of_one_resolution'
             ' of_mmpretrain',
         ),
+        ('1/2', 'reduced_decoding.csv', 'size oversampling mean percentile_99 largest contrast moved'),
         (
             'AdamW, tiny',
             'optimizer_groups_cpu.csv',
