@@ -11,7 +11,7 @@ from typing import Any
 
 from resformer_mm.models.backbones.resformer import ResFormer
 from resformer_mm.models.backbones.saved import INITIALISATION, setting_names
-from resformer_mm.models.layers import GlobalPosition, LocalPosition
+from resformer_mm.models.layers import DropPath, GlobalPosition, LocalPosition
 from resformer_mm.registry import MODELS
 from resformer_mm.text import shorten_list
 from resformer_mm.version import __version__
@@ -21,18 +21,19 @@ from .reading import CheckpointError
 CLASS_FIELD, VERSION_FIELD = '_class_name', '_resformer_mm_version'
 MAX_BYTES = 2**20  # a file has some hundred bytes
 DICTS = ('arch', 'lora')  # settings whose values are dicts that name no class
-POSITIONS = {'global_position': GlobalPosition, 'local_position': LocalPosition}
+MODULES = {'drop_path': DropPath, 'global_position': GlobalPosition, 'local_position': LocalPosition}
 
 
 def encode_settings(model: ResFormer) -> str:
     """Return the settings of a backbone as the text of its ``config.json``.
 
     Raises:
-        CheckpointError: a setting is not plain data, or a position module is not registered.
+        CheckpointError: a setting is not plain data, or a module that they name is not registered.
     """
-    # The type of a position module follows below, from the class that was built.
+    # The type of a module follows below, from the class that was built.
     settings = {name: _plain(value, name) for name, value in model.settings.items()}
     modules = {
+        'drop_path': model.blocks[0].drop_path,
         'global_position': model.global_position,
         'local_position': getattr(model.blocks[0].attn, 'local_position', None),
     }
@@ -53,7 +54,7 @@ def read_settings(path: Path, kind: type[ResFormer], replaced: Mapping[str, Any]
 
     Raises:
         CheckpointError: the file is not JSON, is of another class, or has a setting that is unknown or names
-            anything but a registered position module.
+            anything but a registered module of its kind.
     """
     if not path.is_file():
         return None
@@ -74,9 +75,9 @@ def read_settings(path: Path, kind: type[ResFormer], replaced: Mapping[str, Any]
             f'{", ".join(sorted(known))}'
         )
     for name, value in settings.items():
-        if name in POSITIONS:
+        if name in MODULES:
             if name not in replaced:
-                _check_position(value, name, path)
+                _check_module(value, name, path)
         elif isinstance(value, dict) and not (name in DICTS and all(map(_is_plain, value.values()))):
             raise CheckpointError(f'{path}: {name} is not a number, text or list')
     return {name: value for name, value in settings.items() if name not in replaced or name == 'arch'}
@@ -95,15 +96,15 @@ def _read_json(path: Path) -> Any:
         ) from error
 
 
-def _check_position(config: Any, field: str, path: Path) -> None:
-    """Check that the config of a position module names a registered class and plain arguments."""
+def _check_module(config: Any, field: str, path: Path) -> None:
+    """Check that the config of a module names a registered class and plain arguments."""
     if config is None:
         return
     name = config.get('type') if isinstance(config, dict) else None
-    kind = _registered(POSITIONS[field]).get(name) if isinstance(name, str) else None
+    kind = _registered(MODULES[field]).get(name) if isinstance(name, str) else None
     if kind is None:
         raise CheckpointError(
-            f'{path}: {field}.type={str(name)[:100]!r} is not a registered {POSITIONS[field].__name__}: '
+            f'{path}: {field}.type={str(name)[:100]!r} is not a registered {MODULES[field].__name__}: '
             f'import the module that registers it before, or give {field}=... to from_pretrained'
         )
     known = {*inspect.signature(kind).parameters} - {*INITIALISATION} | {'type'}
@@ -122,7 +123,7 @@ def _registered(base: type) -> dict[str, type]:
 
 
 def _registered_name(kind: type, field: str) -> str:
-    for name, registered in _registered(POSITIONS[field]).items():
+    for name, registered in _registered(MODULES[field]).items():
         if registered is kind:
             return name
     raise CheckpointError(

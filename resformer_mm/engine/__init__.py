@@ -7,6 +7,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .loops import MultiResolutionTestLoop, MultiResolutionValLoop
 from .merged_groups import MergedGroupsOptimWrapperConstructor
 from .objective import Copy, MultiResolutionObjective, enumerate_copies
+from .one_forward import OneForwardObjective
 from .optim_wrapper import AutocastOptimWrapper
 from .pictures import DrawOneViewHook, PictureNamesHook
 from .turns import TurnByTurnEpochLoop, TurnByTurnIterLoop, train_by_turns
@@ -24,6 +25,7 @@ __all__ = [
     'MultiResolutionObjective',
     'MultiResolutionTestLoop',
     'MultiResolutionValLoop',
+    'OneForwardObjective',
     'PictureNamesHook',
     'SkippedImagesHook',
     'TurnByTurnEpochLoop',

@@ -37,6 +37,7 @@ KINDS = {
     'frames': (FrameResFormer, dict(num_segments=3, out_type='avg_featmap')),
     'clips': (VideoResFormer, dict(num_frames=4, attention_type='divided_space_time')),
     'joint': (VideoResFormer, dict(num_frames=4, attention_type='joint_space_time')),
+    'subsets': (ResFormer, dict(drop_path_rate=0.2, drop_path=dict(type='SubsetDropPath'))),
 }
 
 

@@ -6,23 +6,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resformer_mm.models import FrameResFormer, ResFormer
-from resformer_mm.models.layers import Attention, DropPath, Packing
+from resformer_mm.models import FrameResFormer, ResFormer, VideoResFormer
+from resformer_mm.models.layers import Attention, Block, DropPath, Packing
 
 ARCH = dict(embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=64)
 SIZES = ((48, 64), (37, 50), (16, 16), (8, 40))
+CLIPS = ((4, 24, 32), (3, 17, 24), (1, 8, 8))  # frames, height, width
+TYPES = ('divided_space_time', 'joint_space_time', 'space_only')
 
 
-def build(**kwargs) -> ResFormer:
+def build(kind: type[ResFormer] = ResFormer, **kwargs) -> ResFormer:
     torch.manual_seed(0)
-    model = ResFormer(arch=ARCH, patch_size=8, **kwargs)
+    model = kind(arch=ARCH, patch_size=8, **kwargs)
     for name, parameter in model.named_parameters():
-        if 'position' in name or 'lora_b' in name:  # zero at the start, which would hide mistakes
+        # zero at the start, which would hide mistakes
+        if 'position' in name or 'lora_b' in name or 'temporal' in name:
             nn.init.normal_(parameter, std=0.2)
     return model
 
 
-def batches(*sizes: tuple[int, int], number: int = 2) -> list[Tensor]:
+def batches(*sizes: tuple[int, ...], number: int = 2) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(number + index, 3, *size, generator=generator) for index, size in enumerate(sizes)]
 
@@ -54,21 +57,53 @@ def flatten(outputs: object) -> list[Tensor]:
     ],
 )
 def test_outputs_and_gradients(options: dict, pool: str | None) -> None:
-    model = build(**options).train()
+    compare(build(**options).train(), batches(*SIZES), pool)
+
+
+@pytest.mark.parametrize(
+    ('options', 'pool'),
+    [
+        ({}, 'cls'),
+        (dict(out_type='cls_token', with_cp=True, drop_path_rate=0.5), None),
+        (dict(out_type='raw', out_indices=(0, 2), drop_path_rate=0.5), 'gap'),
+        (dict(out_type='featmap', output_cls_token=True), None),
+        (dict(out_type='avg_featmap', with_cls_token=False, drop_path_rate=0.5), 'gap'),
+        (dict(lora=dict(r=2)), 'cls'),
+    ],
+)
+@pytest.mark.parametrize('attention_type', TYPES)
+def test_clips_of_other_sizes_and_numbers_of_frames(
+    attention_type: str, options: dict, pool: str | None
+) -> None:
+    model = build(VideoResFormer, attention_type=attention_type, num_frames=4, **options)
+    compare(model.train(), batches(*CLIPS), pool)
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('kind', ['DropPath', 'SubsetDropPath'])
+@pytest.mark.parametrize('options', [{}, dict(out_type='featmap', out_indices=(0, 2))])
+def test_stochastic_depth_is_drawn_as_in_separate_passes(kind: str, options: dict, with_cp: bool) -> None:
+    model = build(drop_path_rate=0.6, drop_path=dict(type=kind), with_cp=with_cp, **options)
+    compare(model.train(), batches(*SIZES), None if options else 'cls')
+
+
+def compare(model: ResFormer, images: list[Tensor], pool: str | None) -> None:
+    """Check outputs and gradients of one pass against those of a pass for each batch."""
     assert model.packs_copies
-    images = batches(*SIZES)
     results = []
     for together in (False, True):
         model.zero_grad(set_to_none=True)
+        torch.manual_seed(5)  # of stochastic depth
         if together:
-            outputs = flatten(model.forward_copies(images, pool))
+            outputs = model.forward_copies(images, pool)
         else:
-            outputs = flatten([model.forward_pooled(x, pool) if pool else model(x) for x in images])
+            outputs = [model.forward_pooled(x, pool) if pool else model(x) for x in images]
+        outputs, spec = torch.utils._pytree.tree_flatten(outputs)
         sum(x.sin().sum() for x in outputs).backward()
         gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-        results.append((outputs, gradients))
-    (wanted, wanted_gradients), (actual, gradients) = results
-    assert len(wanted) == len(actual)
+        results.append((outputs, spec, gradients))
+    (wanted, wanted_spec, wanted_gradients), (actual, spec, gradients) = results
+    assert spec == wanted_spec
     for one, other in zip(wanted, actual):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
     for name, gradient in wanted_gradients.items():
@@ -78,14 +113,16 @@ def test_outputs_and_gradients(options: dict, pool: str | None) -> None:
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_autocast() -> None:
-    model = build().train()
-    images = batches(*SIZES)
+@pytest.mark.parametrize('attention_type', [None, *TYPES])
+def test_autocast(attention_type: str | None) -> None:
+    clips = dict(kind=VideoResFormer, attention_type=attention_type) if attention_type else {}
+    model = build(drop_path_rate=0.2, drop_path=dict(type='SubsetDropPath'), **clips).train()
+    images = batches(*(CLIPS if attention_type else SIZES))
     with torch.autocast('cpu', torch.bfloat16):
-        together, alone = (
-            model.forward_copies(images, 'cls'),
-            [model.forward_pooled(x, 'cls') for x in images],
-        )
+        torch.manual_seed(5)
+        together = model.forward_copies(images, 'cls')
+        torch.manual_seed(5)
+        alone = [model.forward_pooled(x, 'cls') for x in images]
     for one, other in zip(flatten(alone), flatten(together)):
         assert nn.functional.cosine_similarity(one.float(), other.float(), dim=-1).min() > 0.999
 
@@ -93,30 +130,26 @@ def test_autocast() -> None:
 def test_one_size_and_frames() -> None:
     model = FrameResFormer(arch=ARCH, patch_size=8, out_type='featmap').eval()
     (images,) = batches((40, 24))
-    ((together,),) = model.forward_copies([images])
+    (together,) = model.forward_copies([images])
     torch.testing.assert_close(together, model(images))
 
 
 def test_stochastic_depth_drops_whole_images() -> None:
-    packing = Packing([torch.zeros(2, 3, 1), torch.zeros(3, 2, 1)], [(1, 2), (1, 1)])
+    packing = Packing([(2, 3), (3, 2)], [(1, 2), (1, 1)])
     factors = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
     assert packing.spread(factors).flatten().tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5]
     drop = DropPath(0.25).train()
-    drawn = drop.factors(torch.zeros(1), 20_000)
+    drawn = drop.draw(torch.zeros(1), 20_000)
     assert torch.equal(drawn.unique(), torch.tensor([0.0, 4 / 3]))
     assert drawn.mean() == pytest.approx(1, abs=0.02)
-    assert drop.eval().factors(torch.zeros(1), 4) is None
-    model = build(drop_path_rate=0.5).train()
-    torch.manual_seed(3)
-    for tokens, _ in model.forward_copies(batches(*SIZES), 'cls'):
-        assert tokens[0].isfinite().all()
+    assert drop.eval().draw(torch.zeros(1), 4) is None
 
 
 def test_packing_is_undone() -> None:
     tokens = [torch.randn(2, 7, 3), torch.randn(4, 1, 3)]
-    packing = Packing(tokens, [(2, 3), (0, 0)])
+    packing = Packing([(2, 7), (4, 1)], [(2, 3), (0, 0)])
     rows = packing.pack(tokens)
-    assert rows.shape == (18, 3) and packing.num_samples == 6
+    assert rows.shape == (18, 3) and packing.samples().shapes == [(2, 1), (4, 1)]
     for one, other in zip(packing.unpack(rows), tokens):
         assert torch.equal(one, other)
     assert torch.equal(packing.first_rows(rows), torch.cat([one[:, 0] for one in tokens]))
@@ -150,5 +183,29 @@ def test_what_watches_blocks_sees_one_batch_at_a_time() -> None:
     assert model.packs_copies
 
 
+class OtherMLPBlock(Block):
+    """A block with another MLP branch."""
+
+    def _mlp(self, tokens):
+        return 2 * super()._mlp(tokens)
+
+
+class OtherBlocks(ResFormer):
+    """A backbone with other blocks."""
+
+    block_class = OtherMLPBlock
+
+
+class OtherDropPath(DropPath):
+    """Stochastic depth of another kind."""
+
+    def add(self, base, tokens, branch):
+        return base - branch(tokens, None)
+
+
 def test_other_classes_do_not_pack() -> None:
-    assert not OtherResFormer(arch=ARCH).packs_copies and not OtherTokens(arch=ARCH).packs_copies
+    for kind in (OtherResFormer, OtherTokens, OtherBlocks):
+        assert not kind(arch=ARCH).packs_copies
+    model = ResFormer(arch=ARCH)
+    model.blocks[1].drop_path = OtherDropPath(0.1)
+    assert not model.packs_copies

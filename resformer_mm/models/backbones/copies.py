@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from resformer_mm.models.layers import Attention, Block, BranchFactors, Packing, TokenGrid
+from resformer_mm.models.layers import Draws, Packing, TokenGrid
 
 from .output_forms import OutputForms
+
+FORWARD = {'forward': 'forward_packed', 'forward_cls': 'forward_cls_packed', '_mlp': '_mlp_packed'}
+"""Methods of blocks and attention, and those that do the same for several batches."""
+ADD = {'add': 'add_packed'}
+"""The same of stochastic depth."""
 
 
 class CopiesForward(OutputForms):
@@ -30,8 +34,9 @@ class CopiesForward(OutputForms):
     def packs_copies(self) -> bool:
         """Whether :meth:`forward_copies` computes what the class computes batch by batch.
 
-        Not for subclasses with another forward pass, for blocks of other classes or in wrappers, and while
-        parts of blocks have hooks, which expect the tokens of one batch.
+        Not for subclasses of the backbone, of blocks or of attention that override the forward pass of one
+        batch alone, for blocks in wrappers, and while parts of blocks have hooks, which expect the tokens of
+        one batch.
         """
         if any(
             getattr(type(self), method.__name__) is not method
@@ -39,55 +44,69 @@ class CopiesForward(OutputForms):
         ):
             return False
         for block in self.blocks:
-            if type(block) is not Block or type(block.attn).forward is not Attention.forward:
+            attentions = [getattr(block, name) for name in ('attn', 'temporal_attn') if hasattr(block, name)]
+            if not all(_packs(type(module), FORWARD) for module in (block, *attentions)):
+                return False
+            if not _packs(type(block.drop_path), ADD):
                 return False
         return not any(_has_hooks(module) for module in self.blocks.modules())
 
-    def forward_copies(self, images: Sequence[Tensor], pool: str | None = None) -> list:
+    def forward_copies(self, copies: Sequence[Tensor], pool: str | None = None) -> list:
         """Return what :meth:`forward`, or with ``pool`` :meth:`forward_pooled`, returns for several batches.
 
         Norms and linear layers take the tokens of all batches as one matrix, which saves time where batches
         or images are small; patches, positions and attention are computed batch by batch.
 
+        Stochastic depth is drawn in the order of one batch after the other, and is therefore the same as in
+        separate passes; dropout is drawn for all batches at once, and has the same distribution.
+
         Args:
-            images: batches ``(B_i, C_in, h_i, w_i)``, each of its own size.
+            copies: batches of images ``(B_i, C_in, h_i, w_i)`` or clips ``(B_i, C_in, T_i, h_i, w_i)``, each
+                of its own size.
             pool: as in :meth:`forward_pooled`; None pools nothing.
         """
-        return self(list(images), pool=pool)
+        return self(list(copies), pool=pool)
 
-    def _outputs_of_copies(self, images: Sequence[Tensor], pool: str | None) -> list:
+    def _outputs_of_copies(self, copies: Sequence[Tensor], pool: str | None) -> list:
         cls_only = self.out_type == 'cls_token' and pool in (None, 'cls')
-        embedded = [self._embed(image) for image in images]
-        packing = Packing(*zip(*embedded))
-        factors = self._draw_factors([image.shape[0] for image in images], embedded[0][0])
-        rows = packing.pack([tokens for tokens, _ in embedded])
-        outputs: list[list[Tensor]] = [[] for _ in images]  # by batch, then by out index
-        for index in range(self.out_indices[-1] + 1):
+        embedded, grids = zip(*(self._embed(one) for one in copies))
+        shapes = [(tokens.shape[0], tokens.shape[1]) for tokens in embedded]
+        packing = Packing(shapes, [self._block_grid(grid) for grid in grids])
+        draws = self._draw_paths(packing, embedded[0])
+        rows = packing.pack(embedded)
+        outputs: list[list[Tensor]] = [[] for _ in copies]  # by batch, then by out index
+        for index, of_block in enumerate(draws):
             block: Any = self.blocks[index]
             is_short = cls_only and index == self.out_indices[-1]
             run_block = block.forward_cls_packed if is_short else block.forward_packed
-            rows = self._run(run_block, rows, packing, factors[index])
+            rows = self._run(run_block, rows, packing, of_block)
             if index in self.out_indices:
                 parts = packing.unpack_samples(rows) if is_short else packing.unpack(rows)
-                for own, part, grid in zip(outputs, parts, packing.grids):
+                for own, part, grid in zip(outputs, parts, grids):
                     own.append(self._finish(part, grid, index))
-        return [self._formatted(tokens, grid, pool) for tokens, grid in zip(outputs, packing.grids)]
+        return [self._formatted(tokens, grid, pool) for tokens, grid in zip(outputs, grids)]
 
-    def _draw_factors(self, batches: Sequence[int], like: Tensor) -> list[BranchFactors]:
-        """Draw stochastic depth for every block, in the order in which batch by batch would draw it."""
+    def _block_grid(self, grid: TokenGrid) -> TokenGrid:
+        """Return the grid that the blocks receive."""
+        return grid
 
-        def joined(draws: Sequence[Tensor | None]) -> Tensor | None:
-            found = [draw for draw in draws if draw is not None]
-            return torch.cat(found) if found else None
-
-        drop_paths: list[Any] = [block.drop_path for block in self.blocks[: self.out_indices[-1] + 1]]
-        draws = [
-            [(one.factors(like, batch), one.factors(like, batch)) for one in drop_paths] for batch in batches
+    def _draw_paths(self, packing: Packing, like: Tensor) -> list[list[Draws]]:
+        """Draw stochastic depth: by block, by branch, by batch, in the order of one batch after the other."""
+        blocks: list[Any] = [*self.blocks[: self.out_indices[-1] + 1]]
+        by_batch = [
+            [[one.drop_path.draw(like, number) for _ in range(one.num_branches)] for one in blocks]
+            for number, _ in packing.shapes
         ]
-        return [
-            (joined([attn for attn, _ in of_block]), joined([mlp for _, mlp in of_block]))
-            for of_block in zip(*draws)
-        ]
+        return [list(zip(*of_block)) for of_block in zip(*by_batch)]
+
+
+def _packs(kind: type, pairs: Mapping[str, str]) -> bool:
+    """Return whether no class of a module's kind overrides one of two methods that belong together."""
+    return all(_owner(kind, one) is _owner(kind, packed) for one, packed in pairs.items())
+
+
+def _owner(kind: type, method: str) -> type | None:
+    return next((base for base in kind.__mro__ if method in base.__dict__), None)
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -42,6 +42,7 @@ class FrameResFormer(ResFormer):
         The arguments are those of :meth:`ResFormer.forward`.
         """
         outputs = super().forward(image, sizes, pool)
-        if pool is not None or not isinstance(image, Tensor):
-            return outputs
-        return outputs[0] if len(outputs) == 1 else outputs
+        return self._as_output(outputs) if pool is None and isinstance(image, Tensor) else outputs
+
+    def _as_output(self, feats: tuple) -> Any:
+        return feats[0] if len(feats) == 1 else feats

@@ -53,13 +53,17 @@ class OutputForms(SavedBackbone):
         outputs, grid = self.forward_tokens(image, pool == 'cls' and self.out_type == 'cls_token')
         return self._formatted(outputs, grid, pool)
 
-    def _formatted(self, outputs: Sequence[Tensor], grid: TokenGrid, pool: str | None) -> tuple:
-        """Return the outputs in the form given by ``out_type``, with ``pool`` also the pooled tokens."""
+    def _formatted(self, outputs: Sequence[Tensor], grid: TokenGrid, pool: str | None) -> Any:
+        """Return what ``forward`` returns for tokens, or with ``pool`` what :meth:`forward_pooled` does."""
         feats = tuple(self.format_output(tokens, grid) for tokens in outputs)
         if pool is None:
-            return feats
+            return self._as_output(feats)
         tokens = outputs[-1]
         return feats, tokens[:, 0] if pool == 'cls' else self.patch_tokens(tokens).mean(dim=1)
+
+    def _as_output(self, feats: tuple) -> Any:
+        """Return the outputs of all out indices as ``forward`` returns them."""
+        return feats
 
     def format_output(
         self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None

@@ -13,6 +13,7 @@ from resformer_mm.models.layers import (
     Attention,
     BatchPadding,
     Block,
+    DropPath,
     GlobalPosition,
     Grid,
     LocalPosition,
@@ -49,6 +50,8 @@ class ResFormer(CopiesForward, PartialTraining):
             'featmap' ``(B, C, H, W)`` or 'avg_featmap' ``(B, C)``, the mean over the patch tokens.
         drop_rate: dropout after the position embedding, attention projections and MLP layers.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
+        drop_path: config of stochastic depth: ``DropPath``, or ``SubsetDropPath``, which computes the kept
+            samples of a batch alone.
         with_cls_token: whether there is a class token.
         output_cls_token: whether every map comes with the class token, ``[(B, C, H, W), (B, C)]``, as heads
             such as mmseg's ``DPTHead`` expect. It needs ``out_type='featmap'`` and a class token.
@@ -65,6 +68,8 @@ class ResFormer(CopiesForward, PartialTraining):
             ``alpha`` (r), ``dropout`` (0), ``target_modules``, names of linear layers of the blocks
             (('qkv', 'proj')), and ``modules_to_save``, parts of names of parameters that are trained, too.
             Blocks of ``frozen_stages`` get none. None trains the backbone itself.
+        drop_path: config of stochastic depth: ``DropPath``, or ``SubsetDropPath``, which computes branches of
+            the kept samples alone.
         pretrained: checkpoint of a classifier, short for an ``init_cfg`` of type ``PretrainedResFormer``;
             models of the libraries pass their field ``model.pretrained`` under this name.
 
@@ -100,6 +105,7 @@ class ResFormer(CopiesForward, PartialTraining):
         window_size: int = 0,
         window_block_indices: Sequence[int] = (),
         lora: Mapping[str, Any] | None = None,
+        drop_path: dict = dict(type='DropPath'),
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -148,10 +154,10 @@ class ResFormer(CopiesForward, PartialTraining):
             )
             if attn.local_position is not None:
                 attn.local_position.set_depth(index, self.num_layers)
-            rate = drop_path_rate * index / max(1, self.num_layers - 1)
+            depth = self._build_drop_path(drop_path, drop_path_rate * index / max(1, self.num_layers - 1))
             channels = dims['feedforward_channels']
             self.blocks.append(
-                self.block_class(self.embed_dims, attn, channels, drop_rate=drop_rate, drop_path_rate=rate)
+                self.block_class(self.embed_dims, attn, channels, drop_rate=drop_rate, drop_path=depth)
             )
         self.norm = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else None
         self._reset_parameters()
@@ -166,6 +172,19 @@ class ResFormer(CopiesForward, PartialTraining):
                 'backbone.with_cls_token=True'
             )
         return MODELS.build({**config, 'embed_dims': self.embed_dims})
+
+    @staticmethod
+    def _build_drop_path(config: dict, rate: float) -> DropPath:
+        try:
+            built = MODELS.build({'_scope_': 'resformer_mm', **config, 'rate': rate})
+        except TypeError:  # of a class without a rate
+            built = None
+        if not isinstance(built, DropPath):
+            raise ValueError(
+                f'backbone.drop_path={dict(config)} is not a stochastic depth: its type is DropPath or '
+                'SubsetDropPath, and the rate is backbone.drop_path_rate'
+            )
+        return built
 
     def _reset_parameters(self) -> None:
         # Position modules keep their own initialisation: some must start at zero.
@@ -281,7 +300,7 @@ class ResFormer(CopiesForward, PartialTraining):
             return checkpoint(function, *args, **kwargs, use_reentrant=False)
         return function(*args, **kwargs)
 
-    repeated = (forward_tokens, block_tokens)
+    repeated: tuple[Callable, ...] = (forward_tokens, block_tokens)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return the depth of a parameter and the number of depths, for layer-wise learning-rate decay.

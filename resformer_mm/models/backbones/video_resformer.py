@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from resformer_mm.models.layers import (
     TemporalPositionEmbedding,
     TokenGrid,
     frame_count,
+    frame_grid,
     merge_frames,
 )
 from resformer_mm.registry import MODELS
@@ -110,22 +111,26 @@ class VideoResFormer(ResFormer):
 
     # Clips, not images: callers of a backbone know which of the two it takes.
     def forward(  # type: ignore[override]
-        self, clip: Tensor, pool: str | None = None
-    ) -> Any:  # an output, a tuple of outputs, or what `forward_pooled` returns
+        self, clip: Tensor | Sequence[Tensor], pool: str | None = None
+    ) -> Any:  # an output, a tuple of outputs, or what `forward_pooled` or `forward_copies` returns
         """Return the output in the form given by ``out_type``.
 
         It is a tuple if there are several out indices, or if every map comes with the class token.
 
         Args:
-            clip: ``(B, C_in, T, h, w)``.
+            clip: ``(B, C_in, T, h, w)``; a list of such batches for :meth:`forward_copies`.
             pool: for :meth:`forward_pooled`, whose result is returned.
         """
+        if not isinstance(clip, Tensor):
+            return self._outputs_of_copies(clip, pool)
         if pool is not None:
             return self._outputs_and_pooled(clip, pool)
         outputs, grid = self.forward_tokens(clip, cls_only=self.out_type == 'cls_token')
-        formatted = tuple(self.format_output(tokens, grid) for tokens in outputs)
+        return self._as_output(tuple(self.format_output(tokens, grid) for tokens in outputs))
+
+    def _as_output(self, feats: tuple) -> Any:
         # A list of a map and a token is one output: heads of mmaction find it in a tuple.
-        return formatted[0] if len(formatted) == 1 and not self.output_cls_token else formatted
+        return feats[0] if len(feats) == 1 and not self.output_cls_token else feats
 
     def forward_tokens(  # type: ignore[override]
         self, clip: Tensor, cls_only: bool = False
@@ -142,7 +147,7 @@ class VideoResFormer(ResFormer):
                 a side is shorter than a patch.
         """
         tokens, grid = self._embed(clip)
-        block_grid = grid[1:] if self.attention_type == 'space_only' else grid
+        block_grid = self._block_grid(grid)
         outputs = []
         for index in range(self.out_indices[-1] + 1):
             is_last = index == self.out_indices[-1]
@@ -150,6 +155,11 @@ class VideoResFormer(ResFormer):
             if index in self.out_indices:
                 outputs.append(self._finish(tokens, grid, index))
         return outputs, grid
+
+    repeated = (forward_tokens,)
+
+    def _block_grid(self, grid: TokenGrid) -> TokenGrid:
+        return frame_grid(grid) if self.attention_type == 'space_only' else grid
 
     def _embed(self, clip: Tensor) -> tuple[Tensor, ClipGrid]:  # type: ignore[override]
         """Return the input of the first block and its grid; with 'space_only', ``(B * T, 1 + N, C)``."""
@@ -165,15 +175,15 @@ class VideoResFormer(ResFormer):
                 f'{tuple(clip.shape)}: correct the order of the dimensions, or backbone.in_channels'
             )
         frames = dense_in_export(clip.transpose(1, 2)).flatten(0, 1)
-        patches, frame_grid = self.patch_embed(frames)
-        position = self.global_position(frame_grid)
+        patches, plane = self.patch_embed(frames)
+        position = self.global_position(plane)
         if position is not None:
             patches = patches + position
         if self.temporal_position is not None:
             patches = patches.unflatten(0, (-1, num_frames))
             patches = patches + self.temporal_position(num_frames).unsqueeze(2)
             patches = dense_in_export(patches).flatten(1, 2)
-        return self.drop(self._prepend_cls_token(patches)), (num_frames, *frame_grid)
+        return self.drop(self._prepend_cls_token(patches)), (num_frames, *plane)
 
     def _finish(self, tokens: Tensor, grid: TokenGrid, index: int) -> Tensor:
         """Return the tokens of clips for an out index, normalised after the last block."""

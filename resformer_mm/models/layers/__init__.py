@@ -3,11 +3,12 @@
 from .attention import Attention
 from .augmented_position import AugmentedPositionEmbedding
 from .batch_padding import BatchPadding, extend_edges, inside, separate_padding, token_grids
-from .block import MLP, Block, BranchFactors, DropPath, PreNormBlock
+from .block import MLP, Block, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
 from .combined_position import CombinedPosition
 from .coordinates import CoordinateAugmentation
 from .distance_bias import DirectionalBias, DistanceBias
+from .drop_path import Draws, DropPath, SubsetDropPath
 from .global_position import (
     GlobalPosition,
     GlobalPositionEmbedding,
@@ -15,7 +16,7 @@ from .global_position import (
     NoGlobalPosition,
     sinusoid_map,
 )
-from .grids import ClipGrid, Grid, TokenGrid, frame_count
+from .grids import ClipGrid, Grid, TokenGrid, frame_count, frame_grid
 from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding, pad_cls_token
 from .lora import LoRALinear, add_adapters, is_adapter, is_trained, merge_adapters, merge_state
@@ -44,11 +45,11 @@ __all__ = [
     'Attention',
     'BatchPadding',
     'Block',
-    'BranchFactors',
     'CheckpointedMLP',
     'ClipBlock',
     'ClipGrid',
     'DividedBlock',
+    'Draws',
     'DropPath',
     'GlobalPosition',
     'GlobalPositionEmbedding',
@@ -63,6 +64,7 @@ __all__ = [
     'Packing',
     'PatchEmbed',
     'PreNormBlock',
+    'SubsetDropPath',
     'TemporalAttention',
     'TemporalPositionEmbedding',
     'TokenGrid',
@@ -70,6 +72,7 @@ __all__ = [
     'add_adapters',
     'extend_edges',
     'frame_count',
+    'frame_grid',
     'inside',
     'is_adapter',
     'is_trained',

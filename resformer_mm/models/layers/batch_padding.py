@@ -23,6 +23,10 @@ class BatchPadding(NamedTuple):
     grids: tuple[Grid, ...]
     valid: Tensor
 
+    def of_samples(self, numbers: Tensor) -> BatchPadding:
+        """Return the padding of some images, given by their numbers in the batch."""
+        return BatchPadding(tuple(self.grids[number] for number in numbers.tolist()), self.valid[numbers])
+
 
 def token_grids(sizes: Sequence[Grid], patch_size: int) -> tuple[Grid, ...]:
     """Return the token grid ``(H, W)`` of images of these heights and widths in pixels."""

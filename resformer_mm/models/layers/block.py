@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Attention
 from .batch_padding import BatchPadding
+from .drop_path import Draws, DropPath
 from .grids import TokenGrid
 from .packing import Packing
-
-BranchFactors = tuple[Tensor | None, Tensor | None]  # of attention and MLP, one per image
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: in training, drop the residual branch of whole samples with probability ``rate``.
-
-    Kept branches are scaled by ``1 / (1 - rate)``, which preserves the expectation.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``(B, ...)`` with some samples zeroed."""
-        factors = self.factors(x, x.shape[0])
-        return x if factors is None else x * factors.view(-1, *(1,) * (x.ndim - 1))
-
-    def factors(self, like: Tensor, number: int) -> Tensor | None:
-        """Draw the factor of each of ``number`` samples, of the type of a tensor; None for ones."""
-        if not self.training or self.rate == 0.0:
-            return None
-        keep = 1.0 - self.rate
-        return like.new_empty(number).bernoulli_(keep).div_(keep)
 
 
 class MLP(nn.Module):
@@ -65,8 +41,11 @@ class PreNormBlock(nn.Module):
         attn: the block's attention.
         feedforward_channels: hidden width of the MLP.
         drop_rate: dropout in the MLP.
-        drop_path_rate: stochastic depth of both branches.
+        drop_path: stochastic depth of every branch.
     """
+
+    num_branches = 2
+    """Number of residual branches, each with its own draw of stochastic depth."""
 
     forward_cls: Callable[..., Tensor]
     """Takes what ``forward`` takes, and returns the class token alone, ``(B, 1, C)``."""
@@ -77,17 +56,22 @@ class PreNormBlock(nn.Module):
         attn: Attention,
         feedforward_channels: int,
         drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
+        drop_path: DropPath | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = attn
         self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.mlp = MLP(embed_dims, feedforward_channels, drop_rate)
-        self.drop_path = DropPath(drop_path_rate)
+        self.drop_path = DropPath(0.0) if drop_path is None else drop_path
 
     def _mlp(self, tokens: Tensor) -> Tensor:
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        return self.drop_path.add(tokens, tokens, lambda part, _: self.mlp(self.norm2(part)))
+
+    def _mlp_packed(self, rows: Tensor, packing: Packing, draws: Draws) -> Tensor:
+        return self.drop_path.add_packed(
+            rows, rows, draws, lambda part, _: self.mlp(self.norm2(part)), packing
+        )
 
 
 class Block(PreNormBlock):
@@ -98,32 +82,46 @@ class Block(PreNormBlock):
 
     def forward(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
         """Return tokens of the same shape ``(B, N, C)``; ``padding`` as in :class:`Attention`."""
-        return self._mlp(tokens + self.drop_path(self.attn(self.norm1(tokens), grid, padding=padding)))
+
+        def attend(part: Tensor, kept: Tensor | None) -> Tensor:
+            return self.attn(self.norm1(part), grid, padding=_of_samples(padding, kept))
+
+        return self._mlp(self.drop_path.add(tokens, tokens, attend))
 
     def forward_cls(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
         """Return the class token alone, ``(B, 1, C)``, equal to the first token of :meth:`forward`."""
-        attended = self.attn.forward_cls(self.norm1(tokens), grid, padding=padding)
-        return self._mlp(tokens[:, :1] + self.drop_path(attended))
 
-    def forward_packed(self, rows: Tensor, packing: Packing, factors: BranchFactors) -> Tensor:
+        def attend(part: Tensor, kept: Tensor | None) -> Tensor:
+            return self.attn.forward_cls(self.norm1(part), grid, padding=_of_samples(padding, kept))
+
+        return self._mlp(self.drop_path.add(tokens[:, :1], tokens, attend))
+
+    def forward_packed(self, rows: Tensor, packing: Packing, draws: Sequence[Draws]) -> Tensor:
         """Return :meth:`forward` of several batches, rows ``(R, C)`` to rows ``(R, C)``.
 
         Args:
             rows: the tokens.
             packing: where the batches are among them.
-            factors: of :meth:`DropPath.factors` for all S images, for the attention and the MLP.
+            draws: of :meth:`DropPath.draw` for every batch, for the attention and the MLP.
         """
-        spread = [None if one is None else packing.spread(one) for one in factors]
-        rows = rows + _scale(self.attn.forward_packed(self.norm1(rows), packing), spread[0])
-        return rows + _scale(self.mlp(self.norm2(rows)), spread[1])
 
-    def forward_cls_packed(self, rows: Tensor, packing: Packing, factors: BranchFactors) -> Tensor:
+        def attend(part: Tensor, of: Packing) -> Tensor:
+            return self.attn.forward_packed(self.norm1(part), of)
+
+        rows = self.drop_path.add_packed(rows, rows, draws[0], attend, packing)
+        return self._mlp_packed(rows, packing, draws[1])
+
+    def forward_cls_packed(self, rows: Tensor, packing: Packing, draws: Sequence[Draws]) -> Tensor:
         """Return :meth:`forward_cls` of several batches, rows ``(R, C)`` to one row per image, ``(S, C)``."""
-        columns = [None if one is None else one.unsqueeze(1) for one in factors]
-        attended = self.attn.forward_cls_packed(self.norm1(rows), packing)
-        rows = packing.first_rows(rows) + _scale(attended, columns[0])
-        return rows + _scale(self.mlp(self.norm2(rows)), columns[1])
+
+        def attend(part: Tensor, of: Packing) -> Tensor:
+            return self.attn.forward_cls_packed(self.norm1(part), of)
+
+        samples = packing.samples()
+        first = packing.first_rows(rows)
+        first = self.drop_path.add_packed(first, rows, draws[0], attend, packing, samples)
+        return self._mlp_packed(first, samples, draws[1])
 
 
-def _scale(branch: Tensor, factors: Tensor | None) -> Tensor:
-    return branch if factors is None else branch * factors.to(branch.dtype)
+def _of_samples(padding: BatchPadding | None, kept: Tensor | None) -> BatchPadding | None:
+    return padding if padding is None or kept is None else padding.of_samples(kept)

@@ -6,6 +6,7 @@ of the first frame, of the second, and so on. The grid is ``(T, H, W)``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,9 +19,11 @@ from .attention import Attention
 from .batch_padding import BatchPadding
 from .block import Block, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
+from .drop_path import Draws
 from .grids import ClipGrid, Grid, TokenGrid, frame_count, frame_grid
 from .local_position import LocalPosition, pad_cls_token
 from .lora import linear_rows
+from .packing import Packing
 
 
 def split_frames(tokens: Tensor, num_frames: int, with_cls_token: bool) -> Tensor:
@@ -62,24 +65,39 @@ class TemporalAttention(nn.Module):
 
     def forward(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
         """Return the attended patch tokens ``(B, T * N, C)``."""
-        batch, length, channels = tokens.shape
-        head_dim = channels // self.num_heads
+        return self.drop(self.proj(self._mix(*self._project(tokens), grid)))
 
+    def forward_packed(self, rows: Tensor, packing: Packing) -> Tensor:
+        """Return :meth:`forward` of several batches, rows of patches ``(R, C)`` to rows ``(R, C)``."""
+        queries, keys, values = (packing.unpack(part) for part in self._project(rows))
+        batches = zip(queries, keys, values, packing.grids)
+        mixed = [self._mix(query, key, value, grid) for query, key, value, grid in batches]
+        return self.drop(self.proj(packing.pack(mixed)))
+
+    def _project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each of the shape of the tokens."""
+        channels = tokens.shape[-1]
         # With separate projections, query, key and value are views (B, N * num_heads, T, d) without copies:
         # positions of a frame and heads are adjacent, and together serve as the heads of the attention.
-        def project(part: int) -> Tensor:
-            rows = slice(part * channels, (part + 1) * channels)
-            return linear_rows(self.qkv, tokens, rows).view(batch, grid[0], -1, head_dim).transpose(1, 2)
+        query, key, value = (
+            linear_rows(self.qkv, tokens, slice(part * channels, (part + 1) * channels)) for part in range(3)
+        )
+        return query, key, value
 
-        query, key, value = (project(part) for part in range(3))
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, grid: TokenGrid) -> Tensor:
+        """Return what is projected, ``(B, T * N, C)``, of queries, keys and values of this shape."""
+        batch, length, channels = query.shape
+        head_dim = channels // self.num_heads
+        query, key, value = (
+            x.view(batch, frame_count(grid), -1, head_dim).transpose(1, 2) for x in (query, key, value)
+        )
         if is_exporting():  # the program would have the number of parts of its example
             out = F.scaled_dot_product_attention(query, key, value)
         else:
             parts = zip(*(x.split(self.max_sequences, dim=1) for x in (query, key, value)))
             outs = [F.scaled_dot_product_attention(*part) for part in parts]
             out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
-        out = dense_in_export(out.transpose(1, 2)).reshape(batch, length, channels)
-        return self.drop(self.proj(out))
+        return dense_in_export(out.transpose(1, 2)).reshape(batch, length, channels)
 
 
 class JointAttention(Attention):
@@ -160,6 +178,8 @@ class DividedBlock(PreNormBlock):
     attention over time.
     """
 
+    num_branches = 3
+
     def __init__(
         self, embed_dims: int, attn: Attention, feedforward_channels: int, drop_rate: float = 0.0, **kwargs
     ) -> None:
@@ -171,22 +191,92 @@ class DividedBlock(PreNormBlock):
 
     def forward(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
         """Return tokens of the same shape ``(B, 1 + T * N, C)``."""
+
+        def attend(part: Tensor, kept: Tensor | None) -> Tensor:
+            attended = self.attn(self._frames(self.norm1(part), grid), grid[1:])
+            return merge_frames(attended, grid[0], self.attn.with_cls_token)
+
         tokens = self._attend_time(tokens, grid)
-        attended = self.attn(self._frames(tokens, grid), grid[1:])
-        attended = merge_frames(attended, grid[0], self.attn.with_cls_token)
-        return self._mlp(tokens + self.drop_path(attended))
+        return self._mlp(self.drop_path.add(tokens, tokens, attend))
 
     def forward_cls(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
         """Return the class token alone, ``(B, 1, C)``, equal to the first token of :meth:`forward`."""
+
+        def attend(part: Tensor, kept: Tensor | None) -> Tensor:
+            attended = self.attn.forward_cls(self._frames(self.norm1(part), grid), grid[1:])
+            return merge_frames(attended, grid[0], True)
+
         tokens = self._attend_time(tokens, grid)
-        attended = merge_frames(self.attn.forward_cls(self._frames(tokens, grid), grid[1:]), grid[0], True)
-        return self._mlp(tokens[:, :1] + self.drop_path(attended))
+        return self._mlp(self.drop_path.add(tokens[:, :1], tokens, attend))
+
+    def forward_packed(self, rows: Tensor, packing: Packing, draws: Sequence[Draws]) -> Tensor:
+        """Return :meth:`forward` of several batches, see :meth:`Block.forward_packed`.
+
+        The draws are for attention over time, attention over space and MLP.
+        """
+
+        def attend(part: Tensor, of: Packing) -> Tensor:
+            frames = self._frame_packing(of)
+            attended = self.attn.forward_packed(self._packed_frames(part, of, frames), frames)
+            return self._merge_packed(frames.unpack(attended), of)
+
+        rows = self._attend_time_packed(rows, packing, draws[0])
+        rows = self.drop_path.add_packed(rows, rows, draws[1], attend, packing)
+        return self._mlp_packed(rows, packing, draws[2])
+
+    def forward_cls_packed(self, rows: Tensor, packing: Packing, draws: Sequence[Draws]) -> Tensor:
+        """Return :meth:`forward_cls` of several batches, rows ``(R, C)`` to one row per clip, ``(S, C)``."""
+
+        def attend(part: Tensor, of: Packing) -> Tensor:
+            frames = self._frame_packing(of)
+            attended = self.attn.forward_cls_packed(self._packed_frames(part, of, frames), frames)
+            return self._merge_packed(frames.unpack_samples(attended), of)
+
+        rows = self._attend_time_packed(rows, packing, draws[0])
+        samples = packing.samples()
+        first = packing.first_rows(rows)
+        first = self.drop_path.add_packed(first, rows, draws[1], attend, packing, samples)
+        return self._mlp_packed(first, samples, draws[2])
 
     def _attend_time(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
-        with_cls_token = self.attn.with_cls_token
-        patches = self.temporal_norm(tokens[:, 1:] if with_cls_token else tokens)
-        term = self.drop_path(self.temporal_fc(self.temporal_attn(patches, grid)))
-        return tokens + pad_cls_token(term, with_cls_token)
+        def attend(part: Tensor, kept: Tensor | None) -> Tensor:
+            attended = self.temporal_attn(self.temporal_norm(self._patches(part)), grid)
+            return pad_cls_token(self.temporal_fc(attended), self.attn.with_cls_token)
 
-    def _frames(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
-        return split_frames(self.norm1(tokens), grid[0], self.attn.with_cls_token)
+        return self.drop_path.add(tokens, tokens, attend)
+
+    def _attend_time_packed(self, rows: Tensor, packing: Packing, draws: Draws) -> Tensor:
+        def attend(part: Tensor, of: Packing) -> Tensor:
+            with_cls_token = self.attn.with_cls_token
+            patches = Packing([(batch, length - with_cls_token) for batch, length in of.shapes], of.grids)
+            normed = self.temporal_norm(patches.pack([self._patches(tokens) for tokens in of.unpack(part)]))
+            attended = patches.unpack(self.temporal_fc(self.temporal_attn.forward_packed(normed, patches)))
+            return of.pack([pad_cls_token(tokens, with_cls_token) for tokens in attended])
+
+        return self.drop_path.add_packed(rows, rows, draws, attend, packing)
+
+    def _patches(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 1:] if self.attn.with_cls_token else tokens
+
+    def _frames(self, tokens: Tensor, grid: TokenGrid) -> Tensor:
+        return split_frames(tokens, frame_count(grid), self.attn.with_cls_token)
+
+    def _frame_packing(self, packing: Packing) -> Packing:
+        """Return where the frames lie in the matrix of those of all clips."""
+        shapes = [
+            (batch * frame_count(grid), math.prod(frame_grid(grid)) + self.attn.with_cls_token)
+            for (batch, _), grid in zip(packing.shapes, packing.grids)
+        ]
+        return Packing(shapes, [frame_grid(grid) for grid in packing.grids])
+
+    def _packed_frames(self, rows: Tensor, packing: Packing, frames: Packing) -> Tensor:
+        clips = zip(packing.unpack(self.norm1(rows)), packing.grids)
+        return frames.pack([self._frames(tokens, grid) for tokens, grid in clips])
+
+    def _merge_packed(self, frames: Sequence[Tensor], packing: Packing) -> Tensor:
+        """Return the rows of clips, given the frames of each batch of clips."""
+        with_cls_token = self.attn.with_cls_token
+        merged = [
+            merge_frames(one, frame_count(grid), with_cls_token) for one, grid in zip(frames, packing.grids)
+        ]
+        return torch.cat([one.flatten(0, 1) for one in merged])

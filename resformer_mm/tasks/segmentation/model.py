@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +15,13 @@ from mmseg.utils import add_prefix
 from torch import Tensor
 
 from resformer_mm.datasets.label_resizing import labels_at
-from resformer_mm.engine.objective import MultiResolutionObjective
+from resformer_mm.engine.one_forward import OneForwardObjective
 from resformer_mm.models.losses import KLConsistency
 from resformer_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
+class MultiResolutionSegmentor(OneForwardObjective, EncoderDecoder):
     """An encoder-decoder trained on a list of batches, one per resolution, high to low.
 
     All copies show the same crop, so their predictions can be compared pixel by pixel. Every resolution
@@ -35,10 +36,14 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
         consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None disables it.
         consistency_target: what is compared at every pixel: 'logits' of the decode head, or 'featmap', the
             last feature map passed to the heads.
+        one_forward: whether all resolutions of a step pass the backbone together, see
+            :meth:`~resformer_mm.models.ResFormer.forward_copies`: the same losses. Training turn by turn
+            always takes them one after the other.
         **kwargs: arguments of :class:`mmseg.models.EncoderDecoder`.
 
     Raises:
-        ValueError: the target is unknown; probabilities are to be compared, but the decode head has a single
+        ValueError: ``one_forward`` is set, but the backbone takes one batch at a time; the target is unknown;
+            probabilities are to be compared, but the decode head has a single
             output; or the head overrides the loss, as heads that predict masks instead of a map of logits do.
     """
 
@@ -49,9 +54,11 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
         *args,
         consistency: dict | None = dict(type='KLConsistency'),
         consistency_target: str = 'logits',
+        one_forward: bool | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.set_one_forward(one_forward, default=False)
         if type(self.decode_head).loss is not BaseDecodeHead.loss:
             raise ValueError(
                 f'model.decode_head.type={type(self.decode_head).__name__!r} overrides the loss: training '
@@ -65,21 +72,31 @@ class MultiResolutionSegmentor(MultiResolutionObjective, EncoderDecoder):
                 "dict(type='L2Consistency')"
             )
 
-    def supervise(
-        self, inputs: Tensor, data_samples: list[SegDataSample], index: int
+    @property
+    def packs_copies(self) -> bool:
+        """Whether the backbone takes all copies together, and nothing else than a neck follows it."""
+        return super().packs_copies and type(self).extract_feat is EncoderDecoder.extract_feat
+
+    def features(self, inputs: Tensor) -> tuple[Any, Tensor | None]:
+        """Return the maps of one copy for the heads, and no pooled tokens."""
+        return self.extract_feat(inputs), None
+
+    def features_of_copies(self, inputs: Sequence[Tensor]) -> list[tuple[Any, Tensor | None]]:
+        """Return what :meth:`features` returns for every copy, by one pass of the backbone."""
+        outputs = self.backbone.forward_copies(inputs)
+        return [(self.neck(feats) if self.with_neck else feats, None) for feats in outputs]
+
+    def supervise_features(
+        self, feats: Any, pooled: Tensor | None, inputs: Tensor, data_samples: list[SegDataSample], index: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return the losses of the heads at one resolution, and the map to compare, ``(B, K, h, w)``.
 
-        Args:
-            inputs: the crops at this resolution, ``(B, C, H, W)``.
-            data_samples: the B samples, with label maps of the size of the largest crop.
-            index: index of the resolution.
+        The label maps have the size of the largest crop. See :meth:`OneForwardObjective.supervise_features`.
 
         Raises:
             TypeError: logits are to be compared, but the decode head returns several outputs.
         """
         samples = [labels_at(sample, (inputs.shape[-2], inputs.shape[-1])) for sample in data_samples]
-        feats = self.extract_feat(inputs)
         logits = self.decode_head(feats)
         terms = add_prefix(self.decode_head.loss_by_feat(logits, samples), 'decode')
         if self.with_auxiliary_head:

@@ -16,7 +16,7 @@ from mmseg.utils import register_all_modules
 from torch import Tensor
 
 from resformer_mm.datasets.label_resizing import labels_at
-from resformer_mm.engine import enumerate_copies, train_by_turns
+from resformer_mm.engine import AutocastOptimWrapper, enumerate_copies, train_by_turns
 from resformer_mm.tasks.segmentation.model import MultiResolutionSegmentor
 
 register_all_modules(init_default_scope=False)
@@ -132,6 +132,77 @@ def test_turn_by_turn_steps_as_the_joint_model() -> None:
         torch.testing.assert_close(turns[name], joint[name], atol=1e-5, rtol=1e-5)
     for name, value in joint_state.items():
         torch.testing.assert_close(turn_state[name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+NECK = dict(type='MultiLevelNeck', in_channels=[24, 24], out_channels=24, scales=[2, 1])
+DROPS = dict(drop_path_rate=0.6, with_cp=True)
+
+
+@pytest.mark.parametrize(
+    ('model', 'backbone'),
+    [
+        ({}, {}),
+        (dict(consistency=dict(type='L2Consistency'), consistency_target='featmap'), DROPS),
+        (dict(consistency=None, neck=NECK), dict(DROPS, drop_path=dict(type='SubsetDropPath'))),
+        (dict(resolutions=(64, 40)), dict(window_size=3, window_block_indices=(0,), with_cls_token=False)),
+    ],
+)
+@pytest.mark.parametrize('kind', [OptimWrapper, AutocastOptimWrapper])
+def test_one_forward_gives_the_step_of_several(model: dict, backbone: dict, kind: type) -> None:
+    """Also with crops that are padded to one size."""
+    results = []
+    for one_forward in (True, False):
+        built = build(**model, one_forward=one_forward)
+        built.backbone = MODELS.build(
+            dict(
+                type='resformer_mm.ResFormer',
+                arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
+                patch_size=8,
+                out_indices=(0, 1),
+                out_type='featmap',
+                **backbone,
+            )
+        )
+        for name, parameter in built.backbone.named_parameters():
+            if 'local_position' in name:  # zero at the start, which would hide mistakes
+                torch.nn.init.normal_(parameter, std=0.2)
+        calls, gradients = [], {}
+        built.backbone.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        for name, parameter in built.named_parameters():
+            parameter.register_hook(lambda grad, name=name, kept=gradients: kept.update({name: grad.clone()}))
+        data = batch()
+        data['inputs'][0] = data['inputs'][0][:, :40, :64]
+        labels = data['data_samples'][0].gt_sem_seg.data[:, :40]
+        data['data_samples'][0].gt_sem_seg = PixelData(data=labels)
+        torch.manual_seed(2)  # of stochastic depth
+        logged = built.train_step(data, kind(torch.optim.SGD(built.parameters(), lr=0.1)))
+        assert len(calls) == (1 if one_forward else len(built.data_preprocessor.resolutions))
+        results.append((logged, gradients, built.state_dict()))
+    is_exact = kind is OptimWrapper
+    (logged, gradients, state), (wanted, wanted_gradients, wanted_state) = results
+    assert logged.keys() == wanted.keys() and gradients.keys() == wanted_gradients.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(logged[name], value, rtol=1e-5 if is_exact else 2e-2, atol=1e-5)
+    for name, value in wanted_gradients.items():
+        atol = (1e-4 if is_exact else 0.1) * float(value.abs().max()) + 1e-7
+        torch.testing.assert_close(gradients[name], value, rtol=0, atol=atol, msg=name)
+    if is_exact:
+        for name, value in wanted_state.items():  # statistics of batch norms among them
+            torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+class ShiftedSegmentor(MultiResolutionSegmentor):
+    """A segmentor that makes its own features."""
+
+    def extract_feat(self, inputs: Tensor) -> list[Tensor]:
+        return [1 + feats for feats in super().extract_feat(inputs)]
+
+
+def test_a_model_with_its_own_features_takes_one_resolution_at_a_time() -> None:
+    with pytest.raises(ValueError, match='model.one_forward=True, but ResNet takes its inputs one after'):
+        build(backbone=dict(type='ResNet', depth=18, out_indices=(2, 3)), one_forward=True)
+    with pytest.raises(ValueError, match='model.one_forward=True, but'):
+        build(ShiftedSegmentor, one_forward=True)
 
 
 def test_without_consistency_and_at_one_resolution() -> None:

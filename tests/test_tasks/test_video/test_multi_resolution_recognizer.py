@@ -139,6 +139,64 @@ def test_turn_by_turn_steps_as_the_joint_model(shapes) -> None:
         torch.testing.assert_close(turn_state[name], value, atol=1e-5, rtol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize(
+    ('options', 'settings', 'shapes', 'num_clips'),
+    [
+        ({}, {}, SPATIAL, 2),
+        (dict(consistency_target='gap'), dict(drop_path_rate=0.6), SPACE_TIME, 1),
+        (
+            dict(consistency=None),
+            dict(drop_path_rate=0.6, drop_path=dict(type='SubsetDropPath')),
+            SPACE_TIME,
+            2,
+        ),
+        (
+            dict(consistency=dict(type='KLConsistency'), consistency_target='logits'),
+            dict(with_cp=True, drop_path_rate=0.6),
+            SPATIAL,
+            1,
+        ),
+    ],
+    ids=['cls', 'gap', 'none', 'logits'],
+)
+@pytest.mark.parametrize('attention_type', ['divided_space_time', 'joint_space_time', 'space_only'])
+@pytest.mark.parametrize('kind', [OptimWrapper, AutocastOptimWrapper])
+def test_one_forward_gives_the_step_of_several(
+    options: dict, settings: dict, shapes, num_clips: int, attention_type: str, kind: type
+) -> None:
+    results = []
+    for one_forward in (True, False):
+        arch = dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48)
+        backbone = dict(type='resformer_mm.VideoResFormer', arch=arch, patch_size=8, num_frames=4)
+        backbone |= dict(settings, attention_type=attention_type)
+        model = build(backbone=backbone, one_forward=one_forward, **options)
+        calls, gradients = [], {}
+        model.backbone.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        for name, parameter in model.named_parameters():
+            parameter.register_hook(lambda grad, name=name, kept=gradients: kept.update({name: grad.clone()}))
+        torch.manual_seed(2)  # of stochastic depth
+        optim = kind(torch.optim.SGD(model.parameters(), lr=0.1))
+        logged = model.train_step(batch(shapes, num_clips=num_clips), optim)
+        assert len(calls) == (1 if one_forward else len(shapes))
+        results.append((logged, gradients))
+    is_exact = kind is OptimWrapper
+    (logged, gradients), (wanted, wanted_gradients) = results
+    assert logged.keys() == wanted.keys() and gradients.keys() == wanted_gradients.keys()
+    for name, value in wanted.items():
+        if not is_exact and 'loss' not in name:
+            continue  # rounding may change whether a class is right
+        torch.testing.assert_close(logged[name], value, rtol=1e-5 if is_exact else 2e-2, atol=1e-5)
+    for name, value in wanted_gradients.items():
+        atol = (1e-4 if is_exact else 0.1) * float(value.abs().max()) + 1e-7
+        torch.testing.assert_close(gradients[name], value, rtol=0, atol=atol, msg=name)
+
+
+def test_one_forward_needs_a_backbone_that_packs() -> None:
+    backbone = dict(type='C3D', out_dim=8192)
+    with pytest.raises(ValueError, match='model.one_forward=True, but C3D takes its inputs one after'):
+        build(backbone=backbone, one_forward=True, consistency=None)
+
+
 def test_a_single_copy_is_the_plain_recognizer() -> None:
     theirs = build('Recognizer3D')
     model = build()

@@ -22,13 +22,13 @@ def joint(model: nn.Module, data: dict, optim: OptimWrapper) -> dict[str, torch.
     return model.train_step(data, optim)
 
 
-STEPS = (joint, train_by_turns)
+STEPS = ((joint, False), (joint, True), (train_by_turns, True))  # and whether in one forward pass
 
 
-def train(step: Callable, share: slice) -> dict[str, torch.Tensor]:
+def train(step: Callable, one_forward: bool, share: slice) -> dict[str, torch.Tensor]:
     """Two steps on a share of the batch of four videos; return the weights."""
     with DefaultScope.overwrite_default_scope('mmaction'):
-        model = build()
+        model = build(one_forward=one_forward)
     wrapped = MMDistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
     for _ in range(2):
@@ -42,7 +42,7 @@ def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     for number, step in enumerate(STEPS):
-        torch.save(train(step, slice(2 * rank, 2 * rank + 2)), folder / f'{number}_{rank}.pth')
+        torch.save(train(*step, slice(2 * rank, 2 * rank + 2)), folder / f'{number}_{rank}.pth')
     dist.destroy_process_group()
 
 
@@ -52,7 +52,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     workers = [context.Process(target=work, args=(rank, tmp_path)) for rank in range(2)]
     for worker in workers:
         worker.start()
-    expected = [train(step, slice(4)) for step in STEPS]
+    expected = [train(*step, slice(4)) for step in STEPS]
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0

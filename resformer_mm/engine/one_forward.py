@@ -1,0 +1,92 @@
+"""One forward pass of the backbone for all copies of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .objective import MultiResolutionObjective, enumerate_copies
+
+
+class OneForwardObjective(MultiResolutionObjective):
+    """An objective whose copies may pass the backbone together, for the same losses in less time.
+
+    A task implements :meth:`supervise_features`, and calls :meth:`set_one_forward` when its model is built.
+    Training turn by turn always takes one copy after the other.
+    """
+
+    one_forward: bool
+
+    def set_one_forward(self, one_forward: bool | None, default: bool) -> None:
+        """Set whether all copies of a step pass the backbone together.
+
+        Args:
+            one_forward: the argument of the model; None takes the default.
+            default: what is used if the backbone can.
+
+        Raises:
+            ValueError: they shall, but the backbone takes one batch at a time.
+        """
+        if one_forward and not self.packs_copies:
+            raise ValueError(
+                f'model.one_forward=True, but {type(self.backbone).__name__} takes its inputs one after the '
+                'other: leave it out'
+            )
+        self.one_forward = default if one_forward is None else one_forward
+
+    @property
+    def packs_copies(self) -> bool:
+        """Whether the backbone takes all copies together, see ``ResFormer.packs_copies``."""
+        return getattr(self.backbone, 'packs_copies', False)
+
+    def backbone_inputs(self, inputs: Tensor) -> Tensor:
+        """Return what the backbone takes of a copy."""
+        return inputs
+
+    def features(self, inputs: Tensor) -> tuple[Any, Tensor | None]:
+        """Return the features of one copy for the head, and the pooled tokens to compare, if there are any.
+
+        Args:
+            inputs: the copy.
+        """
+        if self.compares_tokens:
+            return self.backbone.forward_pooled(self.backbone_inputs(inputs), self.consistency_target)
+        return self.backbone(self.backbone_inputs(inputs)), None
+
+    def features_of_copies(self, inputs: Sequence[Tensor]) -> list[tuple[Any, Tensor | None]]:
+        """Return what :meth:`features` returns for every copy, by one pass of the backbone."""
+        pool = self.consistency_target if self.compares_tokens else None
+        outputs = self.backbone.forward_copies([self.backbone_inputs(one) for one in inputs], pool)
+        return outputs if pool else [(feats, None) for feats in outputs]
+
+    def supervise_features(
+        self, feats: Any, pooled: Tensor | None, inputs: Tensor, data_samples: list, index: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return what :meth:`supervise` returns, given what :meth:`features` returned.
+
+        Args:
+            feats: features for the head.
+            pooled: pooled tokens to compare, or None.
+            inputs: the copy.
+            data_samples: the B samples with their labels.
+            index: position of the copy among the copies.
+        """
+        raise NotImplementedError
+
+    def supervise(self, inputs: Tensor, data_samples: list, index: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the losses of one copy, and what is compared between copies."""
+        return self.supervise_features(*self.features(inputs), inputs, data_samples, index)
+
+    def loss(self, inputs: Tensor | Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:
+        """Return the named losses of one step, see :meth:`MultiResolutionObjective.loss`."""
+        # Not decided when the model is built: wrappers of blocks come later.
+        if isinstance(inputs, Tensor) or len(inputs) == 1 or not (self.one_forward and self.packs_copies):
+            return super().loss(inputs, data_samples)
+        found = zip(self.features_of_copies(inputs), inputs)
+        supervised = (
+            self.supervise_features(*features, one, data_samples, index)
+            for index, (features, one) in enumerate(found)
+        )
+        return self.combine(list(enumerate_copies(inputs)), supervised, data_samples)
