@@ -17,14 +17,13 @@ class OneForwardObjective(MultiResolutionObjective):
     Training turn by turn always takes one copy after the other.
     """
 
-    one_forward: bool
+    one_forward: bool | None
 
-    def set_one_forward(self, one_forward: bool | None, default: bool) -> None:
+    def set_one_forward(self, one_forward: bool | None) -> None:
         """Set whether all copies of a step pass the backbone together.
 
         Args:
-            one_forward: the argument of the model; None takes the default.
-            default: what is used if the backbone can.
+            one_forward: the argument of the model; None for where the backbone can.
 
         Raises:
             ValueError: they shall, but the backbone takes one batch at a time.
@@ -34,7 +33,7 @@ class OneForwardObjective(MultiResolutionObjective):
                 f'model.one_forward=True, but {type(self.backbone).__name__} takes its inputs one after the '
                 'other: leave it out'
             )
-        self.one_forward = default if one_forward is None else one_forward
+        self.one_forward = one_forward
 
     @property
     def packs_copies(self) -> bool:
@@ -82,7 +81,8 @@ class OneForwardObjective(MultiResolutionObjective):
     def loss(self, inputs: Tensor | Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:
         """Return the named losses of one step, see :meth:`MultiResolutionObjective.loss`."""
         # Not decided when the model is built: wrappers of blocks come later.
-        if isinstance(inputs, Tensor) or len(inputs) == 1 or not (self.one_forward and self.packs_copies):
+        packs = self.one_forward is not False and self.packs_copies
+        if isinstance(inputs, Tensor) or len(inputs) == 1 or not packs:
             return super().loss(inputs, data_samples)
         found = zip(self.features_of_copies(inputs), inputs)
         supervised = (

@@ -99,7 +99,12 @@ def test_detection() -> None:
             'speed_cpu.csv',
             'code variant mode resolutions batch dtype compiled timm/ours literal/ours',
         ),
-        ('ResFormer, tiny', 'one_forward_cpu.csv', 'model resolutions batch three_ms one_ms ratio'),
+        (
+            'ResFormer, tiny',
+            'one_forward_cpu.csv',
+            'model kind copies batch drop_path_rate dtype compiled three_ms one/three three_subset/three'
+            ' one_subset/three',
+        ),
         (
             "before PyTorch's resize",
             'loader_cpu.csv',

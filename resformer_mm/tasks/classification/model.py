@@ -47,7 +47,7 @@ class MultiResolutionClassifier(OneForwardObjective, ImageClassifier):
         **kwargs,
     ) -> None:
         super().__init__(backbone, *args, **kwargs)
-        self.set_one_forward(one_forward, default=True)
+        self.set_one_forward(one_forward)
         self.set_consistency(consistency, consistency_target)
         if self.with_head:
             share_num_classes(self.data_preprocessor, self.head, 'model.head')

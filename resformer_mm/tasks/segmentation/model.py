@@ -37,8 +37,8 @@ class MultiResolutionSegmentor(OneForwardObjective, EncoderDecoder):
         consistency_target: what is compared at every pixel: 'logits' of the decode head, or 'featmap', the
             last feature map passed to the heads.
         one_forward: whether all resolutions of a step pass the backbone together, see
-            :meth:`~resformer_mm.models.ResFormer.forward_copies`: the same losses. Training turn by turn
-            always takes them one after the other.
+            :meth:`~resformer_mm.models.ResFormer.forward_copies`: the same losses in less time. By default
+            they do if the backbone can. Training turn by turn always takes them one after the other.
         **kwargs: arguments of :class:`mmseg.models.EncoderDecoder`.
 
     Raises:
@@ -58,7 +58,7 @@ class MultiResolutionSegmentor(OneForwardObjective, EncoderDecoder):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.set_one_forward(one_forward, default=False)
+        self.set_one_forward(one_forward)
         if type(self.decode_head).loss is not BaseDecodeHead.loss:
             raise ValueError(
                 f'model.decode_head.type={type(self.decode_head).__name__!r} overrides the loss: training '

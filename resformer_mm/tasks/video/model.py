@@ -30,8 +30,8 @@ class MultiResolutionRecognizer(OneForwardObjective, Recognizer3D):
             ``forward_pooled``; see
             :attr:`~resformer_mm.engine.objective.MultiResolutionObjective.consistency_targets`.
         one_forward: whether all copies of a step pass the backbone together, see
-            :meth:`~resformer_mm.models.ResFormer.forward_copies`: the same losses. Training turn by turn
-            always takes them one after the other.
+            :meth:`~resformer_mm.models.ResFormer.forward_copies`: the same losses in less time. By default
+            they do if the backbone can. Training turn by turn always takes them one after the other.
         **kwargs: arguments of :class:`mmaction.models.Recognizer3D`.
 
     Raises:
@@ -49,7 +49,7 @@ class MultiResolutionRecognizer(OneForwardObjective, Recognizer3D):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.set_one_forward(one_forward, default=False)
+        self.set_one_forward(one_forward)
         self.set_consistency(consistency, consistency_target)
         if self.with_cls_head:
             share_num_classes(self.data_preprocessor, self.cls_head, 'model.cls_head')
