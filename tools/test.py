@@ -12,6 +12,7 @@ from resformer_mm.config.command_line import (
     add_config_options,
     add_inference_dtype,
     add_launcher,
+    add_resolutions_per_pass,
     add_strict,
     set_local_rank,
 )
@@ -33,6 +34,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         help='evaluate at each of these resolutions in pixels, e.g. 96 128 160 224 288 384',
     )
+    add_resolutions_per_pass(parser)
     parser.add_argument(
         '--resume',
         action='store_true',
@@ -67,6 +69,7 @@ def parse_args() -> argparse.Namespace:
             launcher=args.launcher,
             strict=args.strict,
             resolutions=args.resolutions,
+            resolutions_per_pass=args.resolutions_per_pass,
             dtype=args.dtype,
             tta=args.tta,
             drawing=Drawing(args.show, args.show_dir, args.wait_time, args.interval),

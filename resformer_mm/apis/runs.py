@@ -121,6 +121,7 @@ def make_test_config(
     launcher: str = 'none',
     strict: bool = False,
     resolutions: Sequence[int] | None = None,
+    resolutions_per_pass: int | None = None,
     amp: bool = False,
     dtype: str | None = None,
     tta: bool = False,
@@ -137,6 +138,8 @@ def make_test_config(
         launcher: job launcher; 'none' means one process.
         strict: refuse data that would be repaired on reading, as ``strict_data = True`` in the config.
         resolutions: test resolutions in pixels; None keeps ``test_cfg``.
+        resolutions_per_pass: number of resolutions evaluated in one pass over the data; None keeps that of
+            ``test_cfg``, or means all.
         amp: test in the usual type of mixed precision: float16 on a GPU, bfloat16 on a CPU.
         dtype: test in this type, ``inference_dtype`` of the config: 'float32', 'bfloat16' or 'float16'.
         tta: use test-time augmentation.
@@ -169,12 +172,18 @@ def make_test_config(
             cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), one_view]
     if resolutions:
         _check_resolutions(cfg, resolutions, 'tta_pipeline' if tta else 'test_dataloader.dataset.pipeline')
+        kept = ('fp16', 'resolutions_per_pass', 'batch_resolution')
         cfg.test_cfg = dict(
+            {field: cfg.test_cfg[field] for field in kept if field in cfg.test_cfg},
             type='resformer_mm.MultiResolutionTestLoop',
             resolutions=list(resolutions),
-            fp16=cfg.test_cfg.get('fp16', False),
         )
-    if resume and type_name(type_field(cfg.test_cfg)) == 'MultiResolutionTestLoop':
+    is_multi_resolution = type_name(type_field(cfg.test_cfg)) == 'MultiResolutionTestLoop'
+    if resolutions_per_pass is not None:
+        if not is_multi_resolution:
+            raise ValueError(f'--resolutions-per-pass: {config} tests at one resolution: add --resolutions')
+        cfg.test_cfg.resolutions_per_pass = resolutions_per_pass
+    if resume and is_multi_resolution:
         cfg.test_cfg.resume = True
     elif resume:
         remark('--resume', f'{config} tests at one resolution, which is tested from the beginning')

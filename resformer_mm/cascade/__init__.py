@@ -2,7 +2,7 @@
 
 from .fitted import FittedCascade, fit_cascade, write_cascade_config
 from .fitting import Fit, Operation, apply_rule, choose, cross_fit, fit_frontier
-from .outcomes import OutcomeMetric, Outcomes, collect_outcomes, load_outcomes, save_outcomes
+from .outcomes import OutcomeMetric, Outcomes, load_outcomes, save_outcomes
 from .rule import CascadeRule, confidence_function
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     'Outcomes',
     'apply_rule',
     'choose',
-    'collect_outcomes',
     'confidence_function',
     'cross_fit',
     'fit_cascade',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,21 +88,6 @@ class OutcomeMetric(BaseMetric):
             confidence, correct = zip(*results)
             self.outcomes = np.array(confidence, dtype=np.float32), np.array(correct, dtype=bool)
         return {}
-
-
-def collect_outcomes(
-    measure: Callable[[int], tuple[np.ndarray, np.ndarray, float]], resolutions: Sequence[int]
-) -> Outcomes:
-    """Measure the outcomes at every resolution.
-
-    Args:
-        measure: function of a resolution that returns confidence and correctness of every prediction,
-            ``(samples,)`` each, and the cost per sample.
-        resolutions: in pixels.
-    """
-    resolutions = sorted(resolutions)
-    confidence, correct, cost = zip(*map(measure, resolutions))
-    return Outcomes(tuple(resolutions), np.stack(confidence), np.stack(correct), np.array(cost))
 
 
 def save_outcomes(path: Path, confidence: np.ndarray, correct: np.ndarray) -> None:

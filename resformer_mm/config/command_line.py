@@ -60,6 +60,23 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
+def add_resolutions_per_pass(parser: argparse.ArgumentParser) -> None:
+    """Add ``--resolutions-per-pass``, for evaluation at several resolutions."""
+    parser.add_argument(
+        '--resolutions-per-pass',
+        type=_positive,
+        metavar='N',
+        help='evaluate N resolutions in one pass over the data, which decodes every image once (all)',
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{value} must be at least 1')
+    return value
+
+
 def set_local_rank(local_rank: int) -> None:
     """Set ``LOCAL_RANK`` for MMEngine, unless the launcher did."""
     os.environ.setdefault('LOCAL_RANK', str(local_rank))

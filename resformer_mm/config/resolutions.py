@@ -90,9 +90,38 @@ def pipeline_at_resolution(pipeline: Sequence[dict], resolution: int) -> list[di
     scaled = copy.deepcopy(list(pipeline))
     if _set_resolution(scaled, resolution):
         return scaled
-    sizes = [(transform, name) for transform in _transforms(scaled) for name in _size_fields(transform)]
-    crops = [short_side(transform[name]) for transform, name in sizes if name == 'crop_size']
-    others = [short_side(transform[name]) for transform, name in sizes]
+    factor = Fraction(resolution, _scaled_resolution(scaled))
+    for transform, name in _sizes(scaled):
+        transform[name] = _scaled(transform[name], factor)
+    return scaled
+
+
+def pipeline_resolution(pipeline: Sequence[dict]) -> int:
+    """Return the resolution at which :func:`pipeline_at_resolution` leaves a pipeline as it is.
+
+    Raises:
+        ValueError: no transform has a size, or a field ``resolution`` is not a positive integer.
+    """
+    named = [transform['resolution'] for transform in _transforms(pipeline) if 'resolution' in transform]
+    if named:
+        return check_resolutions(named[-1:], 'the field `resolution` of a transform')[0]
+    return _scaled_resolution(pipeline)
+
+
+def short_side(size: int | Sequence[int]) -> int:
+    """Return the smallest given side; -1 and None mean that a side is not given."""
+    sides = [size] if isinstance(size, int) else size
+    return min(side for side in sides if _is_length(side))
+
+
+def _sizes(pipeline: Sequence[dict]) -> list[tuple[dict, str]]:
+    """Return the transforms that have sizes, with the names of the fields."""
+    return [(transform, name) for transform in _transforms(pipeline) for name in _size_fields(transform)]
+
+
+def _scaled_resolution(pipeline: Sequence[dict]) -> int:
+    """Return the short side of the last crop, or without a crop of the last resize."""
+    sizes = _sizes(pipeline)
     if not sizes:
         raise ValueError(
             'the evaluation pipeline cannot be run at another resolution: no transform has a `resolution` '
@@ -100,16 +129,8 @@ def pipeline_at_resolution(pipeline: Sequence[dict], resolution: int) -> list[di
             'dict(type="resformer_mm.ResizeCenterCrop", resolution=224) or '
             'dict(type="Resize", scale=(2048, 512), keep_ratio=True)'
         )
-    factor = Fraction(resolution, (crops or others)[-1])
-    for transform, name in sizes:
-        transform[name] = _scaled(transform[name], factor)
-    return scaled
-
-
-def short_side(size: int | Sequence[int]) -> int:
-    """Return the smallest given side; -1 and None mean that a side is not given."""
-    sides = [size] if isinstance(size, int) else size
-    return min(side for side in sides if _is_length(side))
+    crops = [short_side(transform[name]) for transform, name in sizes if name == 'crop_size']
+    return (crops or [short_side(transform[name]) for transform, name in sizes])[-1]
 
 
 def _scaled(size: Any, factor: Fraction) -> Any:

@@ -9,11 +9,16 @@ from typing import Any
 from mmengine.dataset import Compose
 from torch.utils.data import DataLoader
 
-from resformer_mm.config.resolutions import pipeline_at_resolution
+from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution, pipeline_resolution
+
+from .failures import NamingCompose
 
 
 def loaders_at_resolutions(
-    config: Mapping, resolutions: Sequence[int], build: Callable[[dict], DataLoader]
+    config: Mapping,
+    resolutions: Sequence[int],
+    build: Callable[[dict], DataLoader],
+    batch_sizes: Mapping[int, int] | None = None,
 ) -> dict[int, DataLoader]:
     """Return one data loader per resolution.
 
@@ -25,6 +30,7 @@ def loaders_at_resolutions(
         resolutions: resolutions in pixels.
         build: function that builds a loader from a config, such as ``Runner.build_dataloader``. The first
             resolution is built first.
+        batch_sizes: resolution -> batch size; by default that of the config.
 
     Raises:
         ValueError: a resolution is not positive, or nothing in the pipeline has a size.
@@ -36,12 +42,50 @@ def loaders_at_resolutions(
     for resolution, at_resolution in configs.items():
         dataset = None
         if loaders:
-            dataset = _with_pipelines(next(iter(loaders.values())).dataset, at_resolution)
-        loader_config = {key: copy.deepcopy(value) for key, value in config.items() if key != 'dataset'}
-        # As a function, because MMEngine would copy an object with all its annotations.
-        loader_config['dataset'] = at_resolution if dataset is None else dict(type=_returning(dataset))
-        loaders[resolution] = build(loader_config)
+            dataset = with_pipelines([next(iter(loaders.values())).dataset], [at_resolution], _single)
+        changes: dict[str, Any] = dict(dataset=at_resolution if dataset is None else returning(dataset))
+        if batch_sizes and 'batch_size' in config:
+            changes['batch_size'] = batch_sizes[resolution]
+        loaders[resolution] = build(changed_loader(config, **changes))
     return loaders
+
+
+def fitted_batch_sizes(
+    config: Mapping, resolutions: Sequence[int], batch_resolution: int | None = None
+) -> dict[int, int]:
+    """Return the batch size of a data loader at every resolution.
+
+    Up to ``batch_resolution`` it is that of the config. Above, it is the largest divisor of it with which a
+    batch has at most as many pixels. It stays that of the config if batches are not formed by their size
+    alone: with a ``batch_sampler``, ``drop_last`` or ``num_batch_per_epoch``.
+
+    Args:
+        config: config of the data loader.
+        resolutions: resolutions in pixels.
+        batch_resolution: resolution that the batch size of the config is for; by default that of its
+            pipeline.
+
+    Raises:
+        ValueError: ``batch_resolution`` is not positive, or is missing, and nothing in the pipeline has a
+            size.
+    """
+    if batch_resolution is None:
+        batch_resolution = dataset_resolution(config['dataset'])
+    else:
+        check_resolutions([batch_resolution], 'batch_resolution')
+    configured = config.get('batch_size', 1)
+    if batch_resolution is None or any(
+        config.get(field) for field in ('batch_sampler', 'drop_last', 'num_batch_per_epoch')
+    ):
+        return dict.fromkeys(resolutions, configured)
+    divisors = [size for size in range(1, configured + 1) if configured % size == 0]
+    return {
+        resolution: max(
+            [size for size in divisors if size * resolution**2 <= configured * batch_resolution**2],
+            default=1,
+        )
+        for resolution in resolutions
+    }
 
 
 def dataset_at_resolution(settings: Any, resolution: int) -> Any:
@@ -63,28 +107,67 @@ def dataset_at_resolution(settings: Any, resolution: int) -> Any:
     return changed
 
 
-def _with_pipelines(dataset: Any, settings: Mapping) -> Any:
-    """Return a shallow copy of a data set with the pipelines of a config; None if it cannot be copied so."""
+def dataset_resolution(settings: Any) -> int | None:
+    """Return the resolution of the pipeline of a data set, the largest of several; None without a pipeline.
+
+    Raises:
+        ValueError: nothing in a pipeline has a size.
+    """
+    if isinstance(settings, (list, tuple)):
+        parts = settings
+    elif 'pipeline' in settings:
+        return pipeline_resolution(settings['pipeline'])
+    else:
+        parts = [settings[key] for key in ('dataset', 'datasets') if key in settings]
+    return max((found for part in parts if (found := dataset_resolution(part)) is not None), default=None)
+
+
+def with_pipelines(
+    datasets: Sequence[Any], alternatives: Sequence[Mapping], make: Callable[[Sequence[Any], list[list]], Any]
+) -> Any:
+    """Return a shallow copy of the first data set with another pipeline; None if it cannot be copied so.
+
+    Args:
+        datasets: data sets that differ in their pipelines alone, in wrappers or not.
+        alternatives: configs of data sets that differ in their pipelines alone.
+        make: function of the innermost data sets and the pipelines of the alternatives that returns the new
+            pipeline, or None if the data set cannot have it.
+    """
+    dataset, settings = datasets[0], alternatives[0]
     changed: Any = copy.copy(dataset)
     if 'pipeline' in settings:
-        # A subclass may do something between the transforms.
-        is_plain = type(getattr(dataset, 'pipeline', None)) is Compose
+        # Another subclass may do something between the transforms.
+        is_plain = type(getattr(dataset, 'pipeline', None)) in (Compose, NamingCompose)
         if not is_plain or 'dataset' in settings:
             return None
-        changed.pipeline = Compose(settings['pipeline'])
-        return changed
+        changed.pipeline = make(datasets, [alternative['pipeline'] for alternative in alternatives])
+        return None if changed.pipeline is None else changed
     if 'dataset' in settings and hasattr(dataset, 'dataset'):
-        changed.dataset = _with_pipelines(dataset.dataset, settings['dataset'])
+        inner = [each.dataset for each in datasets], [each['dataset'] for each in alternatives]
+        changed.dataset = with_pipelines(*inner, make)
         return None if changed.dataset is None else changed
     parts = getattr(dataset, 'datasets', None)
     if 'datasets' in settings and isinstance(parts, list) and len(parts) == len(settings['datasets']):
-        changed.datasets = [_with_pipelines(*pair) for pair in zip(parts, settings['datasets'])]
+        inner_datasets = zip(*(each.datasets for each in datasets))
+        inner_settings = zip(*(each['datasets'] for each in alternatives))
+        changed.datasets = [with_pipelines(*pair, make) for pair in zip(inner_datasets, inner_settings)]
         return None if any(part is None for part in changed.datasets) else changed
     return None
 
 
-def _returning(value: Any) -> Callable[[], Any]:
-    def stored() -> Any:
-        return value
+def changed_loader(config: Mapping, **changes: Any) -> dict:
+    """Return a copy of the config of a data loader with other fields. Annotations in it are not copied."""
+    return {**{key: copy.deepcopy(value) for key, value in config.items() if key not in changes}, **changes}
 
-    return stored
+
+def returning(dataset: Any) -> dict:
+    """Return a config of a data set that exists; MMEngine would copy the data set with its annotations."""
+
+    def stored() -> Any:
+        return dataset
+
+    return dict(type=stored)
+
+
+def _single(datasets: Sequence[Any], pipelines: list[list]) -> Compose:
+    return Compose(pipelines[0])

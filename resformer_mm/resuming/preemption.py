@@ -57,6 +57,7 @@ class PreemptionHook(Hook):
         if is_distributed() and torch.distributed.get_backend() != 'gloo':
             self._group = torch.distributed.new_group(backend='gloo', timeout=_timeout(runner.cfg))
         loaders = [runner.train_dataloader, *(loaders_of(runner.val_loop) if runner.val_loop else ())]
+        loaders += getattr(runner.val_loop, 'shared_loaders', {}).values()
         for loader in loaders:
             if isinstance(loader, DataLoader):
                 shield_workers(loader)

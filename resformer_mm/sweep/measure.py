@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from resformer_mm.analysis.complexity import count_complexity
 from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import build_test_runner, enter_scope, make_test_config
 from resformer_mm.apis.testing import build_test_loop
-from resformer_mm.cascade import OutcomeMetric
+from resformer_mm.cascade import OutcomeMetric, Outcomes
 from resformer_mm.config.inference_dtype import read_inference_dtype
 from resformer_mm.fingerprint import evaluation_settings, fingerprint
 from resformer_mm.tracking import drop_trackers
@@ -39,6 +40,21 @@ class _AfterBatch(Hook):
         self.callback()
 
 
+class Evaluated(NamedTuple):
+    """An evaluation at a resolution.
+
+    Attributes:
+        resolution: in pixels.
+        metrics: name -> value.
+        outcomes: confidence and correctness of every prediction, ``(samples,)`` each; None if the predictions
+            have no class scores.
+    """
+
+    resolution: int
+    metrics: dict[str, float]
+    outcomes: tuple[np.ndarray, np.ndarray] | None
+
+
 class ModelUnderTest:
     """A model of any task, with the data loaders of its config at several resolutions.
 
@@ -52,6 +68,7 @@ class ModelUnderTest:
         num_batches: number of batches over which times and operations are averaged, spread evenly over the
             test set.
         cfg_options: overrides of the config.
+        resolutions_per_pass: number of resolutions evaluated in one pass over the data; by default all.
         split: 'test' or 'val', whose data loader and evaluator of the config are used.
         confidence: name of the confidence in the outcomes, see :class:`~resformer_mm.cascade.CascadeRule`.
         after_batch: called after every evaluated batch.
@@ -78,6 +95,7 @@ class ModelUnderTest:
         batch_size: int = 1,
         num_batches: int = 8,
         cfg_options: dict | None = None,
+        resolutions_per_pass: int | None = None,
         split: str = 'test',
         confidence: str = 'max_probability',
         after_batch: Callable[[], None] = lambda: None,
@@ -89,6 +107,7 @@ class ModelUnderTest:
             cfg_options=cfg_options,
             dtype=dtype,
             resolutions=resolutions,
+            resolutions_per_pass=resolutions_per_pass,
         )
         if split == 'val':
             if self.cfg.get('val_dataloader') is None or self.cfg.get('val_evaluator') is None:
@@ -103,8 +122,7 @@ class ModelUnderTest:
         self.dtype = read_inference_dtype(self.runner.cfg)
         self.loop = build_test_loop(self.runner)
         self.runner.register_hook(_AfterBatch(after_batch), priority='VERY_LOW')
-        self.outcome_metric = OutcomeMetric(confidence)
-        self.loop.evaluator.metrics.append(self.outcome_metric)
+        self.loop.evaluator.metrics.append(OutcomeMetric(confidence))
         self.runner.call_hook('before_run')
         self.runner.load_or_resume()
         self.fingerprint = fingerprint(settings, self.runner.model.state_dict())
@@ -126,20 +144,18 @@ class ModelUnderTest:
         """Return the number of batches of an evaluation at a resolution."""
         return len(self.loop.loaders[resolution])
 
-    def evaluate(self, resolution: int) -> dict[str, float]:
-        """Return the metrics of the config's evaluator at a resolution.
-
-        Afterwards ``outcome_metric.outcomes`` has confidence and correctness of every prediction if the
-        predictions have class scores.
-        """
+    def evaluate(self, resolutions: Sequence[int]) -> Iterator[Evaluated]:
+        """Yield the metrics of the config's evaluator at every resolution."""
         enter_scope(self.cfg)
         for event in ('before_test', 'before_test_epoch'):
             self.runner.call_hook(event)
         self.model.eval()
-        metrics = self.loop.evaluate_at(resolution)
-        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        for resolution, metrics in self.loop.evaluate_at(resolutions):
+            self.runner.call_hook('after_test_epoch', metrics=metrics)
+            own = [one for one in self.loop.evaluator.metrics if isinstance(one, OutcomeMetric)]
+            numbers = {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
+            yield Evaluated(resolution, numbers, own[-1].outcomes)
         self.runner.call_hook('after_test')
-        return {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
 
     def count_flops(self, resolution: int) -> float:
         """Return the multiply-adds per sample, averaged over the sampled batches."""
@@ -183,26 +199,29 @@ class ModelUnderTest:
             calls.append((time.perf_counter() - began) / self.batch_size)
         return calls
 
-    def outcomes(self, resolution: int, cost: str) -> tuple[np.ndarray, np.ndarray, float]:
-        """Evaluate; return confidence and correctness of every prediction and the cost of one sample.
+    def outcomes(self, resolutions: Sequence[int], cost: str) -> Outcomes:
+        """Evaluate; return confidence and correctness of every prediction, and the cost of one sample.
 
         Args:
-            resolution: in pixels.
+            resolutions: in pixels, low to high.
             cost: 'gflops', or 'latency_ms', the median of the calls.
 
         Raises:
             SweepError: the predictions have no class scores or labels.
         """
-        self.evaluate(resolution)
-        if self.outcome_metric.outcomes is None:
+        found = [evaluated.outcomes for evaluated in self.evaluate(resolutions)]
+        if None in found:
             raise SweepError(
                 'a cascade cannot be fitted: the predictions have no class scores, or the samples no labels'
             )
-        if cost == 'gflops':
-            value = self.count_flops(resolution) / 1e9
-        else:
-            value = 1e3 * float(np.median(self.time_calls(resolution)))
-        return *self.outcome_metric.outcomes, value
+        confidence, correct = zip(*found)
+        costs = [
+            self.count_flops(resolution) / 1e9
+            if cost == 'gflops'
+            else 1e3 * float(np.median(self.time_calls(resolution)))
+            for resolution in resolutions
+        ]
+        return Outcomes(tuple(resolutions), np.stack(confidence), np.stack(correct), np.array(costs))
 
     @torch.no_grad()
     def _predict(self, batch: dict) -> None:

@@ -41,6 +41,7 @@ class Sweep:
         batch_size: number of samples of a timed call.
         rounds: timing rounds per point.
         cfg_options: overrides of every config.
+        resolutions_per_pass: number of resolutions evaluated in one pass over the data; by default all.
 
     Attributes:
         path: file of the record.
@@ -65,6 +66,7 @@ class Sweep:
         batch_size: int = 1,
         rounds: int = 5,
         cfg_options: dict | None = None,
+        resolutions_per_pass: int | None = None,
     ) -> None:
         files = [(*pair, '') for pair in models] + [(*models[0], file) for file in exported]
         self.files = dict(zip(_check_names(files, names), files))
@@ -72,6 +74,7 @@ class Sweep:
         self.resolutions = _check_resolutions(models[0][0], resolutions, cfg_options)
         self.out_dir, self.path = out_dir, out_dir / 'sweep.json'
         self.dtype, self.batch_size, self.rounds, self.cfg_options = dtype, batch_size, rounds, cfg_options
+        self.resolutions_per_pass = resolutions_per_pass
         self.models: dict[str, ModelUnderTest] = {}
         self.record = SweepRecord(
             {
@@ -122,6 +125,7 @@ class Sweep:
             dtype=self.dtype,
             batch_size=self.batch_size,
             cfg_options=self.cfg_options,
+            resolutions_per_pass=self.resolutions_per_pass,
             after_batch=after_batch,
         )
         if exported:
@@ -154,20 +158,20 @@ class Sweep:
     def _evaluate(self, task: int) -> None:
         todo = [point for point in self._points() if not point[-1].metrics]
         self._progress.set_total(task, sum(model.num_evaluated_batches(r) for _, model, r, _ in todo))
-        for swept, model, resolution, point in todo:
-            metrics = model.evaluate(resolution)
-            if not metrics:
-                raise SweepError(
-                    f'{swept.config}: its test_evaluator gave no metric, so there is nothing to compare'
-                )
-            if model.outcome_metric.outcomes is not None:
-                path = outcome_path(self.out_dir, swept.name, resolution)
-                save_outcomes(path, *model.outcome_metric.outcomes)
-            point.metrics = metrics
-            self.record.save(self.path)
-            first, value = next(iter(metrics.items()))
-            text = f'{swept.name} at {resolution}: {first} {value:.4g}'
-            print(text, flush=True)
+        for swept in self.record.models:
+            missing = [resolution for one, _, resolution, _ in todo if one is swept]
+            for resolution, metrics, outcomes in self.models[swept.name].evaluate(missing) if missing else ():
+                if not metrics:
+                    raise SweepError(
+                        f'{swept.config}: its test_evaluator gave no metric, so there is nothing to compare'
+                    )
+                if outcomes is not None:
+                    save_outcomes(outcome_path(self.out_dir, swept.name, resolution), *outcomes)
+                swept.points[resolution].metrics = metrics
+                self.record.save(self.path)
+                first, value = next(iter(metrics.items()))
+                text = f'{swept.name} at {resolution}: {first} {value:.4g}'
+                print(text, flush=True)
 
     def _count(self) -> None:
         todo = [point for point in self._points() if not point[0].is_counted(point[-1])]

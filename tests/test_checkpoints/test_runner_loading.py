@@ -92,8 +92,8 @@ def test_a_test_reads_its_checkpoint_once(config: Path, checkpoint: Path, tmp_pa
 
 def test_a_sweep_reads_a_checkpoint_once(config: Path, checkpoint: Path, tmp_path: Path) -> None:
     model = ModelUnderTest(config, checkpoint, [32, 64], tmp_path / 'sweep')
+    assert [found.resolution for found in model.evaluate([32, 64])] == [32, 64]
     for resolution in (32, 64):
-        assert model.evaluate(resolution)
         assert model.count_flops(resolution) > 0
     assert reads(checkpoint) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -69,11 +70,12 @@ class Loop(MultiResolutionTestLoop):
         self.resume, self._finished = resume, None
         self.interrupted_at, self.evaluated = interrupted_at, []
 
-    def evaluate_at(self, resolution: int) -> dict[str, float]:
-        if resolution == self.interrupted_at:
-            raise KeyboardInterrupt
-        self.evaluated.append(resolution)
-        return {'top1': float(resolution)}
+    def evaluate_at(self, resolutions: Sequence[int]) -> Iterator[tuple[int, dict[str, float]]]:
+        for resolution in resolutions:
+            if resolution == self.interrupted_at:
+                raise KeyboardInterrupt
+            self.evaluated.append(resolution)
+            yield resolution, {'top1': float(resolution)}
 
 
 def test_a_test_goes_on_where_it_was_interrupted(tmp_path) -> None:

@@ -6,6 +6,7 @@ import builtins
 import importlib.util
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,7 +35,7 @@ from resformer_mm.engine.classes import head_problem
 from resformer_mm.inference.pipelines import InputPipeline
 from resformer_mm.inference.sources import InputError, Source, read_frames
 from resformer_mm.sweep import Sweep, SweepError
-from resformer_mm.sweep.measure import ModelUnderTest
+from resformer_mm.sweep.measure import Evaluated, ModelUnderTest
 from resformer_mm.sweep.page import write_page
 from resformer_mm.synthetic import encode_clip, render_image
 from resformer_mm.synthetic.writing import encode_png
@@ -178,10 +179,9 @@ def test_a_split_that_the_config_does_not_have(tmp_path) -> None:
 
 def test_outcomes_without_labels() -> None:
     model = ModelUnderTest.__new__(ModelUnderTest)
-    model.evaluate = lambda resolution: {}
-    model.outcome_metric = SimpleNamespace(outcomes=None)
+    model.evaluate = lambda resolutions: iter([Evaluated(32, {}, None)])
     with pytest.raises(SweepError, match='a cascade cannot be fitted: the predictions have no class scores'):
-        model.outcomes(32, 'gflops')
+        model.outcomes([32], 'gflops')
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,10 @@ def test_outcomes_without_labels() -> None:
 def test_a_sweep_that_does_not_end(error, message, tmp_path) -> None:
     sweep = Sweep([('a.py', 'a.pth')], tmp_path, [32])
 
-    def evaluate(resolution: int) -> dict:
+    def evaluate(resolutions: list[int]) -> Iterator[Evaluated]:
         if error is not None:
             raise error
-        return {}
+        yield Evaluated(32, {}, None)
 
     stub = SimpleNamespace(
         dtype='float32',

@@ -10,7 +10,6 @@ from pathlib import Path
 from resformer_mm.cascade import (
     FittedCascade,
     Outcomes,
-    collect_outcomes,
     fit_cascade,
     write_cascade_config,
 )
@@ -71,7 +70,7 @@ def measure(args: argparse.Namespace, resolutions: list[int]) -> Outcomes:
             after_batch=lambda: display.advance(task),
         )
         display.set_total(task, sum(map(model.num_evaluated_batches, resolutions)))
-        return collect_outcomes(lambda resolution: model.outcomes(resolution, args.cost), resolutions)
+        return model.outcomes(sorted(resolutions), args.cost)
 
 
 def report(fitted: FittedCascade, cost: str) -> str:

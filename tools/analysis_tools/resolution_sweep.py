@@ -9,7 +9,11 @@ import argparse
 from pathlib import Path
 
 from resformer_mm.checkpoints import CheckpointError
-from resformer_mm.config.command_line import add_config_options, add_inference_dtype
+from resformer_mm.config.command_line import (
+    add_config_options,
+    add_inference_dtype,
+    add_resolutions_per_pass,
+)
 from resformer_mm.deployment.runtimes import RUNTIMES
 from resformer_mm.sweep import Sweep, summarise
 from resformer_mm.sweep.page import write_page
@@ -62,6 +66,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     parser.add_argument('--batch-size', type=int, default=1, help='samples per timed call (1)')
     parser.add_argument('--rounds', type=int, default=5, help='timing rounds per point (5)')
+    add_resolutions_per_pass(parser)
     add_inference_dtype(parser)
     parser.add_argument(
         '--track',
@@ -98,6 +103,7 @@ def main() -> None:
             batch_size=args.batch_size,
             rounds=args.rounds,
             cfg_options=args.cfg_options,
+            resolutions_per_pass=args.resolutions_per_pass,
         ).run()
         summary = summarise(record, args.out_dir, args.metric, args.lower_is_better)
     except (FileNotFoundError, CheckpointError, ImportError, ValueError) as error:
