@@ -49,17 +49,17 @@ class ClipVisualizationHook(Hook):
         self.show = show
         self.wait_time = wait_time
         self.out_dir = out_dir
-        self._seen = 0
+        self._seen: Counter = Counter()  # by data set: several resolutions may be evaluated in turns
         self._drawn: Counter = Counter()
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Reset the clip counter."""
-        self._seen = 0
+        self._seen.clear()
         self._drawn.clear()
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Reset the clip counter."""
-        self._seen = 0
+        self._seen.clear()
         self._drawn.clear()
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence) -> None:
@@ -83,10 +83,10 @@ class ClipVisualizationHook(Hook):
         prefixes = [value for value in getattr(dataset, 'data_prefix', {}).values() if value]
         classes = (runner.visualizer.dataset_meta or {}).get('classes')
         for clip, sample in zip(data_batch['inputs'], outputs):
-            if self._seen % self.interval == 0:
+            if self._seen[id(dataset)] % self.interval == 0:
                 picture = draw_prediction(clip[0].permute(1, 2, 3, 0).cpu().numpy(), sample, classes)
                 self._put(runner.visualizer, picture, clip_name(sample, prefixes), step)
-            self._seen += 1
+            self._seen[id(dataset)] += 1
 
     def _put(self, visualizer: Visualizer, picture: np.ndarray, name: str, step: int) -> None:
         if self.show:
