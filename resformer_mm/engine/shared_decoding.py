@@ -14,13 +14,13 @@ from mmengine.dataset import BaseDataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from resformer_mm.datasets.samplers import KeepResolution
-
 from .failures import add_names, path_of
 from .resolution_loaders import changed_loader, dataset_at_resolution, returning, with_pipelines
 
 SMALL = 1 << 14
 """Tensors of fewer bytes are passed between processes by value."""
+# Packages whose data sets pass on what the pipeline returns.
+_KNOWN = ('mmengine', __name__.partition('.')[0])
 
 
 class ForkedPipeline:
@@ -186,9 +186,7 @@ def shared_loader(
 
 def _forked(datasets: Sequence[Any], pipelines: list[list]) -> ForkedPipeline | None:
     kind = type(datasets[0])
-    is_plain = (
-        issubclass(kind, BaseDataset)
-        and kind.prepare_data is BaseDataset.prepare_data
-        and kind.__getitem__ in (BaseDataset.__getitem__, KeepResolution.__getitem__)
+    is_known = issubclass(kind, BaseDataset) and all(
+        getattr(kind, method).__module__.partition('.')[0] in _KNOWN for method in ('prepare_data', '__getitem__')
     )
-    return ForkedPipeline(datasets, pipelines) if is_plain else None
+    return ForkedPipeline(datasets, pipelines) if is_known else None
