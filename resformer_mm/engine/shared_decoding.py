@@ -187,6 +187,6 @@ def shared_loader(
 def _forked(datasets: Sequence[Any], pipelines: list[list]) -> ForkedPipeline | None:
     kind = type(datasets[0])
     is_known = issubclass(kind, BaseDataset) and all(
-        getattr(kind, method).__module__.partition('.')[0] in _KNOWN for method in ('prepare_data', '__getitem__')
+        method.__module__.partition('.')[0] in _KNOWN for method in (kind.prepare_data, kind.__getitem__)
     )
     return ForkedPipeline(datasets, pipelines) if is_known else None
