@@ -145,6 +145,11 @@ CASES = {
         processes=2,
         faults=('after_train_iter:3', 'before_train_iter:7'),
     ),
+    'two_processes_fsdp': Case(
+        "strategy = dict(type='FSDPStrategy')\n",
+        processes=2,
+        faults=('after_train_iter:3', 'before_val:4'),
+    ),
     'twenty_kills': Case(
         ALWAYS_SAVED,
         faults=tuple(f'{"after" if n % 2 else "before"}_train_iter:{(n + 1) // 2}' for n in range(20)),

@@ -28,6 +28,7 @@ __all__ = [
     'MODELS',
     'OPTIM_WRAPPERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
+    'STRATEGIES',
     'TRANSFORMS',
     'VISUALIZERS',
     'WEIGHT_INITIALIZERS',
@@ -100,7 +101,7 @@ FUNCTIONS = _registry(
 HOOKS = _registry(
     'HOOKS',
     mmengine_registry.HOOKS,
-    ['resformer_mm.engine', 'resformer_mm.resuming', 'resformer_mm.tracking'],
+    ['resformer_mm.engine', 'resformer_mm.resuming', 'resformer_mm.strategies', 'resformer_mm.tracking'],
 )
 LOOPS = _registry('LOOPS', mmengine_registry.LOOPS, ['resformer_mm.engine'])
 METRICS = _registry('METRICS', mmengine_registry.METRICS)
@@ -109,6 +110,7 @@ OPTIM_WRAPPERS = _registry('OPTIM_WRAPPERS', mmengine_registry.OPTIM_WRAPPERS, [
 OPTIM_WRAPPER_CONSTRUCTORS = _registry(
     'OPTIM_WRAPPER_CONSTRUCTORS', mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, ['resformer_mm.engine']
 )
+STRATEGIES = _registry('STRATEGIES', mmengine_registry.STRATEGIES, ['resformer_mm.strategies'])
 TRANSFORMS = _registry('TRANSFORMS', mmengine_registry.TRANSFORMS)
 VISUALIZERS = _registry('VISUALIZERS', mmengine_registry.VISUALIZERS)
 WEIGHT_INITIALIZERS = _registry(

@@ -14,10 +14,12 @@ from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.runner._flexible_runner import FlexibleRunner
 
 from resformer_mm.checkpoints.initialisation import is_of_whole_file
 from resformer_mm.checkpoints.loading import unwrap
 from resformer_mm.checkpoints.reading import secure_runner_loading
+from resformer_mm.compat.flexible_positions import keep_positions
 from resformer_mm.compat.lazy_configs import make_writable
 from resformer_mm.compat.metrics_file import write_metrics_once
 from resformer_mm.compat.scalars_file import write_valid_scalars
@@ -42,6 +44,7 @@ from resformer_mm.resuming import (
     agree_on_start,
     save_whole_files,
 )
+from resformer_mm.strategies import settle_strategy
 from resformer_mm.tracking import ResolutionCurveHook, settle_trackers, tracker_errors
 
 from .launchers import check_launcher
@@ -115,12 +118,16 @@ def _build(cfg: Config) -> Runner:
     settle_loaders(cfg)
     settle_precision(cfg)
     settle_checkpoints(cfg)
+    settle_strategy(cfg)
     compilation = take_compilation(cfg)
     start_processes(cfg)
     set_strict(bool(cfg.get('strict_data', False)))
     left_out = _take_left_out(cfg)
     with tracker_errors():
         runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    if isinstance(runner, FlexibleRunner):  # which would build its model when the training begins
+        runner.model = runner.strategy.build_model(runner.model)
+        keep_positions(runner)
     write_earlier_warnings(runner.logger)
     share_with_workers()
     for kind, name in RUN_HOOKS.items():
@@ -128,7 +135,7 @@ def _build(cfg: Config) -> Runner:
             runner.register_hook(kind())
     if compilation is not None:
         compile_backbone(runner.model, compilation)
-    if isinstance(runner, Runner):
+    if isinstance(runner, (Runner, FlexibleRunner)):
         save_whole_files(runner)
         for hook in [hook for hook in runner.hooks if isinstance(hook, ExactResumeHook)]:
             hook.attach(runner)
@@ -239,13 +246,14 @@ def _set_up_cpu_processes(cfg: Config, timeout: float) -> None:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
         print_log('No GPU: processes communicate through gloo on the CPU', logger='current')
-    wrapper = ConfigDict(
-        type='MMDistributedDataParallel',
-        device_ids=None,
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    wrapper.update(cfg.get('model_wrapper_cfg') or {})
-    cfg.model_wrapper_cfg = wrapper
+    if cfg.get('strategy') is None:
+        wrapper = ConfigDict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+        wrapper.update(cfg.get('model_wrapper_cfg') or {})
+        cfg.model_wrapper_cfg = wrapper
     if replace_norms(cfg.model, ('SyncBN', 'SyncBatchNorm', 'MMSyncBN'), 'BN'):
         print_log('No GPU: SyncBN is replaced by BN, with separate statistics in each process', 'current')

@@ -35,6 +35,7 @@ from resformer_mm.resuming import (
     keep_total_batch,
     read_whole,
 )
+from resformer_mm.strategies import settle_strategy
 from resformer_mm.tasks.video.substitutes import replace_decord
 from resformer_mm.tracking import settle_trackers
 
@@ -103,6 +104,7 @@ def make_train_config(
         cfg.resume, cfg.load_from = True, None
     elif resume is not None:
         cfg.resume, cfg.load_from = True, _existing(resume, 'checkpoint to resume from')
+    settle_strategy(cfg)
     _settle_resume(cfg, require_resume)
     if auto_scale_lr:
         if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):

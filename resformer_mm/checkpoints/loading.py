@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resformer_mm.models.backbones import ResFormer, VideoResFormer
 from resformer_mm.models.layers import LearnedPositionEmbedding, is_adapter, merge_state
+from resformer_mm.strategies import whole_state
 from resformer_mm.text import shorten_list
 
 from .conversion import check_other_kind, detect_layout, rename_weights, with_backbone
@@ -90,8 +91,9 @@ def starting_weights(model: nn.Module, weights: Weights) -> tuple[dict[str, Tens
     Raises:
         CheckpointError: no tensor fits, a tensor of the backbone has another shape, or one is not a number.
     """
+    whole = whole_state(model)
     model = unwrap(model)
-    own = {name: value.detach() for name, value in model.state_dict().items()}
+    own = {name: value.detach() for name, value in (whole or model.state_dict()).items()}
     backbone = getattr(model, 'backbone', None)
     if isinstance(backbone, ResFormer):
         state, report = _project_state(weights, backbone)

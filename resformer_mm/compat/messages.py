@@ -71,6 +71,13 @@ WARNED = (
         FutureWarning,
     ),
     Message(
+        r'FSDP\.state_dict_type\(\) and FSDP\.set_state_dict_type\(\) are being deprecated',
+        'torch.distributed.fsdp.fully_sharded_data_parallel',
+        'PyTorch 2.13',
+        'about calls of MMEngine and of PyTorch itself, at every checkpoint',
+        FutureWarning,
+    ),
+    Message(
         'Setting MKL_NUM_THREADS environment variable',
         'mmengine.utils.dl_utils.setup_env',
         'MMEngine 0.10',
@@ -129,6 +136,12 @@ LOGGED = (
         'mmengine.fileio.file_client',
         'MMEngine 0.10',
         "about a call in MMEngine's own hook for checkpoints",
+    ),
+    Message(
+        'Failed to search registry with scope ".*" in the "(strategy|function)" registry tree',
+        'mmengine.registry.registry',
+        'MMEngine 0.10',
+        'the libraries have no strategies or functions of their own; those of MMEngine are meant',
     ),
     Message(
         'Resumed iteration number is not divisible by `_accumulative_counts`',

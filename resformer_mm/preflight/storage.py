@@ -12,6 +12,8 @@ from resformer_mm.datasets.checks.report import Finding
 from .subject import Subject
 
 KIND = 'too little disk space for the checkpoints'
+# Hooks that keep an averaged copy of the weights.
+AVERAGING = ('EMAHook', 'ShardedEMAHook')
 # Tensors of the size of a weight that an optimiser keeps; others keep one, as SGD with momentum does.
 STATES = {'SGD': 0, 'Adam': 2, 'AdamW': 2, 'NAdam': 2, 'RAdam': 2, 'Lamb': 2, 'LAMB': 2, 'Adan': 4}
 
@@ -46,7 +48,7 @@ def check_space(subject: Subject) -> Iterator[Finding]:
 def weight_bytes(subject: Subject) -> int:
     """Return the size of the weights and buffers, with averaged copies of them."""
     size = sum(value.numel() * value.element_size() for value in subject.model.state_dict().values())
-    averaged = any(type_name(type_field(hook)) == 'EMAHook' for _, hook in subject.hooks())
+    averaged = any(type_name(type_field(hook)) in AVERAGING for _, hook in subject.hooks())
     return size * (2 if averaged else 1)
 
 

@@ -337,12 +337,19 @@ def _other_buffers(module: nn.Module) -> dict[str, Tensor]:
     rank, world_size = get_dist_info()
     if world_size == 1:
         return {}
-    names = module.state_dict().keys()
-    buffers = {name: buffer.detach().cpu() for name, buffer in module.named_buffers() if name in names}
+    buffers = dict(_saved_buffers(module))
     digests = {name: _digest(buffer) for name, buffer in buffers.items()}
     first = [digests]
     broadcast_object_list(first)
     return {name: buffer for name, buffer in buffers.items() if first[0].get(name) != digests[name]}
+
+
+def _saved_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the buffers that checkpoints hold; the state of a sharded module has them in one process."""
+    for name, buffer in module.named_buffers():
+        owner, _, own_name = name.rpartition('.')
+        if own_name not in module.get_submodule(owner)._non_persistent_buffers_set:
+            yield name, buffer.detach().cpu()
 
 
 def _digest(tensor: Tensor) -> str:

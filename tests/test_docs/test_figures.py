@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,3 +165,20 @@ def test_time_to_the_first_step_is_the_measured_one():
     seconds = {row['stage']: row['seconds'] for row in read('quickstart_time.csv')}
     text = ' '.join(EXPERIMENTS.read_text(encoding='utf-8').split())
     assert f'after {seconds["first training step"]} seconds and the table after {seconds["table"]} (' in text
+
+
+def test_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables are what the command on the page prints."""
+    page = (DOCS / 'scaling.md').read_text(encoding='utf-8')
+    [command] = [code for code in re.findall('```bash\n(.*?)```', page, re.DOTALL) if '$C/' in code]
+    words = shlex.split(command.replace('$C', 'configs/classification').replace('\\\n', ''))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis_tools')
+    tool = importlib.import_module('scaling')
+    arguments = words[words.index('tools/analysis_tools/scaling.py') + 1 :]
+    notes, *printed = tool.report(tool.parse_args(arguments)).split('\n\n')
+    assert len(printed) == 4
+    for table in printed:
+        assert table in page
+    ms = float(arguments[arguments.index('--loader-ms') + 1])
+    assert f'{ms:.0f} ms of one core' in page

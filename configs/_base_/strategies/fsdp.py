@@ -1,0 +1,8 @@
+"""FSDP through MMEngine's FlexibleRunner; needs a launcher. See docs/scaling.md.
+
+SHARD_GRAD_OP keeps the weights gathered within a step. FULL_SHARD holds less, but gathers every block again for
+each copy of the batch, forward and backward.
+"""
+
+runner_type = 'FlexibleRunner'
+strategy = dict(type='FSDPStrategy', model_wrapper=dict(sharding_strategy='SHARD_GRAD_OP'))

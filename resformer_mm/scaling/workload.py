@@ -1,0 +1,59 @@
+"""What a config says about the costs of its training."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from resformer_mm.config_types import type_field, type_name
+from resformer_mm.preflight.storage import AVERAGING, checkpoint_bytes, weight_bytes
+from resformer_mm.preflight.subject import Subject
+
+from .costs import Workload
+
+
+def read_workload(cfg: Config) -> Workload:
+    """Return the workload of a training.
+
+    Args:
+        cfg: config of the training, in whose scope names are looked up.
+
+    Raises:
+        BuildError: the model cannot be built.
+        ValueError: the config trains nothing, or does not set a batch size.
+    """
+    loader, wrapper = cfg.get('train_dataloader'), cfg.get('optim_wrapper')
+    if not isinstance(loader, dict) or not isinstance(wrapper, dict):
+        raise ValueError(f'{cfg.filename} has no train_dataloader or no optim_wrapper: it trains nothing')
+    batch_size = loader.get('batch_size') or (loader.get('batch_sampler') or {}).get('batch_size')
+    if batch_size is None:
+        raise ValueError(f'{cfg.filename}: set train_dataloader.batch_size')
+    subject = Subject(cfg)
+    parameters = list(subject.model.parameters())
+    weights = sum(parameter.nbytes for parameter in parameters)
+    stored = weight_bytes(subject)
+    checkpoint = checkpoint_bytes(subject, {})
+    averaged = any(type_name(type_field(hook)) in AVERAGING for _, hook in subject.hooks())
+    return Workload(
+        name=re.split(r'_\d+xb', Path(cfg.filename or 'config').stem)[0],
+        weights=weights,
+        gradients=sum(parameter.nbytes for parameter in parameters if parameter.requires_grad),
+        states=checkpoint - stored,
+        averages=weights if averaged else 0,
+        checkpoint=checkpoint,
+        batch_size=batch_size,
+        copies=_copies(loader),
+        lr=(wrapper.get('optimizer') or {}).get('lr', 0.0),
+        base_batch_size=(cfg.get('auto_scale_lr') or {}).get('base_batch_size'),
+    )
+
+
+def _copies(config: Any) -> int:
+    """Return the number of resolutions of the pipeline in nested configs; 1 without several."""
+    if isinstance(config, dict):
+        own = config.get('resolutions') if type_name(type_field(config)) == 'MultiResolution' else None
+        return max([len(own) if own else 1, *map(_copies, config.values())])
+    return max(map(_copies, config), default=1) if isinstance(config, (list, tuple)) else 1

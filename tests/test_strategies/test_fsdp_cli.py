@@ -1,0 +1,84 @@
+"""Trainings with FSDP in two processes: interrupted, and against those with DistributedDataParallel."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from runs import ROOT, run_tool_in_processes, succeed, training_log, write_data
+
+sys.path.insert(0, str(ROOT / 'benchmarks'))  # also of the processes that are started
+from fault_injection import CASES, TURNS, Case, differences, last_checkpoint, plan_fault, write_configs
+
+SHARDED = "strategy = dict(type='FSDPStrategy')\n"
+# The norm is clipped in every step.
+COMPARED = (
+    'optim_wrapper = dict(clip_grad=dict(max_norm=0.5))\ntrain_cfg = dict(max_epochs=2)\n'
+    'default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1, save_best=None))\n'
+)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    return write_data(tmp_path_factory.mktemp('data'), num_train=32, num_val=10)
+
+
+@pytest.fixture
+def train(data, tmp_path):
+    """Function that trains a case up to a fault and returns the results of all processes."""
+
+    def run(case: Case, work_dir: str, fault: str, *options: object) -> list:
+        config = write_configs(tmp_path, case)
+        plan_fault(config, fault, case.number)
+        arguments = ('train.py', config, '--work-dir', tmp_path / work_dir, '--no-check', *options)
+        return run_tool_in_processes(case.processes, *arguments, data=data, cwd=tmp_path)
+
+    return run
+
+
+def test_two_kills(train, tmp_path):
+    case = CASES['two_processes_fsdp']
+    for result in train(case, 'undisturbed', 'none'):
+        succeed(result)
+    for fault in case.faults:
+        results = train(case, 'disturbed', fault, '--resume')
+        assert results[-1].returncode == -signal.SIGKILL, results[-1].stderr
+    for result in train(case, 'disturbed', 'none', '--require-resume'):
+        succeed(result)
+    undisturbed, disturbed = (last_checkpoint(tmp_path / name) for name in ('undisturbed', 'disturbed'))
+    assert differences(undisturbed, disturbed) == []
+
+
+@pytest.mark.parametrize('loop', ['', TURNS.replace('max_epochs=3', 'max_epochs=2')], ids=['joint', 'turns'])
+def test_the_checkpoint_is_that_of_an_unsharded_training(train, data, tmp_path, loop):
+    for name, strategy in (('whole', ''), ('sharded', SHARDED)):
+        for result in train(Case(strategy + COMPARED + loop, processes=2), name, 'none'):
+            succeed(result)
+    losses = [[line['loss'] for line in training_log(tmp_path / name)] for name in ('whole', 'sharded')]
+    assert len(losses[0]) == 4
+    torch.testing.assert_close(*map(torch.tensor, losses), rtol=1e-5, atol=1e-5)
+    whole, sharded = (last_checkpoint(tmp_path / name) for name in ('whole', 'sharded'))
+    for entry in ('state_dict', 'ema_state_dict'):
+        assert list(whole[entry]) == list(sharded[entry])
+        for name, value in whole[entry].items():
+            torch.testing.assert_close(sharded[entry][name], value, rtol=1e-4, atol=1e-5)
+    assert whole['param_schedulers'] == sharded['param_schedulers']
+    for before, after in zip(whole['optimizer']['param_groups'], sharded['optimizer']['param_groups']):
+        assert before == after
+    assert whole['optimizer']['state'].keys() == sharded['optimizer']['state'].keys()
+    for number, state in whole['optimizer']['state'].items():
+        torch.testing.assert_close(sharded['optimizer']['state'][number], state, rtol=1e-3, atol=1e-6)
+    if loop:
+        return
+    # One process tests the sharded weights, and goes on from them.
+    checkpoint = tmp_path / 'sharded' / 'epoch_2.pth'
+    arguments = (tmp_path / 'case.py', checkpoint, '--work-dir', tmp_path / 'test')
+    (result,) = run_tool_in_processes(1, 'test.py', *arguments, data=data, cwd=tmp_path)
+    assert '64/accuracy/top1' in succeed(result).stdout
+    alone = Case(COMPARED + 'train_cfg = dict(max_epochs=3)\n')
+    (result,) = train(alone, 'alone', 'none', '--resume', checkpoint)
+    assert 'Each takes 16 samples instead of 8' in succeed(result).stdout
+    assert last_checkpoint(tmp_path / 'alone')['meta']['epoch'] == 3

@@ -1,0 +1,98 @@
+"""Configs with a strategy, without training."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from resformer_mm.strategies import ExactFSDPStrategy, settle_strategy
+from resformer_mm.strategies.averaging import LocalShards
+from resformer_mm.strategies.fsdp import numbered, with_names
+
+init_default_scope('mmengine')
+
+
+def config(**settings) -> Config:
+    return Config(dict(dict(strategy=dict(type='FSDPStrategy'), launcher='pytorch'), **settings))
+
+
+def test_a_config_without_a_strategy_stays() -> None:
+    cfg = Config(dict(launcher='none', custom_hooks=[dict(type='EMAHook')]))
+    expected = copy.deepcopy(cfg.to_dict())
+    settle_strategy(cfg)
+    assert cfg.to_dict() == expected
+
+
+def test_strategy_runner_and_averages_are_replaced_once() -> None:
+    cfg = config(custom_hooks=[dict(type='mmpretrain.EMAHook', momentum=0.1, evaluate_on_ema=True)])
+    settle_strategy(cfg)
+    settle_strategy(cfg)
+    assert cfg.runner_type == 'FlexibleRunner'
+    assert cfg.strategy.type == 'resformer_mm.ExactFSDPStrategy'
+    assert cfg.custom_hooks == [dict(type='resformer_mm.ShardedEMAHook', momentum=0.1)]
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(strategy=dict(type='ColossalAIStrategy')), 'ColossalAIStrategy.*is not supported: choose'),
+        (dict(launcher='none'), 'needs a launcher: start with `bash tools/dist_train.sh'),
+        (dict(compile=True), 'compile is not supported'),
+        (dict(model_wrapper_cfg=dict(broadcast_buffers=True)), 'model_wrapper_cfg has no effect'),
+        (
+            dict(optim_wrapper=dict(clip_grad=dict(max_norm=1, error_if_nonfinite=True))),
+            "clip_grad has \\['error_if_nonfinite'\\]",
+        ),
+        (
+            dict(custom_hooks=[dict(type='mmpretrain.EMAHook', evaluate_on_origin=True)]),
+            'cannot average shards with evaluate_on_origin',
+        ),
+    ],
+)
+def test_what_does_not_work_is_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settle_strategy(config(**settings))
+
+
+def test_a_disabled_compilation_is_accepted() -> None:
+    settle_strategy(config(compile=dict(disable=True)))
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(state_dict_cfg='local'), "state_dict_cfg='local'.*set it to 'full'"),
+        (dict(model_wrapper=dict(use_orig_params=False)), 'use_orig_params=False'),
+    ],
+)
+def test_settings_of_the_strategy(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExactFSDPStrategy(**settings)
+
+
+def test_names_and_numbers_of_an_optimiser() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    groups = [['1.weight', '0.weight'], ['0.bias', '1.bias']]
+    optimizer = torch.optim.AdamW([{'params': [model.get_parameter(n) for n in names]} for names in groups])
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    named = with_names(state, groups)
+    assert named['param_groups'][0]['params'] == groups[0]
+    assert named['state']['0.weight']['exp_avg'].shape == (3, 2)
+    assert numbered(named) == state
+    with pytest.raises(ValueError, match='other parameter groups than this run'):
+        with_names(state, [groups[0] + groups[1]])
+
+
+def test_local_shards_share_the_parameters() -> None:
+    model = nn.BatchNorm1d(2)
+    shards = LocalShards(model)
+    assert [id(one) for one in shards.parameters()] == [id(one) for one in model.parameters()]
+    assert copy.deepcopy(shards).parameter_0.data_ptr() != model.weight.data_ptr()
+    assert [one.data_ptr() for one in shards.buffers()] == [one.data_ptr() for one in model.buffers()]
