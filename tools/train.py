@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from resformer_mm.apis import build_train_runner, exit_if_unsound, make_train_config
 from resformer_mm.config.command_line import add_config_options, add_launcher, add_training, set_local_rank
 from resformer_mm.processes import run_main
+from resformer_mm.strategies import check_launched
 from resformer_mm.tracking import TrackerError
 
 
@@ -43,6 +44,7 @@ def parse_args() -> argparse.Namespace:
             amp=args.amp,
             auto_scale_lr=args.auto_scale_lr,
         )
+        check_launched(args.run_config)
     except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
     return args

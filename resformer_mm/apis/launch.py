@@ -44,7 +44,7 @@ from resformer_mm.resuming import (
     agree_on_start,
     save_whole_files,
 )
-from resformer_mm.strategies import settle_strategy
+from resformer_mm.strategies import check_launched, settle_strategy
 from resformer_mm.tracking import ResolutionCurveHook, settle_trackers, tracker_errors
 
 from .launchers import check_launcher
@@ -119,6 +119,7 @@ def _build(cfg: Config) -> Runner:
     settle_precision(cfg)
     settle_checkpoints(cfg)
     settle_strategy(cfg)
+    check_launched(cfg)
     compilation = take_compilation(cfg)
     start_processes(cfg)
     set_strict(bool(cfg.get('strict_data', False)))

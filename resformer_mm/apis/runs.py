@@ -35,7 +35,7 @@ from resformer_mm.resuming import (
     keep_total_batch,
     read_whole,
 )
-from resformer_mm.strategies import settle_strategy
+from resformer_mm.strategies import leave_out_strategy, settle_strategy
 from resformer_mm.tasks.video.substitutes import replace_decord
 from resformer_mm.tracking import settle_trackers
 
@@ -156,6 +156,7 @@ def make_test_config(
     cfg = _load(config, work_dir, cfg_options, launcher, strict)
     cfg.load_from = _existing(checkpoint, 'checkpoint')
     cfg.resume = False
+    leave_out_strategy(cfg)
     fields = ('test_dataloader', 'test_cfg', 'test_evaluator')
     if missing := [f'`{field}`' for field in fields if cfg.get(field) is None]:
         raise ValueError(

@@ -16,6 +16,7 @@ class Workload:
     Attributes:
         name: name of the config without batch, epochs and data.
         weights: bytes of the parameters.
+        blocks: bytes of those parameters that FSDP gathers block by block.
         gradients: bytes of the gradients, those of the trained parameters.
         states: bytes of the optimiser's states.
         averages: bytes of the averaged copy of the weights; 0 without one.
@@ -28,6 +29,7 @@ class Workload:
 
     name: str
     weights: int
+    blocks: int
     gradients: int
     states: int
     averages: int
@@ -97,14 +99,15 @@ def sharded_bytes(workload: Workload, gpus: int, gathers: int) -> float:
     """Return the bytes that each GPU sends per step with sharded weights.
 
     Weights are gathered, and gradients are added up and scattered. Over a ring, each of these sends
-    ``(gpus - 1) / gpus`` of their bytes.
+    ``(gpus - 1) / gpus`` of their bytes. What is outside of the blocks is gathered once.
 
     Args:
         workload: the training.
         gpus: number of GPUs.
-        gathers: how often a step gathers the weights.
+        gathers: how often a step gathers a block.
     """
-    return (gpus - 1) / gpus * (gathers * workload.weights + workload.gradients)
+    gathered = workload.weights + (gathers - 1) * workload.blocks
+    return (gpus - 1) / gpus * (gathered + workload.gradients)
 
 
 def costs_at(

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from resformer_mm.config_types import type_field, type_name
 from resformer_mm.preflight.storage import AVERAGING, checkpoint_bytes, weight_bytes
 from resformer_mm.preflight.subject import Subject
+from resformer_mm.strategies.fsdp import block_units
 
 from .costs import Workload
 
@@ -40,6 +41,9 @@ def read_workload(cfg: Config) -> Workload:
     return Workload(
         name=re.split(r'_\d+xb', Path(cfg.filename or 'config').stem)[0],
         weights=weights,
+        blocks=sum(
+            parameter.nbytes for unit in block_units(subject.model) for parameter in unit.parameters()
+        ),
         gradients=sum(parameter.nbytes for parameter in parameters if parameter.requires_grad),
         states=checkpoint - stored,
         averages=weights if averaged else 0,

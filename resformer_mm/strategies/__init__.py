@@ -1,7 +1,16 @@
-"""Trainings whose weights, gradients and optimiser states are spread over the processes."""
+"""Trainings whose weights, gradients or optimiser states are spread over the processes."""
 
 from .averaging import ShardedEMAHook
+from .deepspeed import ExactDeepSpeedStrategy
 from .fsdp import ExactFSDPStrategy, whole_state
-from .settling import settle_strategy
+from .settling import check_launched, leave_out_strategy, settle_strategy
 
-__all__ = ['ExactFSDPStrategy', 'ShardedEMAHook', 'settle_strategy', 'whole_state']
+__all__ = [
+    'ExactDeepSpeedStrategy',
+    'ExactFSDPStrategy',
+    'ShardedEMAHook',
+    'check_launched',
+    'leave_out_strategy',
+    'settle_strategy',
+    'whole_state',
+]

@@ -94,8 +94,8 @@ class ExactFSDPStrategy(FSDPStrategy):
     def prepare(self, model: nn.Module | dict, *, optim_wrapper: Any = None, **kwargs: Any) -> Any:
         """Build the optimiser for the whole model, then shard both; see the base class."""
         if not self._prepared and isinstance(optim_wrapper, dict):
-            model = self.build_model(model)
-            optim_wrapper = _whole_optim_wrapper(model, optim_wrapper)
+            model = built = self.build_model(model)
+            optim_wrapper = _whole_optim_wrapper(built, optim_wrapper)
         return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
@@ -103,7 +103,7 @@ class ExactFSDPStrategy(FSDPStrategy):
         if get_device() == 'cpu':
             self.model_wrapper.setdefault('device_id', torch.device('cpu'))
         if 'auto_wrap_policy' not in self.model_wrapper:
-            self.model_wrapper['auto_wrap_policy'] = _block_policy(model)
+            self.model_wrapper['auto_wrap_policy'] = block_policy(model)
         return super()._wrap_model(model)
 
     def build_optim_wrapper(self, optim_wrapper: Any, model: nn.Module | None = None) -> OptimWrapper:
@@ -114,6 +114,7 @@ class ExactFSDPStrategy(FSDPStrategy):
             group['params'] = [shards[self.id_to_name[id(parameter)]] for parameter in group['params']]
         settings = optim_wrapper.clip_grad_kwargs
         if settings and optim_wrapper.clip_func is torch.nn.utils.clip_grad_norm_:
+            assert isinstance(model, FullyShardedDataParallel)
             optim_wrapper.clip_func = partial(_clip_whole_norm, model)
         return optim_wrapper
 
@@ -199,7 +200,7 @@ def with_names(state_dict: Mapping, groups: Sequence[Sequence[str]]) -> dict:
             'the optimiser of the checkpoint has other parameter groups than this run: resume with '
             'optim_wrapper and model of the interrupted run'
         )
-    names = {}
+    names: dict[int, str] = {}
     for group, own in zip(saved, groups):
         names.update(zip(group['params'], own))
     return {
@@ -232,13 +233,16 @@ def _whole_optim_wrapper(model: nn.Module, settings: dict) -> OptimWrapper:
     return wrapper
 
 
-def _block_policy(model: nn.Module) -> Callable | None:
-    """Return the policy that makes each block of a ResFormer a unit, except the last one that is run."""
+def block_units(model: nn.Module) -> list[nn.Module]:
+    """Return the blocks of a ResFormer that are gathered one by one, all but the last one that is run."""
     backbone = getattr(model, 'backbone', None)
-    if not isinstance(backbone, ResFormer):
-        return None
-    units = set(list(backbone.blocks)[: max(backbone.out_indices)])
-    return partial(lambda_auto_wrap_policy, lambda_fn=lambda module: module in units)
+    return [*backbone.blocks][: max(backbone.out_indices)] if isinstance(backbone, ResFormer) else []
+
+
+def block_policy(model: nn.Module) -> Callable | None:
+    """Return the ``auto_wrap_policy`` that makes each of these blocks a unit; None if there are none."""
+    units = set(block_units(model))
+    return partial(lambda_auto_wrap_policy, lambda_fn=lambda module: module in units) if units else None
 
 
 def _clip_whole_norm(

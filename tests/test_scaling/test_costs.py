@@ -12,7 +12,7 @@ from resformer_mm.config.files import enter_scope
 from resformer_mm.scaling import Cluster, Workload, all_reduce_bytes, costs_at, read_workload, sharded_bytes
 from resformer_mm.scaling.costs import memory_at_rest
 
-WORKLOAD = Workload('model', 100, 80, 160, 100, 400, 10, 3, 1e-3, 80)
+WORKLOAD = Workload('model', 100, 60, 80, 160, 100, 400, 10, 3, 1e-3, 80)
 
 
 def test_one_gpu_exchanges_nothing() -> None:
@@ -55,7 +55,7 @@ def test_no_rate_without_its_batch() -> None:
 
 
 def test_shards_and_memory() -> None:
-    assert sharded_bytes(WORKLOAD, 4, 6) == pytest.approx(3 / 4 * 680)
+    assert sharded_bytes(WORKLOAD, 4, 6) == pytest.approx(3 / 4 * (100 + 5 * 60 + 80))
     assert all_reduce_bytes(80, 2) == 80
     parts = 100 + 80 + 160 + 100
     assert memory_at_rest(WORKLOAD, 4, 'DDP') == parts + 80
@@ -70,6 +70,7 @@ def test_a_recipe() -> None:
     workload = read_workload(cfg)
     assert workload.gradients == workload.weights == workload.averages
     assert workload.weights == pytest.approx(4 * 5.7e6, rel=0.05)
+    assert 0.8 * workload.weights < workload.blocks < 11 / 12 * workload.weights
     assert workload.states == 2 * workload.weights
     assert workload.checkpoint == pytest.approx(4 * workload.weights, rel=1e-3)
     assert (workload.batch_size, workload.copies) == (128, 3)

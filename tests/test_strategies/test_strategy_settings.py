@@ -10,7 +10,13 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from resformer_mm.strategies import ExactFSDPStrategy, settle_strategy
+from resformer_mm.strategies import (
+    ExactDeepSpeedStrategy,
+    ExactFSDPStrategy,
+    check_launched,
+    leave_out_strategy,
+    settle_strategy,
+)
 from resformer_mm.strategies.averaging import LocalShards
 from resformer_mm.strategies.fsdp import numbered, with_names
 
@@ -19,6 +25,13 @@ init_default_scope('mmengine')
 
 def config(**settings) -> Config:
     return Config(dict(dict(strategy=dict(type='FSDPStrategy'), launcher='pytorch'), **settings))
+
+
+WRAPPER = dict(type='DeepSpeedOptimWrapper')
+
+
+def deepspeed(**settings) -> dict:
+    return dict(dict(strategy=dict(type='DeepSpeedStrategy'), optim_wrapper=WRAPPER), **settings)
 
 
 def test_a_config_without_a_strategy_stays() -> None:
@@ -40,8 +53,12 @@ def test_strategy_runner_and_averages_are_replaced_once() -> None:
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
+        (deepspeed(optim_wrapper=dict(type='AmpOptimWrapper')), "set 'DeepSpeedOptimWrapper'"),
+        (deepspeed(optim_wrapper=dict(WRAPPER, clip_grad=dict(max_norm=1))), 'strategy.gradient_clipping'),
+        (deepspeed(optim_wrapper=dict(WRAPPER, accumulative_counts=2)), 'accumulate none'),
+        (deepspeed(train_cfg=dict(type='resformer_mm.TurnByTurnEpochLoop')), 'train all copies at once'),
+        (deepspeed(custom_hooks=[dict(type='EMAHook')]), 'leave it out of the hooks'),
         (dict(strategy=dict(type='ColossalAIStrategy')), 'ColossalAIStrategy.*is not supported: choose'),
-        (dict(launcher='none'), 'needs a launcher: start with `bash tools/dist_train.sh'),
         (dict(compile=True), 'compile is not supported'),
         (dict(model_wrapper_cfg=dict(broadcast_buffers=True)), 'model_wrapper_cfg has no effect'),
         (
@@ -57,6 +74,34 @@ def test_strategy_runner_and_averages_are_replaced_once() -> None:
 def test_what_does_not_work_is_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         settle_strategy(config(**settings))
+
+
+def test_deepspeed_gets_no_settings_that_it_does_not_know() -> None:
+    cfg = config(**deepspeed(optim_wrapper=dict(WRAPPER, clip_grad=None, accumulative_counts=1)))
+    settle_strategy(cfg)
+    assert cfg.optim_wrapper == WRAPPER
+    assert cfg.strategy.type == 'resformer_mm.ExactDeepSpeedStrategy'
+
+
+@pytest.mark.parametrize('stage', [0, 3])
+def test_stages(stage: int) -> None:
+    with pytest.raises(ValueError, match=f'stage={stage}: set it to 1 or 2'):
+        ExactDeepSpeedStrategy(zero_optimization=dict(stage=stage))
+
+
+def test_a_launcher_is_needed() -> None:
+    check_launched(config())
+    check_launched(Config(dict(launcher='none')))
+    settle_strategy(cfg := config(launcher='none'))  # tools/check.py has none
+    with pytest.raises(ValueError, match='needs a launcher: start with `bash tools/dist_train.sh'):
+        check_launched(cfg)
+
+
+def test_a_test_has_no_strategy() -> None:
+    leave_out_strategy(cfg := config(runner_type='FlexibleRunner'))
+    assert cfg.to_dict() == dict(launcher='pytorch')
+    leave_out_strategy(cfg := Config(dict(runner_type='MyRunner')))
+    assert cfg.runner_type == 'MyRunner'
 
 
 def test_a_disabled_compilation_is_accepted() -> None:
