@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from mmengine.registry import OPTIMIZERS
 
@@ -20,7 +21,7 @@ def register_existing_optimizers() -> None:
     """Let MMEngine register the optimisers that there are; nothing changes if there are all."""
     if find_spec('deepspeed') is None or find_spec('deepspeed.runtime.fp16.onebit') is not None:
         return
-    strategies = import_module('mmengine._strategy.deepspeed')
+    strategies: Any = import_module('mmengine._strategy.deepspeed')
     strategies.register_deepspeed_optimizers = _register
 
 

@@ -58,6 +58,9 @@ class ExactDeepSpeedStrategy(DeepSpeedStrategy):
         if hasattr(self, 'optim_wrapper'):
             self._groups = [[*group['params']] for group in self.optim_wrapper.optimizer.param_groups]
             self._scale_lr()
+        # MMEngine gives it to a strategy of the name `DeepSpeedStrategy` alone.
+        size = self.dispatch_kwargs.get('train_micro_batch_size_per_gpu', 1)
+        self.config.setdefault('train_micro_batch_size_per_gpu', size)
         return super()._wrap_model(model)
 
     def save_checkpoint(

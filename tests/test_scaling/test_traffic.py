@@ -70,7 +70,9 @@ class CountShards(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         share = (dist.get_world_size() - 1) / dist.get_world_size()
-        if func.name() == 'c10d::_allgather_base_':
+        if func.name() == 'c10d::allgather_':  # what FSDP calls on a CPU
+            self.counted['sent'] += share * sum(one.nbytes for one in args[0][0])
+        elif func.name() == 'c10d::_allgather_base_':
             self.counted['sent'] += share * args[0].nbytes
         elif func.name() == 'c10d::_reduce_scatter_base_':
             self.counted['sent'] += share * args[1].nbytes
