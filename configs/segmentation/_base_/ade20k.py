@@ -16,7 +16,7 @@ train_pipeline = [
     dict(type='RandomResize', scale=(2048, crop), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
+    dict(type='resformer_mm.PhotoMetricDistortion'),
     pack,
 ]
 # The labels are loaded after the resize: metrics are taken at the size of the annotation.

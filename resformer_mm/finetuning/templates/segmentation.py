@@ -33,7 +33,7 @@ train_pipeline = [
     dict(type='RandomResize', scale=(4 * crop, crop), ratio_range=(0.75, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
+    dict(type='resformer_mm.PhotoMetricDistortion'),
     _base_.pack,
 ]
 test_pipeline = [_base_.load, resize, _base_.load_labels, _base_.pack]

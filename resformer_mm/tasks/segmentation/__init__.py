@@ -8,7 +8,7 @@ MODELS = {
     'MultiResolutionSegDataPreprocessor': 'preprocessor',
 }
 DATASETS = {'ADE20K': 'folders', 'SegmentationFolder': 'folders'}
-TRANSFORMS = {'LoadSegMap': 'load_seg_map'}
+TRANSFORMS = {'LoadSegMap': 'load_seg_map', 'PhotoMetricDistortion': 'photometric_distortion'}
 VISUALIZERS = {'LabelMapVisualizer': 'visualizer'}
 
 __getattr__ = adapters_of(globals())
