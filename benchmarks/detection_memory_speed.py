@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import torch
-from mmengine.structures import InstanceData
+from dense_batches import detection_batch
 from separate_runs import run_in_subprocess, summarise, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
@@ -37,31 +37,6 @@ MODELS = {
 TASKS = {'inference': 1, 'training': 2}  # images
 
 
-def make_batch(images: int, size: int) -> dict:
-    """Return random images with ten objects each, in the format of the pipeline."""
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
-
-    torch.manual_seed(0)
-    shape = dict(img_shape=(size, size), ori_shape=(size, size), scale_factor=(1.0, 1.0))
-    samples = []
-    for index in range(images):
-        corners = torch.rand(10, 2) * size * 0.6
-        boxes = torch.cat((corners, corners + size * (0.05 + 0.3 * torch.rand(10, 2))), dim=1)
-        masks = torch.zeros(10, size, size, dtype=torch.uint8)
-        for mask, (left, top, right, bottom) in zip(masks, boxes.long().tolist()):
-            mask[top:bottom, left:right] = 1
-        objects = InstanceData(bboxes=boxes, labels=torch.arange(10))
-        objects.masks = BitmapMasks(masks.numpy(), size, size)
-        nothing = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
-        nothing.masks = BitmapMasks([], size, size)
-        sample = DetDataSample(metainfo=dict(**shape, img_id=index, img_path='random'))
-        sample.gt_instances, sample.ignored_instances = objects, nothing
-        samples.append(sample)
-    pixels = torch.randint(0, 256, (images, 3, size, size), dtype=torch.uint8)
-    return dict(inputs=list(pixels), data_samples=samples)
-
-
 def run(name: str, task: str, size: int, device: str) -> dict[str, float]:
     """Measure one run in this process."""
     options = {'model.backbone.init_cfg': None, **MODELS[name]}
@@ -70,7 +45,7 @@ def run(name: str, task: str, size: int, device: str) -> dict[str, float]:
     result = {}
 
     def call(size: int) -> None:
-        batch = make_batch(TASKS[task], size)
+        batch = detection_batch([(size, size)] * TASKS[task])
         torch.manual_seed(0)  # so that the losses sample the same proposals
         start, cpu_start = time.perf_counter(), time.process_time()
         if task == 'inference':

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from dense_batches import segmentation_batch
 from separate_runs import run_in_subprocess, summarise, write_rows
 
 from resformer_mm.analysis.memory import peak_memory
@@ -38,8 +39,6 @@ RESOLUTIONS = ((512,), (512, 384), (512, 384, 256))
 def make_step(mode: str, resolutions: list[int], batch: int, device: str) -> Callable[[], None]:
     """Return a training step of a new model on a random batch."""
     from mmengine.optim import OptimWrapper
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
 
     options = {
         'model.backbone.init_cfg': None,
@@ -50,14 +49,11 @@ def make_step(mode: str, resolutions: list[int], batch: int, device: str) -> Cal
     model = load_model(CONFIG, device=device, cfg_options=options).train()
     wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=6e-5, weight_decay=0.01))
     size = (resolutions[0],) * 2
-    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(batch)]
-    labels = [PixelData(data=torch.randint(0, 150, (1, *size))) for _ in range(batch)]
-    metainfo = dict(img_shape=size, ori_shape=size)
-    samples = [SegDataSample(metainfo=metainfo, gt_sem_seg=label) for label in labels]
+    made = segmentation_batch(batch, size)
 
     def step() -> None:
         # The data preprocessor changes the samples in place.
-        data = dict(inputs=images, data_samples=[sample.clone() for sample in samples])
+        data = dict(made, data_samples=[sample.clone() for sample in made['data_samples']])
         train_by_turns(model, data, wrapper) if mode == 'turn by turn' else model.train_step(data, wrapper)
         if device.startswith('cuda'):
             torch.cuda.synchronize()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resformer_mm.compat.tracing import is_exporting
+from resformer_mm.compat.tracing import dense_in_export, is_compiling, is_exporting
 
 from .attention import Attention
 from .grids import Grid, TokenGrid, frame_grid
@@ -17,10 +17,14 @@ from .grids import Grid, TokenGrid, frame_grid
 class WindowAttention(Attention):
     """Self-attention within windows of ``window_size`` x ``window_size`` tokens that do not shift or overlap.
 
-    A map that the window does not divide is padded at the bottom and the right; padded keys are masked, so
-    every token attends to exactly the real tokens of its window. The bias and rotation of a local position
-    are those of the grid ``(window_size, window_size)``, the same for every window, also for padded ones. Its
-    term is that of the whole map, across window borders.
+    If the window does not divide the map, the windows at the bottom and the right are smaller: every token
+    attends to exactly the tokens of its window. The bias and rotation of a local position are those of the
+    grid ``(window_size, window_size)``, the same for every window. Its term is that of the whole map, across
+    window borders.
+
+    Smaller windows are attended to apart from the others. They are padded to the size of the others, and the
+    padding is masked, only where one computation must fit all of them: for a bias or a rotation, in padded
+    batches, and in compiled code, which holds for maps that the window divides and for others.
 
     Args:
         window_size: side of a window in tokens.
@@ -52,34 +56,103 @@ class WindowAttention(Attention):
         grids: Sequence[Grid] | None = None,
     ) -> Tensor:
         """Return the values ``(B, num_heads, H * W, e)``, weighted per window; ``grids`` is not needed."""
-        plane, size = frame_grid(grid), self.window_size
-        height, width = plane
-        batch, heads, length, dim = value.shape
+        height, width = frame_grid(grid)
+        maps = [x.unflatten(2, (height, width)) for x in (query, key, value)]
+        # Parts of the map would take a compilation for every way in which the edges cut windows off.
+        if valid is not None or is_compiling():
+            out = self._attend_padded(maps, valid)
+        else:
+            out = self._attend_parts(maps)
+        return out.flatten(1, 2).transpose(1, 2)
+
+    def _attend_parts(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return ``(B, H, W, num_heads, e)`` of queries, keys, values ``(B, num_heads, H, W, e)``.
+
+        Windows of one size are attended to together: those inside, and those that the right, the bottom and
+        both edges of the map cut off. None of them needs padding or a mask.
+        """
+        rows = [_split(x, self.window_size, axis=2) for x in maps]
+        strips = []
+        for strip in zip(*rows):
+            parts = zip(*(_split(x, self.window_size, axis=3) for x in strip))
+            strips.append(_concatenate([self._attend_part(part) for part in parts], axis=2))
+        return _concatenate(strips, axis=1)
+
+    def _attend_part(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return ``(B, H, W, num_heads, e)`` of a part of the map whose windows have one size."""
+        size, (height, width) = self.window_size, maps[0].shape[2:4]
+        window = min(size, height), min(size, width)
+        if window != (size, size) and self._needs_whole_windows():
+            return self._attend_padded(maps, None)
+        tokens = [_partition(x, window) for x in maps]
+        if window == (size, size):
+            out = super().attend(*tokens, window)
+        else:
+            out = F.scaled_dot_product_attention(*tokens)
+        return _join(out, (height // window[0], width // window[1]), window)
+
+    def _needs_whole_windows(self) -> bool:
+        """Return whether the local position has a bias or a rotation, which are those of a whole window."""
+        position, size = self.local_position, self.window_size
+        if position is None:
+            return False
+        return position.rotates or position.attention_bias((size, size), with_cls_token=False) is not None
+
+    def _attend_padded(self, maps: Sequence[Tensor], valid: Tensor | None) -> Tensor:
+        """Return ``(B, H, W, num_heads, e)`` of a map that is padded to whole windows, with masked keys.
+
+        Args:
+            maps: queries, keys and values, ``(B, num_heads, H, W, e)`` each.
+            valid: ``(B, H * W)``, False for tokens that no token attends to. None: all are attended to.
+        """
+        size, (batch, _, height, width, _) = self.window_size, maps[0].shape
         rows, columns = (height + size - 1) // size, (width + size - 1) // size
         bottom, right = rows * size - height, columns * size - width
-
-        def split(x: Tensor) -> Tensor:  # (B, heads, N, e) -> (B * windows, heads, size * size, e)
-            x = F.pad(x.unflatten(2, plane), (0, 0, 0, right, 0, bottom))
-            x = x.view(batch, heads, rows, size, columns, size, x.shape[-1]).permute(0, 2, 4, 1, 3, 5, 6)
-            return _copy(x).view(batch * rows * columns, heads, size * size, x.shape[-1])
-
-        seen = None  # (B * windows, size * size)
-        if valid is not None:
-            seen = F.pad(valid.unflatten(1, plane), (0, right, 0, bottom))
+        pads = is_exporting() or bottom > 0 or right > 0
+        seen = None
+        if valid is None and pads:
+            real_rows = torch.arange(rows * size, device=maps[0].device).view(rows, 1, size, 1) < height
+            real_columns = torch.arange(columns * size, device=maps[0].device).view(columns, 1, size) < width
+            seen = (real_rows & real_columns).view(-1, size * size).repeat(batch, 1)
+        elif valid is not None:
+            seen = F.pad(valid.unflatten(1, (height, width)), (0, right, 0, bottom))
             seen = seen.view(batch, rows, size, columns, size).transpose(2, 3).reshape(-1, size * size)
             # A window without real tokens attends to itself: some kernels return NaN if there is no key.
             seen = seen | ~seen.any(dim=1, keepdim=True)
-        elif is_exporting() or height % size or width % size:
-            real_rows = torch.arange(rows * size, device=query.device).view(rows, 1, size, 1) < height
-            real_columns = torch.arange(columns * size, device=query.device).view(columns, 1, size) < width
-            seen = (real_rows & real_columns).view(-1, size * size).repeat(batch, 1)
-        out = super().attend(split(query), split(key), split(value), (size, size), seen)
-        out = out.view(batch, rows, columns, heads, size, size, dim).permute(0, 1, 4, 2, 5, 3, 6)
-        out = _copy(out).view(batch, rows * size, columns * size, heads, dim)
-        out = F.pad(out, (0, 0, 0, 0, 0, -right, 0, -bottom))  # cut off what was padded
-        return out.reshape(batch, length, heads, dim).transpose(1, 2)
+        if pads:
+            maps = [F.pad(x, (0, 0, 0, right, 0, bottom)) for x in maps]
+        out = super().attend(*(_partition(x, (size, size)) for x in maps), (size, size), seen)
+        out = _join(out, (rows, columns), (size, size))
+        # Not slices: an exported program could not tell whether they leave anything.
+        return F.pad(out, (0, 0, 0, 0, 0, -right, 0, -bottom)) if pads else out
 
 
-def _copy(x: Tensor) -> Tensor:
-    """Return a contiguous copy, without checking whether `x` is contiguous, which depends on the grid."""
-    return x.clone(memory_format=torch.contiguous_format)
+def _split(x: Tensor, size: int, axis: int) -> Sequence[Tensor]:
+    """Split off what is left along an axis after whole windows."""
+    left = x.shape[axis] % size
+    return [x] if left in (0, x.shape[axis]) else x.split([x.shape[axis] - left, left], axis)
+
+
+def _concatenate(parts: Sequence[Tensor], axis: int) -> Tensor:
+    return torch.cat(parts, axis) if len(parts) > 1 else parts[0]  # `cat` copies a single tensor, too
+
+
+def _partition(x: Tensor, window: Grid) -> Tensor:
+    """Return the tokens of windows, ``(B * windows, heads, h * w, e)``, of a map ``(B, heads, H, W, e)``."""
+    rows, columns = x.shape[2] // window[0], x.shape[3] // window[1]
+    x = x.unflatten(3, (columns, window[1])).unflatten(2, (rows, window[0]))
+    # In memory, the heads of a token are side by side, as attention lays out its result and its gradients.
+    x = dense_in_export(x.permute(0, 2, 4, 3, 5, 1, 6))
+    return x.flatten(3, 4).flatten(0, 2).transpose(1, 2)
+
+
+def _join(tokens: Tensor, windows: Grid, window: Grid) -> Tensor:
+    """Return the map ``(B, H, W, heads, e)`` of the tokens of its windows, see :func:`_partition`.
+
+    Args:
+        tokens: ``(B * windows, heads, h * w, e)``.
+        windows: number of windows down and across the map.
+        window: ``(h, w)``.
+    """
+    x = dense_in_export(tokens.transpose(1, 2)).unflatten(1, window).unflatten(0, (-1, *windows))
+    return dense_in_export(x.transpose(2, 3)).flatten(3, 4).flatten(1, 2)
