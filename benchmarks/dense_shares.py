@@ -16,26 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dense_batches import detection_batch, segmentation_batch
-from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.optim import build_optim_wrapper
+from dense_steps import make_batch, make_model
 from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from resformer_mm.analysis.machine import describe_device
-from resformer_mm.apis import load_model
 from resformer_mm.compat.kineto import without_profiler_announcements
-from resformer_mm.config.files import read_config
 from resformer_mm.files import write_csv
 from resformer_mm.models.layers import WindowAttention
 
-FOLDER = Path(__file__).resolve().parents[1] / 'configs'
-CONFIGS = {
-    'detection': FOLDER / 'detection/resformer-small_mr-224-160-128_mask-rcnn_8xb2-36e_coco.py',
-    'segmentation': FOLDER / 'segmentation/resformer-small_mr-224-160-128_upernet_8xb2-80k_ade20k-512x512.py',
-}
+TASKS = ['detection', 'segmentation']
 MARK = 'part: '
 FORWARD, BACKWARD = 0, 1
 
@@ -96,15 +87,9 @@ def mark(part: str, owner: Any, method: str) -> None:
 
 def make_step(task: str, sizes: list[tuple[int, int]], device: str) -> Callable[[], None]:
     """Return a training step of a new model."""
-    torch.manual_seed(0)
-    options = {'model.backbone.init_cfg': None}
-    if task == 'segmentation':
-        options['model.data_preprocessor.size'] = sizes[0]
-    cfg: Config = read_config(CONFIGS[task], options)
-    model = load_model(cfg, device=device).train()
-    logger = MMLogger.get_current_instance()
-    logger.setLevel('WARNING')  # a line for every parameter
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    changes = {'model.data_preprocessor.size': sizes[0]} if task == 'segmentation' else {}
+    model, wrapper = make_model(task, 'now', **changes)
+    model.to(device).train()
     for part in detector_parts(model) if task == 'detection' else segmentor_parts(model):
         mark(*part)
     mark('data preprocessor', model.data_preprocessor, 'forward')
@@ -112,7 +97,7 @@ def make_step(task: str, sizes: list[tuple[int, int]], device: str) -> Callable[
     mark('optimiser', wrapper, 'zero_grad')
 
     def step() -> None:
-        batch = detection_batch(sizes) if task == 'detection' else segmentation_batch(len(sizes), sizes[0])
+        batch = make_batch(task, sizes)
         torch.manual_seed(0)  # so that the losses sample the same proposals
         with record_function(MARK + 'other'):
             model.train_step(batch, wrapper)
@@ -187,7 +172,7 @@ def main() -> None:
     """Profile the models and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', type=Path, help='CSV file')
-    parser.add_argument('--task', choices=list(CONFIGS), nargs='+', default=list(CONFIGS))
+    parser.add_argument('--task', choices=TASKS, nargs='+', default=TASKS)
     parser.add_argument(
         '--sizes',
         type=parse_size,

@@ -33,13 +33,19 @@ MODELS_UNDER_TEST = {
 }
 
 
-def build(**kwargs) -> ResFormer:
-    """A backbone with random numbers in every parameter, also those of LPE."""
+def build(masked: bool = False, **kwargs) -> ResFormer:
+    """A backbone with random numbers in every parameter, also those of LPE.
+
+    With ``masked``, a hook watches a block, which therefore takes all images as one batch, with masks.
+    """
     torch.manual_seed(0)
     model = ResFormer(ARCH, patch_size=PATCH, **{'out_indices': (0, 1, 2), **kwargs})
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
+    if masked:
+        model.blocks[0].register_forward_hook(lambda *_: None)
+    assert model.packs_copies is not masked
     return model
 
 
@@ -67,8 +73,9 @@ def real_part(out: Tensor, index: int, grid: tuple[int, int], out_type: str) -> 
 
 @pytest.mark.parametrize('config', MODELS_UNDER_TEST.values(), ids=MODELS_UNDER_TEST)
 @pytest.mark.parametrize('training', [True, False])
-def test_every_image_gets_what_it_gets_alone(config: dict, training: bool) -> None:
-    model = build(**config).train(training)
+@pytest.mark.parametrize('masked', [False, True])
+def test_every_image_gets_what_it_gets_alone(config: dict, training: bool, masked: bool) -> None:
+    model = build(masked, **config).train(training)
     images, batch = draw()
     with torch.set_grad_enabled(training):
         outputs = model(batch, sizes=SIZES)
@@ -78,18 +85,20 @@ def test_every_image_gets_what_it_gets_alone(config: dict, training: bool) -> No
                 torch.testing.assert_close(actual, alone, rtol=1e-5, atol=1e-5)
 
 
-def test_maps_are_zero_in_the_padding() -> None:
+@pytest.mark.parametrize('masked', [False, True])
+def test_maps_are_zero_in_the_padding(masked: bool) -> None:
     images, batch = draw()
-    (featmap,) = build(**MODELS_UNDER_TEST['windows'], out_indices=-1)(batch, sizes=SIZES)
+    (featmap,) = build(masked, **MODELS_UNDER_TEST['windows'], out_indices=-1)(batch, sizes=SIZES)
     for one, (height, width) in zip(featmap, token_grids(SIZES, PATCH), strict=True):
         assert one[:, :height, :width].all()
         assert not one[:, height:].any() and not one[:, :, width:].any()
 
 
+@pytest.mark.parametrize('masked', [False, True])
 @pytest.mark.parametrize('name', ['class token', 'windows', 'learned table'])
-def test_gradients_are_the_sums_of_those_alone(name: str) -> None:
+def test_gradients_are_the_sums_of_those_alone(name: str, masked: bool) -> None:
     """Of all parameters and of the pixels; the padding gets none, and no NaN comes back from it."""
-    model = build(**MODELS_UNDER_TEST[name], out_indices=(1, 2)).double().train()
+    model = build(masked, **MODELS_UNDER_TEST[name], out_indices=(1, 2)).double().train()
     images, batch = draw(torch.float64)
     alone = [image.requires_grad_() for image in images]
     for image in alone:
@@ -115,8 +124,37 @@ def test_every_window_has_something_to_see(monkeypatch: pytest.MonkeyPatch) -> N
         return attend(*args, attn_mask=attn_mask, **kwargs)
 
     monkeypatch.setattr(torch.nn.functional, 'scaled_dot_product_attention', watched)
-    build(**MODELS_UNDER_TEST['windows'])(draw()[1], sizes=SIZES)
+    build(masked=True, **MODELS_UNDER_TEST['windows'])(draw()[1], sizes=SIZES)
     assert len(masks) == 3 and all(mask.any(dim=-1).all() for mask in masks)
+
+
+@pytest.mark.parametrize('name', ['class token', 'windows', 'learned table'])
+def test_no_token_of_the_padding_is_computed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mask is made, and the MLP sees as many tokens as the images have, also if two have one grid."""
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*args, attn_mask: Tensor | None = None) -> Tensor:
+        assert attn_mask is None
+        return attend(*args)
+
+    model = build(**MODELS_UNDER_TEST[name], out_indices=-1)
+    gelu, lengths = torch.nn.functional.gelu, []
+    monkeypatch.setattr(torch.nn.functional, 'scaled_dot_product_attention', watched)
+    monkeypatch.setattr(torch.nn.functional, 'gelu', lambda x: lengths.append(len(x)) or gelu(x))
+    sizes = [(21, 72), (56, 33), (56, 33), (8, 8), EXTENT]
+    model(draw()[1].nan_to_num(0), sizes=sizes)
+    tokens = sum(height * width + model.with_cls_token for height, width in token_grids(sizes, PATCH))
+    assert lengths == [tokens] * len(model.blocks)
+
+
+def test_images_of_one_size_that_are_apart_in_a_batch() -> None:
+    model = build(**MODELS_UNDER_TEST['windows'], out_indices=-1)
+    sizes, batch = [(21, 72), EXTENT, (20, 70), (8, 8), (24, 72)], torch.randn(5, 3, *EXTENT)
+    (together,) = model(batch, sizes=sizes)
+    for index, (height, width) in enumerate(sizes):
+        (alone,) = model(batch[index : index + 1, :, :height, :width])
+        rows, columns = alone.shape[2:]
+        torch.testing.assert_close(together[index, :, :rows, :columns], alone[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -7,7 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from resformer_mm.models.layers import Draws, Packing, TokenGrid
+from resformer_mm.models.layers import (
+    BatchPadding,
+    Draws,
+    Grid,
+    ImageGroups,
+    Packing,
+    TokenGrid,
+    token_grids,
+)
 
 from .output_forms import OutputForms
 
@@ -22,6 +30,7 @@ class CopiesForward(OutputForms):
 
     out_indices: tuple[int, ...]
     blocks: nn.ModuleList
+    patch_size: int
 
     repeated: tuple[Callable, ...]
     """Methods of the class that :meth:`forward_copies` repeats for several batches."""
@@ -69,6 +78,37 @@ class CopiesForward(OutputForms):
 
     def _outputs_of_copies(self, copies: Sequence[Tensor], pool: str | None) -> list:
         cls_only = self.out_type == 'cls_token' and pool in (None, 'cls')
+        outputs, grids = self._tokens_of_copies(copies, cls_only)
+        return [self._formatted(tokens, grid, pool) for tokens, grid in zip(outputs, grids)]
+
+    def _tokens_of_padded(
+        self, image: Tensor, padding: BatchPadding, cls_only: bool
+    ) -> tuple[list[Tensor], Grid]:
+        """Return what :meth:`forward_tokens` returns for a padded batch.
+
+        Tokens are zero in the padding. Images of one grid are taken as a batch, without their padding, which
+        therefore costs nothing and needs no masks.
+
+        Args:
+            image: ``(B, C_in, h, w)``, zero in the padding.
+            padding: the token grids of the images.
+            cls_only: whether to return only the class token for the last out index.
+        """
+        groups = ImageGroups(padding.grids)
+        extent = token_grids([(image.shape[2], image.shape[3])], self.patch_size)[0]
+        by_group, _ = self._tokens_of_copies(groups.cut(image, self.patch_size), cls_only)
+        outputs = []
+        for index, tokens in zip(self.out_indices, zip(*by_group)):
+            if cls_only and index == self.out_indices[-1]:
+                outputs.append(groups.join(tokens))
+            else:
+                outputs.append(groups.join_tokens(tokens, extent, self.with_cls_token))
+        return outputs, extent
+
+    def _tokens_of_copies(
+        self, copies: Sequence[Tensor], cls_only: bool
+    ) -> tuple[list[list[Tensor]], list[TokenGrid]]:
+        """Return the tokens ``(B_i, N_i, C)`` of every out index for each batch, and the token grids."""
         embedded, grids = zip(*(self._embed(one) for one in copies))
         shapes = [(tokens.shape[0], tokens.shape[1]) for tokens in embedded]
         packing = Packing(shapes, [self._block_grid(grid) for grid in grids])
@@ -84,7 +124,7 @@ class CopiesForward(OutputForms):
                 parts = packing.unpack_samples(rows) if is_short else packing.unpack(rows)
                 for own, part, grid in zip(outputs, parts, grids):
                     own.append(self._finish(part, grid, index))
-        return [self._formatted(tokens, grid, pool) for tokens, grid in zip(outputs, grids)]
+        return outputs, list(grids)
 
     def _block_grid(self, grid: TokenGrid) -> TokenGrid:
         """Return the grid that the blocks receive."""

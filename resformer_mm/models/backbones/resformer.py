@@ -223,7 +223,11 @@ class ResFormer(CopiesForward, PartialTraining):
         padding = None
         if sizes is not None:
             image, padding = separate_padding(image, sizes, self.patch_size)
-        outputs, grid = self.forward_tokens(image, self.out_type == 'cls_token', padding)
+        cls_only = self.out_type == 'cls_token'
+        if padding is not None and self.packs_copies:
+            outputs, grid = self._tokens_of_padded(image, padding, cls_only)
+        else:
+            outputs, grid = self.forward_tokens(image, cls_only, padding)
         return tuple(self.format_output(tokens, grid, padding) for tokens in outputs)
 
     def forward_tokens(

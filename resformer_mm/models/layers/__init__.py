@@ -2,7 +2,7 @@
 
 from .attention import Attention
 from .augmented_position import AugmentedPositionEmbedding
-from .batch_padding import BatchPadding, extend_edges, inside, separate_padding, token_grids
+from .batch_padding import BatchPadding, ImageGroups, extend_edges, inside, separate_padding, token_grids
 from .block import MLP, Block, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
 from .combined_position import CombinedPosition
@@ -54,6 +54,7 @@ __all__ = [
     'GlobalPosition',
     'GlobalPositionEmbedding',
     'Grid',
+    'ImageGroups',
     'JointAttention',
     'LoRALinear',
     'LayerNorm2d',

@@ -60,13 +60,87 @@ def extend_edges(x: Tensor, sizes: Sequence[Grid]) -> Tensor:
         x: the map, zero beyond the images.
         sizes: height and width of each of the B images, in positions of the map.
     """
-    if all(tuple(size) == (x.shape[2], x.shape[3]) for size in sizes):
+    extent = (x.shape[2], x.shape[3])
+    if all(tuple(size) == extent for size in sizes):
         return x
-    heights, widths = torch.tensor(sizes).to(x.device, non_blocking=True).unbind(1)
-    below = torch.arange(x.shape[2], device=x.device) == heights[:, None]
-    x = x + F.pad(x, (0, 0, 1, 0))[:, :, :-1] * below[:, None, :, None]
-    right = torch.arange(x.shape[3], device=x.device) == widths[:, None]
-    return x + F.pad(x, (1, 0))[..., :-1] * right[:, None, None, :]
+    images = []
+    for image, (height, width) in zip(x.split(1), sizes):
+        if (height, width) != extent:
+            image = image[:, :, :height, :width]
+            if height < extent[0]:
+                image = torch.cat((image, image[:, :, -1:]), dim=2)
+            if width < extent[1]:
+                image = torch.cat((image, image[..., -1:]), dim=3)
+            image = _pad_map(image, extent)
+        images.append(image)
+    return torch.cat(images)
+
+
+def _pad_map(x: Tensor, extent: Grid) -> Tensor:
+    return F.pad(x, (0, extent[1] - x.shape[3], 0, extent[0] - x.shape[2]))
+
+
+class ImageGroups:
+    """The images of a padded batch, in groups of one size, without their padding.
+
+    What is computed for each group costs what the images alone cost.
+
+    Args:
+        sizes: height and width of each of the B images, in positions of a map.
+    """
+
+    def __init__(self, sizes: Sequence[Grid]) -> None:
+        groups: dict[Grid, list[int]] = {}
+        for index, (height, width) in enumerate(sizes):
+            groups.setdefault((height, width), []).append(index)
+        self.sizes = list(groups)
+        self._indices = list(groups.values())
+        order = [index for indices in self._indices for index in indices]
+        self._places = [order.index(index) for index in range(len(order))]
+
+    def cut(self, x: Tensor, scale: int = 1) -> list[Tensor]:
+        """Return ``(B_i, C, h_i, w_i)`` of every group of a batch ``(B, C, h, w)``.
+
+        Args:
+            x: the batch.
+            scale: how many pixels of it make a position along each side, for sizes in positions.
+        """
+        images = x.split(1)
+        groups = []
+        for indices, (height, width) in zip(self._indices, self.sizes):
+            own = [images[index][:, :, : scale * height, : scale * width] for index in indices]
+            groups.append(torch.cat(own) if len(own) > 1 else own[0])
+        return groups
+
+    def join(self, groups: Sequence[Tensor]) -> Tensor:
+        """Return a batch ``(B, ...)`` in its order, of one tensor ``(B_i, ...)`` for every group."""
+        images = [image for group in groups for image in group.split(1)]
+        return torch.cat([images[place] for place in self._places])
+
+    def join_maps(self, groups: Sequence[Tensor], extent: Grid) -> Tensor:
+        """Return ``(B, C, H, W)``, zero in the padding, of maps ``(B_i, C, H_i, W_i)``.
+
+        Args:
+            groups: the maps of every group.
+            extent: ``(H, W)``.
+        """
+        return self.join([_pad_map(x, extent) for x in groups])
+
+    def join_tokens(self, groups: Sequence[Tensor], extent: Grid, with_cls_token: bool) -> Tensor:
+        """Return tokens ``(B, N, C)``, zero in the padding, of ``(B_i, N_i, C)``.
+
+        Args:
+            groups: tokens of every group, whose sizes are grids.
+            extent: token grid ``(H, W)`` of the batch.
+            with_cls_token: whether the first of the N tokens is a class token.
+        """
+        first = int(with_cls_token)
+        padded = []
+        for tokens, own in zip(groups, self.sizes):
+            if own != extent:
+                tokens = torch.cat((tokens[:, :first], _extend(tokens[:, first:], own, extent)), dim=1)
+            padded.append(tokens)
+        return self.join(padded)
 
 
 def separate_padding(

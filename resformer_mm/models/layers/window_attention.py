@@ -71,9 +71,8 @@ class WindowAttention(Attention):
         Windows of one size are attended to together: those inside, and those that the right, the bottom and
         both edges of the map cut off. None of them needs padding or a mask.
         """
-        rows = [_split(x, self.window_size, axis=2) for x in maps]
         strips = []
-        for strip in zip(*rows):
+        for strip in zip(*(_split(x, self.window_size, axis=2) for x in maps)):
             parts = zip(*(_split(x, self.window_size, axis=3) for x in strip))
             strips.append(_concatenate([self._attend_part(part) for part in parts], axis=2))
         return _concatenate(strips, axis=1)
@@ -84,11 +83,11 @@ class WindowAttention(Attention):
         window = min(size, height), min(size, width)
         if window != (size, size) and self._needs_whole_windows():
             return self._attend_padded(maps, None)
-        tokens = [_partition(x, window) for x in maps]
+        query, key, value = (_partition(x, window) for x in maps)
         if window == (size, size):
-            out = super().attend(*tokens, window)
+            out = super().attend(query, key, value, window)
         else:
-            out = F.scaled_dot_product_attention(*tokens)
+            out = F.scaled_dot_product_attention(query, key, value)
         return _join(out, (height // window[0], width // window[1]), window)
 
     def _needs_whole_windows(self) -> bool:
@@ -121,7 +120,8 @@ class WindowAttention(Attention):
             seen = seen | ~seen.any(dim=1, keepdim=True)
         if pads:
             maps = [F.pad(x, (0, 0, 0, right, 0, bottom)) for x in maps]
-        out = super().attend(*(_partition(x, (size, size)) for x in maps), (size, size), seen)
+        query, key, value = (_partition(x, (size, size)) for x in maps)
+        out = super().attend(query, key, value, (size, size), seen)
         out = _join(out, (rows, columns), (size, size))
         # Not slices: an exported program could not tell whether they leave anything.
         return F.pad(out, (0, 0, 0, 0, 0, -right, 0, -bottom)) if pads else out
@@ -133,7 +133,7 @@ def _split(x: Tensor, size: int, axis: int) -> Sequence[Tensor]:
     return [x] if left in (0, x.shape[axis]) else x.split([x.shape[axis] - left, left], axis)
 
 
-def _concatenate(parts: Sequence[Tensor], axis: int) -> Tensor:
+def _concatenate(parts: list[Tensor], axis: int) -> Tensor:
     return torch.cat(parts, axis) if len(parts) > 1 else parts[0]  # `cat` copies a single tensor, too
 
 

@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from resformer_mm.compat.tracing import is_exporting
-from resformer_mm.models.layers import Grid, LayerNorm2d, inside
+from resformer_mm.models.layers import Grid, ImageGroups, LayerNorm2d
 from resformer_mm.registry import MODELS
 
 
@@ -59,18 +59,10 @@ class PyramidLevel(nn.Module):
         self.conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.norm = LayerNorm2d(out_channels)
 
-    def forward(self, x: Tensor, grids: Sequence[Grid] | None = None) -> Tensor:
-        """Return the level ``(B, D, H', W')`` of a map ``(B, C, H, W)``; for ``grids`` see the pyramid."""
-        if grids is None:
-            x = self.lateral_norm(self.lateral_conv(self.resample(x)))
-            return self.norm(self.conv(x))
-        if self.log_scale < 0:  # max pooling must ignore the padding even if all real values are negative
-            x = x.masked_fill(_outside(grids, x), -math.inf)
-        x = self.resample(x)
-        outside = _outside([scale_grid(grid, self.log_scale) for grid in grids], x)
-        x = self.lateral_norm(self.lateral_conv(x.masked_fill(outside, 0)))
-        # Zeros for the 3x3 convolution, as outside the border of a single image.
-        return self.norm(self.conv(x.masked_fill(outside, 0))).masked_fill(outside, 0)
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the level ``(B, D, H', W')`` of a map ``(B, C, H, W)``."""
+        x = self.lateral_norm(self.lateral_conv(self.resample(x)))
+        return self.norm(self.conv(x))
 
 
 def scale_grid(grid: Grid, log_scale: int) -> Grid:
@@ -141,10 +133,19 @@ class SimpleFeaturePyramid(BaseModule):
             )
         if grids is not None and all(tuple(grid) == (x.shape[2], x.shape[3]) for grid in grids):
             grids = None
-        outputs = [level(x, grids) for level in self.levels]
+        if grids is None:
+            return tuple(self._levels(x))
+        # The images of each size by themselves: the convolutions see no padding, and take no time for it.
+        groups = ImageGroups(grids)
+        by_group = [self._levels(part) for part in groups.cut(x)]
+        extents = self.level_grids([(x.shape[2], x.shape[3])])
+        return tuple(groups.join_maps(parts, extent) for parts, [extent] in zip(zip(*by_group), extents))
+
+    def _levels(self, x: Tensor) -> list[Tensor]:
+        outputs = [level(x) for level in self.levels]
         while len(outputs) < self.num_outs:
             outputs.append(F.max_pool2d(outputs[-1], 1, stride=2))
-        return tuple(outputs)
+        return outputs
 
     def level_grids(self, grids: Sequence[Grid]) -> list[list[Grid]]:
         """Return, per level, the height and width of each image in positions of the level.
@@ -160,7 +161,3 @@ class SimpleFeaturePyramid(BaseModule):
 
 def _is_power_of_two(scale: float) -> bool:
     return isinstance(scale, (int, float)) and scale > 0 and math.frexp(scale)[0] == 0.5
-
-
-def _outside(grids: Sequence[Grid], x: Tensor) -> Tensor:
-    return ~inside(grids, (x.shape[2], x.shape[3]), x.device).unsqueeze(1)
