@@ -116,6 +116,9 @@ def options(task: str, name: str) -> dict:
             'model.neck': neck,
             'model.roi_head.bbox_head.norm_cfg': LN2D,
             'model.roi_head.mask_head.norm_cfg': LN2D,
+            # The rates of this project's detectors follow the depth of a layer, which ViTDet does not tell.
+            'optim_wrapper.constructor': 'resformer_mm.MergedGroupsOptimWrapperConstructor',
+            'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=0.0, bias_decay_mult=0.0, _delete_=True),
         }
     return changes
 
