@@ -124,6 +124,9 @@ def test_detection() -> None:
             'preflight_time_cpu.csv',
             'data seconds cpu_seconds command_seconds',
         ),
+        ('backbone', 'dense_backbone_cpu.csv', 'task case images model cpu_seconds ratio'),
+        ('detection', 'dense_detection_cpu.csv', 'task case images model cpu_seconds ratio'),
+        ('segmentation', 'dense_segmentation_cpu.csv', 'task case images model cpu_seconds ratio'),
         ('float32', 'integer_files_cpu.csv', 'variant resolution same_class error_percent speedup'),
         (
             'small',
@@ -135,6 +138,13 @@ def test_detection() -> None:
 def test_rows(first_cell: str, file: str, columns: str) -> None:
     _, *rows = table(EXPERIMENTS, first_cell)
     assert rows == [[row[column] for column in columns.split()] for row in read(file)]
+
+
+def test_shares_of_a_step():
+    _, *rows = table(EXPERIMENTS, 'box head')
+    columns = 'part task forward_ms backward_ms percent'.split()
+    found = [row for row in read('dense_shares_cpu.csv') if float(row['percent']) >= 1]
+    assert rows == [[row[column] for column in columns] for row in found]
 
 
 def test_swapped_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
