@@ -269,6 +269,12 @@ def test_the_pyramid_of_every_image_is_what_it_is_alone() -> None:
         torch.testing.assert_close(place[:, : image.shape[2], : image.shape[3]], image.grad[0])
 
 
+def test_levels_of_a_single_position_are_contiguous() -> None:
+    """RoIAlign of mmcv reads channels-last maps as if they were contiguous."""
+    for level in pyramid()((torch.randn(1, 16, 2, 2),), grids=[(1, 1)]):
+        assert level.is_contiguous()
+
+
 def test_grids_that_fill_the_map_change_no_bit() -> None:
     neck, x = pyramid(), torch.randn(2, 16, 5, 4)
     for plain, told in zip(neck((x,)), neck((x,), grids=[(5, 4)] * 2), strict=True):

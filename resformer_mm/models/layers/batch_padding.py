@@ -73,7 +73,7 @@ def extend_edges(x: Tensor, sizes: Sequence[Grid]) -> Tensor:
                 image = torch.cat((image, image[..., -1:]), dim=3)
             image = _pad_map(image, extent)
         images.append(image)
-    return torch.cat(images)
+    return torch.cat(images).contiguous()
 
 
 def _pad_map(x: Tensor, extent: Grid) -> Tensor:
@@ -124,7 +124,8 @@ class ImageGroups:
             groups: the maps of every group.
             extent: ``(H, W)``.
         """
-        return self.join([_pad_map(x, extent) for x in groups])
+        # Padding takes a map of one position for a channels-last one, which RoIAlign of mmcv misreads.
+        return self.join([_pad_map(x, extent) for x in groups]).contiguous()
 
     def join_tokens(self, groups: Sequence[Tensor], extent: Grid, with_cls_token: bool) -> Tensor:
         """Return tokens ``(B, N, C)``, zero in the padding, of ``(B_i, N_i, C)``.
