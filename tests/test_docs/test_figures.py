@@ -125,6 +125,7 @@ def test_detection() -> None:
             'data seconds cpu_seconds command_seconds',
         ),
         ('backbone', 'dense_backbone_cpu.csv', 'task case images model cpu_seconds ratio'),
+        ('detection', 'dense_detection_cpu.csv', 'task case images model cpu_seconds ratio'),
         ('segmentation', 'dense_segmentation_cpu.csv', 'task case images model cpu_seconds ratio'),
         ('float32', 'integer_files_cpu.csv', 'variant resolution same_class error_percent speedup'),
         (

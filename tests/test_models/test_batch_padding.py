@@ -147,6 +147,15 @@ def test_no_token_of_the_padding_is_computed(name: str, monkeypatch: pytest.Monk
     assert lengths == [tokens] * len(model.blocks)
 
 
+def test_subsets_of_stochastic_depth_are_drawn_from_the_whole_batch() -> None:
+    """A batch of one image would keep every branch."""
+    options = dict(MODELS_UNDER_TEST['windows'], drop_path_rate=0.5, drop_path=dict(type='SubsetDropPath'))
+    model = build(**options, out_indices=-1).train()
+    outputs = [model(draw()[1], sizes=SIZES)[0] for _ in range(2)]
+    assert not torch.equal(*outputs)
+    assert model.eval()(draw()[1], sizes=SIZES)[0].isfinite().all()
+
+
 def test_images_of_one_size_that_are_apart_in_a_batch() -> None:
     model = build(**MODELS_UNDER_TEST['windows'], out_indices=-1)
     sizes, batch = [(21, 72), EXTENT, (20, 70), (8, 8), (24, 72)], torch.randn(5, 3, *EXTENT)

@@ -13,6 +13,7 @@ from resformer_mm.models.layers import (
     Grid,
     ImageGroups,
     Packing,
+    SubsetDropPath,
     TokenGrid,
     token_grids,
 )
@@ -59,6 +60,16 @@ class CopiesForward(OutputForms):
             if not _packs(type(block.drop_path), ADD):
                 return False
         return not any(_has_hooks(module) for module in self.blocks.modules())
+
+    @property
+    def _packs_padded(self) -> bool:
+        """Whether the images of a padded batch are taken as batches of one grid each.
+
+        Not in training with :class:`SubsetDropPath`, which chooses among the images of a batch.
+        """
+        if not self.packs_copies:
+            return False
+        return not (self.training and any(isinstance(one, SubsetDropPath) for one in self.modules()))
 
     def forward_copies(self, copies: Sequence[Tensor], pool: str | None = None) -> list:
         """Return what :meth:`forward`, or with ``pool`` :meth:`forward_pooled`, returns for several batches.

@@ -224,7 +224,7 @@ class ResFormer(CopiesForward, PartialTraining):
         if sizes is not None:
             image, padding = separate_padding(image, sizes, self.patch_size)
         cls_only = self.out_type == 'cls_token'
-        if padding is not None and self.packs_copies:
+        if padding is not None and self._packs_padded:
             outputs, grid = self._tokens_of_padded(image, padding, cls_only)
         else:
             outputs, grid = self.forward_tokens(image, cls_only, padding)
