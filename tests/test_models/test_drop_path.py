@@ -110,9 +110,15 @@ def test_a_batch_of_one_is_computed_as_without() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_images_of_several_sizes_keep_their_own_padding() -> None:
+@pytest.mark.parametrize(
+    'local_position',
+    [dict(type='LocalPositionEmbedding'), dict(type='DistanceBias', grid_size=4, slope=4.0)],
+    ids=['term', 'bias by grid'],
+)
+def test_images_of_several_sizes_keep_their_own_padding(local_position: dict) -> None:
     """Samples that are dropped in a padded batch leave the others as they are alone."""
-    model, sizes = build(out_type='featmap'), [(32, 24), (16, 32), (24, 8), (32, 32)]
+    model = build(out_type='featmap', local_position=local_position)
+    sizes = [(32, 24), (16, 32), (24, 8), (32, 32)]
     image = draw(4, 3, 32, 32)
     torch.manual_seed(2)
     (maps,) = model(image, sizes)
