@@ -16,7 +16,9 @@ from .averaging import ShardedEMAHook
 # Strategies, and those of this package in their place.
 STRATEGIES = {
     'FSDPStrategy': 'ExactFSDPStrategy',
+    'DeepSpeedStrategy': 'ExactDeepSpeedStrategy',
 }
+_TURNS = ('TurnByTurnEpochLoop', 'TurnByTurnIterLoop')
 # Arguments of mmpretrain's EMAHook with the values at which it does what MMEngine's does.
 _EVALUATION = {'evaluate_on_ema': True, 'evaluate_on_origin': False}
 
@@ -46,6 +48,9 @@ def settle_strategy(cfg: Config) -> None:
         raise ValueError(problem)
     strategy['type'] = f'resformer_mm.{STRATEGIES[name]}'
     cfg.runner_type = 'FlexibleRunner'
+    if name == 'DeepSpeedStrategy':
+        for setting in ('clip_grad', 'accumulative_counts'):  # None and 1, which its wrapper does not know
+            cfg.optim_wrapper.pop(setting, None)
     for hook in _averaging(cfg):
         _settle_averaging(hook)
 
@@ -77,10 +82,28 @@ def _problems(cfg: Config, name: str) -> Iterator[str]:
     compilation: Any = cfg.get('compile')
     if compilation and not (isinstance(compilation, Mapping) and compilation.get('disable')):
         yield f'compile is not supported {remedy}, which gathers weights between layers: set compile=False'
-    clip = (cfg.get('optim_wrapper') or {}).get('clip_grad') or {}
-    unknown = set(clip) - {'type', 'max_norm', 'norm_type'}
-    if clip.get('type', 'norm') == 'norm' and unknown:
-        yield f'optim_wrapper.clip_grad has {sorted(unknown)}, which it has not {remedy}: leave them out'
+    wrapper = cfg.get('optim_wrapper') or {}
+    clip = wrapper.get('clip_grad') or {}
+    if name == 'FSDPStrategy':
+        unknown = set(clip) - {'type', 'max_norm', 'norm_type'}
+        if clip.get('type', 'norm') == 'norm' and unknown:
+            yield f'optim_wrapper.clip_grad has {sorted(unknown)}, which it has not {remedy}: leave them out'
+        return
+    kind = type_name(type_field(wrapper))
+    if kind != 'DeepSpeedOptimWrapper':
+        yield (
+            f"optim_wrapper.type={kind!r} does not work {remedy}: set 'DeepSpeedOptimWrapper'; for mixed "
+            "precision, strategy.bf16=dict(enabled=True) and strategy.inputs_to_half=['inputs']"
+        )
+    if clip:
+        yield f'optim_wrapper.clip_grad has no effect {remedy}: set None, and strategy.gradient_clipping'
+    steps = (wrapper.get('accumulative_counts', 1), cfg.strategy.get('gradient_accumulation_steps', 1))
+    if steps != (1, 1):
+        yield f'checkpoints within an accumulation of gradients cannot be made {remedy}: accumulate none'
+    if type_name(type_field(cfg.get('train_cfg'))) in _TURNS:
+        yield f'train_cfg.type: training turn by turn does not work {remedy}: train all copies at once'
+    for _ in _averaging(cfg):
+        yield f'EMAHook would average in the precision of the weights {remedy}: leave it out of the hooks'
 
 
 def _averaging(cfg: Config) -> list[dict]:

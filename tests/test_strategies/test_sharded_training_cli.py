@@ -1,9 +1,10 @@
-"""Trainings with FSDP in two processes: interrupted, and against DistributedDataParallel."""
+"""Trainings with FSDP and DeepSpeed in two processes: interrupted, and against DistributedDataParallel."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ COMPARED = (
 # The norm is clipped in every step.
 CLIPPED = 'optim_wrapper = dict(clip_grad=dict(max_norm=0.5))\n'
 FSDP = "strategy = dict(type='FSDPStrategy')\n"
+NO_AVERAGES = 'custom_hooks = [_base_.custom_hooks[0]]\n'
+DEEPSPEED = """
+strategy = dict(type='DeepSpeedStrategy', zero_optimization=dict(stage=2), gradient_clipping=0.5)
+optim_wrapper = dict(type='DeepSpeedOptimWrapper', clip_grad=None)
+"""
+needs_deepspeed = pytest.mark.skipif(find_spec('deepspeed') is None, reason='DeepSpeed is not installed')
 
 
 @pytest.fixture(scope='module')
@@ -49,8 +56,12 @@ def load(folder: Path) -> dict:
     'case',
     [
         CASES['two_processes_fsdp'],
+        pytest.param(
+            Case(DEEPSPEED + NO_AVERAGES, faults=('after_train_iter:3',), processes=2),
+            marks=needs_deepspeed,
+        ),
     ],
-    ids=['fsdp'],
+    ids=['fsdp', 'deepspeed'],
 )
 def test_kills(train, tmp_path, case):
     for result in train(case, 'undisturbed', 'none'):
@@ -68,8 +79,9 @@ def test_kills(train, tmp_path, case):
     [
         (FSDP + CLIPPED, ''),
         (FSDP + CLIPPED, TURNS.replace('max_epochs=3', 'max_epochs=2')),
+        pytest.param(DEEPSPEED, NO_AVERAGES, marks=needs_deepspeed),
     ],
-    ids=['joint', 'turn by turn'],
+    ids=['fsdp', 'fsdp turn by turn', 'deepspeed'],
 )
 def test_the_checkpoint_is_that_of_an_unsharded_training(train, data, tmp_path, strategy, common):
     for name, lines in (('whole', CLIPPED), ('sharded', strategy)):

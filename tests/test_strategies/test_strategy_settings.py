@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from resformer_mm.strategies import (
+    ExactDeepSpeedStrategy,
     ExactFSDPStrategy,
     check_launched,
     leave_out_strategy,
@@ -24,6 +25,13 @@ init_default_scope('mmengine')
 
 def config(**settings) -> Config:
     return Config(dict(dict(strategy=dict(type='FSDPStrategy'), launcher='pytorch'), **settings))
+
+
+WRAPPER = dict(type='DeepSpeedOptimWrapper')
+
+
+def deepspeed(**settings) -> dict:
+    return dict(dict(strategy=dict(type='DeepSpeedStrategy'), optim_wrapper=WRAPPER), **settings)
 
 
 def test_a_config_without_a_strategy_stays() -> None:
@@ -45,6 +53,11 @@ def test_strategy_runner_and_averages_are_replaced_once() -> None:
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
+        (deepspeed(optim_wrapper=dict(type='AmpOptimWrapper')), "set 'DeepSpeedOptimWrapper'"),
+        (deepspeed(optim_wrapper=dict(WRAPPER, clip_grad=dict(max_norm=1))), 'strategy.gradient_clipping'),
+        (deepspeed(optim_wrapper=dict(WRAPPER, accumulative_counts=2)), 'accumulate none'),
+        (deepspeed(train_cfg=dict(type='resformer_mm.TurnByTurnEpochLoop')), 'train all copies at once'),
+        (deepspeed(custom_hooks=[dict(type='EMAHook')]), 'leave it out of the hooks'),
         (dict(strategy=dict(type='ColossalAIStrategy')), 'ColossalAIStrategy.*is not supported: choose'),
         (dict(compile=True), 'compile is not supported'),
         (dict(model_wrapper_cfg=dict(broadcast_buffers=True)), 'model_wrapper_cfg has no effect'),
@@ -61,6 +74,19 @@ def test_strategy_runner_and_averages_are_replaced_once() -> None:
 def test_what_does_not_work_is_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         settle_strategy(config(**settings))
+
+
+def test_deepspeed_gets_no_settings_that_it_does_not_know() -> None:
+    cfg = config(**deepspeed(optim_wrapper=dict(WRAPPER, clip_grad=None, accumulative_counts=1)))
+    settle_strategy(cfg)
+    assert cfg.optim_wrapper == WRAPPER
+    assert cfg.strategy.type == 'resformer_mm.ExactDeepSpeedStrategy'
+
+
+@pytest.mark.parametrize('stage', [0, 3])
+def test_stages(stage: int) -> None:
+    with pytest.raises(ValueError, match=f'stage={stage}: set it to 1 or 2'):
+        ExactDeepSpeedStrategy(zero_optimization=dict(stage=stage))
 
 
 def test_a_launcher_is_needed() -> None:
