@@ -146,7 +146,7 @@ CASES = {
         faults=('after_train_iter:3', 'before_train_iter:7'),
     ),
     'two_processes_fsdp': Case(
-        "strategy = dict(type='FSDPStrategy')\n",
+        "strategy = dict(type='FSDPStrategy', model_wrapper=dict(sharding_strategy='SHARD_GRAD_OP'))\n",
         processes=2,
         faults=('after_train_iter:3', 'before_val:4'),
     ),

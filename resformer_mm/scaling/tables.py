@@ -70,7 +70,7 @@ def memory_table(workloads: Iterable[Workload], gpus: Sequence[int]) -> str:
     for workload in workloads:
         for number in gpus:
             held = [memory_at_rest(workload, number, name) for name in ('DDP', 'FSDP', 'SHARD_GRAD_OP')]
-            sent = [sharded_bytes(workload, number, gathers) for gathers in (2 * workload.copies, 1)]
+            sent = [sharded_bytes(workload, number, gathers) for gathers in (workload.copies + 1, 1)]
             cells.append([workload.name, number, *(f'{size / 1e6:,.0f}' for size in (*held, *sent))])
     return table(header, cells, justify='right')
 

@@ -146,7 +146,7 @@ def test_a_ring_sends_what_is_computed(tmp_path: Path) -> None:
     ('strategy', 'number', 'gathers'),
     [
         (ShardingStrategy.FULL_SHARD, 1, 2),
-        (ShardingStrategy.FULL_SHARD, 3, 6),
+        (ShardingStrategy.FULL_SHARD, 3, 4),
         (ShardingStrategy.SHARD_GRAD_OP, 3, 1),
     ],
 )

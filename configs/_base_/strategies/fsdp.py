@@ -1,7 +1,7 @@
 """FSDP through MMEngine's FlexibleRunner; needs a launcher. See docs/scaling.md.
 
 SHARD_GRAD_OP keeps the weights gathered within a step. FULL_SHARD holds less, but gathers every block again for
-each copy of the batch, forward and backward.
+each copy of the batch, and for the backward pass.
 """
 
 runner_type = 'FlexibleRunner'
