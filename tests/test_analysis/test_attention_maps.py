@@ -35,7 +35,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 def relative_bias() -> dict:
     """Config of a bias per head and distance of rows and columns."""
 
-    class DistanceBias(LocalPosition):
+    class DistanceBiasForTest(LocalPosition):
         def __init__(self, embed_dims: int, num_heads: int) -> None:
             super().__init__()
             self.factor = nn.Parameter(torch.randn(num_heads))
@@ -49,9 +49,9 @@ def relative_bias() -> dict:
                     bias[i + with_cls_token, j + with_cls_token] = distance
             return self.factor[:, None, None] * bias
 
-    MODELS.register_module(name='DistanceBias', module=DistanceBias)
-    yield dict(type='DistanceBias')
-    MODELS.module_dict.pop('DistanceBias')
+    MODELS.register_module(name='DistanceBiasForTest', module=DistanceBiasForTest)
+    yield dict(type='DistanceBiasForTest')
+    MODELS.module_dict.pop('DistanceBiasForTest')
 
 
 @pytest.fixture(scope='module')
