@@ -7,3 +7,6 @@ Checkpoints are those of the other config. Not trained here.
 """
 
 _base_ = ['resformer-base_mr-224-160-128_8xb128-200e_in1k.py', '../_base_/strategies/deepspeed.py']
+
+optim_wrapper = dict(type='DeepSpeedOptimWrapper', clip_grad=None)  # gradients are clipped by the strategy
+custom_hooks = []

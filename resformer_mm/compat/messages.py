@@ -138,7 +138,7 @@ LOGGED = (
         "about a call in MMEngine's own hook for checkpoints",
     ),
     Message(
-        'Failed to search registry with scope ".*" in the "(strategy|function)" registry tree',
+        'Failed to search registry with scope "[^"]*" in the "(strategy|function)" registry tree',
         'mmengine.registry.registry',
         'MMEngine 0.10',
         'the libraries have no strategies or functions of their own; those of MMEngine are meant',

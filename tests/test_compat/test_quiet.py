@@ -40,6 +40,10 @@ WARNINGS = [
     ('The draw is False, it means that the hook for visualization will not', 'The show is True, images'),
     ('`broadcast_buffers` is deprecated. Use `forward_sync_buffers` instead.', '`device_ids` is wrong'),
     (
+        'FSDP.state_dict_type() and FSDP.set_state_dict_type() are being deprecated. Please use APIs',
+        'FSDP.state_dict_type() was not found',
+    ),
+    (
         'Setting MKL_NUM_THREADS environment variable for each process to be 1 in default, to avoid',
         'Setting OMP_NUM_THREADS environment variable for each process to be 1 in default, to avoid',
     ),
@@ -56,6 +60,10 @@ RECORDS = [
     ('The prefix is not set in metric class IoUMetric.', 'The prefix of IoUMetric is used twice'),
     ('"FileClient" will be deprecated in future. Please use io', '"FileClient" cannot read a.jpg'),
     ('"HardDiskBackend" is the alias of "LocalBackend" and', '"PetrelBackend" is not installed'),
+    (
+        'Failed to search registry with scope "mmpretrain" in the "strategy" registry tree. As a workaround',
+        'Failed to search registry with scope "mmpretrain" in the "model" registry tree. As a workaround',
+    ),
     (
         'Resumed iteration number is not divisible by `_accumulative_counts` in',
         'Gradient accumulative may slightly influence',

@@ -322,7 +322,7 @@ def test_a_batch_that_is_not_of_clips(video) -> None:
         preprocessor(dict(inputs=torch.zeros(2, 3, 8, 8)))
     model = video.MultiResolutionRecognizer.__new__(video.MultiResolutionRecognizer)
     with pytest.raises(ValueError, match=r'training needs clips .* got \(2, 3, 8, 8\): use\s+model'):
-        model.supervise(torch.zeros(2, 3, 8, 8), [], 0)
+        model.backbone_inputs(torch.zeros(2, 3, 8, 8))
 
 
 @pytest.mark.operators('mmaction')

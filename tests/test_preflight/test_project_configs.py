@@ -100,7 +100,8 @@ class Sketch(Subject):
         with torch.device('meta'):
             model = MODELS.build(deepcopy(self.cfg.model))
         preprocessor = MODELS.build(deepcopy(self.cfg.model.data_preprocessor))
-        model.data_preprocessor._buffers.update(preprocessor._buffers)
+        for name, part in preprocessor.named_modules():
+            model.data_preprocessor.get_submodule(name)._buffers.update(part._buffers)
         return model
 
     @property

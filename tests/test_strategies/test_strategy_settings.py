@@ -20,7 +20,10 @@ from resformer_mm.strategies import (
 from resformer_mm.strategies.averaging import LocalShards
 from resformer_mm.strategies.fsdp import numbered, with_names
 
-init_default_scope('mmengine')
+
+@pytest.fixture(autouse=True)
+def scope() -> None:
+    init_default_scope('mmengine')
 
 
 def config(**settings) -> Config:
