@@ -81,8 +81,14 @@ def make_models(variant: str, compile_models: bool, device: str) -> dict[str, nn
         )
     if compile_models:
         torch.compiler.reset()
-        models = {name: torch.compile(model, dynamic=True) for name, model in models.items()}
+        models = {name: compile_model(model) for name, model in models.items()}
     return models
+
+
+def compile_model(model: nn.Module) -> nn.Module:
+    """Return a model with one program for all sizes."""
+    # Inductor gives channels-last inputs of convolutions the strides of the first size (PyTorch 2.13).
+    return torch.compile(model, dynamic=True, options={'layout_optimization': False})
 
 
 def token(model: nn.Module, image: Tensor) -> Tensor:
