@@ -14,7 +14,6 @@ the memory of the process and its workers during the evaluation, shared pages co
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
 import statistics
@@ -26,11 +25,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import numpy as np
 import torch
 from loader import PHOTOS, write_photos
 from mmengine.config import Config
-from PIL import Image
 
 from resformer_mm.analysis.machine import describe_device
 from resformer_mm.apis import build_test_loop, build_test_runner, load_model, make_test_config
@@ -66,10 +63,8 @@ class Case:
 
 
 CASES = {
-    'mini': Case(MINI, LOW, '0.2', 128, 64),
+    'mini': Case(MINI, LOW, '0.2', 192, 64),
     'mini, large photos': Case(MINI, LOW, '4', 32, 32),
-    'segmentation, mini': Case('segmentation/resformer-mini_upernet_1xb8-900_mini.py', LOW[5:], '0.2', 16, 1),
-    'detection, mini': Case('detection/resformer-mini_64_mask-rcnn_1xb8-8e_mini.py', LOW[5:], '0.2', 16, 1),
     'tiny': Case(LARGE.format('tiny'), HIGH, '0.2', 32, 32),
     'small': Case(LARGE.format('small'), HIGH, '0.2', 16, 16),
 }
@@ -83,70 +78,17 @@ def write_classes(root: Path, photos: list[str]) -> None:
         (folder / Path(path).name).hardlink_to(path)
 
 
-def write_masks(root: Path, photos: list[str]) -> None:
-    """Write masks of blocks of random classes, in the layout of ADE20K."""
-    root.mkdir()
-    names = ['unlabelled', *(f'class {label}' for label in range(11))]
-    (root / 'classes.txt').write_text('\n'.join(names))
-    for split in ('images', 'annotations'):
-        (root / split / 'validation').mkdir(parents=True)
-    for index, path in enumerate(photos):
-        (root / 'images' / 'validation' / Path(path).name).hardlink_to(path)
-        with Image.open(path) as image:
-            size = image.size
-        blocks = np.random.default_rng(index).integers(0, 12, (6, 8), dtype=np.uint8)
-        mask = Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
-        mask.save(root / 'annotations' / 'validation' / f'{Path(path).stem}.png')
-
-
-def write_boxes(root: Path, photos: list[str]) -> None:
-    """Write three boxes per image, in the layout of COCO."""
-    (root / 'val2017').mkdir(parents=True)
-    (root / 'annotations').mkdir()
-    images, annotations = [], []
-    for index, path in enumerate(photos):
-        (root / 'val2017' / Path(path).name).hardlink_to(path)
-        with Image.open(path) as image:
-            width, height = image.size
-        images.append(dict(id=index, file_name=Path(path).name, width=width, height=height))
-        for number in range(3):
-            x, y, w, h = 20 + 100 * number, 30, 80, 60
-            annotations.append(
-                dict(
-                    id=3 * index + number + 1,
-                    image_id=index,
-                    category_id=number + 1,
-                    bbox=[x, y, w, h],
-                    area=w * h,
-                    iscrowd=0,
-                    segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]],
-                )
-            )
-    categories = [dict(id=number, name=f'class {number}') for number in range(1, 6)]
-    content = dict(images=images, annotations=annotations, categories=categories)
-    for split in ('train', 'val'):  # the config takes the classes from the former
-        (root / 'annotations' / f'instances_{split}2017.json').write_text(json.dumps(content))
-
-
 def write_case(case: Case, folder: Path) -> tuple[dict, list[str]]:
-    """Write photos, annotations, a config and weights; return the arguments of `run` and the photos."""
+    """Write photos, a config and weights; return the arguments of a test, and the photos."""
     folder.mkdir()
     photos = write_photos(folder, PHOTOS[case.megapixels], case.images)
     cfg = Config.fromfile(CONFIGS / case.config)
     root = folder / 'data'
     dataset = cfg.test_dataloader.dataset
-    if case.config.startswith('classification'):
-        write_classes(root, photos)
-        dataset.update(type='resformer_mm.ImageFolder', data_root=str(root), data_prefix='val')
-        dataset.pop('split', None)
-        cfg.model.head.num_classes = 10
-    elif case.config.startswith('segmentation'):
-        write_masks(root, photos)
-        dataset.data_root = str(root)
-    else:
-        write_boxes(root, photos)
-        dataset.data_root = str(root)
-        cfg.test_evaluator.ann_file = str(root / 'annotations' / 'instances_val2017.json')
+    write_classes(root, photos)
+    dataset.update(type='resformer_mm.ImageFolder', data_root=str(root), data_prefix='val')
+    dataset.pop('split', None)
+    cfg.model.head.num_classes = 10
     cfg.test_dataloader.update(batch_size=case.batch, num_workers=2)
     cfg.val_dataloader, cfg.val_evaluator = cfg.test_dataloader, cfg.test_evaluator
     config, checkpoint = folder / 'config.py', folder / 'weights.pth'
@@ -189,7 +131,7 @@ def _processor_seconds() -> float:
 def measure(arguments: dict, variant: str, threads: int) -> tuple[float, float, float, dict]:
     """Return seconds, processor seconds, peak memory in MiB and metrics of a variant."""
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['resformer_mm.apis', 'mmpretrain.models', 'mmseg.models', 'mmdet.models'])
+    context.set_forkserver_preload(['resformer_mm.apis', 'mmpretrain.models'])
     ours, theirs = context.Pipe()
     process = context.Process(target=evaluate, args=(theirs, arguments, variant, threads))
     process.start()
@@ -241,17 +183,16 @@ def run(name: str, rounds: int, threads: int, folder: Path) -> list[dict]:
     case = CASES[name]
     arguments, photos = write_case(case, folder)
     found: dict[str, list] = {variant: [] for variant in VARIANTS}
-    variants = VARIANTS if case.batch > 1 else VARIANTS[:2]
     for number in track(range(rounds), name):
-        for index in range(len(variants)):
-            variant = variants[(index + number) % len(variants)]
+        for index in range(len(VARIANTS)):
+            variant = VARIANTS[(index + number) % len(VARIANTS)]
             found[variant].append(measure(arguments, variant, threads))
     first = found[VARIANTS[0]]
     decode = len(case.resolutions) * decode_seconds(photos)
     share = 100 * decode / statistics.median(cpu for _, cpu, _, _ in first)
     assert len({str(one[3]) for variant in VARIANTS[:2] for one in found[variant]}) == 1, 'metrics differ'
     rows = []
-    for variant in variants:
+    for variant in VARIANTS:
         ratios = [one[0] / other[0] for one, other in zip(found[variant], first)]
         rows.append(
             {
