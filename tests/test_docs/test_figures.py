@@ -127,6 +127,11 @@ def test_detection() -> None:
         ('backbone', 'dense_backbone_cpu.csv', 'task case images model cpu_seconds ratio'),
         ('detection', 'dense_detection_cpu.csv', 'task case images model cpu_seconds ratio'),
         ('segmentation', 'dense_segmentation_cpu.csv', 'task case images model cpu_seconds ratio'),
+        (
+            'mini',
+            'evaluation_cpu.csv',
+            'case megapixels variant seconds of_first decode_percent peak_MiB',
+        ),
         ('float32', 'integer_files_cpu.csv', 'variant resolution same_class error_percent speedup'),
         (
             'small',
