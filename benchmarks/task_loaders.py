@@ -4,9 +4,10 @@
 
 The images are JPEG files of the sizes of ADE20K and COCO, made as in loader.py, with a label map or eight
 objects outlined by polygons; the clip is 340 x 256 pixels. The geometry is all that resizes, crops and flips;
-that of clips is part of their decoding. Pipelines of images also run with the loading transform of the
-libraries, alternating. All run in this process, with one thread. Times are means over the samples, in
-milliseconds of processor time. Rows of earlier code stay in the file, under the name that `--code` gave them.
+that of clips is part of their decoding. Pipelines of images also run with the transforms of the libraries in
+place of those of this package, alternating. All run in this process, with one thread. Times are means over
+the samples, in milliseconds of processor time. Rows of earlier code stay in the file, under the name that
+`--code` gave them.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from resformer_mm.files import write_csv
 from resformer_mm.registry import TRANSFORMS
 
 CONFIGS = {
-    'segmentation': 'resformer-small_224_upernet_8xb2-80k_ade20k-512x512.py',
-    'detection': 'resformer-small_224_mask-rcnn_8xb2-36e_coco.py',
-    'detection, large-scale jitter': (
+    'segmentation, ADE20K': 'resformer-small_224_upernet_8xb2-80k_ade20k-512x512.py',
+    'detection, COCO': 'resformer-small_224_mask-rcnn_8xb2-36e_coco.py',
+    'detection, COCO with large-scale jitter': (
         'resformer-base_mr-224-160-128_mask-rcnn-lsj_8xb8-100e_coco-1024x1024.py'
     ),
-    'video': 'resformer-base_224_divST_8xb8-8x32x1-15e_kinetics400-rgb.py',
+    'video, Kinetics-400': 'resformer-base_224_divST_8xb8-8x32x1-15e_kinetics400-rgb.py',
 }
 # Names of transforms -> stage; the others resize, crop and flip.
 STAGES = {
@@ -54,6 +55,12 @@ STAGES = {
     'MultiResolutionClips': 'decode',
 }
 COLUMNS = ('load', 'decode', 'annotations', 'geometry', 'colour', 'pack')
+# What configs of the libraries have.
+LIBRARY_TRANSFORMS = {
+    'resformer_mm.LoadImage': dict(type='LoadImageFromFile'),
+    'resformer_mm.LoadSegMap': dict(type='LoadAnnotations', reduce_zero_label=True),
+    'resformer_mm.PhotoMetricDistortion': dict(type='PhotoMetricDistortion'),
+}
 SCOPES = {'segmentation': 'mmseg', 'detection': 'mmdet', 'video': 'mmaction'}
 
 
@@ -102,23 +109,22 @@ SAMPLES: dict[str, Callable[[Path, int], Iterator[dict]]] = {
 
 
 def pipelines(task: str) -> dict[str, list]:
-    """Return the transforms of a task by the loader: that of this package, and that of the library."""
+    """Return the transforms of a task: those of its config, and those of the library in their place."""
     library = task.split(',')[0]
     cfg = Config.fromfile(ROOT / 'configs' / library / CONFIGS[task])
     settings = cfg.train_dataloader.dataset.pipeline
-    variants = {'LoadImage': settings}
+    variants = {'config': settings}
     if library != 'video':
-        variants['LoadImageFromFile'] = [dict(type='LoadImageFromFile'), *settings[1:]]
-    for steps in variants.values():
-        for step in steps:
-            if step['type'] == 'resformer_mm.LoadSegMap':  # which asks the data set otherwise
-                step['num_classes'] = 150
+        variants['library'] = [LIBRARY_TRANSFORMS.get(step['type'], step) for step in settings]
+    for step in settings:
+        if step['type'] == 'resformer_mm.LoadSegMap':
+            step['num_classes'] = 150  # which it takes from the data set otherwise
     with DefaultScope.overwrite_default_scope(SCOPES[library]):
         return {name: [TRANSFORMS.build(step) for step in steps] for name, steps in variants.items()}
 
 
 def measure(code: str, task: str, number: int, folder: Path) -> list[dict]:
-    """Return a row for every loading transform of a task."""
+    """Return a row for every pipeline of a task."""
     samples = list(SAMPLES[task.split(',')[0]](folder, number))
     variants = pipelines(task)
     seconds: dict[str, dict[str, float]] = {name: defaultdict(float) for name in variants}
@@ -135,12 +141,12 @@ def measure(code: str, task: str, number: int, folder: Path) -> list[dict]:
                     stage = STAGES.get(type(transform).__name__, 'geometry')
                     seconds[name][stage] += time.process_time() - start
     totals = {name: sum(times.values()) for name, times in seconds.items()}
-    library = totals.get('LoadImageFromFile')
+    library = totals.get('library')
     return [
         {
             'code': code,
             'task': task,
-            'loader': 'ClipInit' if task == 'video' else name,
+            'pipeline': name,
             **{stage: f'{1000 * times[stage] / number:.2f}' for stage in COLUMNS},
             'total_ms': f'{1000 * totals[name] / number:.1f}',
             'of_library': f'{totals[name] / library:.2f}' if library else '',

@@ -108,10 +108,9 @@ def test_detection() -> None:
             ' one_subset/three',
         ),
         (
-            "before PyTorch's resize",
-            'loader_cpu.csv',
-            'code megapixels pipeline decode crop_resize rand_augment colour total_ms of_one_resolution'
-            ' of_mmpretrain',
+            'segmentation, ADE20K',
+            'task_loaders_cpu.csv',
+            'task pipeline load decode annotations geometry colour pack total_ms of_library',
         ),
         ('1/2', 'reduced_decoding.csv', 'size oversampling mean percentile_99 largest contrast moved'),
         (
@@ -143,6 +142,23 @@ def test_detection() -> None:
 def test_rows(first_cell: str, file: str, columns: str) -> None:
     _, *rows = table(EXPERIMENTS, first_cell)
     assert rows == [[row[column] for column in columns.split()] for row in read(file)]
+
+
+def test_the_loader_before_and_now() -> None:
+    _, *rows = table(EXPERIMENTS, '0.2')
+    measured = read('loader_cpu.csv')
+    keys = ('megapixels', 'pipeline')
+    before = {
+        tuple(row[key] for key in keys): row['total_ms']
+        for row in measured
+        if row['code'] == "PyTorch's resize"
+    }
+    stages = ('decode', 'crop_resize', 'rand_augment', 'colour', 'of_one_resolution', 'of_mmpretrain')
+    now = [row for row in measured if row['code'] == 'now']
+    assert before.keys() < {tuple(row[key] for key in keys) for row in now}
+    for cells, row in zip(rows, now, strict=True):
+        names = [row[key] for key in keys]
+        assert cells == [*names, before.get(tuple(names), ''), *(row[key] for key in ('total_ms', *stages))]
 
 
 def test_shares_of_a_step():
