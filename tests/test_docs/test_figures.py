@@ -114,6 +114,11 @@ def test_detection() -> None:
         ),
         ('1/2', 'reduced_decoding.csv', 'size oversampling mean percentile_99 largest contrast moved'),
         (
+            'brightness (jitter)',
+            'colour_operations_cpu.csv',
+            'operation mmpretrain torchvision now of_mmpretrain',
+        ),
+        (
             'AdamW, tiny',
             'optimizer_groups_cpu.csv',
             'model optimizer groups step_ms step_ratio whole_ms whole_ratio',
