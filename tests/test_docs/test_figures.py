@@ -142,6 +142,11 @@ def test_detection() -> None:
             'low_precision_cpu.csv',
             'model resolution images variant ms ratio error_percent',
         ),
+        (
+            'DEFAULT',
+            'emulated_bfloat16_cpu.csv',
+            'instructions product_ratio float32_s bfloat16_s chosen_s chosen',
+        ),
     ],
 )
 def test_rows(first_cell: str, file: str, columns: str) -> None:
