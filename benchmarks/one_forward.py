@@ -94,7 +94,8 @@ def build(case: Case, drop_path: str, args: argparse.Namespace) -> ResFormer:
     else:
         model = VideoResFormer(**settings, attention_type=case.kind)
     if args.compile:
-        model.compile()
+        # Inductor gives channels-last inputs of convolutions the strides of the first size (PyTorch 2.13).
+        model.compile(dynamic=True, options={'layout_optimization': False})
     return model.to(args.device).train()
 
 
