@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resformer_mm.deployment import DeployableModel, OnnxFormat, export, formats
+from resformer_mm.deployment import DeployableModel, ExportError, OnnxFormat, export, formats
 from resformer_mm.models import (
     AugmentedPositionEmbedding,
     AxialRotaryPosition,
@@ -28,7 +28,7 @@ from resformer_mm.models import (
     RelativePositionBias,
     ResFormer,
 )
-from resformer_mm.models.layers import CoordinateAugmentation, LocalPosition, token_grids
+from resformer_mm.models.layers import CoordinateAugmentation, JointAttention, LocalPosition, token_grids
 
 Grid = tuple[int, int]
 GRIDS = [(3, 4), (5, 1), (1, 1), (4, 4)]
@@ -416,6 +416,39 @@ def test_one_graph_serves_all_sizes(config: dict) -> None:
             torch.testing.assert_close(program(image)[0], expected, rtol=1e-4, atol=1e-4)
             if min(size) > 8:
                 torch.testing.assert_close(compiled(image)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    torch.__version__ < formats.PROGRAM_VERSION, reason='programs are exported by PyTorch 2.13'
+)
+@EACH_GLOBAL
+def test_maps_in_compiled_training_and_in_programs(config: dict) -> None:
+    model = small(global_position=config)
+    torch._dynamo.reset()
+    compiled = torch.compile(model.train(), backend='aot_eager', fullgraph=True, dynamic=True)
+    for size in ((24, 32), (40, 33)):
+        compiled(torch.randn(2, 3, *size))[0].sin().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    if config['type'] == 'PositionTables':
+        with pytest.raises(ExportError, match='which table is used depends on the size of the image'):
+            formats.capture(DeployableModel(model.eval()))
+        return
+    program = formats.capture(DeployableModel(model.eval())).module()
+    for size in ((24, 32), (33, 21), (8, 8)):
+        image = torch.randn(1, 3, *size)
+        torch.testing.assert_close(program(image)[0], model(image)[0], rtol=1e-4, atol=1e-4)
+
+
+@EACH_LOCAL
+def test_frames_that_are_alike_stay_alike(config: dict) -> None:
+    torch.manual_seed(0)
+    joint = JointAttention(DIM, HEADS, local_position=config)
+    tokens = torch.randn(2, 1 + 3 * 4, DIM)
+    clip = torch.cat((tokens, tokens[:, 1:], tokens[:, 1:]), dim=1)
+    out = joint(clip, (3, 3, 4))
+    torch.testing.assert_close(out[:, 1:13], out[:, 25:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(joint.forward_cls(clip, (3, 3, 4)), out[:, :1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -64,11 +64,11 @@ class PositionTables(GlobalPosition):
             raise RuntimeError(
                 'PositionTables cannot be exported: which table is used depends on the size of the image'
             )
-        index = min(range(len(self.tables)), key=lambda i: self._ratio(grid, self.grid_sizes[i]))
-        embedding = self.tables[index](grid)
+        chosen = self.tables[self._nearest(grid)]
+        embedding = chosen(grid)
         if torch.is_grad_enabled():
             # Distributed training waits for a gradient of every parameter: here it is an exact zero.
-            others = (table.table for table in self.tables if table is not self.tables[index])
+            others = (table.table for table in self.tables if table is not chosen)
             embedding = embedding + 0 * sum(table.sum() for table in others)
         return embedding
 
@@ -76,9 +76,13 @@ class PositionTables(GlobalPosition):
         """Return the row of the class token, ``(1, 1, C)``; None if it has no row."""
         return self.tables[0].cls_token_embedding()
 
-    @staticmethod
-    def _ratio(grid: Grid, side: int) -> float:
-        return abs(math.log(grid[0] * grid[1] / side**2))
+    def _nearest(self, grid: Grid) -> int:
+        """Return the number of the table for a grid; by ratio, squares meet at the product of their sides."""
+        order = sorted(range(len(self.grid_sizes)), key=lambda index: -self.grid_sizes[index])
+        for larger, smaller in pairwise(order):
+            if grid[0] * grid[1] >= self.grid_sizes[larger] * self.grid_sizes[smaller]:
+                return larger
+        return order[-1]
 
 
 @MODELS.register_module()
