@@ -130,8 +130,7 @@ def _processor_seconds() -> float:
 
 def measure(arguments: dict, variant: str, threads: int) -> tuple[float, float, float, dict]:
     """Return seconds, processor seconds, peak memory in MiB and metrics of a variant."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['resformer_mm.apis', 'mmpretrain.models'])
+    context = multiprocessing.get_context('spawn')
     ours, theirs = context.Pipe()
     process = context.Process(target=evaluate, args=(theirs, arguments, variant, threads))
     process.start()

@@ -13,6 +13,7 @@ from resformer_mm.compat.tracing import is_compiling, is_exporting
 from resformer_mm.registry import MODELS
 
 from .batch_padding import BatchPadding
+from .dot_product import dot_product_attention
 from .grids import Grid, TokenGrid, frame_grid
 from .local_position import LocalPosition, pad_cls_token
 from .lora import linear_rows
@@ -123,7 +124,7 @@ class Attention(nn.Module):
         if scores_bias is not None:
             scores_bias = scores_bias[..., :1, :]
         mask = _as_mask(scores_bias, self._valid(padding), query)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        out = dot_product_attention(query, key, value, mask)
         return out.transpose(1, 2).reshape(batch, 1, channels)
 
     def _project_cls(self, mixed: Tensor) -> Tensor:
@@ -159,7 +160,7 @@ class Attention(nn.Module):
         """
         query, key = self._rotate(query, key, grid, grids)
         mask = _as_mask(self._scores_bias(grid, grids), valid, query)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return dot_product_attention(query, key, value, mask)
 
     def _rotate(
         self, query: Tensor, key: Tensor, grid: TokenGrid, grids: Sequence[Grid] | None

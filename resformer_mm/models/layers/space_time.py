@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resformer_mm.compat.tracing import dense_in_export, is_exporting
@@ -19,6 +18,7 @@ from .attention import Attention
 from .batch_padding import BatchPadding
 from .block import Block, PreNormBlock
 from .checkpointed_mlp import CheckpointedMLP
+from .dot_product import dot_product_attention
 from .drop_path import Draws
 from .grids import ClipGrid, Grid, TokenGrid, frame_count, frame_grid
 from .local_position import LocalPosition, pad_cls_token
@@ -92,10 +92,10 @@ class TemporalAttention(nn.Module):
             x.view(batch, frame_count(grid), -1, head_dim).transpose(1, 2) for x in (query, key, value)
         )
         if is_exporting():  # the program would have the number of parts of its example
-            out = F.scaled_dot_product_attention(query, key, value)
+            out = dot_product_attention(query, key, value)
         else:
             parts = zip(*(x.split(self.max_sequences, dim=1) for x in (query, key, value)))
-            outs = [F.scaled_dot_product_attention(*part) for part in parts]
+            outs = [dot_product_attention(*part) for part in parts]
             out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
         return dense_in_export(out.transpose(1, 2)).reshape(batch, length, channels)
 

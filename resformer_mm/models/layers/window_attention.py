@@ -11,6 +11,7 @@ from torch import Tensor
 from resformer_mm.compat.tracing import dense_in_export, is_compiling, is_exporting
 
 from .attention import Attention
+from .dot_product import dot_product_attention
 from .grids import Grid, TokenGrid, frame_grid
 
 
@@ -87,7 +88,7 @@ class WindowAttention(Attention):
         if window == (size, size):
             out = super().attend(query, key, value, window)
         else:
-            out = F.scaled_dot_product_attention(query, key, value)
+            out = dot_product_attention(query, key, value)
         return _join(out, (height // window[0], width // window[1]), window)
 
     def _needs_whole_windows(self) -> bool:
