@@ -1,0 +1,250 @@
+"""The comparison over all test sizes: what it starts, skips and continues, and what it writes down.
+
+Small programs stand in for the tools: their "training" writes the checkpoints, their "test" the metrics.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import importlib
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from resformer_mm.registry import MODELS
+
+ROOT = Path(__file__).parents[2]
+PARSE = """
+import argparse, json, os, pathlib, signal, sys, time
+parser = argparse.ArgumentParser()
+parser.add_argument('config')
+parser.add_argument('checkpoint', nargs='?')
+parser.add_argument('--work-dir', type=pathlib.Path)
+parser.add_argument('--out', type=pathlib.Path)
+parser.add_argument('--resolutions', nargs='+', type=int)
+parser.add_argument('--cfg-options', nargs='+')
+args, _ = parser.parse_known_args()
+options = dict(entry.split('=', 1) for entry in args.cfg_options)
+log = pathlib.Path(__file__).parent / 'calls.jsonl'
+name = pathlib.Path(args.config).stem
+with log.open('a') as file:
+    threads = os.environ['OMP_NUM_THREADS']
+    file.write(json.dumps(dict(name=name, words=sys.argv, options=options, threads=threads)) + '\\n')
+"""
+TRAINING = (
+    PARSE
+    + """
+epochs = int(options['train_cfg.max_epochs'])
+for epoch in range(1, epochs + 1):
+    (args.work_dir / f'epoch_{epoch}.pth').write_text(options['randomness.seed'])
+    if epoch < epochs and name == 'table':
+        sys.exit('no luck')
+    if epoch < epochs and name == 'fuzzy' and '--resume' not in sys.argv:
+        time.sleep(60)
+"""
+)
+TESTING = (
+    PARSE
+    + """
+seed = int(pathlib.Path(args.checkpoint).read_text())
+top1 = {f'{resolution}/accuracy/top1': resolution + seed for resolution in args.resolutions}
+args.out.write_text(json.dumps(top1))
+"""
+)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The program with stand-ins for the tools, and folders of images."""
+    (tmp_path / 'train').mkdir()
+    for number in range(3):
+        (tmp_path / 'test' / f'class_{number}').mkdir(parents=True)
+        (tmp_path / 'test' / f'class_{number}' / 'image.jpg').touch()
+    (tmp_path / 'training.py').write_text(TRAINING)
+    (tmp_path / 'testing.py').write_text(TESTING)
+    path = tmp_path / 'program.py'
+    path.write_text(
+        f'import sys\nfrom pathlib import Path\nsys.path.insert(0, {str(ROOT / "benchmarks")!r})\n'
+        f'import every_size\nevery_size.TRAIN = Path({str(tmp_path / "training.py")!r})\n'
+        f'every_size.TEST = Path({str(tmp_path / "testing.py")!r})\nevery_size.main()\n'
+    )
+    return path
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    return importlib.import_module('every_size_results')
+
+
+def command(program: Path, *options: object) -> list[str]:
+    folder = program.parent
+    words = [sys.executable, program, '--train-data', folder, '--test-data', folder / 'test']
+    words += ['--out', folder / 'top1.csv', '--times', folder / 'seconds.csv', '--work-dir', folder / 'work']
+    return [str(word) for word in (*words, '--epochs', 2, '--resolutions', 16, 320, *options)]
+
+
+def call(program: Path, *options: object) -> subprocess.CompletedProcess:
+    return subprocess.run(command(program, *options), capture_output=True, text=True, timeout=50)
+
+
+def rows(program: Path, file: str = 'top1.csv') -> list[dict[str, str]]:
+    with open(program.parent / file, newline='') as stream:
+        return list(csv.DictReader(stream))
+
+
+def calls(program: Path) -> list[dict]:
+    lines = (program.parent / 'calls.jsonl').read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_what_is_finished_is_not_repeated(program: Path) -> None:
+    result = call(program, '--variants', 'plain', 'rope', '--seeds', 0, 1, '--jobs', 2)
+    assert result.returncode == 0, result.stderr
+    found = {(row['variant'], row['seed'], row['resolution']): row['top1'] for row in rows(program)}
+    assert found == {
+        (variant, str(seed), str(size)): f'{size + seed:.2f}'
+        for variant in ('plain', 'rope')
+        for seed in (0, 1)
+        for size in (16, 320)
+    }
+    assert {(row['images'], row['epochs']) for row in rows(program)} == {('3', '2')}
+    assert len(rows(program, 'seconds.csv')) == len(calls(program)) == 8
+    assert {one['threads'] for one in calls(program)} == {'1'}
+    training = next(one for one in calls(program) if one['name'] == 'rope')
+    assert '--no-validate' in training['words'] and '--resume' not in training['words']
+    # A size that was not tested before needs a test, but no training.
+    assert call(program, '--variants', 'plain', '--seeds', 0, '--resolutions', 16, 24).returncode == 0
+    assert calls(program)[8:][0]['words'][0].endswith('testing.py') and len(calls(program)) == 9
+    assert [row['resolution'] for row in rows(program)[8:]] == ['24']
+
+
+def test_an_interrupted_training_is_continued(program: Path) -> None:
+    options = ('--variants', 'fuzzy', '--seeds', 3)
+    with subprocess.Popen(command(program, *options), stderr=subprocess.PIPE, text=True) as process:
+        while not list((program.parent / 'work').rglob('epoch_1.pth')):
+            assert process.poll() is None
+            time.sleep(0.05)
+        # Another call leaves the run to the first one.
+        other = call(program, *options)
+        assert other.returncode == 1 and 'another call is at work' in other.stderr
+        process.send_signal(signal.SIGTERM)
+        assert 'fuzzy, seed 3, training: stopped' in process.communicate(timeout=20)[1]
+        assert process.returncode == 1
+    assert not (program.parent / 'top1.csv').exists()
+    result = call(program, *options)
+    assert result.returncode == 0 and 'training: continues' in result.stdout
+    assert '--resume' in calls(program)[1]['words']
+    assert [row['top1'] for row in rows(program)] == ['19.00', '323.00']
+    assert [row['amount'] for row in rows(program, 'seconds.csv')] == ['1.00', '0.31']
+
+
+def test_a_failure_does_not_end_the_others(program: Path) -> None:
+    result = call(program, '--variants', 'table', 'plain', '--seeds', 0)
+    assert result.returncode == 1
+    assert 'table, seed 0, training: failed with status 1' in result.stderr and 'no luck' in result.stderr
+    assert {row['variant'] for row in rows(program)} == {'plain'}
+
+
+def test_nothing_starts_that_would_not_end_in_time(program: Path) -> None:
+    header = 'variant,seed,part,amount,seconds,dtype,torch,machine\n'
+    (program.parent / 'seconds.csv').write_text(f'{header}rope,0,training,2.00,400,float32,2,x\n')
+    result = call(program, '--variants', 'plain', '--seeds', 0, '--hours', 0.1)
+    assert result.returncode == 1
+    assert 'plain, seed 0, training: needs about 400 s' in result.stderr
+    assert not (program.parent / 'calls.jsonl').exists()
+    assert call(program, '--variants', 'plain', '--seeds', 0, '--hours', 0.2).returncode == 0
+
+
+def test_expected_seconds(results: ModuleType) -> None:
+    measured = [
+        dict(variant=name, part=part, amount=str(amount), seconds=str(seconds))
+        for name, part, amount, seconds in (
+            ('a', 'training', 10, 100),
+            ('a', 'training', 10, 120),
+            ('a', 'training', 5, 300),
+            ('b', 'training', 1, 20),
+            ('a', 'test', 2, 2),
+        )
+    ]
+    assert results.expected_seconds(measured, 'a', 'training', 2) == 24
+    assert results.expected_seconds(measured, 'b', 'training', 2) == 40
+    assert results.expected_seconds(measured, 'new', 'training', 2) == 40
+    assert results.expected_seconds(measured, 'new', 'test', 3) == 3
+    assert results.expected_seconds(measured[:4], 'a', 'test', 3) is None
+
+
+def test_the_table(program: Path, results: ModuleType) -> None:
+    values = {'plain': {16: [10.0, 12.0, 17.0], 64: [50.0, 50.0, 50.0]}, 'plain-96': {16: [20.0]}}
+    for variant, tops in values.items():
+        for resolution, found in tops.items():
+            for seed, top1 in enumerate(found):
+                row = dict(variant=variant, seed=seed, resolution=resolution, top1=top1, images=3, epochs=2)
+                results.append_rows(program.parent / 'top1.csv', [row])
+    error = statistics.stdev([10, 12, 17]) / 3**0.5
+    result = call(program, '--table', '--variants', 'plain-96', 'plain')
+    cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in result.stdout.splitlines()]
+    assert cells[0] == ['variant', 'model', 'seeds', '16', '64']
+    assert cells[2] == ['`plain-96`', 'GPE and LPE', '1', '20.0', '']
+    assert cells[3] == ['`plain`', 'GPE and LPE', '3', f'13.0 ± {error:.1f}', '50.0* ± 0.0']
+
+
+def test_several_processes_append(program: Path, results: ModuleType) -> None:
+    path = program.parent / 'shared.csv'
+    results.append_rows(path, [dict(a=1, b='x')])
+    with open(path, 'a') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        other = subprocess.Popen(
+            [
+                sys.executable,
+                '-c',
+                'from pathlib import Path; from every_size_results import append_rows; '
+                f"append_rows(Path({str(path)!r}), [dict(a=3, b='y')])",
+            ],
+            cwd=ROOT,
+            env={'PYTHONPATH': f'{ROOT}:{ROOT / "benchmarks"}'},
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=8)
+        file.write('2,z\r\n')
+    assert other.wait(timeout=20) == 0
+    assert [row['a'] for row in results.read_rows(path)] == ['1', '2', '3']
+    with pytest.raises(ValueError, match='columns'):
+        results.append_rows(path, [dict(a=1)])
+
+
+def test_usage(program: Path) -> None:
+    result = call(program, '--train-data', program.parent / 'nothing')
+    assert result.returncode == 2 and 'nothing is not a folder' in result.stderr
+
+
+def test_every_variant_builds_and_takes_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    variants = importlib.import_module('every_size_variants').VARIANTS
+    for name, variant in variants.items():
+        assert variant.weights_of is None or variants[variant.weights_of].weights_of is None
+        (tmp_path / 'variant.py').write_text(variant.config_text(str(ROOT)))
+        cfg = Config.fromfile(tmp_path / 'variant.py')
+        for field, value in variant.settings.items():
+            assert _contains(cfg[field], value), name
+        model = MODELS.build(cfg.model.backbone).eval()
+        with torch.inference_mode():
+            for size in (16, 96):
+                (token,) = model(torch.zeros(1, 3, size, size))
+                assert token.shape == (1, cfg.model.head.in_channels) and token.isfinite().all(), name
+
+
+def _contains(whole: object, part: object) -> bool:
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(_contains(whole.get(key), value) for key, value in part.items())
+    return whole == (list(part) if isinstance(part, tuple) and isinstance(whole, list) else part)
