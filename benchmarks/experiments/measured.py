@@ -1,4 +1,4 @@
-"""Measured accuracies and times of the comparison over all test sizes, in CSV files that runs append to."""
+"""Measured metrics and times of an experiment, in CSV files that runs append to, and their tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from every_size_variants import VARIANTS
+from experiment import Experiment
 
+from resformer_mm.analysis.resolution_curves import ResolutionCurve
 from resformer_mm.files import csv_text
 from resformer_mm.text import table
 
@@ -49,7 +50,7 @@ def missing_resolutions(
     """Return the resolutions at which a model was not tested.
 
     Args:
-        rows: those of the accuracies.
+        rows: those of the metric.
         identity: values that the rows of the model have.
         resolutions: wanted resolutions.
     """
@@ -84,43 +85,85 @@ def expected_seconds(
     return amount * medians.get(variant, max(medians.values()))
 
 
-def accuracy_table(rows: Iterable[Mapping[str, str]], variants: Sequence[str] | None = None) -> str:
-    """Return a Markdown table of top-1 in %: a row per variant, a column per test resolution.
+def values_of_seeds(rows: Iterable[Mapping[str, str]], column: str) -> dict[str, dict[int, dict[str, float]]]:
+    """Return variant -> resolution -> seed -> value.
+
+    Args:
+        rows: those of the metric.
+        column: name of the metric.
+    """
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for row in rows:
+        at_resolution = found.setdefault(row['variant'], {}).setdefault(int(row['resolution']), {})
+        at_resolution[row['seed']] = float(row[column])
+    return found
+
+
+def metric_table(
+    experiment: Experiment,
+    rows: Iterable[Mapping[str, str]],
+    names: Sequence[str],
+    baseline: str | None = None,
+) -> str:
+    """Return a Markdown table: a row per variant, a column per test resolution.
 
     A cell has the mean of the seeds, and the standard error of the mean if there are at least two. A star
     marks resolutions of the training.
 
     Args:
-        rows: those of the accuracies.
-        variants: names of the variants in their order; by default all that have rows.
+        experiment: the experiment.
+        rows: those of the metric.
+        names: variants in their order; those without rows are left out.
+        baseline: variant to subtract, seed by seed; None for the metric itself.
     """
-    found: dict[str, dict[int, list[float]]] = {}
-    for row in rows:
-        values = found.setdefault(row['variant'], {}).setdefault(int(row['resolution']), [])
-        values.append(float(row['top1']))
-    names = [name for name in variants or VARIANTS if name in found]
+    found = values_of_seeds(rows, experiment.column)
+    if baseline is not None:
+        reference = found.get(baseline, {})
+        found = {
+            name: {
+                resolution: {
+                    seed: value - reference[resolution][seed]
+                    for seed, value in values.items()
+                    if seed in reference.get(resolution, {})
+                }
+                for resolution, values in by_resolution.items()
+            }
+            for name, by_resolution in found.items()
+            if name != baseline
+        }
+    names = [name for name in names if name in found]
     resolutions = sorted({resolution for name in names for resolution in found[name]})
     lines = []
     for name in names:
-        variant, values = VARIANTS[name], found[name]
-        seeds = sorted({len(tops) for tops in values.values()})
-        lines.append(
-            [
-                f'`{name}`',
-                variant.title,
-                '-'.join(map(str, seeds)),
-                *(
-                    _cell(values.get(resolution, []), resolution in variant.trained_on)
-                    for resolution in resolutions
-                ),
-            ]
-        )
+        variant, by_resolution = experiment.variants[name], found[name]
+        seeds = sorted({len(values) for values in by_resolution.values()})
+        cells = []
+        for resolution in resolutions:
+            star = '*' if resolution in variant.trained_on else ''
+            sign = '+' if baseline is not None else ''
+            cells.append(_cell(list(by_resolution.get(resolution, {}).values()), sign, star))
+        lines.append([f'`{name}`', variant.title, '-'.join(map(str, seeds)), *cells])
     return table(['variant', 'model', 'seeds', *map(str, resolutions)], lines)
 
 
-def _cell(values: Sequence[float], is_trained: bool) -> str:
+def _cell(values: Sequence[float], sign: str, star: str) -> str:
     if not values:
         return ''
-    star = '*' if is_trained else ''
-    mean = f'{statistics.fmean(values):.1f}{star}'
+    mean = f'{statistics.fmean(values):{sign}.1f}{star}'
     return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}'
+
+
+def mean_curves(
+    experiment: Experiment, rows: Iterable[Mapping[str, str]], names: Sequence[str]
+) -> list[ResolutionCurve]:
+    """Return the means of the seeds of variants that have rows, for a plot."""
+    found = values_of_seeds(rows, experiment.column)
+    return [
+        ResolutionCurve(
+            f'{name}: {experiment.variants[name].title}',
+            {size: statistics.fmean(values.values()) for size, values in sorted(found[name].items())},
+            experiment.variants[name].trained_on,
+        )
+        for name in names
+        if name in found
+    ]

@@ -1,4 +1,4 @@
-"""The comparison over all test sizes: what it starts, skips and continues, and what it writes down.
+"""The runner of experiments: what it starts, skips and continues, and what it writes down.
 
 Small programs stand in for the tools: their "training" writes the checkpoints, their "test" the metrics.
 """
@@ -24,6 +24,7 @@ from mmengine.config import Config
 from resformer_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / 'benchmarks' / 'experiments'
 PARSE = """
 import argparse, json, os, pathlib, signal, sys, time
 parser = argparse.ArgumentParser()
@@ -74,22 +75,22 @@ def program(tmp_path: Path) -> Path:
     (tmp_path / 'testing.py').write_text(TESTING)
     path = tmp_path / 'program.py'
     path.write_text(
-        f'import sys\nfrom pathlib import Path\nsys.path.insert(0, {str(ROOT / "benchmarks")!r})\n'
-        f'import every_size\nevery_size.TRAIN = Path({str(tmp_path / "training.py")!r})\n'
-        f'every_size.TEST = Path({str(tmp_path / "testing.py")!r})\nevery_size.main()\n'
+        f'import sys\nfrom pathlib import Path\nsys.path.insert(0, {str(FOLDER)!r})\n'
+        f'import run, running\nrunning.TRAIN = Path({str(tmp_path / "training.py")!r})\n'
+        f'running.TEST = Path({str(tmp_path / "testing.py")!r})\nrun.main()\n'
     )
     return path
 
 
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
-    return importlib.import_module('every_size_results')
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module('measured')
 
 
 def command(program: Path, *options: object) -> list[str]:
     folder = program.parent
-    words = [sys.executable, program, '--train-data', folder, '--test-data', folder / 'test']
+    words = [sys.executable, program, 'every_size', '--train-data', folder, '--test-data', folder / 'test']
     words += ['--out', folder / 'top1.csv', '--times', folder / 'seconds.csv', '--work-dir', folder / 'work']
     return [str(word) for word in (*words, '--epochs', 2, '--resolutions', 16, 320, *options)]
 
@@ -197,6 +198,18 @@ def test_the_table(program: Path, results: ModuleType) -> None:
     assert cells[0] == ['variant', 'model', 'seeds', '16', '64']
     assert cells[2] == ['`plain-96`', 'GPE and LPE', '1', '20.0', '']
     assert cells[3] == ['`plain`', 'GPE and LPE', '3', f'13.0 ± {error:.1f}', '50.0* ± 0.0']
+    assert call(program, '--plot', program.parent / 'curves.png').returncode == 0
+    assert (program.parent / 'curves.png').stat().st_size > 1000
+
+
+def test_differences_are_those_of_the_same_seeds(program: Path, results: ModuleType) -> None:
+    for variant, seeds in {'plain': {0: 10.0, 1: 40.0, 2: 70.0}, 'rope': {0: 11.0, 1: 43.0, 5: 0.0}}.items():
+        for seed, top1 in seeds.items():
+            row = dict(variant=variant, seed=seed, resolution=16, top1=top1, images=3, epochs=2)
+            results.append_rows(program.parent / 'top1.csv', [row])
+    lines = call(program, '--table', '--against', 'plain').stdout.splitlines()
+    assert [cell.strip() for cell in lines[2].strip('|').split('|')][2:] == ['2', '+2.0 ± 1.0']
+    assert len(lines) == 3
 
 
 def test_several_processes_append(program: Path, results: ModuleType) -> None:
@@ -208,11 +221,11 @@ def test_several_processes_append(program: Path, results: ModuleType) -> None:
             [
                 sys.executable,
                 '-c',
-                'from pathlib import Path; from every_size_results import append_rows; '
+                'from pathlib import Path; from measured import append_rows; '
                 f"append_rows(Path({str(path)!r}), [dict(a=3, b='y')])",
             ],
             cwd=ROOT,
-            env={'PYTHONPATH': f'{ROOT}:{ROOT / "benchmarks"}'},
+            env={'PYTHONPATH': f'{ROOT}:{FOLDER}'},
         )
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(timeout=8)
@@ -228,20 +241,23 @@ def test_usage(program: Path) -> None:
     assert result.returncode == 2 and 'nothing is not a folder' in result.stderr
 
 
-def test_every_variant_builds_and_takes_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
-    variants = importlib.import_module('every_size_variants').VARIANTS
-    for name, variant in variants.items():
+@pytest.mark.parametrize('name', ['every_size'])
+def test_every_variant_builds_and_takes_every_size(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    variants = importlib.import_module('experiment').find_experiment(name).variants
+    for variant in variants.values():
         assert variant.weights_of is None or variants[variant.weights_of].weights_of is None
-        (tmp_path / 'variant.py').write_text(variant.config_text(str(ROOT)))
+        (tmp_path / 'variant.py').write_text(variant.config_text(ROOT))
         cfg = Config.fromfile(tmp_path / 'variant.py')
         for field, value in variant.settings.items():
-            assert _contains(cfg[field], value), name
+            assert _contains(cfg[field], value), variant
         model = MODELS.build(cfg.model.backbone).eval()
         with torch.inference_mode():
             for size in (16, 96):
                 (token,) = model(torch.zeros(1, 3, size, size))
-                assert token.shape == (1, cfg.model.head.in_channels) and token.isfinite().all(), name
+                assert token.shape == (1, cfg.model.head.in_channels) and token.isfinite().all(), variant
 
 
 def _contains(whole: object, part: object) -> bool:

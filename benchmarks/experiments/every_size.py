@@ -1,0 +1,60 @@
+"""Accuracy from 16 to 320 pixels, of models that differ in what is to help at sizes that were not trained.
+
+Figures and their reading: docs/every_size.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiment import Experiment, Variant
+
+CONFIGS = 'configs/classification'
+ON_64 = f'{CONFIGS}/resformer-mini_mr-64-48-32_1xb64-30e_mini.py'
+ON_96 = f'{CONFIGS}/resformer-mini_mr-96-64-32_1xb64-30e_mini.py'
+SINGLE = f'{CONFIGS}/resformer-mini_64_1xb64-30e_mini.py'
+GRIDS = (8, 6, 4)
+"""Sides in tokens of the training grids, of patches of 8 pixels."""
+
+
+def on_64(title: str, **backbone: Any) -> Variant:
+    """Return a model that is trained on 64, 48 and 32 pixels, with settings of its backbone."""
+    return Variant(title, ON_64, dict(model=dict(backbone=backbone)), trained_on=(64, 48, 32))
+
+
+def with_lpe(**position: Any) -> dict[str, Any]:
+    """Return the config of LPE together with another position module."""
+    return dict(type='CombinedPosition', parts=[dict(type='LocalPositionEmbedding'), position])
+
+
+AUGMENTED = dict(type='AugmentedPositionEmbedding', augmentation=dict(rescale=2.0, jitter=0.5))
+
+EXPERIMENT = Experiment(
+    name='every_size',
+    resolutions=(16, 24, 32, 48, 64, 96, 128, 192, 256, 320),
+    variants={
+        'plain': on_64('GPE and LPE'),
+        'plain-96': Variant('GPE and LPE', ON_96, trained_on=(96, 64, 32)),
+        'single': Variant('GPE and LPE', SINGLE, trained_on=(64,)),
+        # At the input.
+        'augmented': on_64('augmented GPE', global_position=AUGMENTED),
+        'table': on_64('APE', global_position=dict(type='LearnedPositionEmbedding', grid_size=GRIDS[0])),
+        'tables': on_64('APE*', global_position=dict(type='PositionTables', grid_sizes=GRIDS)),
+        'fuzzy': on_64(
+            'fuzzy table', global_position=dict(type='FuzzyPositionEmbedding', grid_size=GRIDS[0])
+        ),
+        # Inside attention.
+        'rpb': on_64('LPE and RPB', local_position=with_lpe(type='RelativePositionBias', grid_size=GRIDS[0])),
+        'cpb': on_64(
+            'LPE and CPB', local_position=with_lpe(type='ContinuousPositionBias', grid_size=GRIDS[0])
+        ),
+        'rope': on_64('LPE and RoPE', local_position=with_lpe(type='AxialRotaryPosition')),
+        'rope-normalised': on_64(
+            'LPE and normalised RoPE',
+            local_position=with_lpe(type='AxialRotaryPosition', coordinates='normalised'),
+        ),
+        'rope-mixed': on_64('LPE and RoPE-Mixed', local_position=with_lpe(type='MixedRotaryPosition')),
+        'alibi': on_64('LPE and 2D-ALiBi', local_position=with_lpe(type='DistanceBias')),
+        'lookhere': on_64('LPE and LookHere', local_position=with_lpe(type='DirectionalBias')),
+    },
+)

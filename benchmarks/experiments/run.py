@@ -1,0 +1,139 @@
+"""Train and test the variants of an experiment with several seeds, or print what was measured.
+
+    python benchmarks/experiments/run.py every_size --train-data DATA --test-data TEST --variants plain fuzzy
+    python benchmarks/experiments/run.py every_size --table
+
+An experiment is a file of this folder. DATA has ``train/CLASS`` and ``val/CLASS``, TEST has ``CLASS``, with
+the same classes. Every variant is trained by tools/train.py and tested by tools/test.py. Metrics are appended
+to ``--out``, seconds to ``--times``, as soon as they are known. What an earlier call has finished is not
+repeated, and an interrupted training continues from its last checkpoint: after an interruption, give the same
+command again. Several calls at once share the work, by variants or seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiment import Experiment, experiment_names, find_experiment
+from measured import mean_curves, metric_table, read_rows
+from mmengine.device import get_device
+from running import ROOT, Budget, Commands, Runs, run_all
+
+from resformer_mm.analysis.resolution_curves import plot_curves
+from resformer_mm.engine.precision import half_pays
+
+RESULTS = ROOT / 'benchmarks' / 'results'
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('experiment', choices=experiment_names())
+    parser.add_argument('--variants', nargs='+', metavar='NAME', help='(all)')
+    parser.add_argument('--list', action='store_true', help='print the variants, and end')
+    parser.add_argument('--table', action='store_true', help='print the table of what is measured, and end')
+    parser.add_argument(
+        '--against', metavar='NAME', help='with --table: differences from this variant, seed by seed'
+    )
+    parser.add_argument('--plot', type=Path, help='draw the curves of what is measured to a file, and end')
+    parser.add_argument('--train-data', type=Path, help='folder with train/CLASS and val/CLASS')
+    parser.add_argument('--test-data', type=Path, help='folder with CLASS, the test images')
+    parser.add_argument('--seeds', nargs='+', type=int, help='(those of the experiment)')
+    parser.add_argument('--epochs', type=int, help='length of a training (that of the experiment)')
+    parser.add_argument('--resolutions', nargs='+', type=int, help='of the test (those of the experiment)')
+    parser.add_argument('--jobs', type=int, default=1, help='runs side by side (1)')
+    parser.add_argument('--threads', type=int, default=1, help='threads of a run (1)')
+    parser.add_argument('--workers', type=int, default=1, help='loader workers of a run (1)')
+    parser.add_argument(
+        '--hours',
+        type=float,
+        default=float('inf'),
+        help='time for all runs: none is started that would not end within it, by the times of earlier ones',
+    )
+    parser.add_argument('--out', type=Path, help='CSV file of the metric (benchmarks/results/...)')
+    parser.add_argument('--times', type=Path, help='CSV file of the seconds (benchmarks/results/...)')
+    parser.add_argument('--work-dir', type=Path, help='folder of checkpoints (work_dirs/EXPERIMENT)')
+    args = parser.parse_args(arguments)
+    args.experiment = experiment = find_experiment(args.experiment)
+    args.variants = args.variants or list(experiment.variants)
+    for name in (*args.variants, args.against):
+        if name is not None and name not in experiment.variants:
+            parser.error(f'{name} is not a variant of {experiment.name}: {", ".join(experiment.variants)}')
+    args.seeds = experiment.seeds if args.seeds is None else args.seeds
+    args.epochs = experiment.epochs if args.epochs is None else args.epochs
+    args.resolutions = args.resolutions or list(experiment.resolutions)
+    args.out = args.out or RESULTS / f'{experiment.name}_{experiment.column}.csv'
+    args.times = args.times or RESULTS / f'{experiment.name}_seconds.csv'
+    args.work_dir = args.work_dir or Path('work_dirs', experiment.name)
+    for name in ('epochs', 'jobs', 'threads'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1')
+    if not (args.table or args.list or args.plot):
+        for name in ('train_data', 'test_data'):
+            path, option = getattr(args, name), f'--{name.replace("_", "-")}'
+            if path is None or not path.is_dir():
+                parser.error(f'{option} {path} is not a folder' if path else f'{option} is missing')
+    return args
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print the table, and draw the plot."""
+    experiment: Experiment = args.experiment
+    rows = [row for row in read_rows(args.out) if row['epochs'] == str(args.epochs)]
+    if not rows:
+        sys.exit(f'{args.out} has no rows of {args.epochs} epochs')
+    if len(numbers := {row['images'] for row in rows}) > 1:
+        sys.exit(f'{args.out} has tests on {" and ".join(sorted(numbers))} images: one table needs one')
+    if args.table:
+        print(metric_table(experiment, rows, args.variants, args.against))
+    if args.plot:
+        plot_curves(mean_curves(experiment, rows, args.variants), args.plot, f'{experiment.column} (%)')
+
+
+def main() -> None:
+    """Train and test, or report."""
+    args = parse_args()
+    experiment: Experiment = args.experiment
+    if args.list:
+        print('\n'.join(f'{name}: {one.title}' for name, one in experiment.variants.items()))
+        return
+    if args.table or args.plot:
+        report(args)
+        return
+    threads = str(args.threads)
+    commands = Commands(
+        {
+            experiment.data_variable: str(args.train_data.absolute()),
+            'OMP_NUM_THREADS': threads,
+            'MKL_NUM_THREADS': threads,
+            'OMP_WAIT_POLICY': 'PASSIVE',
+        }
+    )
+    runs = Runs(
+        experiment=experiment,
+        test_data=args.test_data,
+        work_dir=args.work_dir.absolute(),
+        metrics=args.out,
+        times=args.times,
+        resolutions=args.resolutions,
+        epochs=args.epochs,
+        workers=args.workers,
+        # What the training chooses as well.
+        dtype='bfloat16' if half_pays('bfloat16', get_device(), 'experiments') else 'float32',
+        commands=commands,
+        budget=Budget(args.hours),
+    )
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, lambda *_: commands.stop())
+    problems = run_all(runs, args.variants, args.seeds, args.jobs)
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == '__main__':
+    main()

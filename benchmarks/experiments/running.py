@@ -1,0 +1,310 @@
+"""Trainings and tests of an experiment by the tools of the project, side by side, within a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from experiment import Experiment
+from measured import append_rows, expected_seconds, missing_resolutions, read_rows
+from mmengine.device import get_device
+
+from resformer_mm.analysis.machine import describe_device
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN, TEST = ROOT / 'tools' / 'train.py', ROOT / 'tools' / 'test.py'
+RESOLUTIONS_PER_PASS = 4
+"""How many resolutions a test finishes at a time."""
+IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png')
+
+
+class NotFinished(Exception):
+    """A run was not started, was stopped, or failed; the message says which."""
+
+
+@dataclass
+class Budget:
+    """Time that all runs have together.
+
+    Attributes:
+        hours: length in hours; infinite by default.
+        start: time of the clock at which it began.
+    """
+
+    hours: float = float('inf')
+    start: float = field(default_factory=time.monotonic)
+
+    def check(self, seconds: float | None, name: str) -> None:
+        """Check that a run ends in time; one of unknown length, None, may start while any time is left.
+
+        Raises:
+            NotFinished: it does not.
+        """
+        left = 3600 * self.hours - (time.monotonic() - self.start)
+        if left < (seconds or 0):
+            raise NotFinished(f'{name}: needs about {seconds or 0:.0f} s, and {max(left, 0):.0f} s are left')
+
+
+class Commands:
+    """Commands that run with few threads, and end together.
+
+    Args:
+        environment: variables besides those of this process.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = {**os.environ, **environment}
+        self.is_stopped = threading.Event()
+        self._running: set[subprocess.Popen] = set()
+
+    def stop(self) -> None:
+        """End all commands; trainings write a checkpoint before."""
+        self.is_stopped.set()
+        for process in list(self._running):
+            process.terminate()
+
+    def run(self, words: Sequence[object], log: Path, name: str, kept_open: int) -> float:
+        """Run a command, append its output to a log, and return its seconds.
+
+        Args:
+            words: the command.
+            log: file of the output.
+            name: name of the run, for messages.
+            kept_open: file descriptor of a lock, which the command holds as well, should this process end
+                before it.
+
+        Raises:
+            NotFinished: it failed, or was stopped.
+        """
+        if self.is_stopped.is_set():
+            raise NotFinished(f'{name}: not started')
+        start = time.monotonic()
+        with open(log, 'a', encoding='utf-8') as file:
+            process = subprocess.Popen(
+                list(map(str, words)),
+                cwd=ROOT,
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                pass_fds=[kept_open],
+            )
+            self._running.add(process)
+            if self.is_stopped.is_set():  # it may have come too late for `stop`
+                process.terminate()
+            code = process.wait()
+            self._running.discard(process)
+        if self.is_stopped.is_set():
+            raise NotFinished(f'{name}: stopped')
+        if code:
+            last = log.read_text(encoding='utf-8').splitlines()[-15:]
+            raise NotFinished('\n'.join([f'{name}: failed with status {code}, see {log}', *last]))
+        return time.monotonic() - start
+
+
+@dataclass
+class Runs:
+    """Trainings and tests of an experiment, on one data set.
+
+    Attributes:
+        experiment: the experiment.
+        test_data: folder of the classes of the test.
+        work_dir: folder of checkpoints and logs.
+        metrics: CSV file of the metric.
+        times: CSV file of the seconds.
+        resolutions: test resolutions.
+        epochs: length of a training.
+        workers: loader workers of a run.
+        dtype: type in which a model is tested.
+        commands: what runs the commands.
+        budget: time of all runs.
+    """
+
+    experiment: Experiment
+    test_data: Path
+    work_dir: Path
+    metrics: Path
+    times: Path
+    resolutions: Sequence[int]
+    epochs: int
+    workers: int
+    dtype: str
+    commands: Commands
+    budget: Budget
+
+    def __post_init__(self) -> None:
+        """Count the test images."""
+        files = self.test_data.glob('*/*')
+        self.images = sum(file.suffix.lower() in IMAGE_ENDINGS for file in files)
+
+    def run(self, trained: str, tested: Sequence[str], seed: int) -> None:
+        """Train a variant with a seed, and test it and those that use its weights, where that is missing.
+
+        Args:
+            trained: name of the variant to train.
+            tested: names of the variants to test.
+            seed: seed of the training.
+
+        Raises:
+            NotFinished: something is not finished; what comes after it is not started.
+        """
+        tests = self._missing(tested, seed)
+        if not tests:
+            return
+        folder = self._folder(trained, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock(folder / 'lock', f'{trained}, seed {seed}') as descriptor:
+            checkpoint = self._train(trained, seed, folder, descriptor)
+            for name, resolutions in tests.items():
+                self._test(name, seed, resolutions, checkpoint, descriptor)
+
+    def seconds_left(self, trained: str, tested: Sequence[str], seed: int) -> float:
+        """Return how long :meth:`run` will take, as far as it can be known from earlier runs."""
+        tests = self._missing(tested, seed)
+        if not tests:
+            return 0
+        rows = read_rows(self.times)
+        parts = [expected_seconds(rows, trained, 'training', self._epochs_left(self._folder(trained, seed)))]
+        parts += [
+            expected_seconds(rows, name, 'test', self._amount(resolutions))
+            for name, resolutions in tests.items()
+        ]
+        return sum(part or 0 for part in parts)
+
+    def _missing(self, names: Sequence[str], seed: int) -> dict[str, list[int]]:
+        """Return name -> resolutions at which the variant is to be tested."""
+        rows = read_rows(self.metrics)
+        common = dict(seed=seed, epochs=self.epochs, images=self.images)
+        found = {
+            name: missing_resolutions(rows, dict(variant=name, **common), self.resolutions) for name in names
+        }
+        return {name: resolutions for name, resolutions in found.items() if resolutions}
+
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.work_dir / name / f'seed_{seed}_{self.epochs}e'
+
+    def _epochs_left(self, folder: Path) -> int:
+        done = [int(file.stem.rpartition('_')[2]) for file in folder.glob('epoch_*.pth')]
+        return self.epochs - max(done, default=0)
+
+    def _amount(self, resolutions: Sequence[int]) -> float:
+        """Return the work of a test: megapixels of all images together."""
+        return sum(resolution**2 for resolution in resolutions) / 1e6 * self.images
+
+    def _train(self, name: str, seed: int, folder: Path, descriptor: int) -> Path:
+        """Return the last checkpoint of a training, which is begun or continued unless it is finished."""
+        checkpoint = folder / f'epoch_{self.epochs}.pth'
+        if checkpoint.is_file():
+            return checkpoint
+        label = f'{name}, seed {seed}, training'
+        epochs = self._epochs_left(folder)
+        self._check_time(name, 'training', epochs, label)
+        words = [sys.executable, TRAIN, self._config(name, folder), '--work-dir', folder, '--no-validate']
+        words += [] if epochs == self.epochs else ['--resume']
+        words += ['--cfg-options', f'randomness.seed={seed}', f'train_dataloader.num_workers={self.workers}']
+        words += [f'{field}={self.epochs}' for field in self.experiment.epoch_fields]
+        print(f'{label}: {"begins" if epochs == self.epochs else "continues"}', flush=True)
+        seconds = self.commands.run(words, folder / 'training.log', label, descriptor)
+        if not checkpoint.is_file():
+            raise NotFinished(f'{label}: ended without {checkpoint}')
+        self._add_time(name, seed, 'training', epochs, seconds)
+        return checkpoint
+
+    def _test(
+        self, name: str, seed: int, resolutions: Sequence[int], checkpoint: Path, descriptor: int
+    ) -> None:
+        """Test at the resolutions, and append the metric."""
+        label = f'{name}, seed {seed}, test'
+        folder = checkpoint.parent / f'test_{name}'
+        folder.mkdir(exist_ok=True)
+        amount = self._amount(resolutions)
+        self._check_time(name, 'test', amount, label)
+        out = folder / 'metrics.json'
+        words = [sys.executable, TEST, self._config(name, folder), checkpoint, '--work-dir', folder]
+        words += ['--resume', '--resolutions', *resolutions, '--resolutions-per-pass', RESOLUTIONS_PER_PASS]
+        words += ['--dtype', self.dtype, '--out', out, '--out-item', 'metrics', '--cfg-options']
+        words += [f'test_dataloader.dataset.data_root={self.test_data.absolute()}']
+        words += ['test_dataloader.dataset.data_prefix=', f'test_dataloader.num_workers={self.workers}']
+        print(f'{label}: begins', flush=True)
+        seconds = self.commands.run(words, folder / 'test.log', label, descriptor)
+        metrics = json.loads(out.read_text(encoding='utf-8'))
+        values = {size: f'{metrics[f"{size}/{self.experiment.metric}"]:.2f}' for size in resolutions}
+        common = dict(images=self.images, epochs=self.epochs, dtype=self.dtype)
+        rows = [
+            {'variant': name, 'seed': seed, 'resolution': size, self.experiment.column: value, **common}
+            for size, value in values.items()
+        ]
+        append_rows(self.metrics, rows)
+        self._add_time(name, seed, 'test', amount, seconds)
+        print(f'{label}: {", ".join(f"{size}: {value}" for size, value in values.items())}', flush=True)
+
+    def _config(self, name: str, folder: Path) -> Path:
+        path = folder / f'{name}.py'
+        path.write_text(self.experiment.variants[name].config_text(ROOT), encoding='utf-8')
+        return path
+
+    def _check_time(self, name: str, part: str, amount: float, label: str) -> None:
+        self.budget.check(expected_seconds(read_rows(self.times), name, part, amount), label)
+
+    def _add_time(self, name: str, seed: int, part: str, amount: float, seconds: float) -> None:
+        row = dict(
+            variant=name,
+            seed=seed,
+            part=part,
+            amount=f'{amount:.2f}',  # epochs, or megapixels
+            seconds=f'{seconds:.1f}',
+            threads=self.commands.environment['OMP_NUM_THREADS'],
+            dtype=self.dtype,
+            torch=torch.__version__,
+            machine=describe_device(get_device()),
+        )
+        append_rows(self.times, [row])
+
+
+@contextlib.contextmanager
+def lock(path: Path, name: str) -> Iterator[int]:
+    """Hold a lock file, which another call of this program may hold; yield its descriptor.
+
+    Raises:
+        NotFinished: another call holds it.
+    """
+    with open(path, 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NotFinished(f'{name}: another call is at work') from None
+        yield file.fileno()
+
+
+def run_all(runs: Runs, names: Sequence[str], seeds: Sequence[int], jobs: int) -> list[str]:
+    """Train and test variants, all with the first seed, then all with the next one; return what is missing.
+
+    Args:
+        runs: the trainings and tests.
+        names: names of the variants.
+        seeds: seeds of the trainings.
+        jobs: number of runs side by side.
+    """
+    work = [(*group, seed) for seed in seeds for group in runs.experiment.groups(names).items()]
+    problems = []
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(runs.run, *one): one for one in work}
+        for number, future in enumerate(as_completed(futures), 1):
+            try:
+                future.result()
+            except NotFinished as error:
+                problems.append(str(error))
+                print(error, file=sys.stderr, flush=True)
+            seconds = sum(runs.seconds_left(*one) for other, one in futures.items() if not other.done())
+            print(f'{number} of {len(work)} done, about {seconds / jobs / 3600:.1f} h left', flush=True)
+    return problems
