@@ -124,6 +124,10 @@ CASES = {
     'one_resolution': Case(
         "train_dataloader = dict(batch_sampler=dict(type='resformer_mm.ResolutionBatchSampler'))"
     ),
+    'drawn_resolutions': Case(
+        'train_dataloader = dict(\n'
+        "    batch_sampler=dict(type='resformer_mm.MultiResolutionBatchSampler', number=2))\n"
+    ),
     'accumulation': Case('optim_wrapper = dict(accumulative_counts=3)\n' + ALWAYS_SAVED),
     'iterations': Case(ITERATIONS.format('IterBasedTrainLoop', 'InfiniteSampler', '')),
     'iterations_workers': Case(

@@ -34,7 +34,7 @@ def check_resolutions(resolutions: Sequence[int], field: str, descending: bool =
     Raises:
         ValueError: the list is empty, or an entry is not a positive integer, repeats or is out of order.
     """
-    if isinstance(resolutions, (int, str)):
+    if isinstance(resolutions, (int, str, Mapping)):
         raise ValueError(f'{field} must be a list such as (224, 160, 128), got {resolutions!r}')
     resolutions = list(resolutions)
     if not resolutions:
@@ -48,6 +48,43 @@ def check_resolutions(resolutions: Sequence[int], field: str, descending: bool =
         ordered = tuple(sorted(resolutions, reverse=True))
         raise ValueError(f'{field} = {resolutions} must be listed high to low: {ordered}')
     return resolutions
+
+
+def list_resolutions(resolutions: Sequence[int] | Mapping[str, int], field: str) -> Sequence[int]:
+    """Return the resolutions of a range, high to low; a list is returned unchanged and unchecked.
+
+    Args:
+        resolutions: a list, or ``dict(low=96, high=224, step=16)`` for 224, 208, ..., 96.
+        field: name of the config field, for messages.
+
+    Raises:
+        ValueError: the range has other fields, or does not lead from low to high in whole steps.
+    """
+    if not isinstance(resolutions, Mapping):
+        return resolutions
+    if set(resolutions) != {'low', 'high', 'step'}:
+        raise ValueError(
+            f'{field} = {dict(resolutions)}: a range has the fields low, high and step, in pixels, e.g. '
+            'dict(low=96, high=224, step=16)'
+        )
+    for name, value in resolutions.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+            raise ValueError(f'{field}.{name} = {value!r} must be a positive integer')
+    low, high, step = (resolutions[name] for name in ('low', 'high', 'step'))
+    if low > high:
+        raise ValueError(f'{field}.low = {low} is larger than {field}.high = {high}')
+    if rest := (high - low) % step:
+        raise ValueError(
+            f'{field}: steps of {step} from low = {low} do not reach high = {high}: set high to '
+            f'{high - rest} or {high - rest + step}'
+        )
+    return list(range(high, low - 1, -step))
+
+
+def trained_resolutions(cfg: Mapping) -> list[int]:
+    """Return what the variable ``resolutions`` of a training config names, high to low; [] without it."""
+    resolutions = list_resolutions(cfg.get('resolutions') or [], 'resolutions')
+    return [value for value in resolutions if isinstance(value, int)]
 
 
 def fill_resolution(config: Any, resolution: int) -> Any:

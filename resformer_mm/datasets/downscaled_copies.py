@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmcv.transforms import Compose
 
@@ -26,9 +26,9 @@ class DownscaledCopies(MultiResolution):
     Required key: ``img``. Sets ``img`` and ``img_shape`` as :class:`MultiResolution` does.
 
     Args:
-        resolutions: resolutions in pixels, high to low.
+        resolutions: see :class:`MultiResolution`.
         transforms: configs of the transforms at the highest resolution, in which ``'{resolution}'`` is
-            replaced by it. If the batch sampler drew one resolution, they run at that.
+            replaced by it. If the batch sampler drew resolutions, they run at the highest of these.
         copy_transforms: configs of transforms that every copy then goes through, with its own random draws
             and its own ``'{resolution}'``.
 
@@ -37,7 +37,10 @@ class DownscaledCopies(MultiResolution):
     """
 
     def __init__(
-        self, resolutions: Sequence[int], transforms: Sequence[dict], copy_transforms: Sequence[dict] = ()
+        self,
+        resolutions: Sequence[int] | Mapping[str, int],
+        transforms: Sequence[dict],
+        copy_transforms: Sequence[dict] = (),
     ) -> None:
         super().__init__(resolutions, transforms)
         self.copy_pipelines = {

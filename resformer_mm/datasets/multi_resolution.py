@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmcv.transforms import BaseTransform, Compose
 
-from resformer_mm.config.resolutions import PLACEHOLDER, check_resolutions, fill_resolution
+from resformer_mm.config.resolutions import (
+    PLACEHOLDER,
+    check_resolutions,
+    fill_resolution,
+    list_resolutions,
+)
 from resformer_mm.registry import TRANSFORMS
 
 from .crops import Crop
@@ -20,25 +25,26 @@ class MultiResolution(BaseTransform):
 
     Required key: ``img``, the image, decoded or opened by :class:`OpenImage`. Sets ``img`` to the list of
     copies ``(R_i, R_i, 3)``, high to low, and ``img_shape`` to the shape of the first. If a
-    :class:`ResolutionBatchSampler` drew one resolution for the batch, the list has only the copy at this
-    resolution.
+    :class:`ResolutionBatchSampler` or :class:`MultiResolutionBatchSampler` drew resolutions for the batch,
+    the list has the copies at these alone.
 
     If the first transform can draw its crop from the size of the image, as
     :class:`~resformer_mm.tasks.classification.random_resized_crop.RandomResizedCrop` does, the crops of all
     copies are drawn first. An opened image is then decoded no larger than they need.
 
     Args:
-        resolutions: resolutions in pixels, high to low.
+        resolutions: resolutions in pixels, high to low, or a range: ``dict(low=96, high=224, step=16)``.
         transforms: configs of the transforms of every copy; the value ``'{resolution}'`` anywhere in them
             is replaced by the resolution, e.g. in ``dict(type='RandomResizedCrop', scale='{resolution}')``.
 
     Raises:
-        ValueError: the resolutions are empty, not positive or not high to low, or the transforms do not use
-            them.
+        ValueError: the resolutions are empty, not positive or not high to low, the range is malformed, or the
+            transforms do not use them.
     """
 
-    def __init__(self, resolutions: Sequence[int], transforms: Sequence[dict]) -> None:
-        self.resolutions = check_resolutions(resolutions, f'{type(self).__name__}.resolutions')
+    def __init__(self, resolutions: Sequence[int] | Mapping[str, int], transforms: Sequence[dict]) -> None:
+        field = f'{type(self).__name__}.resolutions'
+        self.resolutions = check_resolutions(list_resolutions(resolutions, field), field)
         check_uses_resolution(
             transforms, type(self).__name__, f"dict(type='RandomResizedCrop', scale='{PLACEHOLDER}')"
         )
@@ -53,7 +59,7 @@ class MultiResolution(BaseTransform):
         return None if copies is None else {**copies[0], 'img': [copy['img'] for copy in copies]}
 
     def drawn_resolutions(self, results: dict) -> list[int]:
-        """Return the resolutions of a sample: all, or that of its batch.
+        """Return the resolutions of a sample: all, or those of its batch.
 
         Raises:
             ValueError: the batch has another resolution.
@@ -61,12 +67,13 @@ class MultiResolution(BaseTransform):
         index = results.get('sample_idx')
         if not isinstance(index, ResolutionIndex):
             return self.resolutions
-        if index.resolution not in self.resolutions:
-            raise ValueError(
-                f'the batch sampler drew resolution {index.resolution}, which is not among the '
-                f'{self.resolutions} of {type(self).__name__}: give both the same list'
-            )
-        return [index.resolution]
+        for resolution in index.resolutions:
+            if resolution not in self.resolutions:
+                raise ValueError(
+                    f'the batch sampler drew resolution {resolution}, which is not among the '
+                    f'{self.resolutions} of {type(self).__name__}: give both the same list'
+                )
+        return list(index.resolutions)
 
     def process(self, results: dict, resolutions: Sequence[int]) -> list[dict] | None:
         """Return the results of the transforms at the resolutions; None if the image or a copy was skipped.

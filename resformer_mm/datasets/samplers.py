@@ -1,15 +1,15 @@
-"""Batch samplers that draw one resolution per batch or epoch (paper, Table 7)."""
+"""Batch samplers that draw one resolution per batch or epoch (paper, Table 7), or several per batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from mmengine.dist import sync_random_seed
 from torch.utils.data import BatchSampler, Sampler
 
-from resformer_mm.config.resolutions import check_resolutions
+from resformer_mm.config.resolutions import check_resolutions, list_resolutions
 from resformer_mm.registry import DATA_SAMPLERS
 
 if TYPE_CHECKING:
@@ -21,19 +21,33 @@ FIELD = 'batch_sampler.resolutions'
 
 
 class ResolutionIndex(int):
-    """Index of a sample, with the resolution in pixels at which to load it."""
+    """Index of a sample, with the resolutions in pixels at which to load it.
 
-    resolution: int
+    Attributes:
+        resolutions: one or several, high to low.
+    """
 
-    def __new__(cls, index: int, resolution: int) -> ResolutionIndex:
-        """Return an index with a resolution."""
+    resolutions: tuple[int, ...]
+
+    def __new__(cls, index: int, *resolutions: int) -> ResolutionIndex:
+        """Return an index with resolutions."""
         self = super().__new__(cls, index)
-        self.resolution = resolution
+        self.resolutions = resolutions
         return self
 
-    def __reduce__(self) -> tuple[type[ResolutionIndex], tuple[int, int]]:
+    @property
+    def resolution(self) -> int:
+        """The resolution, if there is one alone.
+
+        Raises:
+            ValueError: there are several.
+        """
+        (resolution,) = self.resolutions
+        return resolution
+
+    def __reduce__(self) -> tuple[type[ResolutionIndex], tuple[int, ...]]:
         """Return what pickle rebuilds the index from in worker processes."""
-        return type(self), (int(self), self.resolution)
+        return type(self), (int(self), *self.resolutions)
 
 
 @DATA_SAMPLERS.register_module()
@@ -47,9 +61,13 @@ class ResolutionBatchSampler(BatchSampler):
     Args:
         sampler: sampler of the data set, configured as ``train_dataloader.sampler``.
         batch_size: number of samples of a batch on this rank.
-        resolutions: resolutions to draw from, in pixels, high to low; by default those of the
-            ``MultiResolution`` transform of the data set. Both must be the same.
-        weights: relative frequency of each resolution; by default all are drawn equally often.
+        resolutions: resolutions to draw from, in pixels, high to low, or a range
+            ``dict(low=..., high=..., step=...)``; by default those of the ``MultiResolution`` transform of
+            the data set. Both must be the same.
+        weights: relative frequency of each resolution, or ``dict(mean=..., std=...)`` for a normal
+            distribution over the resolutions, of which the smallest is at -1 and the largest at 1; by default
+            all are drawn equally often. A mean of -0.5 and a standard deviation of 1 prefer small images, as
+            in NaViT (Dehghani et al., 2023).
         drop_last: whether an incomplete last batch is dropped.
         seed: seed of the draw; by default one that all ranks share.
 
@@ -62,8 +80,8 @@ class ResolutionBatchSampler(BatchSampler):
         self,
         sampler: Sampler,
         batch_size: int,
-        resolutions: Sequence[int] | None = None,
-        weights: Sequence[float] | None = None,
+        resolutions: Sequence[int] | Mapping[str, int] | None = None,
+        weights: Sequence[float] | Mapping[str, float] | None = None,
         drop_last: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -76,21 +94,26 @@ class ResolutionBatchSampler(BatchSampler):
         """Yield batches of indices, each a :class:`ResolutionIndex`.
 
         Raises:
-            ValueError: :meth:`draw` returns something that is not among the resolutions.
+            ValueError: :meth:`draw` returns nothing, or something that is not among the resolutions.
         """
         epoch = getattr(self.sampler, 'epoch', 0)
         rng = np.random.default_rng([self.seed, epoch])
         for number, batch in enumerate(super().__iter__()):
-            resolution = self.draw(rng, epoch, number)
-            if resolution not in self.resolutions:
+            drawn = self.draw(rng, epoch, number)
+            resolutions = [drawn] if isinstance(drawn, (int, np.integer)) else sorted(drawn, reverse=True)
+            if not set(resolutions) <= set(self.resolutions) or len(set(resolutions)) < len(resolutions):
                 raise ValueError(
-                    f'{type(self).__name__}.draw returned {resolution!r} for batch {number} of epoch '
-                    f'{epoch}, which is not among {FIELD} = {self.resolutions}'
+                    f'{type(self).__name__}.draw returned {drawn!r} for batch {number} of epoch {epoch}, '
+                    f'which is not among {FIELD} = {self.resolutions}'
                 )
-            yield [ResolutionIndex(index, resolution) for index in batch]
+            if not resolutions:
+                raise ValueError(
+                    f'{type(self).__name__}.draw returned no resolution for batch {number} of epoch {epoch}'
+                )
+            yield [ResolutionIndex(index, *map(int, resolutions)) for index in batch]
 
-    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int:
-        """Return the resolution of a batch, one of ``self.resolutions``.
+    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int | Sequence[int]:
+        """Return the resolution of a batch, or several, out of ``self.resolutions``.
 
         A subclass may use any of the arguments. Ranks agree as long as it uses nothing else.
 
@@ -125,12 +148,63 @@ class EpochResolutionBatchSampler(ResolutionBatchSampler):
             )
         super().__init__(sampler, *args, **kwargs)
 
-    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int:
+    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int | Sequence[int]:
         """Return the resolution of the epoch: every batch repeats the same draw."""
         return super().draw(np.random.default_rng([self.seed, epoch]), epoch, 0)
 
 
-def _agreed_resolutions(resolutions: Sequence[int] | None, dataset: object) -> list[int]:
+@DATA_SAMPLERS.register_module()
+class MultiResolutionBatchSampler(ResolutionBatchSampler):
+    """Draw several different resolutions for every batch, the same on all ranks.
+
+    A batch has a copy of every image at each of them, high to low, as with a fixed list of resolutions. They
+    are drawn one after the other, each among those that are left, with probabilities in proportion to the
+    weights.
+
+    Args:
+        sampler: see :class:`ResolutionBatchSampler`.
+        batch_size: see :class:`ResolutionBatchSampler`.
+        number: number of resolutions of a batch, those of ``keep`` included.
+        keep: resolutions that every batch has, such as the largest, as the teacher of the others.
+        **kwargs: see :class:`ResolutionBatchSampler`.
+
+    Raises:
+        ValueError: see :class:`ResolutionBatchSampler`; or ``number`` or ``keep`` does not fit the
+            resolutions and the weights.
+    """
+
+    def __init__(
+        self, sampler: Sampler, batch_size: int, number: int = 3, keep: Sequence[int] = (), **kwargs
+    ) -> None:
+        super().__init__(sampler, batch_size, **kwargs)
+        name = 'train_dataloader.batch_sampler'
+        self.keep = check_resolutions(keep, f'{name}.keep', descending=False) if keep not in ((), []) else []
+        if wrong := [resolution for resolution in self.keep if resolution not in self.resolutions]:
+            raise ValueError(f'{name}.keep contains {wrong[0]}, which is not among {self.resolutions}')
+        drawn = [resolution not in self.keep for resolution in self.resolutions]
+        self._free = np.asarray(self.resolutions)[drawn]
+        self._free_probabilities = None
+        possible = len(self._free)
+        if self.probabilities is not None:
+            free = self.probabilities[drawn]
+            possible = np.count_nonzero(free)
+            self._free_probabilities = free / free.sum() if possible else None
+        most = len(self.keep) + possible
+        if isinstance(number, bool) or not isinstance(number, int) or not len(self.keep) < number <= most:
+            raise ValueError(
+                f'{name}.number = {number!r} must be an integer from {len(self.keep) + 1} to {most}: '
+                f'{len(self.keep)} resolutions are kept, and {possible} of {self.resolutions} can be drawn'
+            )
+        self.number = number
+
+    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> Sequence[int]:
+        """Return the resolutions of a batch."""
+        number = self.number - len(self.keep)
+        drawn = rng.choice(self._free, number, replace=False, p=self._free_probabilities)
+        return [*self.keep, *drawn.tolist()]
+
+
+def _agreed_resolutions(resolutions: Sequence[int] | Mapping[str, int] | None, dataset: object) -> list[int]:
     """Return the resolutions of the sampler, checked against the transform of the data set."""
     if getattr(dataset, 'dataset', None) is not None or getattr(dataset, 'datasets', None) is not None:
         raise ValueError(
@@ -143,10 +217,11 @@ def _agreed_resolutions(resolutions: Sequence[int] | None, dataset: object) -> l
         if transform is None:
             raise ValueError(
                 f'{FIELD} is missing, and train_dataloader.dataset.pipeline has no MultiResolution transform '
-                'to take it from: add the transform, or give the list if the resolutions are used elsewhere'
+                'to take it from: add the transform, or give the list if the resolutions are used elsewhere. '
+                'Segmentation and detection make their copies later, where they cannot be drawn'
             )
         return list(dict.fromkeys(transform.resolutions))
-    resolutions = check_resolutions(resolutions, FIELD)
+    resolutions = check_resolutions(list_resolutions(resolutions, FIELD), FIELD)
     if transform is not None and set(resolutions) != set(transform.resolutions):
         raise ValueError(
             f'train_dataloader.{FIELD} = {resolutions}, but {type(transform).__name__}.resolutions of '
@@ -155,8 +230,10 @@ def _agreed_resolutions(resolutions: Sequence[int] | None, dataset: object) -> l
     return resolutions
 
 
-def _normalised(weights: Sequence[float], resolutions: Sequence[int]) -> np.ndarray:
+def _normalised(weights: Sequence[float] | Mapping[str, float], resolutions: Sequence[int]) -> np.ndarray:
     """Return the weights as probabilities."""
+    if isinstance(weights, Mapping):
+        return _normal_distribution(weights, resolutions)
     values = np.asarray(weights, dtype=float)
     if values.shape != (len(resolutions),) or not np.isfinite(values).all() or (values < 0).any():
         raise ValueError(
@@ -168,19 +245,39 @@ def _normalised(weights: Sequence[float], resolutions: Sequence[int]) -> np.ndar
     return values / values.sum()
 
 
+def _normal_distribution(settings: Mapping[str, float], resolutions: Sequence[int]) -> np.ndarray:
+    """Return the probabilities of a normal distribution over places from -1, the smallest, to 1."""
+    numbers = [settings.get(name) for name in ('mean', 'std')]
+    if set(settings) != {'mean', 'std'} or not all(isinstance(value, (int, float)) for value in numbers):
+        raise ValueError(
+            f'batch_sampler.weights = {dict(settings)}: a normal distribution has the fields mean and std, '
+            'e.g. dict(mean=-0.5, std=1.0)'
+        )
+    mean, std = settings['mean'], settings['std']
+    if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+        raise ValueError(
+            f'batch_sampler.weights: mean = {mean} and std = {std} must be finite, and std positive'
+        )
+    low, high = min(resolutions), max(resolutions)
+    places = 2 * (np.asarray(resolutions) - low) / max(high - low, 1) - 1
+    exponents = -0.5 * ((places - mean) / std) ** 2
+    densities = np.exp(exponents - exponents.max())
+    return densities / densities.sum()
+
+
 class KeepResolution(Data):
-    """Keeps the resolution of the batch when a skipped sample is replaced; a mixin before a data set.
+    """Keeps the resolutions of the batch when a skipped sample is replaced; a mixin before a data set.
 
     Data sets of MMEngine draw another sample if the pipeline returns None.
     """
 
     def __getitem__(self, index: int) -> dict:
-        """Return a sample, or another one at the same resolution if it is skipped."""
+        """Return a sample, or another one at the same resolutions if it is skipped."""
         self._wanted = index
         return super().__getitem__(index)
 
     def _rand_another(self) -> int:
         index = super()._rand_another()
         if isinstance(self._wanted, ResolutionIndex):
-            return ResolutionIndex(index, self._wanted.resolution)
+            return ResolutionIndex(index, *self._wanted.resolutions)
         return index

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from resformer_mm.config.resolutions import list_resolutions
 from resformer_mm.config_types import type_field, type_name
 from resformer_mm.preflight.storage import AVERAGING, checkpoint_bytes, weight_bytes
 from resformer_mm.preflight.subject import Subject
@@ -56,8 +58,20 @@ def read_workload(cfg: Config) -> Workload:
 
 
 def _copies(config: Any) -> int:
-    """Return the number of resolutions of the pipeline in nested configs; 1 without several."""
+    """Return the number of resolutions of a step in nested configs of a loader; 1 without several."""
     if isinstance(config, dict):
-        own = config.get('resolutions') if type_name(type_field(config)) == 'MultiResolution' else None
-        return max([len(own) if own else 1, *map(_copies, config.values())])
+        kind = type_name(type_field(config))
+        if (drawn := _drawn(config.get('batch_sampler'))) is not None:
+            return drawn
+        own = config.get('resolutions') if kind == 'MultiResolution' else None
+        own = list_resolutions(own or [0], 'MultiResolution.resolutions')
+        return max([len(own), *map(_copies, config.values())])
     return max(map(_copies, config), default=1) if isinstance(config, (list, tuple)) else 1
+
+
+def _drawn(sampler: Mapping | None) -> int | None:
+    """Return how many resolutions a batch sampler draws; None if it draws none."""
+    kind = type_name(type_field(sampler)) if sampler else ''
+    if kind == 'MultiResolutionBatchSampler':
+        return sampler.get('number', 3)
+    return 1 if kind in ('ResolutionBatchSampler', 'EpochResolutionBatchSampler') else None

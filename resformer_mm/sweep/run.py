@@ -13,7 +13,7 @@ from mmengine.device import get_device
 from resformer_mm.analysis.machine import describe_device
 from resformer_mm.cascade import save_outcomes
 from resformer_mm.config.files import read_config
-from resformer_mm.config.resolutions import check_resolutions
+from resformer_mm.config.resolutions import check_resolutions, trained_resolutions
 from resformer_mm.progress import ProgressDisplay
 
 from .exported import ExportedUnderTest
@@ -135,7 +135,7 @@ class Sweep:
         else:
             model = ModelUnderTest(config, checkpoint, **settings)
         self.models[name] = model
-        trained_on = [value for value in model.cfg.get('resolutions') or [] if isinstance(value, int)]
+        trained_on = trained_resolutions(model.cfg)
         swept = SweptModel(name, config, checkpoint, model.fingerprint, trained_on, model.num_parameters)
         if isinstance(model, ExportedUnderTest):
             swept.exported, swept.runtime = exported, model.file.runtime

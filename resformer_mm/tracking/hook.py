@@ -12,6 +12,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 
+from resformer_mm.config.resolutions import trained_resolutions
 from resformer_mm.measured import as_number, is_number
 from resformer_mm.registry import HOOKS
 
@@ -54,7 +55,9 @@ class ResolutionCurveHook(Hook):
         history = [entry for entry in hub.runtime_info.get(HISTORY, ()) if entry[0] < step]
         history.append([step, curves])
         hub.update_info(HISTORY, history)
-        log_picture(runner.visualizer, NAME, draw_curves_of(history, unit, _trained_on(runner)), step)
+        log_picture(
+            runner.visualizer, NAME, draw_curves_of(history, unit, trained_resolutions(runner.cfg)), step
+        )
         for metric, curve in curves.items():
             known = [entry for entry in history if entry[1].get(metric, {}).keys() == curve.keys()]
             series = {str(r): [entry[1][metric][r] for entry in known] for r in curve}
@@ -73,7 +76,7 @@ class ResolutionCurveHook(Hook):
         for metric, curve in curves.items():
             log_by_resolution(runner.visualizer, f'test_{NAME}/{metric}', curve)
         if curves:
-            picture = draw_curves_of([[0, curves]], 'test', _trained_on(runner))
+            picture = draw_curves_of([[0, curves]], 'test', trained_resolutions(runner.cfg))
             log_picture(runner.visualizer, f'test_{NAME}', picture, 0)
 
     def _is_active(self, runner: Runner) -> bool:
@@ -134,7 +137,3 @@ def _step(runner: Runner) -> tuple[int, str]:
     if not isinstance(runner._train_loop, BaseLoop):  # a validation without training
         return 0, 'epoch'
     return (runner.epoch, 'epoch') if by_epoch else (runner.iter, 'iteration')
-
-
-def _trained_on(runner: Runner) -> list[int]:
-    return [value for value in runner.cfg.get('resolutions') or [] if isinstance(value, int)]

@@ -34,8 +34,11 @@ AUGMENT = (
     'model = dict(data_preprocessor=dict(augment=dict(\n'
     '    color_jitter=dict(brightness=0.4, contrast=0.4), erasing=dict(erase_prob=0.5, mode="rand"))))\n'
 )
+DRAWN = (
+    'train_dataloader = dict(batch_sampler=dict(type="resformer_mm.MultiResolutionBatchSampler", number=2))\n'
+)
 TOGETHER = Case(
-    TURNS.replace('max_epochs=3', 'max_epochs=2') + AUGMENT,
+    TURNS.replace('max_epochs=3', 'max_epochs=2') + AUGMENT + DRAWN,
     processes=2,
     faults=('after_train_iter:1', 'before_val:2', 'before_train_iter:3'),
 )

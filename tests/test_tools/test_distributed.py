@@ -31,6 +31,11 @@ train_dataloader = dict(
     batch_sampler=dict(type='resformer_mm.ResolutionBatchSampler', resolutions=[64, 48, 32])
 )
 """,
+    'drawn': """
+train_dataloader = dict(
+    batch_sampler=dict(type='resformer_mm.MultiResolutionBatchSampler', number=2, keep=[64])
+)
+""",
     'turn_by_turn': """
 train_cfg = dict(type='resformer_mm.TurnByTurnEpochLoop')
 """,
@@ -99,6 +104,12 @@ def test_two_processes_train_as_one(mode: str, data: Path, tmp_path: Path) -> No
     sizes = {tuple(map(tuple, step['shapes'])) for step in expected}
     if mode == 'one_per_iteration':
         assert len(sizes) > 1 and all(len(shapes) == 1 for shapes in sizes)
+    elif mode == 'drawn':
+        assert sizes == {((3, 64, 64), (3, 48, 48)), ((3, 64, 64), (3, 32, 32))}
+        names = {name for step in expected for name in step['losses']}
+        assert names == {'loss', *(f'loss_cls_{size}' for size in (64, 48, 32))} | {
+            f'loss_consistency_{size}' for size in (48, 32)
+        }
     else:
         assert sizes == {((3, 64, 64), (3, 48, 48), (3, 32, 32))}
     # 21 images: the ranks share them unequally, and no image counts twice.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from mmaction.datasets.transforms import SampleFrames
 from mmcv.transforms import BaseTransform, Compose
 
-from resformer_mm.config.resolutions import PLACEHOLDER, check_resolutions, fill_resolution
+from resformer_mm.config.resolutions import (
+    PLACEHOLDER,
+    check_resolutions,
+    fill_resolution,
+    list_resolutions,
+)
 from resformer_mm.datasets.multi_resolution import check_uses_resolution
 from resformer_mm.datasets.samplers import ResolutionIndex
 from resformer_mm.registry import TRANSFORMS
@@ -64,12 +69,13 @@ class MultiResolutionClips(BaseTransform):
 
     Required keys: ``video_reader`` of :class:`ClipInit`, ``total_frames``. Sets ``imgs`` to the list of
     copies ``(1, C, T_i, R_i, R_i)``, high to low, if the transforms end with
-    ``FormatShape(input_format='NCTHW')``. If a :class:`ResolutionBatchSampler` chose a resolution for the
-    batch, the list contains only the copies with this resolution.
+    ``FormatShape(input_format='NCTHW')``. If a :class:`ResolutionBatchSampler` or
+    :class:`MultiResolutionBatchSampler` drew resolutions for the batch, the list contains only the copies
+    with these.
 
     Args:
         resolutions: resolutions of the copies in pixels, high to low; a resolution may occur twice if the
-            numbers of frames or the intervals differ.
+            numbers of frames or the intervals differ. Or a range: ``dict(low=96, high=224, step=16)``.
         transforms: configs of the transforms of every copy; the value ``'{resolution}'`` anywhere in them
             is replaced by the resolution of the copy, e.g. in ``scale=('{resolution}', '{resolution}')`` of a
             ``Resize``.
@@ -89,7 +95,7 @@ class MultiResolutionClips(BaseTransform):
 
     def __init__(
         self,
-        resolutions: Sequence[int],
+        resolutions: Sequence[int] | Mapping[str, int],
         transforms: Sequence[dict],
         num_frames: int | Sequence[int] = 8,
         frame_interval: int | Sequence[int] = 32,
@@ -105,6 +111,7 @@ class MultiResolutionClips(BaseTransform):
             raise ValueError(
                 f"MultiResolutionClips.out_of_bound_opt={out_of_bound_opt!r}, choose 'loop' or 'repeat_last'"
             )
+        resolutions = list_resolutions(resolutions, FIELD)
         is_list = isinstance(resolutions, (list, tuple))
         check_resolutions(list(dict.fromkeys(resolutions)) if is_list else resolutions, FIELD)
         lengths = _per_copy(num_frames, resolutions, 'num_frames')
@@ -174,13 +181,13 @@ class MultiResolutionClips(BaseTransform):
     def _selected_copies(self, index: object) -> list[ClipCopy]:
         if not isinstance(index, ResolutionIndex):
             return self.copies
-        selected = [item for item in self.copies if item.resolution == index.resolution]
-        if not selected:
-            raise ValueError(
-                f'the batch sampler drew resolution {index.resolution}, which is not in '
-                f'MultiResolutionClips.resolutions={self.resolutions}: give both the same list'
-            )
-        return selected
+        for resolution in index.resolutions:
+            if resolution not in self.resolutions:
+                raise ValueError(
+                    f'the batch sampler drew resolution {resolution}, which is not in '
+                    f'MultiResolutionClips.resolutions={self.resolutions}: give both the same list'
+                )
+        return [item for item in self.copies if item.resolution in index.resolutions]
 
     def __repr__(self) -> str:
         """Return the copies and the transforms of the first one."""

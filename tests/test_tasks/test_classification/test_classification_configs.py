@@ -60,6 +60,9 @@ def variant(name: str) -> str:
 
 def trained_resolutions(name: str) -> list[int]:
     """What the name of the config says."""
+    if drawn := re.search(r'_mr-drawn-(\d+)-(\d+)_', name):  # in steps of the patch
+        high, low = map(int, drawn.groups())
+        return list(range(high, low - 1, -8))
     match = re.search(r'_mr-(\d+)-(\d+)-(\d+)_', name) or re.search(r'_(\d+)_\dxb', name)
     if match is None:
         return [224, 160, 128]  # the ablations on the default resolutions
@@ -167,7 +170,7 @@ def test_resolutions_stand_in_one_place(name: str) -> None:
     assert transform.resolutions == trained_resolutions(name) == cfg.resolutions
     if 'batch_sampler' in cfg.train_dataloader:
         assert 'resolutions' not in cfg.train_dataloader.batch_sampler
-        schedule = 'Epoch' if 'one-per-epoch' in name else ''
+        schedule = 'Epoch' if 'one-per-epoch' in name else 'Multi' if 'drawn' in name else ''
         assert cfg.train_dataloader.batch_sampler.type == f'resformer_mm.{schedule}ResolutionBatchSampler'
     if name in IMAGENET:
         assert cfg.val_cfg.resolutions == trained_resolutions(name)
