@@ -202,6 +202,24 @@ def test_swapped_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row[0]: int(row[1]) for row in rows} == Counter(changes)
 
 
+def test_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables are what the command on the page prints."""
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks' / 'experiments')
+    experiment = importlib.import_module('experiment').find_experiment('every_size')
+    measured = importlib.import_module('measured')
+    rows = measured.read_rows(ROOT / 'benchmarks' / 'results' / 'every_size_top1.csv')
+    rows = [row for row in rows if row['epochs'] == str(experiment.epochs)]
+    for header, *lines in tables(DOCS / 'every_size.md'):
+        if header[0] == 'variant':
+            names = [line[0].strip('`') for line in lines]
+            kinds = [measured.metric_table(experiment, rows, names, base) for base in (None, 'plain')]
+            printed = [
+                [[cell.strip() for cell in line[1:-1].split('|')] for line in kind.splitlines()]
+                for kind in kinds
+            ]
+            assert [header, *lines] in [[first, *rest] for first, _, *rest in printed]
+
+
 def test_time_to_the_first_step_is_the_measured_one():
     seconds = {row['stage']: row['seconds'] for row in read('quickstart_time.csv')}
     text = ' '.join(EXPERIMENTS.read_text(encoding='utf-8').split())
