@@ -38,9 +38,7 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
         file.seek(0)
         found = file.readline().rstrip('\r\n')
         if found and found != header:
-            raise ValueError(
-                f'{path} has the columns {found}, and {header} shall be added: name another --out'
-            )
+            raise ValueError(f'{path} has the columns {found}, not {header}: name another file')
         file.write(lines if found else f'{header}\r\n{lines}')
 
 

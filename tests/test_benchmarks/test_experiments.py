@@ -158,8 +158,8 @@ def test_a_failure_does_not_end_the_others(program: Path) -> None:
 
 
 def test_nothing_starts_that_would_not_end_in_time(program: Path) -> None:
-    header = 'variant,seed,part,amount,seconds,dtype,torch,machine\n'
-    (program.parent / 'seconds.csv').write_text(f'{header}rope,0,training,2.00,400,float32,2,x\n')
+    header = 'variant,seed,part,amount,seconds,threads,dtype,torch,machine\n'
+    (program.parent / 'seconds.csv').write_text(f'{header}rope,0,training,2.00,400,1,float32,2,x\n')
     result = call(program, '--variants', 'plain', '--seeds', 0, '--hours', 0.1)
     assert result.returncode == 1
     assert 'plain, seed 0, training: needs about 400 s' in result.stderr
