@@ -85,7 +85,7 @@ class TimmResFormer(nn.Module):
         )
         self.in_chans = in_chans
         self.num_features = self.head_hidden_size = self.embed_dim = self.backbone.embed_dims
-        self.num_prefix_tokens = int(self.backbone.with_cls_token)
+        self.num_prefix_tokens = self.backbone.num_prefix_tokens
         self.feature_info = [
             dict(module=f'backbone.blocks.{index}', num_chs=self.embed_dim, reduction=patch_size)
             for index in range(self.backbone.num_layers)
@@ -105,7 +105,12 @@ class TimmResFormer(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Return the names of parameters without weight decay."""
-        names = {'backbone.cls_token'} if self.backbone.with_cls_token else set()
+        own = [name for name, _ in self.backbone.named_parameters()]
+        names = {
+            f'backbone.{name}'
+            for name in own
+            if name in ('cls_token', 'registers') or '.attention_scale.' in name
+        }
         if isinstance(self.backbone.global_position, LearnedPositionEmbedding):
             tables = dict(self.backbone.global_position.named_parameters())
             names |= {f'backbone.global_position.{name}' for name in tables}
@@ -114,7 +119,7 @@ class TimmResFormer(nn.Module):
     def group_matcher(self, coarse: bool = False) -> dict:
         """Return the patterns by which timm groups parameters into layers."""
         return dict(
-            stem=r'^backbone\.(?:cls_token|patch_embed|global_position)',
+            stem=r'^backbone\.(?:cls_token|registers|patch_embed|global_position)',
             blocks=[(r'^backbone\.blocks\.(\d+)', None), (r'^backbone\.norm', (99999,))],
         )
 
@@ -143,8 +148,8 @@ class TimmResFormer(nn.Module):
         self.head.fc = classifier
 
     def forward_features(self, image: Tensor) -> Tensor:
-        """Return the normalised tokens, ``(B, 1 + H * W, C)``, the class token first if there is one."""
-        (tokens,) = self.backbone(image)
+        """Return the normalised tokens ``(B, P + H * W, C)``: class token, registers and patches."""
+        (tokens,), _ = self.backbone.forward_tokens(image)
         return tokens
 
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:

@@ -14,7 +14,9 @@ from resformer_mm.config.command_line import (
     add_launcher,
     add_resolutions_per_pass,
     add_strict,
+    add_window_size,
     set_local_rank,
+    with_window_size,
 )
 from resformer_mm.engine.dump import DumpPredictions
 from resformer_mm.measured import for_json
@@ -52,6 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--interval', type=int, default=1, help='draw every n-th sample (1)')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that a window is shown (2)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    add_window_size(parser)
     add_inference_dtype(parser)
     add_strict(parser)
     add_config_options(parser)
@@ -65,7 +68,7 @@ def parse_args() -> argparse.Namespace:
             args.config,
             args.checkpoint,
             work_dir=args.work_dir,
-            cfg_options=args.cfg_options,
+            cfg_options=with_window_size(args.cfg_options, args.window_size),
             launcher=args.launcher,
             strict=args.strict,
             resolutions=args.resolutions,

@@ -1,4 +1,4 @@
-"""No weight decay on the class token and on the position embeddings.
+"""No weight decay on the class token, registers, position embeddings and attention scales.
 
 The optimiser gets one group of parameters for each pair of learning rate and weight decay, not one per tensor.
 """
@@ -8,6 +8,8 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
             '.cls_token': dict(decay_mult=0.0),
+            '.registers': dict(decay_mult=0.0),
+            '.attention_scale': dict(decay_mult=0.0),
             '.global_position': dict(decay_mult=0.0),
             '.local_position': dict(decay_mult=0.0),
             '.temporal_position': dict(decay_mult=0.0),

@@ -200,7 +200,7 @@ def image_maps(
     patch, (height, width) = backbone.patch_size, passed.grid
     x, y = token_at(point, picture.shape[:2])
     token = y // patch * width + x // patch
-    first = int(backbone.with_cls_token)
+    first = backbone.num_prefix_tokens
     with torch.no_grad():
         query = 0 if backbone.with_cls_token else token
         weights = attention_weights(passed.attn, passed.attn_input, passed.grid, [query])[0, :, 0]

@@ -25,6 +25,7 @@ class Architecture:
         global_position: config of the backbone's global position embedding.
         local_position: config of its local position embedding, or None.
         num_classes: width of the classification head, 0 without one.
+        num_registers: number of registers beside the class token.
     """
 
     embed_dims: int
@@ -37,6 +38,7 @@ class Architecture:
     global_position: dict
     local_position: dict | None
     num_classes: int
+    num_registers: int = 0
 
     @property
     def arch(self) -> str | dict[str, int]:
@@ -52,6 +54,8 @@ class Architecture:
             config['in_channels'] = self.in_channels
         if not self.with_cls_token:
             config.update(with_cls_token=False, out_type='avg_featmap')
+        if self.num_registers:
+            config['num_registers'] = self.num_registers
         if self.global_position != dict(type='GlobalPositionEmbedding'):
             config['global_position'] = self.global_position
         if self.local_position != dict(type='LocalPositionEmbedding'):
@@ -112,6 +116,7 @@ def infer_architecture(
     if is_converted and global_position['type'] == 'GlobalPositionEmbedding':
         has_lpe = True
     head = state.get('head.fc.weight', state.get('head.fc.bias'))
+    has_registers = 'backbone.registers' in state
     return Architecture(
         embed_dims=width,
         num_layers=len(blocks),
@@ -123,6 +128,7 @@ def infer_architecture(
         global_position=global_position,
         local_position=dict(type='LocalPositionEmbedding') if has_lpe else None,
         num_classes=0 if head is None or head.ndim == 0 else head.shape[0],
+        num_registers=_shape(state, 'backbone.registers', 3, source)[1] if has_registers else 0,
     )
 
 

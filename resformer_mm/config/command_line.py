@@ -70,6 +70,23 @@ def add_resolutions_per_pass(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_window_size(parser: argparse.ArgumentParser) -> None:
+    """Add ``--window-size``, for models whose backbone attends inside windows."""
+    parser.add_argument(
+        '--window-size',
+        type=_positive,
+        metavar='N',
+        help='side in tokens of the windows of the backbone (`model.backbone.window_size` of the config)',
+    )
+
+
+def with_window_size(options: dict | None, window_size: int | None) -> dict | None:
+    """Return overrides of a config, with that of the window size if there is one."""
+    if window_size is None:
+        return options
+    return {**(options or {}), 'model.backbone.window_size': window_size}
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:

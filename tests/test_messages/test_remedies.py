@@ -89,19 +89,9 @@ def build(changes: dict[str, Any]) -> torch.nn.Module:
         (
             {'backbone.window_size': 4},
             'give a positive window_size and the blocks that use it',
-            {
-                'backbone.window_size': 2,
-                'backbone.window_block_indices': (0,),
-                'backbone.with_cls_token': False,
-            }
-            | {'backbone.out_type': 'avg_featmap', 'consistency_target': 'gap'},
+            {'backbone.window_size': 2, 'backbone.window_block_indices': (0,)},
         ),
         ({'backbone.window_size': 4}, 'or neither', {'backbone.window_size': 0}),
-        (
-            {'backbone.window_size': 2, 'backbone.window_block_indices': (0,), 'consistency': None},
-            "needs with_cls_token=False and an out_type other than 'cls_token'",
-            {'backbone.with_cls_token': False, 'backbone.out_type': 'avg_featmap'},
-        ),
         (
             {'backbone.with_cls_token': False, 'consistency': None},
             "without a class token, set out_type='avg_featmap' for a classifier",

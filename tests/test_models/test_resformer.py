@@ -408,7 +408,6 @@ def test_compiles_to_machine_code() -> None:
             dict(window_size=3.5, window_block_indices=(0,), with_cls_token=False, out_type='featmap'),
             'window_size must be a positive number of tokens, got 3.5',
         ),
-        (dict(window_size=4, window_block_indices=(0,)), 'needs with_cls_token=False'),
         (
             dict(global_position=dict(type='LearnedPositionEmbedding', grid_size=0)),
             'grid_size must be at least 1',

@@ -64,6 +64,17 @@ def check_rates(**rates: float) -> None:
             raise ValueError(f'{name} must be at least 0 and less than 1, got {rate}')
 
 
+def check_count(name: str, number: int) -> int:
+    """Return a number of things, given the name of its argument.
+
+    Raises:
+        ValueError: it is not an integer, or negative.
+    """
+    if type(number) is not int or number < 0:
+        raise ValueError(f'{name} must be an integer of at least 0, got {number!r}')
+    return number
+
+
 def initial_weights(pretrained: str | None, init_cfg: dict | None) -> dict | None:
     """Return the ``init_cfg`` of a backbone, given either a checkpoint path or an ``init_cfg``.
 

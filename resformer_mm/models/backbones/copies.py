@@ -113,7 +113,7 @@ class CopiesForward(OutputForms):
             if cls_only and index == self.out_indices[-1]:
                 outputs.append(groups.join(tokens))
             else:
-                outputs.append(groups.join_tokens(tokens, extent, self.with_cls_token))
+                outputs.append(groups.join_tokens(tokens, extent, self.num_prefix_tokens))
         return outputs, extent
 
     def _tokens_of_copies(

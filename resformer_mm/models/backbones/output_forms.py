@@ -21,6 +21,7 @@ class OutputForms(SavedBackbone):
     out_type: str
     output_cls_token: bool
     with_cls_token: bool
+    num_registers: int
 
     forward_tokens: Callable[..., tuple[list[Tensor], Any]]
 
@@ -73,7 +74,7 @@ class OutputForms(SavedBackbone):
         With ``output_cls_token``, this is the list of the map and the class token.
         """
         if self.out_type == 'raw':
-            return tokens
+            return self._without_registers(tokens)
         if self.out_type == 'cls_token':
             return tokens[:, 0]
         patches = self.patch_tokens(tokens)
@@ -87,6 +88,17 @@ class OutputForms(SavedBackbone):
         featmap = patches.transpose(1, 2).unflatten(2, grid).clone(memory_format=torch.contiguous_format)
         return [featmap, tokens[:, 0]] if self.output_cls_token else featmap
 
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Number of tokens before the patch tokens: class token and registers."""
+        return int(self.with_cls_token) + self.num_registers
+
     def patch_tokens(self, tokens: Tensor) -> Tensor:
-        """Return the tokens without the class token."""
-        return tokens[:, 1:] if self.with_cls_token else tokens
+        """Return the tokens without the class token and the registers."""
+        return tokens[:, self.num_prefix_tokens :] if self.num_prefix_tokens else tokens
+
+    def _without_registers(self, tokens: Tensor) -> Tensor:
+        if not self.num_registers:
+            return tokens
+        patches = self.patch_tokens(tokens)
+        return torch.cat((tokens[:, :1], patches), dim=1) if self.with_cls_token else patches

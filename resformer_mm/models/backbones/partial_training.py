@@ -25,6 +25,7 @@ class PartialTraining(SavedBackbone):
     lora: dict[str, Any] | None
     patch_embed: PatchEmbed
     cls_token: nn.Parameter | None
+    registers: nn.Parameter | None
     global_position: GlobalPosition
     drop: nn.Dropout
     blocks: nn.ModuleList
@@ -60,8 +61,9 @@ class PartialTraining(SavedBackbone):
         if self.frozen_stages < 0:
             return
         frozen = [self.patch_embed, self.global_position, self.drop, *self.blocks[: self.frozen_stages]]
-        if self.cls_token is not None:
-            self.cls_token.requires_grad_(False)
+        for tokens in (self.cls_token, self.registers):
+            if tokens is not None:
+                tokens.requires_grad_(False)
         if self.frozen_stages == self.num_layers and self.norm is not None:
             frozen.append(self.norm)
         for module in frozen:

@@ -21,12 +21,12 @@ from resformer_mm.models.layers import (
     PreNormBlock,
     TokenGrid,
     WindowAttention,
-    pad_cls_token,
+    pad_prefix_tokens,
     separate_padding,
 )
 from resformer_mm.registry import MODELS
 
-from .arguments import block_indices, check_rates, initial_weights, read_arch
+from .arguments import block_indices, check_count, check_rates, initial_weights, read_arch
 from .copies import CopiesForward
 from .partial_training import PartialTraining
 
@@ -62,14 +62,18 @@ class ResFormer(CopiesForward, PartialTraining):
             ``LearnedPositionEmbedding``, ``NoGlobalPosition`` or your own :class:`GlobalPosition`.
         local_position: config of the position module in every attention, e.g. ``LocalPositionEmbedding``;
             None for none.
-        window_size: side in tokens of the windows of the blocks in ``window_block_indices``.
-        window_block_indices: blocks that attend inside windows instead of over the whole map.
+        window_size: side in tokens of the windows of the blocks in ``window_block_indices``. No weight
+            depends on it; :meth:`set_window_size` changes it.
+        window_block_indices: blocks in which patches attend inside windows instead of over the whole map. The
+            class token and the registers belong to every window, and attend to the whole map.
         lora: freezes the backbone and trains low-rank adapters instead: a dict with ``r``, the rank (8),
             ``alpha`` (r), ``dropout`` (0), ``target_modules``, names of linear layers of the blocks
             (('qkv', 'proj')), and ``modules_to_save``, parts of names of parameters that are trained, too.
             Blocks of ``frozen_stages`` get none. None trains the backbone itself.
-        drop_path: config of stochastic depth: ``DropPath``, or ``SubsetDropPath``, which computes branches of
-            the kept samples alone.
+        num_registers: number of learned tokens beside the class token, without positions, which are not part
+            of the output (Darcet et al., arXiv 2309.16588).
+        attention_scale: config of an :class:`~resformer_mm.models.layers.AttentionScale`, a factor of the
+            attention scores by the number of tokens, e.g. ``LogTokensScale``; None for none.
         pretrained: checkpoint of a classifier, short for an ``init_cfg`` of type ``PretrainedResFormer``;
             models of the libraries pass their field ``model.pretrained`` under this name.
 
@@ -106,6 +110,8 @@ class ResFormer(CopiesForward, PartialTraining):
         window_block_indices: Sequence[int] = (),
         lora: Mapping[str, Any] | None = None,
         drop_path: dict = dict(type='DropPath'),
+        num_registers: int = 0,
+        attention_scale: dict | None = None,
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -118,6 +124,7 @@ class ResFormer(CopiesForward, PartialTraining):
         self.out_indices = block_indices('out_indices', out_indices, self.num_layers)
         self.out_type = self._check_out_type(out_type, with_cls_token)
         self.with_cls_token = with_cls_token
+        self.num_registers = check_count('num_registers', num_registers)
         if output_cls_token and (out_type != 'featmap' or not with_cls_token):
             raise ValueError(
                 "output_cls_token=True needs out_type='featmap' and with_cls_token=True, got "
@@ -129,6 +136,9 @@ class ResFormer(CopiesForward, PartialTraining):
 
         self.patch_embed = PatchEmbed(in_channels, self.embed_dims, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
+        self.registers = None
+        if num_registers:
+            self.registers = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims))
         self.global_position = self._build_global_position(global_position or dict(type='NoGlobalPosition'))
         self.drop = nn.Dropout(drop_rate)
 
@@ -146,6 +156,8 @@ class ResFormer(CopiesForward, PartialTraining):
                 with_cls_token=with_cls_token,
                 local_position=local_position,
                 drop_rate=drop_rate,
+                num_registers=num_registers,
+                attention_scale=attention_scale,
             )
             attn = (
                 WindowAttention(**attention, window_size=window_size)
@@ -194,8 +206,9 @@ class ResFormer(CopiesForward, PartialTraining):
             if isinstance(module, nn.Linear) and module not in own:
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        if self.cls_token is not None:
-            nn.init.trunc_normal_(self.cls_token, std=0.02)
+        for tokens in (self.cls_token, self.registers):
+            if tokens is not None:
+                nn.init.trunc_normal_(tokens, std=0.02)
 
     def forward(
         self,
@@ -235,6 +248,8 @@ class ResFormer(CopiesForward, PartialTraining):
     ) -> tuple[list[Tensor], Grid]:
         """Return the tokens ``(B, N, C)`` of every out index, and the token grid ``(H, W)``.
 
+        The first of the N tokens is the class token, if there is one, and the next are the registers.
+
         Args:
             image: ``(B, C_in, h, w)``.
             cls_only: whether to return only the class token for the last out index, N = 1. Its block then
@@ -244,7 +259,7 @@ class ResFormer(CopiesForward, PartialTraining):
         outputs, grid = self.block_tokens(image, self.out_indices, cls_only, padding)
         outputs[-1] = self._finish(outputs[-1], grid, self.out_indices[-1])
         if padding is not None:
-            outside = pad_cls_token(~padding.valid.unsqueeze(2), self.with_cls_token)
+            outside = pad_prefix_tokens(~padding.valid.unsqueeze(2), self.num_prefix_tokens)
             for position, tokens in enumerate(outputs):
                 if not (cls_only and position == len(outputs) - 1):
                     outputs[position] = tokens.masked_fill(outside, 0)
@@ -283,15 +298,19 @@ class ResFormer(CopiesForward, PartialTraining):
             position = self.global_position.of_batch(padding.grids, grid)
         if position is not None:
             tokens = tokens + position
-        return self.drop(self._prepend_cls_token(tokens)), grid
+        return self.drop(self._prepend_tokens(tokens)), grid
 
-    def _prepend_cls_token(self, tokens: Tensor) -> Tensor:
-        """Prepend the class token, if there is one, to patch tokens ``(B, N, C)``."""
-        if self.cls_token is None:
+    def _prepend_tokens(self, tokens: Tensor) -> Tensor:
+        """Prepend the class token and the registers, if there are any, to patch tokens ``(B, N, C)``."""
+        prefix: list[Tensor] = []
+        if self.cls_token is not None:
+            cls_position = self.global_position.cls_token_embedding()
+            prefix.append(self.cls_token if cls_position is None else self.cls_token + cls_position)
+        if self.registers is not None:
+            prefix.append(self.registers)
+        if not prefix:
             return tokens
-        cls_position = self.global_position.cls_token_embedding()
-        cls_token = self.cls_token if cls_position is None else self.cls_token + cls_position
-        return torch.cat((cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        return torch.cat([*(one.expand(tokens.shape[0], -1, -1) for one in prefix), tokens], dim=1)
 
     def _run_block(self, index: int, tokens: Tensor, grid: TokenGrid, cls_only: bool, **kwargs) -> Tensor:
         """Return the output of a block, with ``cls_only`` for the class token alone."""
@@ -305,6 +324,26 @@ class ResFormer(CopiesForward, PartialTraining):
         return function(*args, **kwargs)
 
     repeated: tuple[Callable, ...] = (forward_tokens, block_tokens)
+
+    def set_window_size(self, window_size: int) -> None:
+        """Change the side of the windows, e.g. to attend to more or fewer tokens at test time.
+
+        The settings, with which the model is saved, change with it; weights do not.
+
+        Args:
+            window_size: the new side in tokens.
+
+        Raises:
+            ValueError: no block has windows, or ``window_size`` is not a positive integer.
+        """
+        windows = [module for module in self.modules() if isinstance(module, WindowAttention)]
+        if not windows:
+            raise ValueError(
+                'no block of the backbone has windows: build it with window_size and window_block_indices'
+            )
+        for attn in windows:
+            attn.window_size = window_size
+        self.settings['window_size'] = window_size
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return the depth of a parameter and the number of depths, for layer-wise learning-rate decay.

@@ -59,7 +59,9 @@ class VideoResFormer(ResFormer):
             learned much sooner with 2, about the size of the tokens. 'space_only' has no such embedding.
         out_type: 'cls_token' ``(B, C)``, 'raw' ``(B, 1 + T * H * W, C)`` (class token first, if there is
             one), 'featmap' ``(B, C, T, H, W)`` or 'avg_featmap' ``(B, C)``, the mean over the patch tokens.
-        **kwargs: further arguments of :class:`ResFormer`, except for windows.
+        **kwargs: further arguments of :class:`ResFormer`, except for windows and registers. An attention
+            scale follows the number of tokens of a frame, or of the clip with 'joint_space_time'; attention
+            over time, which has fewer, has none.
 
     Raises:
         ValueError: an argument is out of range or conflicts with another; the message names it.
@@ -86,6 +88,10 @@ class VideoResFormer(ResFormer):
         if kwargs.get('window_size') or kwargs.get('window_block_indices'):
             raise ValueError(
                 'VideoResFormer attends to whole frames: leave window_size and window_block_indices out'
+            )
+        if kwargs.get('num_registers'):
+            raise ValueError(
+                'VideoResFormer has no registers, which frames could not share: leave num_registers out'
             )
         # Classes, not modules: the base class builds the blocks with them.
         self.block_class, self.attention_class = self.attention_types[attention_type]
@@ -183,7 +189,7 @@ class VideoResFormer(ResFormer):
             patches = patches.unflatten(0, (-1, num_frames))
             patches = patches + self.temporal_position(num_frames).unsqueeze(2)
             patches = dense_in_export(patches).flatten(1, 2)
-        return self.drop(self._prepend_cls_token(patches)), (num_frames, *plane)
+        return self.drop(self._prepend_tokens(patches)), (num_frames, *plane)
 
     def _finish(self, tokens: Tensor, grid: TokenGrid, index: int) -> Tensor:
         """Return the tokens of clips for an out index, normalised after the last block."""

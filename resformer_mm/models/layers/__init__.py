@@ -1,6 +1,14 @@
 """Layers of the model: small plain modules that take tensors and an explicit grid ``(H, W)``."""
 
 from .attention import Attention
+from .attention_scale import (
+    AttentionScale,
+    LearnedLogTokensScale,
+    LearnedPerGridScale,
+    LogTokensScale,
+    PerGridScale,
+    YarnScale,
+)
 from .augmented_position import AugmentedPositionEmbedding
 from .batch_padding import BatchPadding, ImageGroups, extend_edges, inside, separate_padding, token_grids
 from .block import MLP, Block, PreNormBlock
@@ -18,7 +26,7 @@ from .global_position import (
 )
 from .grids import ClipGrid, Grid, TokenGrid, frame_count, frame_grid
 from .layer_norm_2d import LayerNorm2d
-from .local_position import LocalPosition, LocalPositionEmbedding, pad_cls_token
+from .local_position import LocalPosition, LocalPositionEmbedding, pad_prefix_tokens
 from .lora import LoRALinear, add_adapters, is_adapter, is_trained, merge_adapters, merge_state
 from .packing import Packing
 from .patch_embed import PatchEmbed
@@ -43,6 +51,7 @@ __all__ = [
     'MixedRotaryPosition',
     'MLP',
     'Attention',
+    'AttentionScale',
     'BatchPadding',
     'Block',
     'CheckpointedMLP',
@@ -58,18 +67,23 @@ __all__ = [
     'JointAttention',
     'LoRALinear',
     'LayerNorm2d',
+    'LearnedLogTokensScale',
+    'LearnedPerGridScale',
     'LearnedPositionEmbedding',
     'LocalPosition',
     'LocalPositionEmbedding',
+    'LogTokensScale',
     'NoGlobalPosition',
     'Packing',
     'PatchEmbed',
+    'PerGridScale',
     'PreNormBlock',
     'SubsetDropPath',
     'TemporalAttention',
     'TemporalPositionEmbedding',
     'TokenGrid',
     'WindowAttention',
+    'YarnScale',
     'add_adapters',
     'extend_edges',
     'frame_count',
@@ -81,7 +95,7 @@ __all__ = [
     'merge_state',
     'separate_padding',
     'merge_frames',
-    'pad_cls_token',
+    'pad_prefix_tokens',
     'sinusoid_map',
     'token_grids',
     'split_frames',

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from resformer_mm.compat.tracing import is_compiling, is_exporting
 from resformer_mm.registry import MODELS
 
+from .attention_scale import AttentionScale, build_attention_scale
 from .batch_padding import BatchPadding
 from .dot_product import dot_product_attention
 from .grids import Grid, TokenGrid, frame_grid
-from .local_position import LocalPosition, pad_cls_token
+from .local_position import LocalPosition, pad_prefix_tokens
 from .lora import linear_rows
 from .packing import Packing
 
@@ -23,17 +24,26 @@ from .packing import Packing
 class Attention(nn.Module):
     """Self-attention over all tokens with rotation, bias and term of a position module, and a projection::
 
-        softmax(rotate(Q) rotate(K)^T / sqrt(d) + bias) V + term(V)
+        softmax(f * rotate(Q) rotate(K)^T / sqrt(d) + bias) V + term(V)
+
+    The prefix tokens, class token and registers, come before the patch tokens. Position modules do not apply
+    to them, except that a bias may be one of the class token, too. f is 1 without an attention scale.
 
     Args:
         embed_dims: width C.
         num_heads: number of heads; C must be a multiple of it.
-        with_cls_token: whether token 0 is a class token, to which position modules do not apply.
+        with_cls_token: whether token 0 is a class token.
         local_position: config of a :class:`LocalPosition`, or None.
         drop_rate: dropout after the projection.
+        num_registers: number of registers, which follow the class token.
+        attention_scale: config of an :class:`AttentionScale`, or None.
+
+    Attributes:
+        num_prefix_tokens: number of tokens P before the patch tokens.
 
     Raises:
-        ValueError: ``embed_dims`` is not a multiple of ``num_heads``.
+        ValueError: ``embed_dims`` is not a multiple of ``num_heads``, or an argument of the scale is out of
+            range.
     """
 
     def __init__(
@@ -43,12 +53,16 @@ class Attention(nn.Module):
         with_cls_token: bool = True,
         local_position: dict | None = None,
         drop_rate: float = 0.0,
+        num_registers: int = 0,
+        attention_scale: dict | None = None,
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
             raise ValueError(f'arch: embed_dims {embed_dims} is not a multiple of num_heads {num_heads}')
         self.num_heads = num_heads
         self.with_cls_token = with_cls_token
+        self.num_registers = num_registers
+        self.num_prefix_tokens = int(with_cls_token) + num_registers
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.drop = nn.Dropout(drop_rate)
@@ -63,9 +77,12 @@ class Attention(nn.Module):
                     'num_heads': num_heads,
                 }
             )
+        self.attention_scale: AttentionScale | None = None
+        if attention_scale is not None:
+            self.attention_scale = build_attention_scale(attention_scale, num_heads)
 
     def forward(self, tokens: Tensor, grid: TokenGrid, padding: BatchPadding | None = None) -> Tensor:
-        """Return the attended tokens ``(B, N, C)``; N = H * W, plus one with a class token.
+        """Return the attended tokens ``(B, N, C)``; N = P + H * W.
 
         Args:
             tokens: ``(B, N, C)``.
@@ -118,13 +135,7 @@ class Attention(nn.Module):
         """Return what is projected, ``(B, 1, C)``, of queries ``(B, 1, C)``, keys, values ``(B, N, 2C)``."""
         batch, _, channels = query.shape
         query, key, value = (self.split_heads(x) for x in (query, *keys_values.chunk(2, dim=2)))
-        grids = _grids(padding)
-        _, key = self._rotate(key, key, grid, grids)
-        scores_bias = self._scores_bias(grid, grids)
-        if scores_bias is not None:
-            scores_bias = scores_bias[..., :1, :]
-        mask = _as_mask(scores_bias, self._valid(padding), query)
-        out = dot_product_attention(query, key, value, mask)
+        out = self.attend_prefix(query, key, value, grid, self._valid(padding), _grids(padding))
         return out.transpose(1, 2).reshape(batch, 1, channels)
 
     def _project_cls(self, mixed: Tensor) -> Tensor:
@@ -158,23 +169,66 @@ class Attention(nn.Module):
             valid: ``(B, N)``, False for tokens that no token attends to. None: all are attended to.
             grids: the token grid of each image of a padded batch. None: all have ``grid``.
         """
-        query, key = self._rotate(query, key, grid, grids)
-        mask = _as_mask(self._scores_bias(grid, grids), valid, query)
-        return dot_product_attention(query, key, value, mask)
+        query, key = self._rotate(query, key, grid, grids, self.num_prefix_tokens)
+        return self._weigh(query, key, value, self._scores_bias(grid, grids), valid)
+
+    def attend_prefix(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        grid: TokenGrid,
+        valid: Tensor | None = None,
+        grids: Sequence[Grid] | None = None,
+    ) -> Tensor:
+        """Return the weighted values for the first Q of the prefix tokens, ``(B, num_heads, Q, e)``.
+
+        Args:
+            query: ``(B, num_heads, Q, d)``.
+            key: see :meth:`attend`, as all other arguments.
+            value: see :meth:`attend`.
+            grid: see :meth:`attend`.
+            valid: see :meth:`attend`.
+            grids: see :meth:`attend`.
+        """
+        _, key = self._rotate(key, key, grid, grids, self.num_prefix_tokens)
+        bias = None
+        # The bias of all pairs would cost what the attention of all pairs does.
+        if self.local_position is not None and self.local_position.biases_cls_token:
+            bias = self._scores_bias(grid, grids)
+        if bias is not None:
+            bias = bias[..., : query.shape[2], :]
+        return self._weigh(query, key, value, bias, valid)
+
+    def _weigh(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, valid: Tensor | None
+    ) -> Tensor:
+        """Return the weighted values ``(B, num_heads, Q, e)`` of N keys.
+
+        Args:
+            query: ``(B, num_heads, Q, d)``, rotated; so are the keys.
+            key: ``(B, num_heads, N, d)``.
+            value: ``(B, num_heads, N, e)``.
+            bias: broadcastable to ``(B, num_heads, Q, N)``.
+            valid: ``(B, N)``, False for keys to ignore.
+        """
+        scale = None
+        if self.attention_scale is not None:
+            query, scale = self.attention_scale(query, key.shape[2], valid)
+        return dot_product_attention(query, key, value, _as_mask(bias, valid, query), scale)
 
     def _rotate(
-        self, query: Tensor, key: Tensor, grid: TokenGrid, grids: Sequence[Grid] | None
+        self, query: Tensor, key: Tensor, grid: TokenGrid, grids: Sequence[Grid] | None, first: int
     ) -> tuple[Tensor, Tensor]:
-        """Rotate the patch tokens of ``(B, num_heads, N, d)`` tensors; the class token stays unchanged."""
+        """Rotate ``(B, num_heads, N, d)`` tensors from token ``first`` on; those before stay unchanged."""
         position = self.local_position
         if position is None or not position.rotates:
             return query, key
-        first = int(self.with_cls_token)
         patches = self._rotate_patches(position, query[:, :, first:], key[:, :, first:], grid, grids)
         # A module may compute in float32 under autocast; the fused kernel needs a single type.
         rotated = [new.to(old.dtype) for new, old in zip(patches, (query, key))]
         if first:
-            rotated = [torch.cat((old[:, :, :1], new), dim=2) for new, old in zip(rotated, (query, key))]
+            rotated = [torch.cat((old[:, :, :first], new), dim=2) for new, old in zip(rotated, (query, key))]
         return rotated[0], rotated[1]
 
     def _rotate_patches(
@@ -193,9 +247,14 @@ class Attention(nn.Module):
         """Return the bias of the scores, broadcastable to ``(B, num_heads, N, N)``."""
         if self.local_position is None:
             return None
+        plane = frame_grid(grid)
         if grids is None:
-            return self.local_position.attention_bias(frame_grid(grid), self.with_cls_token)
-        return self.local_position.bias_of_batch(frame_grid(grid), grids, self.with_cls_token)
+            bias = self.local_position.attention_bias(plane, self.with_cls_token)
+        else:
+            bias = self.local_position.bias_of_batch(plane, grids, self.with_cls_token)
+        if bias is None or not self.num_registers:
+            return bias
+        return _add_registers(bias, plane, int(self.with_cls_token), self.num_registers)
 
     def _term(self, value: Tensor, grid: TokenGrid, padding: BatchPadding | None) -> Tensor | None:
         """Return the term of patch tokens ``(B, H * W, C)``."""
@@ -206,27 +265,44 @@ class Attention(nn.Module):
         return self.local_position.term_of_batch(value, frame_grid(grid), padding)
 
     def _add_term(self, out: Tensor, value: Tensor, grid: TokenGrid, padding: BatchPadding | None) -> Tensor:
-        term = self._term(value[:, 1:] if self.with_cls_token else value, grid, padding)
+        first = self.num_prefix_tokens
+        term = self._term(value[:, first:] if first else value, grid, padding)
         if term is None:
             return out
         # Not in place: attention may have saved `out` for its backward pass, and ONNX makes it slow.
         if torch.is_grad_enabled() or is_exporting():
-            if self.with_cls_token and is_compiling() and not is_exporting():
-                return torch.cat((out[:, :1], out[:, 1:] + term), dim=1)  # fuses, unlike padding
-            return out + pad_cls_token(term, self.with_cls_token)
-        patches = out[:, 1:] if self.with_cls_token else out
+            if first and is_compiling() and not is_exporting():
+                return torch.cat((out[:, :first], out[:, first:] + term), dim=1)  # fuses, unlike padding
+            return out + pad_prefix_tokens(term, first)
+        patches = out[:, first:] if first else out
         patches += term
         return out
 
     def _valid(self, padding: BatchPadding | None) -> Tensor | None:
-        """Return which tokens are real, ``(B, N)``; the class token always is real."""
-        if padding is None:
-            return None
-        return F.pad(padding.valid, (1, 0), value=True) if self.with_cls_token else padding.valid
+        """Return which tokens are real, ``(B, N)``; the prefix tokens always are."""
+        first = self.num_prefix_tokens
+        if padding is None or not first:
+            return None if padding is None else padding.valid
+        return F.pad(padding.valid, (first, 0), value=True)
 
 
 def _grids(padding: BatchPadding | None) -> Sequence[Grid] | None:
     return None if padding is None else padding.grids
+
+
+def _add_registers(bias: Tensor, grid: Grid, first: int, number: int) -> Tensor:
+    """Return a bias ``(..., N + R, N + R)`` with zeros for the pairs with R registers.
+
+    Args:
+        bias: broadcastable to ``(..., N, N)``.
+        grid: ``(H, W)``; N = first + H * W.
+        first: number of tokens before the registers.
+        number: R.
+    """
+    length = first + grid[0] * grid[1]
+    bias = bias.expand(*bias.shape[:-2], length, length)
+    bias = torch.cat((bias[..., :first, :], F.pad(bias[..., first:, :], (0, 0, number, 0))), dim=-2)
+    return torch.cat((bias[..., :first], F.pad(bias[..., first:], (number, 0))), dim=-1)
 
 
 def _as_mask(bias: Tensor | None, valid: Tensor | None, query: Tensor) -> Tensor | None:

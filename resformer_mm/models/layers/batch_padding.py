@@ -127,15 +127,15 @@ class ImageGroups:
         # Padding takes a map of one position for a channels-last one, which RoIAlign of mmcv misreads.
         return self.join([_pad_map(x, extent) for x in groups]).contiguous()
 
-    def join_tokens(self, groups: Sequence[Tensor], extent: Grid, with_cls_token: bool) -> Tensor:
+    def join_tokens(self, groups: Sequence[Tensor], extent: Grid, num_prefix_tokens: int) -> Tensor:
         """Return tokens ``(B, N, C)``, zero in the padding, of ``(B_i, N_i, C)``.
 
         Args:
             groups: tokens of every group, whose sizes are grids.
             extent: token grid ``(H, W)`` of the batch.
-            with_cls_token: whether the first of the N tokens is a class token.
+            num_prefix_tokens: number of tokens before the patch tokens.
         """
-        first = int(with_cls_token)
+        first = num_prefix_tokens
         padded = []
         for tokens, own in zip(groups, self.sizes):
             if own != extent:

@@ -36,6 +36,7 @@ class CombinedPosition(LocalPosition):
         built = [MODELS.build({'_scope_': 'resformer_mm', **part, **shape}) for part in parts]
         self.parts = nn.ModuleList(built)
         self.rotates = any(part.rotates for part in built)
+        self.biases_cls_token = any(part.biases_cls_token for part in built)
 
     def set_depth(self, index: int, num_layers: int) -> None:
         """Tell every part which block it is in."""

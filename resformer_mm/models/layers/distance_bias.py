@@ -33,6 +33,8 @@ class DistanceBias(LocalPosition):
         slope: factor of all slopes, which may differ between training and test.
     """
 
+    biases_cls_token = False
+
     slopes: Tensor  # (num_heads,)
 
     def __init__(
@@ -85,6 +87,8 @@ class DirectionalBias(DistanceBias):
     Raises:
         ValueError: an argument is not one of these.
     """
+
+    biases_cls_token = False
 
     directions: Tensor  # (directed heads, 2), unit vectors (down, right)
 

@@ -27,22 +27,30 @@ class LocalPosition(nn.Module):
     - of a clip, that of a frame. In joint attention over space and time, the bias between two patches is the
       same whichever frames they belong to;
     - inside windows, that of a window, ``(size, size)``, for bias and rotation, also at the border of the
-      map, where a part of the window is padding. The term is that of the whole map, across windows.
+      map, where a part of the window is padding. The term is that of the whole map, across windows, and so
+      are bias and rotation of what the class token attends to.
 
-    The class token is not part of any grid: a module gives it no term and no rotation.
+    The class token is not part of any grid: a module gives it no term and no rotation. Registers get nothing
+    at all, and modules do not see them.
 
     The methods for padded batches, :meth:`term_of_batch`, :meth:`bias_of_batch` and :meth:`rotate_batch`,
     follow from these three. A module overrides them only where it has a faster way.
 
     Attributes:
         rotates: whether the class overrides :meth:`rotate`.
+        biases_cls_token: whether the class token may have a bias to other tokens. A class that overrides
+            :meth:`attention_bias`, and has zeros there, sets it to False: for the class token alone, the bias
+            of all pairs is then not computed.
     """
 
     rotates = False
+    biases_cls_token = False
 
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
         cls.rotates = cls.rotate is not LocalPosition.rotate
+        if 'attention_bias' in cls.__dict__ and 'biases_cls_token' not in cls.__dict__:
+            cls.biases_cls_token = True
 
     def set_depth(self, index: int, num_layers: int) -> None:
         """Tell the module which of the blocks it is in, counted from 0; by default it makes no difference."""
@@ -186,6 +194,6 @@ def _convolve_by_shifts(value: Tensor, grid: Grid, weight: Tensor, bias: Tensor)
     return out.to(value.dtype).flatten(1, 2)
 
 
-def pad_cls_token(patch_term: Tensor, with_cls_token: bool) -> Tensor:
-    """Prepend a row of zeros (or False) for the class token to ``(B, N, C)``, if there is one."""
-    return F.pad(patch_term, (0, 0, 1, 0)) if with_cls_token else patch_term
+def pad_prefix_tokens(patch_term: Tensor, number: int) -> Tensor:
+    """Prepend rows of zeros (or False) for a number of class tokens and registers to ``(B, N, C)``."""
+    return F.pad(patch_term, (0, 0, int(number), 0)) if number else patch_term

@@ -50,6 +50,8 @@ class RelativePositionBias(LocalPosition):
         ValueError: ``grid_size`` is less than 1.
     """
 
+    biases_cls_token = False
+
     def __init__(self, embed_dims: int, num_heads: int, grid_size: int = 14) -> None:
         super().__init__()
         if grid_size < 1:
@@ -87,6 +89,8 @@ class ContinuousPositionBias(LocalPosition):
     Raises:
         ValueError: ``grid_size`` is less than 2.
     """
+
+    biases_cls_token = False
 
     def __init__(
         self, embed_dims: int, num_heads: int, grid_size: int | None = 14, hidden_dims: int = 512

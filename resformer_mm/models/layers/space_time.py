@@ -21,7 +21,7 @@ from .checkpointed_mlp import CheckpointedMLP
 from .dot_product import dot_product_attention
 from .drop_path import Draws
 from .grids import ClipGrid, Grid, TokenGrid, frame_count, frame_grid
-from .local_position import LocalPosition, pad_cls_token
+from .local_position import LocalPosition, pad_prefix_tokens
 from .lora import linear_rows
 from .packing import Packing
 
@@ -131,7 +131,7 @@ class JointAttention(Attention):
         bias = super()._scores_bias(grid, grids)
         if bias is None:
             return None
-        first = int(self.with_cls_token)
+        first = self.num_prefix_tokens
         height, width = frame_grid(grid)
         length = height * width + first
         bias = bias.expand(*bias.shape[:-2], length, length)
@@ -241,7 +241,7 @@ class DividedBlock(PreNormBlock):
     def _attend_time(self, tokens: Tensor, grid: ClipGrid) -> Tensor:
         def attend(part: Tensor, kept: Tensor | None) -> Tensor:
             attended = self.temporal_attn(self.temporal_norm(self._patches(part)), grid)
-            return pad_cls_token(self.temporal_fc(attended), self.attn.with_cls_token)
+            return pad_prefix_tokens(self.temporal_fc(attended), self.attn.with_cls_token)
 
         return self.drop_path.add(tokens, tokens, attend)
 
@@ -251,7 +251,7 @@ class DividedBlock(PreNormBlock):
             patches = Packing([(batch, length - with_cls_token) for batch, length in of.shapes], of.grids)
             normed = self.temporal_norm(patches.pack([self._patches(tokens) for tokens in of.unpack(part)]))
             attended = patches.unpack(self.temporal_fc(self.temporal_attn.forward_packed(normed, patches)))
-            return of.pack([pad_cls_token(tokens, with_cls_token) for tokens in attended])
+            return of.pack([pad_prefix_tokens(tokens, with_cls_token) for tokens in attended])
 
         return self.drop_path.add_packed(rows, rows, draws, attend, packing)
 
