@@ -83,7 +83,7 @@ def check_other_kind(state: Mapping[str, Tensor], source: str) -> None:
 
 
 def rename_weights(
-    weights: Weights, position: str | None = None
+    weights: Weights, position: str | None = None, keep_registers: bool = False
 ) -> tuple[dict[str, tuple[str, Tensor]], Report]:
     """Rename the tensors of a published ResFormer, DeiT or ViT checkpoint to this project's names.
 
@@ -92,6 +92,7 @@ def rename_weights(
     Args:
         weights: result of :func:`read_weights`.
         position: 'gpe' or 'learned'; see :func:`convert_weights`.
+        keep_registers: whether registers of a ViT are kept, for a model that has some.
 
     Raises:
         CheckpointError: the checkpoint is of another kind, distilled, or has several ViTs.
@@ -110,7 +111,7 @@ def rename_weights(
     report = Report(source, layout, notes=list(weights.notes))
     origins = {name: name for name in state}
     if place is not None:
-        translation = translate(state, place, source)
+        translation = translate(state, place, source, keep_registers)
         state, origins = translation.state, translation.origins
         report.notes += translation.notes
         report.absent = {to_project_name(name): reason for name, reason in translation.absent.items()}

@@ -160,7 +160,7 @@ def _project_state(weights: Weights, backbone: ResFormer) -> tuple[dict, Report]
     position = None
     if layout != 'resformer' and isinstance(backbone.global_position, LearnedPositionEmbedding):
         position = 'learned'
-    return rename_weights(weights, position)
+    return rename_weights(weights, position, keep_registers=backbone.num_registers > 0)
 
 
 def fitting_adapters(weights: Weights, model: nn.Module) -> Weights:

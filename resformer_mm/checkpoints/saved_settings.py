@@ -11,7 +11,7 @@ from typing import Any
 
 from resformer_mm.models.backbones.resformer import ResFormer
 from resformer_mm.models.backbones.saved import INITIALISATION, setting_names
-from resformer_mm.models.layers import DropPath, GlobalPosition, LocalPosition
+from resformer_mm.models.layers import AttentionScale, DropPath, GlobalPosition, LocalPosition
 from resformer_mm.registry import MODELS
 from resformer_mm.text import shorten_list
 from resformer_mm.version import __version__
@@ -21,7 +21,12 @@ from .reading import CheckpointError
 CLASS_FIELD, VERSION_FIELD = '_class_name', '_resformer_mm_version'
 MAX_BYTES = 2**20  # a file has some hundred bytes
 DICTS = ('arch', 'lora')  # settings whose values are dicts that name no class
-MODULES = {'drop_path': DropPath, 'global_position': GlobalPosition, 'local_position': LocalPosition}
+MODULES = {
+    'attention_scale': AttentionScale,
+    'drop_path': DropPath,
+    'global_position': GlobalPosition,
+    'local_position': LocalPosition,
+}
 
 
 def encode_settings(model: ResFormer) -> str:
@@ -33,6 +38,7 @@ def encode_settings(model: ResFormer) -> str:
     # The type of a module follows below, from the class that was built.
     settings = {name: _plain(value, name) for name, value in model.settings.items()}
     modules = {
+        'attention_scale': getattr(model.blocks[0].attn, 'attention_scale', None),
         'drop_path': model.blocks[0].drop_path,
         'global_position': model.global_position,
         'local_position': getattr(model.blocks[0].attn, 'local_position', None),

@@ -47,18 +47,22 @@ class Translation:
         self.dropped[self.origins.pop(name)] = reason
 
 
-def translate(state: Mapping[str, Tensor], layout: Layout, source: str) -> Translation:
+def translate(
+    state: Mapping[str, Tensor], layout: Layout, source: str, keep_registers: bool = False
+) -> Translation:
     """Translate a ViT to the names of timm, without changing what it computes.
 
     Separate projections of queries, keys and values are joined, and layer scale becomes part of the
     projections before it. Biases that no block has are zeros. Left out are decoders, projection heads and
-    other parts of a pre-training, and heads that do not read the class token after the final norm. Register
-    tokens and rotary positions are left out, too, and only they change what the ViT computes.
+    other parts of a pre-training, and heads that do not read the class token after the final norm. Rotary
+    positions are left out, too, and so are register tokens by default; only these change what the ViT
+    computes.
 
     Args:
         state: name -> tensor.
         layout: result of :func:`~resformer_mm.checkpoints.layouts.find_layout`.
         source: the file, for messages.
+        keep_registers: whether the model has registers, too; they get its name, ``registers``.
 
     Raises:
         CheckpointError: a ResFormer cannot hold the ViT, or a part of it is missing.
@@ -78,7 +82,8 @@ def translate(state: Mapping[str, Tensor], layout: Layout, source: str) -> Trans
         else:
             result.state[name], result.origins[name] = value, origin
     _refuse_distilled(result, source)
-    _drop_registers_and_rotation(result)
+    _settle_registers(result, keep_registers)
+    _drop_rotation(result)
     _mask_biases(result, source)
     _join_projections(result, source)
     _fold_layer_scale(result, source)
@@ -96,11 +101,22 @@ def _refuse_distilled(result: Translation, source: str) -> None:
         )
 
 
-def _drop_registers_and_rotation(result: Translation) -> None:
+def _settle_registers(result: Translation, keep: bool) -> None:
     registers = result.state.get('reg_token')
-    if registers is not None:
+    if registers is None:
+        return
+    if keep:
+        result.state['registers'] = result.state.pop('reg_token')
+        result.origins['registers'] = result.origins.pop('reg_token')
+    else:
         number = registers.shape[1] if registers.ndim == 3 else registers.shape[0]
-        result.drop('reg_token', f'{number} register tokens, which a ResFormer does not have: {DIFFERS}')
+        result.drop(
+            'reg_token',
+            f'{number} register tokens, which this ResFormer does not have (num_registers): {DIFFERS}',
+        )
+
+
+def _drop_rotation(result: Translation) -> None:
     for name in [name for name in result.state if re.fullmatch(ROTARY, name)]:
         result.drop(name, f'rotary positions, which this ResFormer does not have: {DIFFERS}')
     if 'pos_embed' not in result.state:

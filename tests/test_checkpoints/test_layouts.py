@@ -128,7 +128,7 @@ def test_registers_and_rotary_positions_are_named(library: str, prefix: str, tmp
     [registers] = [
         reason for name, reason in reasons.items() if name.endswith(('_token', '_tokens')) and '4' in reason
     ]
-    assert registers.startswith('4 register tokens, which a ResFormer does not have: the features differ')
+    assert registers.startswith('4 register tokens, which this ResFormer does not have (num_registers): the')
     report = load_pretrained(ResFormer(arch=ARCH), tmp_path / 'other.pth')
     assert 'the file has no position table: the features differ' in report.summary()
     assert ('rotary positions, which this ResFormer does not have' in report.summary()) == (library == 'Meta')

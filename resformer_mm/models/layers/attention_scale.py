@@ -61,11 +61,11 @@ class AttentionScale(nn.Module):
         is_fixed = not is_exporting() or type(number) is int  # else the number stands for all sizes
         if is_fixed and not self._needs_gradients() and self._is_free(least, number):
             return query, None
-        dtype = torch.promote_types(query.dtype, torch.float32)
         if valid is not None:
-            factor = self.factor(valid.sum(dim=1).to(dtype)[:, None, None, None])
+            factor = self.factor(valid.sum(dim=1).to(_exact_type(query))[:, None, None, None])
         elif is_compiling():
-            factor = self.factor(torch.ones(1, 1, 1, dtype=dtype, device=query.device) * number)
+            ones = torch.ones(1, 1, 1, dtype=_exact_type(query), device=query.device)
+            factor = self.factor(ones * number)
         else:
             factor = self.factor(int(number))
         if isinstance(factor, Tensor):
@@ -274,6 +274,10 @@ def _check_grids(tokens: Sequence[int], factors: Sequence[float]) -> tuple[list[
             f'{factors!r}'
         )
     return numbers, [float(factor) for factor in factors]
+
+
+def _exact_type(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 # The same formula for numbers, which cost no operation of a device, and for tensors.
