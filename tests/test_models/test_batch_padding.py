@@ -133,8 +133,8 @@ def test_no_token_of_the_padding_is_computed(name: str, monkeypatch: pytest.Monk
     """No mask is made, and the MLP sees as many tokens as the images have, also if two have one grid."""
     attend = torch.nn.functional.scaled_dot_product_attention
 
-    def watched(*args, attn_mask: Tensor | None = None) -> Tensor:
-        assert attn_mask is None
+    def watched(*args, attn_mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+        assert attn_mask is None and scale is None
         return attend(*args)
 
     model = build(**MODELS_UNDER_TEST[name], out_indices=-1)

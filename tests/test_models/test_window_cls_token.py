@@ -333,10 +333,9 @@ def test_bfloat16(settings: dict) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.__version__ < '2.5', reason='torch.compile of earlier versions cannot trace this')
-@EACH_SETTING
-@pytest.mark.parametrize('training', [True, False])
-def test_compiles_without_graph_breaks(settings: dict, training: bool) -> None:
-    model = build(**settings).train(training)
+@pytest.mark.parametrize(('name', 'training'), [('registers', False), ('raw', True), ('rotation', True)])
+def test_compiles_without_graph_breaks(name: str, training: bool) -> None:
+    model = build(**SETTINGS[name]).train(training)
     torch.compiler.reset()
     with torch.set_grad_enabled(training):
         compiled = torch.compile(model, fullgraph=True, dynamic=True, backend='eager')
@@ -350,9 +349,9 @@ def test_compiles_without_graph_breaks(settings: dict, training: bool) -> None:
 @pytest.mark.skipif(
     torch.__version__ < formats.PROGRAM_VERSION, reason='programs are exported by PyTorch 2.13'
 )
-@EACH_SETTING
-def test_one_program_serves_all_sizes(settings: dict) -> None:
-    model = build(**settings).eval()
+@pytest.mark.parametrize('name', ['registers', 'raw', 'registers alone', 'bias', 'rotation'])
+def test_one_program_serves_all_sizes(name: str) -> None:
+    model = build(**SETTINGS[name]).eval()
     program = formats.capture(DeployableModel(model)).module()
     for size in ((24, 32), (40, 16), (33, 21), (8, 30), (8, 8), (64, 64)):
         image = torch.randn(2, 3, *size)

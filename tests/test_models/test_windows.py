@@ -82,8 +82,10 @@ def test_nothing_is_padded_and_nothing_is_masked(
 ) -> None:
     attend, seen = F.scaled_dot_product_attention, set()
 
-    def watched(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        assert attn_mask is None
+    def watched(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, scale: float | None = None
+    ) -> Tensor:
+        assert attn_mask is None and scale is None
         seen.add((query.shape[0], query.shape[2]))
         return attend(query, key, value)
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from resformer_mm.compat.tracing import dense_in_export, is_compiling, is_exporting
 
 from .attention import Attention
-from .dot_product import dot_product_attention
 from .grids import Grid, TokenGrid, frame_grid
 
 Shared = tuple[Tensor, Tensor] | None  # keys and values of prefix tokens, (B, num_heads, P, d or e)
