@@ -86,9 +86,11 @@ class TimmResFormer(nn.Module):
         self.in_chans = in_chans
         self.num_features = self.head_hidden_size = self.embed_dim = self.backbone.embed_dims
         self.num_prefix_tokens = self.backbone.num_prefix_tokens
+        # Maps whose stride depends on the image are not features that other models could use.
         self.feature_info = [
-            dict(module=f'backbone.blocks.{index}', num_chs=self.embed_dim, reduction=patch_size)
+            dict(module=f'backbone.blocks.{index}', num_chs=self.embed_dim, reduction=stride)
             for index in range(self.backbone.num_layers)
+            if (stride := self.backbone.stride_after(index)) is not None
         ]
         self.global_pool = global_pool
         self.head = nn.Sequential(OrderedDict(drop=nn.Dropout(drop_rate), fc=nn.Identity()))
@@ -119,7 +121,7 @@ class TimmResFormer(nn.Module):
     def group_matcher(self, coarse: bool = False) -> dict:
         """Return the patterns by which timm groups parameters into layers."""
         return dict(
-            stem=r'^backbone\.(?:cls_token|registers|patch_embed|global_position)',
+            stem=r'^backbone\.(?:cls_token|registers|patch_embed|global_position|token_merger)',
             blocks=[(r'^backbone\.blocks\.(\d+)', None), (r'^backbone\.norm', (99999,))],
         )
 
@@ -195,7 +197,7 @@ class TimmResFormer(nn.Module):
         if not (stop_early and intermediates_only):
             last = backbone.num_layers - 1
         wanted = sorted({*taken, last})
-        tokens, (height, width) = backbone.block_tokens(x, wanted)
+        tokens, grids = backbone.block_tokens(x, wanted)
         normalise = nn.Identity() if backbone.norm is None else backbone.norm
         # In the order of the blocks, as in timm, whatever the order of the indices.
         features = [value for index, value in zip(wanted, tokens) if index in taken]
@@ -203,7 +205,11 @@ class TimmResFormer(nn.Module):
         prefixes = [value[:, : self.num_prefix_tokens] for value in features]
         patches = [value[:, self.num_prefix_tokens :] for value in features]
         if output_fmt == 'NCHW':
-            patches = [value.transpose(1, 2).unflatten(2, (height, width)).contiguous() for value in patches]
+            taken_grids = [grid for index, grid in zip(wanted, grids) if index in taken]
+            patches = [
+                value.transpose(1, 2).unflatten(2, grid).contiguous()
+                for value, grid in zip(patches, taken_grids)
+            ]
         pairs = return_prefix_tokens and self.num_prefix_tokens
         result = list(zip(patches, prefixes)) if pairs else patches
         return result if intermediates_only else (normalise(tokens[-1]), result)

@@ -33,12 +33,19 @@ class BlockPass:
         attn_input: tokens that the attention received, ``(B, N, C)``.
         features: tokens after the block, after the final norm if it is the last one, ``(B, N, C)``.
         grid: token grid (H, W).
+        owners: row of the token grid for every row of patches, and columns; they differ if tokens are merged.
     """
 
     attn: Attention
     attn_input: Tensor
     features: Tensor
     grid: Grid
+    owners: tuple[list[int], list[int]]
+
+    def by_patch(self, values: Tensor) -> Tensor:
+        """Return values of every token ``(H * W, ...)`` for every patch, ``(rows, columns, ...)``."""
+        rows, columns = self.owners
+        return values.unflatten(0, self.grid)[rows][:, columns]
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,12 @@ class ImageMaps:
     Attributes:
         resolution: resolution of the test pipeline in pixels.
         image: the image as the model sees it, RGB uint8 ``(h, w, 3)``.
-        patch_size: side of a token in pixels.
+        patch_size: side of a patch in pixels.
         point: (x, y) of the point in pixels of the image.
         attention: attention weights of the patches ``(H, W)``, times the number of tokens: 1 is uniform.
+            Patches whose tokens are merged have the weight of the merged token.
         similarity: cosine similarity of the patch features ``(H, W)`` to those at the point.
+        tokens: token grid of the block.
     """
 
     resolution: int
@@ -60,6 +69,7 @@ class ImageMaps:
     point: tuple[float, float]
     attention: np.ndarray
     similarity: np.ndarray
+    tokens: Grid
 
 
 def attention_weights(
@@ -117,6 +127,7 @@ def run_to_block(backbone: ResFormer, image: Tensor, block: int = -1) -> BlockPa
     hooks = (
         attn.register_forward_pre_hook(lambda _, args: caught.update(attn=args)),
         running[index].register_forward_hook(lambda _, args, output: caught.update(output=output)),
+        backbone.patch_embed.register_forward_hook(lambda _, args, output: caught.update(patches=output[1])),
     )
     try:
         with torch.no_grad():
@@ -129,7 +140,7 @@ def run_to_block(backbone: ResFormer, image: Tensor, block: int = -1) -> BlockPa
     if index == len(backbone.blocks) - 1 and backbone.norm is not None:
         with torch.no_grad():
             features = backbone.norm(features)
-    return BlockPass(attn, attn_input, features, grid)
+    return BlockPass(attn, attn_input, features, grid, backbone.token_owners(caught['patches'], index))
 
 
 def read_image(model: BaseModel, path: str | Path, resolution: int) -> tuple[Tensor, np.ndarray]:
@@ -197,9 +208,9 @@ def image_maps(
     check_resolutions([resolution], 'resolutions')
     inputs, picture = read_image(model, path, resolution)
     passed = run_to_block(backbone, inputs, block)
-    patch, (height, width) = backbone.patch_size, passed.grid
+    patch, (rows, columns) = backbone.patch_size, passed.owners
     x, y = token_at(point, picture.shape[:2])
-    token = y // patch * width + x // patch
+    token = rows[y // patch] * passed.grid[1] + columns[x // patch]
     first = backbone.num_prefix_tokens
     with torch.no_grad():
         query = 0 if backbone.with_cls_token else token
@@ -215,6 +226,7 @@ def image_maps(
         picture,
         patch,
         (point[0] * picture.shape[1], point[1] * picture.shape[0]),
-        (weights[first:] * length).reshape(height, width).float().cpu().numpy(),
-        similarity.reshape(height, width).float().cpu().numpy(),
+        passed.by_patch(weights[first:] * length).float().cpu().numpy(),
+        passed.by_patch(similarity).float().cpu().numpy(),
+        passed.grid,
     )

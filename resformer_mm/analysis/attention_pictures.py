@@ -36,9 +36,10 @@ def plot_image_maps(
     bars[0].axis('off')
     for column, axes in zip(columns, panels[0]):
         height, width = column.image.shape[:2]
-        token_rows, token_columns = column.attention.shape
+        rows, columns_of_patches = column.attention.shape
+        token_rows, token_columns = column.tokens
         axes.imshow(column.image, extent=(0, width, height, 0), interpolation='nearest')
-        axes.set(xlim=(0, token_columns * column.patch_size), ylim=(token_rows * column.patch_size, 0))
+        axes.set(xlim=(0, columns_of_patches * column.patch_size), ylim=(rows * column.patch_size, 0))
         axes.set_title(f'{height} × {width} px\n{token_rows} × {token_columns} tokens', fontsize=9)
     highest = max(column.attention.max() for column in columns)
     scale: Normalize = LogNorm(0.1, max(10, highest), clip=True)

@@ -18,15 +18,16 @@ from torch import Tensor, nn
 
 from resformer_mm.libraries import library_of
 from resformer_mm.models.backbones import ResFormer
-from resformer_mm.models.layers import MLP, Attention, GlobalPosition, LocalPosition, PatchEmbed
+from resformer_mm.models.layers import MLP, Attention, GlobalPosition, GridMerger, LocalPosition, PatchEmbed
 
 ATTENTION = 'aten::scaled_dot_product_attention'
 
 # Operators with a few operations per element and no weights. They are not counted, like those on MMEngine's
 # own list. Operators on neither list that have no counter are reported.
 _ELEMENTWISE = """
-abs add add_ clamp_max clamp_min clone cos cumsum div div_ elu exp expand_as feature_dropout floor_ gelu
-hardsigmoid hardswish hardswish_ le leaky_relu leaky_relu_ log log2 log_softmax logical_and logical_not lt
+abs add add_ amax clamp clamp_max clamp_min clone cos cumsum div div_ elu exp expand_as feature_dropout
+floor_ gelu hardsigmoid hardswish hardswish_ le leaky_relu leaky_relu_ log log2 log_softmax logical_and
+logical_not lt
 maximum mean meshgrid minimum mul mul_ ne neg new_ones ones_like pad pow prod reciprocal reflection_pad2d
 repeat repeat_interleave rsqrt rsub sigmoid sigmoid_ silu silu_ sin softmax softplus sqrt sub sub_ sum tanh
 unflatten where
@@ -35,6 +36,7 @@ unflatten where
 # Part of the model that the operators of a module of this project belong to.
 _PARTS = {
     PatchEmbed: 'patch embedding',
+    GridMerger: 'token merger',
     GlobalPosition: 'global position',
     Attention: 'projections',
     LocalPosition: 'local position',
@@ -60,8 +62,8 @@ class Complexity:
         by_operator: operator -> multiply-adds.
         by_part: part of the model -> multiply-adds, adding up to ``flops``: 'patch embedding', 'global
             position', 'local position', 'attention' (the products Q K^T and A V), 'projections' (qkv and
-            output), 'MLP' and 'normalisation'; everything else is listed under the name of the model's
-            child module, e.g. 'backbone' or 'head'.
+            output), 'MLP', 'token merger' (its linear layers) and 'normalisation'; everything else is listed
+            under the name of the model's child module, e.g. 'backbone' or 'head'.
         uncounted: operator -> number of calls that were not counted, without elementwise operators.
     """
 
@@ -81,7 +83,8 @@ def count_complexity(
     An MMEngine model is called as ``model(inputs, data_samples, mode='tensor')``, any other module as
     ``model(*inputs)``. The convention is the one of papers, fvcore and MMEngine, whose counters are used: a
     multiply-add counts as one, a norm as five per element, other elementwise operators as zero. Attention is
-    counted as Q K^T and A V over all keys, masked or not. Values that a model caches, such as position maps,
+    counted as Q K^T and A V over all keys, masked or not; that inside the cells of a token merger, two
+    multiply-adds per number of its input, is elementwise. Values that a model caches, such as position maps,
     are counted in full. The model itself is not changed.
 
     Args:
@@ -175,7 +178,7 @@ def _part(model: nn.Module, name: str, operator: str) -> str:
     while True:
         module = model.get_submodule(ancestor)
         for kind, part in _PARTS.items():
-            if isinstance(module, kind):
+            if isinstance(module, kind) and not (kind is MLP and _is_inside(model, ancestor, GridMerger)):
                 return part
         # The last block may compute only the class token, without calling qkv as a module.
         if isinstance(module, ResFormer) and ancestor == name and operator == 'linear':
@@ -183,3 +186,10 @@ def _part(model: nn.Module, name: str, operator: str) -> str:
         if not ancestor:
             return name.partition('.')[0] or type(model).__name__
         ancestor = ancestor.rpartition('.')[0]
+
+
+def _is_inside(model: nn.Module, name: str, kind: type[nn.Module]) -> bool:
+    """Return whether a module is a part of one of a class."""
+    parents = name.split('.')[:-1]
+    places = ('.'.join(parents[:end]) for end in range(len(parents) + 1))
+    return any(isinstance(model.get_submodule(place), kind) for place in places)

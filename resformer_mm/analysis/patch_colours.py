@@ -18,7 +18,7 @@ class PatchMap:
 
     Attributes:
         image: the image as the model sees it, RGB uint8 ``(h, w, 3)``.
-        features: ``(H, W, C)``.
+        features: ``(H, W, C)``; patches whose tokens are merged have the features of the merged token.
         patch_size: side of a patch in pixels.
     """
 

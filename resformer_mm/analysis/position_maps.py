@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resformer_mm.models import ResFormer
 from resformer_mm.text import size_text
 
 from .figures import add_colour_bar, new_map_figure, save_figure
@@ -53,6 +54,8 @@ def position_embedding(model: nn.Module, size: Size) -> Tensor:
             f'use at least {patch}'
         )
     height, width = (-(-side // patch) for side in size)
+    if isinstance(backbone, ResFormer):  # tokens may be merged before they get a position
+        height, width = backbone.grid_after((height, width), block=0)
     with torch.no_grad():
         embedding = module((height, width))
     if embedding is None:

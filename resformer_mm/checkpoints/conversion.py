@@ -262,7 +262,7 @@ def to_published_name(name: str) -> str:
 def with_backbone(name: str) -> str:
     """Return the name in a classifier of a parameter of a classifier or of a backbone alone."""
     tokens = ('cls_token', 'registers', 'patch_embed.', 'global_position.', 'temporal_position.')
-    known = (*tokens, 'blocks.', 'norm.')
+    known = (*tokens, 'token_merger.', 'blocks.', 'norm.')
     return f'backbone.{name}' if name.startswith(known) else name
 
 

@@ -16,6 +16,7 @@ from .conversion import check_other_kind, detect_layout, rename_weights, with_ba
 from .reading import CheckpointError, Weights, read_weights
 from .report import OWN_START, Report, compare
 
+MERGER = 'backbone.token_merger.'  # start of the names of parameters that not every backbone has
 TEMPORAL = '.temporal_'  # in the names of parameters that only a backbone for clips has
 
 
@@ -206,6 +207,8 @@ def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module |
             report.reasons[name] = f'{OWN_START}, the file has no head'
         elif TEMPORAL in name and not has_time:
             report.reasons[name] = f'{OWN_START}, images have no time'
+        elif name.startswith(MERGER) and not any(key.startswith(MERGER) for key in state):
+            report.reasons[name] = f'{OWN_START}, the file has no token merger: train it'
 
 
 def _is_other_part(name: str) -> bool:

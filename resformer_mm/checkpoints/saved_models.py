@@ -29,7 +29,7 @@ from .conversion import (
     write_checkpoint,
 )
 from .folders import WEIGHTS, config_file
-from .loading import load_weights
+from .loading import MERGER, load_weights
 from .reading import CheckpointError, Weights, read_weights
 from .safetensors_files import save_safetensors
 from .saved_settings import encode_settings, read_settings
@@ -121,6 +121,11 @@ def _implied_settings(
     architecture = infer_architecture(state, source, heads, layout)
     implied = architecture.backbone_config()
     del implied['type']
+    if any(name.startswith(MERGER) for name in state) and 'token_merger' not in settings:
+        raise CheckpointError(
+            f'{source} has a token merger, whose grid does not follow from its weights: give '
+            "token_merger=dict(type='TokenMerger', grid=...), as in the training"
+        )
     if layout == 'resformer_mm' and 'backbone.norm.weight' not in state:
         implied['final_norm'] = False
     frames = state.get('backbone.temporal_position.table')

@@ -45,7 +45,12 @@ def capture(model: DeployableModel) -> ExportedProgram:
         ExportError: the model branches on the size, or cannot be traced.
     """
     smallest = model.smallest
-    sizes = {axis: torch.export.Dim(name, min=smallest[axis]) for axis, name in model.axes.items()}
+    sizes = {
+        axis: torch.export.Dim(
+            name, min=smallest[axis], max=model.longest_side if name in ('height', 'width') else None
+        )
+        for axis, name in model.axes.items()
+    }
     try:
         with torch.no_grad(), _size_one_as_any_other(), _quiet():
             return torch.export.export(model, (model.example(),), dynamic_shapes=(sizes,), strict=False)

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten
 from resformer_mm.engine.class_meta import class_meta, names_fit
 from resformer_mm.libraries import scope_of
 from resformer_mm.models import ResFormer
-from resformer_mm.models.layers import LearnedPositionEmbedding, PatchEmbed
+from resformer_mm.models.layers import LearnedPositionEmbedding, PatchEmbed, TokenMerger
 from resformer_mm.version import __version__
 
 from .resizing import resizing
@@ -195,6 +195,18 @@ class DeployableModel(nn.Module):
         """The least size of each free axis of the input."""
         return {0: 1, 2: self.patch_size, 3: self.patch_size}
 
+    @property
+    def longest_side(self) -> int | None:
+        """The largest height and width in pixels that a file takes; None if there is no limit."""
+        mergers = [module for module in self.model.modules() if isinstance(module, TokenMerger)]
+        return min((self.patch_size * min(one.longest_sides) for one in mergers), default=None)
+
+    @property
+    def sides_text(self) -> str:
+        """The heights and widths that a file takes, for the metadata."""
+        end = 'on' if self.longest_side is None else f'to {self.longest_side}'
+        return f'any height and width from {self.patch_size} {end}'
+
     def translations(self) -> Mapping[Callable, Callable]:
         """Return the operators of this package in the graph, and the functions that write them in ONNX."""
         return {}
@@ -298,10 +310,7 @@ class DeployableModel(nn.Module):
         pixels = (
             'RGB, 0 to 255, normalised inside' if self.normalization.channels else 'normalised as in training'
         )
-        return (
-            f'float32 (batch, {self.in_channels}, height, width), {pixels}; '
-            f'any height and width from {self.patch_size} on'
-        )
+        return f'float32 (batch, {self.in_channels}, height, width), {pixels}; {self.sides_text}'
 
     def describe_outputs(self) -> list[str]:
         """Return what each output is, for the metadata; empty where the output depends on the config."""

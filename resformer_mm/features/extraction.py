@@ -122,7 +122,7 @@ def patch_map(model: FrozenBackbone, path: str, resolution: int, block: int = -1
     [tokens] = model.backbone.patch_tokens(passed.features)
     # Pipelines of all libraries load BGR.
     picture = image.flip(0).permute(1, 2, 0).to(torch.uint8).numpy()
-    features = tokens.unflatten(0, passed.grid).float().cpu().numpy()
+    features = passed.by_patch(tokens).float().cpu().numpy()
     return PatchMap(picture, features, model.backbone.patch_size)
 
 

@@ -19,6 +19,8 @@ from .layers import (
     NoGlobalPosition,
     PositionTables,
     RelativePositionBias,
+    StridedTokenMerger,
+    TokenMerger,
 )
 from .losses import CosineConsistency, KLConsistency, L2Consistency, SmoothL1Consistency
 from .necks import SimpleFeaturePyramid
@@ -48,5 +50,7 @@ __all__ = [
     'ResFormer',
     'SimpleFeaturePyramid',
     'SmoothL1Consistency',
+    'StridedTokenMerger',
+    'TokenMerger',
     'VideoResFormer',
 ]

@@ -345,6 +345,7 @@ def test_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
             (30.0, 4.0),
             rng.exponential(size=(size // 8, 5)).astype(np.float32),
             rng.uniform(-1, 1, (size // 8, 5)).astype(np.float32),
+            (size // 8, 5),
         )
         for size in (16, 32)
     ]

@@ -18,6 +18,7 @@ from resformer_mm.models.layers import (
     token_grids,
 )
 
+from .merging import TokenMerging
 from .output_forms import OutputForms
 
 FORWARD = {'forward': 'forward_packed', 'forward_cls': 'forward_cls_packed', '_mlp': '_mlp_packed'}
@@ -26,19 +27,16 @@ ADD = {'add': 'add_packed'}
 """The same of stochastic depth."""
 
 
-class CopiesForward(OutputForms):
+class CopiesForward(TokenMerging):
     """Base of backbones that take the copies of a batch together."""
 
-    out_indices: tuple[int, ...]
     blocks: nn.ModuleList
-    patch_size: int
 
     repeated: tuple[Callable, ...]
     """Methods of the class that :meth:`forward_copies` repeats for several batches."""
 
     _embed: Callable[..., tuple[Tensor, TokenGrid]]
     _finish: Callable[..., Tensor]
-    _run: Callable[..., Tensor]
 
     @property
     def packs_copies(self) -> bool:
@@ -90,11 +88,11 @@ class CopiesForward(OutputForms):
     def _outputs_of_copies(self, copies: Sequence[Tensor], pool: str | None) -> list:
         cls_only = self.out_type == 'cls_token' and pool in (None, 'cls')
         outputs, grids = self._tokens_of_copies(copies, cls_only)
-        return [self._formatted(tokens, grid, pool) for tokens, grid in zip(outputs, grids)]
+        return [self._formatted(tokens, own, pool) for tokens, own in zip(outputs, grids)]
 
     def _tokens_of_padded(
         self, image: Tensor, padding: BatchPadding, cls_only: bool
-    ) -> tuple[list[Tensor], Grid]:
+    ) -> tuple[list[Tensor], list[Grid]]:
         """Return what :meth:`forward_tokens` returns for a padded batch.
 
         Tokens are zero in the padding. Images of one grid are taken as a batch, without their padding, which
@@ -108,34 +106,46 @@ class CopiesForward(OutputForms):
         groups = ImageGroups(padding.grids)
         extent = token_grids([(image.shape[2], image.shape[3])], self.patch_size)[0]
         by_group, _ = self._tokens_of_copies(groups.cut(image, self.patch_size), cls_only)
-        outputs = []
+        outputs, extents = [], []
         for index, tokens in zip(self.out_indices, zip(*by_group)):
+            extents.append(self.grid_after(extent, index))
             if cls_only and index == self.out_indices[-1]:
                 outputs.append(groups.join(tokens))
             else:
-                outputs.append(groups.join_tokens(tokens, extent, self.num_prefix_tokens))
-        return outputs, extent
+                placed = groups.with_sizes([self.grid_after(own, index) for own in groups.sizes])
+                outputs.append(placed.join_tokens(tokens, extents[-1], self.num_prefix_tokens))
+        return outputs, extents
 
     def _tokens_of_copies(
         self, copies: Sequence[Tensor], cls_only: bool
-    ) -> tuple[list[list[Tensor]], list[TokenGrid]]:
-        """Return the tokens ``(B_i, N_i, C)`` of every out index for each batch, and the token grids."""
+    ) -> tuple[list[list[Tensor]], list[list[TokenGrid]]]:
+        """Return the tokens ``(B_i, N_i, C)`` of every out index for each batch, and their token grids."""
         embedded, grids = zip(*(self._embed(one) for one in copies))
-        shapes = [(tokens.shape[0], tokens.shape[1]) for tokens in embedded]
-        packing = Packing(shapes, [self._block_grid(grid) for grid in grids])
+        packing, rows = self._pack(embedded, grids)
         draws = self._draw_paths(packing, embedded[0])
-        rows = packing.pack(embedded)
         outputs: list[list[Tensor]] = [[] for _ in copies]  # by batch, then by out index
+        of_outputs: list[list[TokenGrid]] = [[] for _ in copies]
         for index, of_block in enumerate(draws):
+            if self._merges_at(index):
+                parts = zip(packing.unpack(rows), grids)
+                merged, grids = zip(*(self._merge(tokens, grid) for tokens, grid in parts))
+                packing, rows = self._pack(merged, grids)
             block: Any = self.blocks[index]
             is_short = cls_only and index == self.out_indices[-1]
             run_block = block.forward_cls_packed if is_short else block.forward_packed
             rows = self._run(run_block, rows, packing, of_block)
             if index in self.out_indices:
                 parts = packing.unpack_samples(rows) if is_short else packing.unpack(rows)
-                for own, part, grid in zip(outputs, parts, grids):
-                    own.append(self._finish(part, grid, index))
-        return outputs, list(grids)
+                for number, (part, grid) in enumerate(zip(parts, grids)):
+                    outputs[number].append(self._finish(part, grid, index))
+                    of_outputs[number].append(grid)
+        return outputs, of_outputs
+
+    def _pack(self, batches: Sequence[Tensor], grids: Sequence[TokenGrid]) -> tuple[Packing, Tensor]:
+        """Return the tokens ``(B_i, N_i, C)`` of several batches as rows, and where they lie."""
+        shapes = [(tokens.shape[0], tokens.shape[1]) for tokens in batches]
+        packing = Packing(shapes, [self._block_grid(grid) for grid in grids])
+        return packing, packing.pack(batches)
 
     def _block_grid(self, grid: TokenGrid) -> TokenGrid:
         """Return the grid that the blocks receive."""

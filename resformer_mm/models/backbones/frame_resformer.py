@@ -27,6 +27,8 @@ class FrameResFormer(ResFormer):
         **kwargs: further arguments of :class:`ResFormer`.
     """
 
+    pools_maps = True  # as the heads of mmaction do
+
     def __init__(self, *args, num_segments: int | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.num_segments = num_segments

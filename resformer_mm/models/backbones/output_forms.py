@@ -51,12 +51,12 @@ class OutputForms(SavedBackbone):
     def _outputs_and_pooled(
         self, image: Tensor, pool: str
     ) -> tuple[tuple[Tensor | list[Tensor], ...], Tensor]:
-        outputs, grid = self.forward_tokens(image, pool == 'cls' and self.out_type == 'cls_token')
-        return self._formatted(outputs, grid, pool)
+        outputs, grids = self.forward_tokens(image, pool == 'cls' and self.out_type == 'cls_token')
+        return self._formatted(outputs, grids, pool)
 
-    def _formatted(self, outputs: Sequence[Tensor], grid: TokenGrid, pool: str | None) -> Any:
+    def _formatted(self, outputs: Sequence[Tensor], grids: Sequence[TokenGrid], pool: str | None) -> Any:
         """Return what ``forward`` returns for tokens, or with ``pool`` what :meth:`forward_pooled` does."""
-        feats = tuple(self.format_output(tokens, grid) for tokens in outputs)
+        feats = tuple(self.format_output(tokens, grid) for tokens, grid in zip(outputs, grids))
         if pool is None:
             return self._as_output(feats)
         tokens = outputs[-1]

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from resformer_mm.models.layers import GlobalPosition, PatchEmbed, add_adapters, is_adapter, is_trained
+from resformer_mm.models.layers import (
+    GlobalPosition,
+    GridMerger,
+    PatchEmbed,
+    add_adapters,
+    is_adapter,
+    is_trained,
+)
 
 from .saved import SavedBackbone
 
@@ -27,6 +34,7 @@ class PartialTraining(SavedBackbone):
     cls_token: nn.Parameter | None
     registers: nn.Parameter | None
     global_position: GlobalPosition
+    token_merger: GridMerger | None
     drop: nn.Dropout
     blocks: nn.ModuleList
     norm: nn.LayerNorm | None
@@ -66,6 +74,8 @@ class PartialTraining(SavedBackbone):
                 tokens.requires_grad_(False)
         if self.frozen_stages == self.num_layers and self.norm is not None:
             frozen.append(self.norm)
+        if self.token_merger is not None and self.token_merger.index <= self.frozen_stages:
+            frozen.append(self.token_merger)
         for module in frozen:
             module.eval().requires_grad_(False)
 

@@ -66,6 +66,10 @@ class ResFormer(CopiesForward, PartialTraining):
             depends on it; :meth:`set_window_size` changes it.
         window_block_indices: blocks in which patches attend inside windows instead of over the whole map. The
             class token and the registers belong to every window, and attend to the whole map.
+        token_merger: config of a token merger, which makes the token grid smaller before the first or, with
+            ``index``, before a later block: ``TokenMerger``, whose grid has at most a given size whatever the
+            image, or ``StridedTokenMerger`` for maps of a fixed stride. The number of heads and the width of
+            the MLP are those of the blocks unless given. None merges nothing.
         lora: freezes the backbone and trains low-rank adapters instead: a dict with ``r``, the rank (8),
             ``alpha`` (r), ``dropout`` (0), ``target_modules``, names of linear layers of the blocks
             (('qkv', 'proj')), and ``modules_to_save``, parts of names of parameters that are trained, too.
@@ -108,6 +112,7 @@ class ResFormer(CopiesForward, PartialTraining):
         local_position: dict | None = dict(type='LocalPositionEmbedding'),
         window_size: int = 0,
         window_block_indices: Sequence[int] = (),
+        token_merger: dict | None = None,
         lora: Mapping[str, Any] | None = None,
         drop_path: dict = dict(type='DropPath'),
         num_registers: int = 0,
@@ -141,6 +146,13 @@ class ResFormer(CopiesForward, PartialTraining):
             self.registers = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims))
         self.global_position = self._build_global_position(global_position or dict(type='NoGlobalPosition'))
         self.drop = nn.Dropout(drop_rate)
+        self.token_merger = self._build_token_merger(
+            token_merger,
+            embed_dims=self.embed_dims,
+            num_heads=dims['num_heads'],
+            feedforward_channels=dims['feedforward_channels'],
+            drop_rate=drop_rate,
+        )
 
         windowed = block_indices('window_block_indices', window_block_indices, self.num_layers)
         if bool(windowed) != (window_size > 0):
@@ -238,15 +250,18 @@ class ResFormer(CopiesForward, PartialTraining):
             image, padding = separate_padding(image, sizes, self.patch_size)
         cls_only = self.out_type == 'cls_token'
         if padding is not None and self._packs_padded:
-            outputs, grid = self._tokens_of_padded(image, padding, cls_only)
+            outputs, grids = self._tokens_of_padded(image, padding, cls_only)
         else:
-            outputs, grid = self.forward_tokens(image, cls_only, padding)
-        return tuple(self.format_output(tokens, grid, padding) for tokens in outputs)
+            outputs, grids = self.forward_tokens(image, cls_only, padding)
+        return tuple(
+            self.format_output(tokens, grid, self._padding_at(index, padding, grid))
+            for index, tokens, grid in zip(self.out_indices, outputs, grids)
+        )
 
     def forward_tokens(
         self, image: Tensor, cls_only: bool = False, padding: BatchPadding | None = None
-    ) -> tuple[list[Tensor], Grid]:
-        """Return the tokens ``(B, N, C)`` of every out index, and the token grid ``(H, W)``.
+    ) -> tuple[list[Tensor], list[Grid]]:
+        """Return the tokens ``(B, N, C)`` of every out index, and the token grid ``(H, W)`` of each.
 
         The first of the N tokens is the class token, if there is one, and the next are the registers.
 
@@ -256,14 +271,14 @@ class ResFormer(CopiesForward, PartialTraining):
                 skips the computation for the patch tokens.
             padding: which tokens belong to the images of a padded batch.
         """
-        outputs, grid = self.block_tokens(image, self.out_indices, cls_only, padding)
-        outputs[-1] = self._finish(outputs[-1], grid, self.out_indices[-1])
-        if padding is not None:
-            outside = pad_prefix_tokens(~padding.valid.unsqueeze(2), self.num_prefix_tokens)
-            for position, tokens in enumerate(outputs):
-                if not (cls_only and position == len(outputs) - 1):
-                    outputs[position] = tokens.masked_fill(outside, 0)
-        return outputs, grid
+        outputs, grids = self.block_tokens(image, self.out_indices, cls_only, padding)
+        outputs[-1] = self._finish(outputs[-1], grids[-1], self.out_indices[-1])
+        for position, index in enumerate(self.out_indices):
+            own = self._padding_at(index, padding, grids[position])
+            if own is not None and not (cls_only and position == len(outputs) - 1):
+                outside = pad_prefix_tokens(~own.valid.unsqueeze(2), self.num_prefix_tokens)
+                outputs[position] = outputs[position].masked_fill(outside, 0)
+        return outputs, grids
 
     def block_tokens(
         self,
@@ -271,19 +286,24 @@ class ResFormer(CopiesForward, PartialTraining):
         indices: Sequence[int],
         cls_only: bool = False,
         padding: BatchPadding | None = None,
-    ) -> tuple[list[Tensor], Grid]:
-        """Return the tokens ``(B, N, C)`` after the blocks of increasing indices, and the token grid.
+    ) -> tuple[list[Tensor], list[Grid]]:
+        """Return the tokens ``(B, N, C)`` after the blocks of increasing indices, and their token grids.
 
         They are not normalised. The other arguments are those of :meth:`forward_tokens`.
         """
         tokens, grid = self._embed(image, padding)
-        outputs = []
+        own = self._padding_at(0, padding, grid)
+        outputs, grids = [], []
         for index in range(indices[-1] + 1):
+            if self._merges_at(index):
+                tokens, grid = self._merge(tokens, grid, padding)
+                own = self._padding_at(index, padding, grid)
             is_last = index == indices[-1]
-            tokens = self._run_block(index, tokens, grid, cls_only and is_last, padding=padding)
+            tokens = self._run_block(index, tokens, grid, cls_only and is_last, padding=own)
             if index in indices:
                 outputs.append(tokens)
-        return outputs, grid
+                grids.append(grid)
+        return outputs, grids
 
     def _finish(self, tokens: Tensor, grid: TokenGrid, index: int) -> Tensor:
         """Return the tokens for an out index, normalised after the last block."""
@@ -291,11 +311,12 @@ class ResFormer(CopiesForward, PartialTraining):
 
     def _embed(self, image: Tensor, padding: BatchPadding | None = None) -> tuple[Tensor, Grid]:
         """Return the input of the first block ``(B, N, C)`` and the token grid."""
-        tokens, grid = self.patch_embed(image)
-        if padding is None:
+        tokens, grid = self._merge_patches(*self.patch_embed(image), padding)
+        own = self._padding_at(0, padding, grid)
+        if own is None:
             position = self.global_position(grid)
         else:
-            position = self.global_position.of_batch(padding.grids, grid)
+            position = self.global_position.of_batch(own.grids, grid)
         if position is not None:
             tokens = tokens + position
         return self.drop(self._prepend_tokens(tokens)), grid
@@ -348,7 +369,8 @@ class ResFormer(CopiesForward, PartialTraining):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return the depth of a parameter and the number of depths, for layer-wise learning-rate decay.
 
-        Modules before the blocks have depth 0, block i has depth i + 1, modules after them the last depth.
+        Modules before the blocks have depth 0, block i has depth i + 1, modules after them the last depth. A
+        token merger has the depth of the block before it.
 
         Args:
             param_name: full name of the parameter.
@@ -362,6 +384,8 @@ class ResFormer(CopiesForward, PartialTraining):
             return int(name.split('.')[1]) + 1, num_depths
         if name.startswith('norm.'):
             return num_depths - 1, num_depths
+        if name.startswith('token_merger.') and self.token_merger is not None:
+            return self.token_merger.index, num_depths
         return 0, num_depths
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:

@@ -61,7 +61,8 @@ class VideoResFormer(ResFormer):
             one), 'featmap' ``(B, C, T, H, W)`` or 'avg_featmap' ``(B, C)``, the mean over the patch tokens.
         **kwargs: further arguments of :class:`ResFormer`, except for windows and registers. An attention
             scale follows the number of tokens of a frame, or of the clip with 'joint_space_time'; attention
-            over time, which has fewer, has none.
+            over time, which has fewer, has none. A token merger merges the patches of each frame; its index
+            must be 0.
 
     Raises:
         ValueError: an argument is out of range or conflicts with another; the message names it.
@@ -72,6 +73,8 @@ class VideoResFormer(ResFormer):
         'joint_space_time': (ClipBlock, JointAttention),
         'space_only': (ClipBlock, Attention),
     }
+
+    pools_maps = True  # as the heads of mmaction do
 
     def __init__(
         self,
@@ -92,6 +95,10 @@ class VideoResFormer(ResFormer):
         if kwargs.get('num_registers'):
             raise ValueError(
                 'VideoResFormer has no registers, which frames could not share: leave num_registers out'
+            )
+        if (kwargs.get('token_merger') or {}).get('index', 0) != 0:
+            raise ValueError(
+                'VideoResFormer merges tokens before its blocks only: leave backbone.token_merger.index out'
             )
         # Classes, not modules: the base class builds the blocks with them.
         self.block_class, self.attention_class = self.attention_types[attention_type]
@@ -131,8 +138,7 @@ class VideoResFormer(ResFormer):
             return self._outputs_of_copies(clip, pool)
         if pool is not None:
             return self._outputs_and_pooled(clip, pool)
-        outputs, grid = self.forward_tokens(clip, cls_only=self.out_type == 'cls_token')
-        return self._as_output(tuple(self.format_output(tokens, grid) for tokens in outputs))
+        return self._formatted(*self.forward_tokens(clip, cls_only=self.out_type == 'cls_token'), None)
 
     def _as_output(self, feats: tuple) -> Any:
         # A list of a map and a token is one output: heads of mmaction find it in a tuple.
@@ -140,8 +146,8 @@ class VideoResFormer(ResFormer):
 
     def forward_tokens(  # type: ignore[override]
         self, clip: Tensor, cls_only: bool = False
-    ) -> tuple[list[Tensor], ClipGrid]:
-        """Return the tokens ``(B, 1 + T * H * W, C)`` of every out index, and the token grid ``(T, H, W)``.
+    ) -> tuple[list[Tensor], list[ClipGrid]]:
+        """Return the tokens ``(B, 1 + T * H * W, C)`` of every out index, and the grid ``(T, H, W)`` of each.
 
         Args:
             clip: ``(B, C_in, T, h, w)``.
@@ -160,7 +166,7 @@ class VideoResFormer(ResFormer):
             tokens = self._run_block(index, tokens, block_grid, cls_only and is_last)
             if index in self.out_indices:
                 outputs.append(self._finish(tokens, grid, index))
-        return outputs, grid
+        return outputs, [grid] * len(outputs)
 
     repeated = (forward_tokens,)
 
@@ -181,7 +187,7 @@ class VideoResFormer(ResFormer):
                 f'{tuple(clip.shape)}: correct the order of the dimensions, or backbone.in_channels'
             )
         frames = dense_in_export(clip.transpose(1, 2)).flatten(0, 1)
-        patches, plane = self.patch_embed(frames)
+        patches, plane = self._merge_patches(*self.patch_embed(frames))
         position = self.global_position(plane)
         if position is not None:
             patches = patches + position

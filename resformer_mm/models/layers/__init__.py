@@ -35,6 +35,7 @@ from .relative_bias import ContinuousPositionBias, RelativePositionBias
 from .rotary_position import AxialRotaryPosition, MixedRotaryPosition
 from .space_time import ClipBlock, DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
 from .temporal_position import TemporalPositionEmbedding
+from .token_merger import GridMerger, StridedTokenMerger, TokenMerger
 from .window_attention import WindowAttention
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     'GlobalPosition',
     'GlobalPositionEmbedding',
     'Grid',
+    'GridMerger',
     'ImageGroups',
     'JointAttention',
     'LoRALinear',
@@ -78,10 +80,12 @@ __all__ = [
     'PatchEmbed',
     'PerGridScale',
     'PreNormBlock',
+    'StridedTokenMerger',
     'SubsetDropPath',
     'TemporalAttention',
     'TemporalPositionEmbedding',
     'TokenGrid',
+    'TokenMerger',
     'WindowAttention',
     'YarnScale',
     'add_adapters',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -97,6 +98,12 @@ class ImageGroups:
         self._indices = list(groups.values())
         order = [index for indices in self._indices for index in indices]
         self._places = [order.index(index) for index in range(len(order))]
+
+    def with_sizes(self, sizes: Sequence[Grid]) -> ImageGroups:
+        """Return the same groups of images, whose maps have other sizes, one for each group."""
+        groups = copy(self)
+        groups.sizes = list(sizes)
+        return groups
 
     def cut(self, x: Tensor, scale: int = 1) -> list[Tensor]:
         """Return ``(B_i, C, h_i, w_i)`` of every group of a batch ``(B, C, h, w)``.

@@ -158,6 +158,13 @@ class SimpleFeaturePyramid(BaseModule):
             found.append([((height + 1) // 2, (width + 1) // 2) for height, width in found[-1]])
         return found
 
+    def level_strides(self, stride: float) -> list[float]:
+        """Return the stride of every level in pixels, for a map of the backbone of this stride."""
+        found = [stride / 2**log_scale for log_scale in self.log_scales]
+        while len(found) < self.num_outs:
+            found.append(2 * found[-1])
+        return found
+
 
 def _is_power_of_two(scale: float) -> bool:
     return isinstance(scale, (int, float)) and scale > 0 and math.frexp(scale)[0] == 0.5

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from mmdet.models import BaseDetector
 from torch import Tensor
 
-from resformer_mm.models.layers import Grid, extend_edges, token_grids
+from resformer_mm.models.layers import Grid, extend_edges
 
 from .padding_masked_heads import PaddingMaskedHeads
+from .strides import check_strides
 
 
 class PaddingAware(BaseDetector):
@@ -28,6 +29,8 @@ class PaddingAware(BaseDetector):
 
     Raises:
         TypeError: the backbone does not accept ``sizes``; raised by the constructor.
+        ValueError: the backbone merges tokens, and the strides of a head are not those of the maps; raised by
+            the constructor.
     """
 
     _sizes: list[Grid] | None = None
@@ -40,6 +43,7 @@ class PaddingAware(BaseDetector):
                 f'resformer_mm.ResFormer; {type(self.backbone).__name__} does not. Use '
                 f'mmdet.{type(self).__name__} with it'
             )
+        check_strides(self)
         self._heads: PaddingMaskedHeads | None = None
         if self.with_neck and hasattr(self.neck, 'level_grids'):
             self._heads = PaddingMaskedHeads(self)
@@ -70,7 +74,7 @@ class PaddingAware(BaseDetector):
             return feats
         if self._heads is None or self._sizes is None:
             return self.neck(feats)
-        grids = token_grids(self._sizes, self.backbone.patch_size)
+        grids = self.backbone.map_grids(self._sizes)
         levels, level_grids = self.neck(feats, grids=grids), self.neck.level_grids(grids)
         self._heads.pad(levels, level_grids)
         return tuple(map(extend_edges, levels, level_grids)) if hasattr(self, 'roi_head') else levels

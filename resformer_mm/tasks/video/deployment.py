@@ -128,7 +128,7 @@ class DeployableRecognizer(DeployableModel):
         """Return the type, shape and values of the input, for the metadata."""
         return (
             f'float32 (batch, clips, {self.in_channels}, frames, height, width), RGB, 0 to 255, normalised '
-            f'inside; any height and width from {self.patch_size} on; the clips of a video are averaged'
+            f'inside; {self.sides_text}; the clips of a video are averaged'
         )
 
     def describe_outputs(self) -> list[str]:
