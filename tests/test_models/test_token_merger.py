@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from resformer_mm.analysis.complexity import count_complexity
 from resformer_mm.analysis.position_maps import position_embedding
+from resformer_mm.deployment import DeployableModel, OnnxFormat, ProgramFormat, export, formats
 from resformer_mm.models import (
     FrameResFormer,
     ResFormer,
@@ -28,6 +29,10 @@ TARGET = (3, 4)
 GRIDS = [(3, 4), (2, 2), (1, 9), (7, 3), (5, 7), (6, 8), (13, 9), (16, 25), (1, 1)]
 TO_GRID = dict(type='TokenMerger', grid=TARGET)
 BY_FACTOR = dict(type='StridedTokenMerger', factor=2)
+exports = pytest.mark.skipif(
+    torch.__version__ < formats.PROGRAM_VERSION,
+    reason=f'files for all sizes need PyTorch {formats.PROGRAM_VERSION}',
+)
 EACH = pytest.mark.parametrize('config', [TO_GRID, BY_FACTOR, {**BY_FACTOR, 'factor': 4}])
 
 
@@ -528,3 +533,29 @@ def test_analysis_knows_the_merged_grid() -> None:
         holder.backbone = model
         size = (5 * PATCH, 7 * PATCH)
         assert position_embedding(holder, size).shape[:2] == (TARGET if index == 0 else (5, 7))
+
+
+@exports
+@pytest.mark.slow
+@pytest.mark.parametrize('file_format', [OnnxFormat, ProgramFormat])
+@pytest.mark.parametrize(
+    ('config', 'options'),
+    [
+        (TO_GRID, dict()),
+        ({**TO_GRID, 'index': 1}, dict(out_type='raw', out_indices=(0, 2))),
+        (BY_FACTOR, dict(out_type='featmap', out_indices=(1, 2))),
+        ({**BY_FACTOR, 'factor': 4, 'index': 1}, dict(out_type='avg_featmap', with_cls_token=False)),
+    ],
+)
+def test_a_file_equals_pytorch_at_every_size(
+    config: dict, options: dict, file_format: type, tmp_path: Path
+) -> None:
+    """Also where the image needs fewer steps than the file has, or none."""
+    model = build(config, **options)
+    sizes = [(PATCH * rows, PATCH * columns) for rows, columns in GRIDS] + [(13, 17), (61, 47), (8, 300)]
+    path = tmp_path / f'model{file_format.suffix}'
+    export(DeployableModel(model), path, file_format(), sizes)
+    if config['type'] == 'TokenMerger':
+        assert f'to {16 * min(TARGET) * PATCH}' in DeployableModel(model).describe_input()
+        with pytest.raises(Exception, match='(?i)index|size|bound|<='):
+            file_format().load(path)(draw(1, 3, PATCH, PATCH * 16 * 5))
