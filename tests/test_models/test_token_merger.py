@@ -316,6 +316,7 @@ def test_bfloat16_is_close() -> None:
         dict(out_type='raw', out_indices=(0, 2)),
         dict(out_type='avg_featmap', with_cls_token=False),
         dict(with_cp=True),
+        dict(out_type='raw', num_registers=2, attention_scale=dict(type='LogTokensScale', tokens=5)),
     ],
 )
 @pytest.mark.parametrize('index', [0, 1])

@@ -17,7 +17,7 @@ from .output_forms import OutputForms
 class TokenMerging(OutputForms):
     """Base of backbones that may merge their tokens before a block, see :class:`GridMerger`.
 
-    The class token is not merged.
+    The class token and registers are not merged.
     """
 
     token_merger: GridMerger | None
@@ -97,7 +97,7 @@ class TokenMerging(OutputForms):
         return merger if merger is not None and merger.index <= block else None
 
     def _merges_at(self, block: int) -> bool:
-        """Return whether tokens with a class token are merged before a block."""
+        """Return whether tokens are merged before a block that is not the first."""
         return self.token_merger is not None and 0 < block == self.token_merger.index
 
     def _merge_patches(
@@ -110,10 +110,10 @@ class TokenMerging(OutputForms):
         return self._merged(merger, patches, grid, padding)
 
     def _merge(self, tokens: Tensor, grid: Grid, padding: BatchPadding | None = None) -> tuple[Tensor, Grid]:
-        """Return tokens ``(B, N, C)``, merged but for the class token, and their grid."""
+        """Return tokens ``(B, N, C)``, merged but for class token and registers, and their grid."""
         assert self.token_merger is not None
         patches, merged_grid = self._merged(self.token_merger, self.patch_tokens(tokens), grid, padding)
-        return torch.cat((tokens[:, :1], patches), dim=1) if self.with_cls_token else patches, merged_grid
+        return torch.cat((tokens[:, : self.num_prefix_tokens], patches), dim=1), merged_grid
 
     def _merged(
         self, merger: GridMerger, patches: Tensor, grid: Grid, padding: BatchPadding | None

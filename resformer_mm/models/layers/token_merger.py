@@ -154,7 +154,7 @@ class GridMerger(nn.Module):
         alone = [part.flatten(2).transpose(1, 2) for part in parts]
         merged = [self.forward(part, own) for part, own in zip(alone, groups.sizes)]
         placed = groups.with_sizes([self.merged_grid(own) for own in groups.sizes])
-        return placed.join_tokens(merged, self.merged_grid(grid), with_cls_token=False)
+        return placed.join_tokens(merged, self.merged_grid(grid), num_prefix_tokens=0)
 
     def _step(self, tokens: Tensor, grid: Grid, following: Grid) -> Tensor:
         """Return the tokens of the next grid, ``(B, h * w, C)``."""
