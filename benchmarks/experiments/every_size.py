@@ -12,6 +12,7 @@ from experiment import Experiment, Variant
 CONFIGS = 'configs/classification'
 ON_64 = f'{CONFIGS}/resformer-mini_mr-64-48-32_1xb64-30e_mini.py'
 ON_96 = f'{CONFIGS}/resformer-mini_mr-96-64-32_1xb64-30e_mini.py'
+DRAWN = f'{CONFIGS}/resformer-mini_mr-drawn-96-32_1xb64-30e_mini.py'
 SINGLE = f'{CONFIGS}/resformer-mini_64_1xb64-30e_mini.py'
 GRIDS = (8, 6, 4)
 """Sides in tokens of the training grids, of patches of 8 pixels."""
@@ -36,6 +37,13 @@ EXPERIMENT = Experiment(
         'plain': on_64('GPE and LPE'),
         'plain-96': Variant('GPE and LPE', ON_96, trained_on=(96, 64, 32)),
         'single': Variant('GPE and LPE', SINGLE, trained_on=(64,)),
+        'drawn': Variant('GPE and LPE', DRAWN, trained_on=(96, 64, 48, 32)),
+        'drawn-low': Variant(
+            'GPE and LPE',
+            DRAWN,
+            dict(train_dataloader=dict(batch_sampler=dict(weights=dict(mean=-0.5, std=1.0)))),
+            trained_on=(96, 64, 48, 32),
+        ),
         # At the input.
         'augmented': on_64('augmented GPE', global_position=AUGMENTED),
         'table': on_64('APE', global_position=dict(type='LearnedPositionEmbedding', grid_size=GRIDS[0])),

@@ -51,13 +51,13 @@ def read_workload(cfg: Config) -> Workload:
         averages=weights if averaged else 0,
         checkpoint=checkpoint,
         batch_size=batch_size,
-        copies=_copies(loader),
+        copies=copies_of_step(loader),
         lr=(wrapper.get('optimizer') or {}).get('lr', 0.0),
         base_batch_size=(cfg.get('auto_scale_lr') or {}).get('base_batch_size'),
     )
 
 
-def _copies(config: Any) -> int:
+def copies_of_step(config: Any) -> int:
     """Return the number of resolutions of a step in nested configs of a loader; 1 without several."""
     if isinstance(config, dict):
         kind = type_name(type_field(config))
@@ -65,8 +65,8 @@ def _copies(config: Any) -> int:
             return drawn
         own = config.get('resolutions') if kind == 'MultiResolution' else None
         own = list_resolutions(own or [0], 'MultiResolution.resolutions')
-        return max([len(own), *map(_copies, config.values())])
-    return max(map(_copies, config), default=1) if isinstance(config, (list, tuple)) else 1
+        return max([len(own), *map(copies_of_step, config.values())])
+    return max(map(copies_of_step, config), default=1) if isinstance(config, (list, tuple)) else 1
 
 
 def _drawn(sampler: Mapping | None) -> int | None:

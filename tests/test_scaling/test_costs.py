@@ -11,6 +11,7 @@ from runs import ROOT
 from resformer_mm.config.files import enter_scope
 from resformer_mm.scaling import Cluster, Workload, all_reduce_bytes, costs_at, read_workload, sharded_bytes
 from resformer_mm.scaling.costs import memory_at_rest
+from resformer_mm.scaling.workload import copies_of_step
 
 WORKLOAD = Workload('model', 100, 60, 80, 160, 100, 400, 10, 3, 1e-3, 80)
 
@@ -78,3 +79,28 @@ def test_a_recipe() -> None:
     cfg.model.backbone.frozen_stages = 12
     frozen = read_workload(cfg)
     assert frozen.weights == workload.weights and frozen.gradients < 0.1 * frozen.weights
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'copies'),
+    [
+        ('resformer-mini_mr-64-48-32_1xb64-30e_mini.py', {}, 3),
+        ('resformer-mini_mr-drawn-96-32_1xb64-30e_mini.py', {}, 3),
+        (
+            'resformer-mini_mr-drawn-96-32_1xb64-30e_mini.py',
+            {'train_dataloader.batch_sampler.number': 2},
+            2,
+        ),
+        ('ablations/resformer-small_mr-one-per-iteration_8xb128-300e_in1k.py', {}, 1),
+    ],
+)
+def test_copies_of_a_step(name: str, options: dict, copies: int) -> None:
+    cfg = Config.fromfile(ROOT / 'configs' / 'classification' / name)
+    cfg.merge_from_dict(options)
+    assert copies_of_step(cfg.train_dataloader) == copies
+
+
+def test_copies_of_a_range() -> None:
+    transform = dict(type='resformer_mm.MultiResolution', resolutions=dict(low=32, high=64, step=8))
+    assert copies_of_step(dict(dataset=dict(pipeline=[dict(type='LoadImage'), transform]))) == 5
+    assert copies_of_step(dict(dataset=dict(pipeline=[]))) == 1

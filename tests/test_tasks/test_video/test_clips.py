@@ -242,6 +242,17 @@ def test_the_resolution_of_a_batch(tmp_path: Path) -> None:
         copies_of(path, ResolutionIndex(0, 24), **settings)
 
 
+def test_drawn_resolutions_out_of_a_range(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / 'clip.mp4')
+    settings = dict(resolutions=dict(low=16, high=40, step=8), num_frames=2, frame_interval=1)
+    assert [clip.shape[-1] for clip in copies_of(path, **settings)] == [40, 32, 24, 16]
+    assert [clip.shape[-1] for clip in copies_of(path, ResolutionIndex(0, 40, 16), **settings)] == [40, 16]
+    with pytest.raises(ValueError, match='drew resolution 20.*give both the same list'):
+        copies_of(path, ResolutionIndex(0, 40, 20), **settings)
+    with pytest.raises(ValueError, match=r'MultiResolutionClips\.resolutions: steps of 9'):
+        copies_of(path, **dict(settings, resolutions=dict(low=16, high=40, step=9)))
+
+
 def test_packed_and_collated(tmp_path: Path) -> None:
     batch = []
     for name in 'ab':
