@@ -14,13 +14,25 @@ ON_64 = f'{CONFIGS}/resformer-mini_mr-64-48-32_1xb64-30e_mini.py'
 ON_96 = f'{CONFIGS}/resformer-mini_mr-96-64-32_1xb64-30e_mini.py'
 DRAWN = f'{CONFIGS}/resformer-mini_mr-drawn-96-32_1xb64-30e_mini.py'
 SINGLE = f'{CONFIGS}/resformer-mini_64_1xb64-30e_mini.py'
+MERGER = f'{CONFIGS}/resformer-mini_merger_mr-96-64-32_1xb64-30e_mini.py'
+LEARNED_SCALE = f'{CONFIGS}/resformer-mini_temperature_mr-64-48-32_1xb64-30e_mini.py'
+WINDOWS = f'{CONFIGS}/resformer-mini_windows_mr-64-48-32_1xb64-30e_mini.py'
 GRIDS = (8, 6, 4)
-"""Sides in tokens of the training grids, of patches of 8 pixels."""
+"""Sides in tokens of the training grids on 64, 48 and 32 pixels, of patches of 8 pixels."""
+FROM_64, FROM_96 = (64, 48, 32), (96, 64, 32)
 
 
 def on_64(title: str, **backbone: Any) -> Variant:
     """Return a model that is trained on 64, 48 and 32 pixels, with settings of its backbone."""
-    return Variant(title, ON_64, dict(model=dict(backbone=backbone)), trained_on=(64, 48, 32))
+    return Variant(title, ON_64, dict(model=dict(backbone=backbone)), FROM_64)
+
+
+def scaled(title: str, weights_of: str, config: str, trained_on: tuple[int, ...], **scale: Any) -> Variant:
+    """Return a trained model that is tested with a temperature of the attention."""
+    # Those of the training: patches of 8 pixels, and the class token.
+    tokens = [(resolution // 8) ** 2 + 1 for resolution in trained_on]
+    settings = dict(model=dict(backbone=dict(attention_scale=dict(tokens=tokens, **scale))))
+    return Variant(title, config, settings, trained_on, weights_of)
 
 
 def with_lpe(**position: Any) -> dict[str, Any]:
@@ -35,7 +47,7 @@ EXPERIMENT = Experiment(
     resolutions=(16, 24, 32, 48, 64, 96, 128, 192, 256, 320),
     variants={
         'plain': on_64('GPE and LPE'),
-        'plain-96': Variant('GPE and LPE', ON_96, trained_on=(96, 64, 32)),
+        'plain-96': Variant('GPE and LPE', ON_96, trained_on=FROM_96),
         'single': Variant('GPE and LPE', SINGLE, trained_on=(64,)),
         'drawn': Variant('GPE and LPE', DRAWN, trained_on=(96, 64, 48, 32)),
         'drawn-low': Variant(
@@ -44,6 +56,20 @@ EXPERIMENT = Experiment(
             dict(train_dataloader=dict(batch_sampler=dict(weights=dict(mean=-0.5, std=1.0)))),
             trained_on=(96, 64, 48, 32),
         ),
+        # The number of tokens.
+        'merger': Variant('token merger', MERGER, trained_on=FROM_96),
+        'plain+temperature': scaled('log-scaled attention', 'plain', ON_64, FROM_64, type='LogTokensScale'),
+        'plain+entropy': scaled(
+            'entropy-scaled attention', 'plain', ON_64, FROM_64, type='LogTokensScale', exponent=0.5
+        ),
+        'plain-96+temperature': scaled(
+            'log-scaled attention', 'plain-96', ON_96, FROM_96, type='LogTokensScale'
+        ),
+        'plain-96+entropy': scaled(
+            'entropy-scaled attention', 'plain-96', ON_96, FROM_96, type='LogTokensScale', exponent=0.5
+        ),
+        'learned-temperature': Variant('learned temperature', LEARNED_SCALE, trained_on=FROM_64),
+        'plain+windows': Variant('windows', WINDOWS, trained_on=FROM_64, weights_of='plain'),
         # At the input.
         'augmented': on_64('augmented GPE', global_position=AUGMENTED),
         'table': on_64('APE', global_position=dict(type='LearnedPositionEmbedding', grid_size=GRIDS[0])),

@@ -13,4 +13,8 @@ train_dataloader = dict(
     batch_sampler=dict(type='resformer_mm.MultiResolutionBatchSampler', number=3, keep=resolutions[:1]),
     dataset=dict(pipeline=[_base_.open_image, copies, _base_.pack]),
 )
+crop = dict(_base_.crop, resolution=resolutions[0])
+val_dataloader = dict(dataset=dict(pipeline=[_base_.load, crop, _base_.pack]))
+test_dataloader = val_dataloader
 val_cfg = dict(resolutions=[96, 64, 32])
+test_cfg = dict(resolutions=[16, 24, 32, 48, 64, 96, 128, 192, 256, 320])
