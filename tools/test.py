@@ -16,7 +16,6 @@ from resformer_mm.config.command_line import (
     add_strict,
     add_window_size,
     set_local_rank,
-    with_window_size,
 )
 from resformer_mm.engine.dump import DumpPredictions
 from resformer_mm.measured import for_json
@@ -68,11 +67,12 @@ def parse_args() -> argparse.Namespace:
             args.config,
             args.checkpoint,
             work_dir=args.work_dir,
-            cfg_options=with_window_size(args.cfg_options, args.window_size),
+            cfg_options=args.cfg_options,
             launcher=args.launcher,
             strict=args.strict,
             resolutions=args.resolutions,
             resolutions_per_pass=args.resolutions_per_pass,
+            window_size=args.window_size,
             dtype=args.dtype,
             tta=args.tta,
             drawing=Drawing(args.show, args.show_dir, args.wait_time, args.interval),

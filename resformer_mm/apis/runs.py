@@ -124,6 +124,7 @@ def make_test_config(
     strict: bool = False,
     resolutions: Sequence[int] | None = None,
     resolutions_per_pass: int | None = None,
+    window_size: int | None = None,
     amp: bool = False,
     dtype: str | None = None,
     tta: bool = False,
@@ -142,6 +143,7 @@ def make_test_config(
         resolutions: test resolutions in pixels; None keeps ``test_cfg``.
         resolutions_per_pass: number of resolutions evaluated in one pass over the data; None keeps that of
             ``test_cfg``, or means all.
+        window_size: side in tokens of the windows of the backbone; None keeps that of the config.
         amp: test in the usual type of mixed precision: float16 on a GPU, bfloat16 on a CPU.
         dtype: test in this type, ``inference_dtype`` of the config: 'float32', 'bfloat16' or 'float16'.
         tta: use test-time augmentation.
@@ -186,6 +188,14 @@ def make_test_config(
         if not is_multi_resolution:
             raise ValueError(f'--resolutions-per-pass: {config} tests at one resolution: add --resolutions')
         cfg.test_cfg.resolutions_per_pass = resolutions_per_pass
+    if window_size is not None:
+        backbone = cfg.model.get('backbone') or {}
+        if not backbone.get('window_block_indices'):
+            raise ValueError(
+                f'--window-size: the backbone of {config} has no windows: name their blocks, as in '
+                '--cfg-options model.backbone.window_block_indices="[0,1]"'
+            )
+        backbone.window_size = window_size
     if resume and is_multi_resolution:
         cfg.test_cfg.resume = True
     elif resume:

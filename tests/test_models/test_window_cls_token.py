@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 
 from resformer_mm.analysis.attention_maps import attention_weights
 from resformer_mm.analysis.complexity import count_complexity
+from resformer_mm.apis import make_test_config
 from resformer_mm.deployment import DeployableModel, OnnxFormat, formats
 from resformer_mm.models import LocalPosition, ResFormer
 from resformer_mm.models.layers import Attention, WindowAttention, token_grids
@@ -364,7 +368,7 @@ def test_one_program_serves_all_sizes(name: str) -> None:
 @pytest.mark.skipif(
     torch.__version__ < formats.PROGRAM_VERSION, reason='files for all sizes need this version'
 )
-def test_onnx_file(tmp_path) -> None:
+def test_onnx_file(tmp_path: Path) -> None:
     """With registers and a scale of the scores."""
     pytest.importorskip('onnxruntime')
     pytest.importorskip('onnxscript')
@@ -396,7 +400,30 @@ def test_the_cost_of_windows_grows_with_the_number_of_tokens() -> None:
     assert costs[32][0] / costs[16][0] < 4 < 15 < costs[32][1] / costs[16][1]
 
 
-def test_the_window_size_of_a_backbone(tmp_path) -> None:
+@pytest.mark.libraries
+def test_the_window_size_of_a_test(tmp_path: Path) -> None:
+    """Of tools/test.py: the config with windows, and the plain one with blocks that get some."""
+    configs = Path(__file__).parents[2] / 'configs' / 'classification'
+    plain = configs / 'resformer-mini_mr-64-48-32_1xb64-30e_mini.py'
+    windows = configs / 'resformer-mini_windows_mr-64-48-32_1xb64-30e_mini.py'
+    (tmp_path / 'weights.pth').touch()
+    cfg = make_test_config(windows, tmp_path / 'weights.pth', window_size=5)
+    assert cfg.model.backbone.window_size == 5 and cfg.model.backbone.window_block_indices == (0, 1, 3, 4)
+    assert make_test_config(windows, tmp_path / 'weights.pth').model.backbone.window_size == 8
+    with pytest.raises(ValueError, match=r'--window-size: the backbone of .* has no windows'):
+        make_test_config(plain, tmp_path / 'weights.pth', window_size=5)
+    options = {'model.backbone.window_block_indices': [0, 2]}
+    cfg = make_test_config(plain, tmp_path / 'weights.pth', window_size=5, cfg_options=options)
+    assert cfg.model.backbone.window_size == 5
+    process = subprocess.run(
+        [sys.executable, configs.parents[1] / 'tools' / 'test.py', plain, 'none.pth', '--window-size', '0'],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 2 and '--window-size: 0 must be at least 1' in process.stderr
+
+
+def test_the_window_size_of_a_backbone(tmp_path: Path) -> None:
     model, image = build(**SETTINGS['class token']), torch.randn(1, 3, 56, 72)
     before = model(image)[0]
     model.set_window_size(2)

@@ -265,8 +265,10 @@ def build_with_constructor(cfg: Config, constructor: str | None = None, **paramw
 
 
 def has_decay(name: str) -> bool:
-    """Neither class token nor position, nor bias or norm."""
+    """Neither class token nor position, nor scale of the attention, nor bias or norm."""
     if name == 'backbone.cls_token' or 'global_position' in name or '.local_position.' in name:
+        return False
+    if '.attention_scale.' in name:
         return False
     return not (name.endswith('.bias') or re.search(r'\.norm\d?\.', name))
 
