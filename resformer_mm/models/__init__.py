@@ -2,6 +2,7 @@
 
 from .backbones import FrameResFormer, ResFormer, VideoResFormer
 from .layers import (
+    AttentionScale,
     AugmentedPositionEmbedding,
     AxialRotaryPosition,
     CombinedPosition,
@@ -12,20 +13,26 @@ from .layers import (
     GlobalPosition,
     GlobalPositionEmbedding,
     LayerNorm2d,
+    LearnedLogTokensScale,
+    LearnedPerGridScale,
     LearnedPositionEmbedding,
     LocalPosition,
     LocalPositionEmbedding,
+    LogTokensScale,
     MixedRotaryPosition,
     NoGlobalPosition,
+    PerGridScale,
     PositionTables,
     RelativePositionBias,
     StridedTokenMerger,
     TokenMerger,
+    YarnScale,
 )
 from .losses import CosineConsistency, KLConsistency, L2Consistency, SmoothL1Consistency
 from .necks import SimpleFeaturePyramid
 
 __all__ = [
+    'AttentionScale',
     'AugmentedPositionEmbedding',
     'CombinedPosition',
     'DirectionalBias',
@@ -43,14 +50,19 @@ __all__ = [
     'KLConsistency',
     'L2Consistency',
     'LayerNorm2d',
+    'LearnedLogTokensScale',
+    'LearnedPerGridScale',
     'LearnedPositionEmbedding',
     'LocalPosition',
     'LocalPositionEmbedding',
+    'LogTokensScale',
     'NoGlobalPosition',
+    'PerGridScale',
     'ResFormer',
     'SimpleFeaturePyramid',
     'SmoothL1Consistency',
     'StridedTokenMerger',
     'TokenMerger',
     'VideoResFormer',
+    'YarnScale',
 ]
