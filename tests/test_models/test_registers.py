@@ -121,7 +121,8 @@ def test_outputs(settings: dict, shapes: list) -> None:
     model, image = build(num_registers=3, **settings), draw(24, 30)
     outputs = model(image)
     assert [tuple(one.shape) for one in outputs] == shapes
-    tokens, grid = model.forward_tokens(image)
+    tokens, grids = model.forward_tokens(image)
+    grid = grids[-1]
     assert grid == (3, 4) and tokens[-1].shape[1] == model.num_prefix_tokens + 12
     patches = tokens[-1][:, model.num_prefix_tokens :]
     expected = {

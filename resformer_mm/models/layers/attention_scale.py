@@ -246,7 +246,8 @@ class LearnedPerGridScale(PerGridScale):
         AttentionScale.__init__(self)  # factors of 1 will change
         self.tokens, start = _check_grids(tokens, [1.0] * len(tokens) if factors is None else factors)
         logs = torch.tensor([math.log(factor) for factor in start])
-        self.log_factors = nn.Parameter(logs.view(-1, 1, 1, 1).repeat(1, num_heads, 1, 1))
+        values = logs.view(-1, 1, 1, 1).repeat(1, num_heads, 1, 1)
+        self.log_factors = nn.Parameter(values)  # type: ignore[assignment]  # indexed like a sequence
 
 
 def _check_tokens(tokens: int | Sequence[int]) -> list[int]:
