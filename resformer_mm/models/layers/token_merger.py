@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +13,6 @@ from resformer_mm.registry import MODELS
 from .batch_padding import ImageGroups
 from .block import MLP
 from .grids import Grid
-
-
-class AxisCells(NamedTuple):
-    """The tokens along one axis of a grid that each cell of the next grid has.
-
-    Attributes:
-        tokens: indices of the tokens of each of the n cells, ``(n, p)``, p = 1 or 2.
-        own: ``(n, p)``, False where a cell has fewer tokens than p. None: every cell has p, side by side.
-    """
-
-    tokens: Tensor
-    own: Tensor | None
-
-    def split(self, x: Tensor, axis: int) -> Tensor:
-        """Return a tensor with an axis of tokens split into two, of cells and of their tokens."""
-        if self.own is None:
-            return x.unflatten(axis, self.tokens.shape)
-        return x.index_select(axis, self.tokens.flatten()).unflatten(axis, self.tokens.shape)
 
 
 class GridMerger(nn.Module):
@@ -158,46 +139,44 @@ class GridMerger(nn.Module):
 
     def _step(self, tokens: Tensor, grid: Grid, following: Grid) -> Tensor:
         """Return the tokens of the next grid, ``(B, h * w, C)``."""
-        rows, columns = (self._cells(*axis, tokens.device) for axis in zip(grid, following))
+        rows, columns = (self._places(*axis, tokens.device) for axis in zip(grid, following))
 
         def split(x: Tensor) -> Tensor:  # (B, H * W, D) to (B, h, p, w, q, D), p * q tokens in a cell
-            return columns.split(rows.split(x.unflatten(1, grid), 1), 3)
+            return _split(_split(x.unflatten(1, grid), 1, rows), 3, columns)
 
-        own = _of_cells(rows, columns)
-        mean = _mean(split(tokens), own)
-        query = self.query(self.norm1(mean))
-        key_value = split(self.key_value(self.norm1(tokens)))
-        merged = mean + self.drop(self.proj(self._attend(query, key_value, own)))
+        cells = split(tokens)
+        mean = cells.mean(dim=(2, 4))
+        query, key_value = self.query(self.norm1(mean)), split(self.key_value(self.norm1(tokens)))
+        merged = mean + self.drop(self.proj(self._attend(query, key_value)))
         merged = merged + self.mlp(self.norm2(merged))
-        if own is not None and _is_symbolic(grid):
+        if _is_symbolic(grid):
             # The program has steps for the largest image, and those that change nothing in this one.
-            changes = own[:, 1].any() | own[:, :, :, 1].any()
-            merged = torch.where(changes, merged, split(tokens)[:, :, 0, :, 0])
+            changes = torch.cat([(places[:, 0] != places[:, 1]) for places in (rows, columns)]).any()
+            merged = torch.where(changes, merged, cells[:, :, 0, :, 0])
         return merged.flatten(1, 2)
 
-    def _cells(self, length: int, number: int, device: torch.device) -> AxisCells:
-        # An exported program must not depend on the size; compiled code need not depend on whether it is odd.
+    def _places(self, length: int, number: int, device: torch.device) -> Tensor:
+        """Return the tokens of each cell along an axis, ``(number, 1)`` or ``(number, 2)``.
+
+        A cell of one token among cells of two has it twice. Since all tokens of the cell are repeated alike,
+        this changes neither their mean nor what attention to them gives.
+        """
         if not is_exporting() and length == number:
-            return AxisCells(torch.arange(number, device=device).unsqueeze(1), None)
+            return torch.arange(number, device=device).unsqueeze(1)
         edges = self.edges(length, number, device)
         first, sizes = edges[:-1], edges[1:] - edges[:-1]
-        has_second = sizes > 1
-        second = first + has_second.long()
+        second = first + (sizes > 1).long()
         if isinstance(length, torch.SymInt):
             # An image for which the steps of the program are too few must fail: there is no such token.
             second = second + (sizes > 2).long() * length
-        tokens = torch.stack((first, second), dim=1)
-        if not is_compiling() and length == 2 * number:
-            return AxisCells(tokens, None)
-        return AxisCells(tokens, torch.stack((torch.ones_like(has_second), has_second), dim=1))
+        return torch.stack((first, second), dim=1)
 
-    def _attend(self, query: Tensor, key_value: Tensor, own: Tensor | None) -> Tensor:
+    def _attend(self, query: Tensor, key_value: Tensor) -> Tensor:
         """Return what is projected, ``(B, h, w, C)``.
 
         Args:
             query: ``(B, h, w, C)``.
             key_value: keys and values ``(B, h, p, w, q, 2 * C)``.
-            own: as in :func:`_of_cells`.
         """
         query = query[:, :, None, :, None].unflatten(-1, (self.num_heads, -1))
         key, value = (x.unflatten(-1, (self.num_heads, -1)) for x in key_value.chunk(2, dim=-1))
@@ -205,11 +184,17 @@ class GridMerger(nn.Module):
         # thousands of cells.
         scores = (query * key).sum(dim=-1, keepdim=True) * key.shape[-1] ** -0.5
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        if own is not None:
-            scores = scores.masked_fill(~own.unsqueeze(-1), -torch.inf)
         weights = (scores - scores.amax(dim=(2, 4), keepdim=True).detach()).exp()
         weights = weights / weights.sum(dim=(2, 4), keepdim=True)
         return (weights.to(value.dtype) * value).sum(dim=(2, 4)).flatten(-2)
+
+
+def _split(x: Tensor, axis: int, places: Tensor) -> Tensor:
+    """Return a tensor with an axis of tokens split into two, of cells and of their tokens ``(n, p)``."""
+    # A view, if every cell has p tokens. Compiled code need not depend on whether a side is odd.
+    if not is_compiling() and x.shape[axis] == places.numel():
+        return x.unflatten(axis, places.shape)
+    return x.index_select(axis, places.flatten()).unflatten(axis, places.shape)
 
 
 def _is_symbolic(grid: Grid) -> bool:
@@ -222,31 +207,13 @@ def is_positive(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and number > 0
 
 
-def _of_cells(rows: AxisCells, columns: AxisCells) -> Tensor | None:
-    """Return whether tokens belong to their cells, ``(h, p, w, q, 1)``; None if all do."""
-    if rows.own is None and columns.own is None:
-        return None
-    down, across = (
-        torch.ones_like(cells.tokens, dtype=torch.bool) if cells.own is None else cells.own
-        for cells in (rows, columns)
-    )
-    return (down[:, :, None, None] & across).unsqueeze(-1)
-
-
-def _mean(x: Tensor, own: Tensor | None) -> Tensor:
-    """Return the mean ``(B, h, w, C)`` of the tokens ``(B, h, p, w, q, C)`` of each cell."""
-    if own is None:
-        return x.mean(dim=(2, 4))
-    return x.masked_fill(~own, 0).sum(dim=(2, 4)) / own.sum(dim=(1, 3))
-
-
 @MODELS.register_module()
 class TokenMerger(GridMerger):
     """The adaptive token merger of ViTAR: grids of any size become a grid of at most a given size.
 
-    While a side is longer than that of the target, each step halves it, but not below the target. The cells
-    of two tokens are spread evenly among those of one, like the padding of ViTAR's "grid padding", which has
-    no weight in the mean and in the attention. Sides that are not longer than those of the target stay as
+    While a side is longer than that of the target, each step halves it, but not below the target. Where a
+    step does not halve it exactly, cells of two tokens are spread evenly among those of one, as the padding
+    in ViTAR's "grid padding". Sides that are not longer than those of the target stay as
     they are, each by itself.
 
     An exported program for images of any size has a fixed number of steps, and passes tokens on unchanged
