@@ -12,6 +12,7 @@ from resformer_mm.config.command_line import (
     add_config_options,
     add_inference_dtype,
     add_launcher,
+    add_patches,
     add_resolutions_per_pass,
     add_strict,
     add_window_size,
@@ -54,6 +55,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that a window is shown (2)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_window_size(parser)
+    add_patches(parser)
     add_inference_dtype(parser)
     add_strict(parser)
     add_config_options(parser)
@@ -77,6 +79,8 @@ def parse_args() -> argparse.Namespace:
             tta=args.tta,
             drawing=Drawing(args.show, args.show_dir, args.wait_time, args.interval),
             resume=args.resume or is_restarted(),
+            patch_size=args.patch_size,
+            tokens=args.tokens,
         )
     except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))

@@ -208,7 +208,7 @@ def image_maps(
     check_resolutions([resolution], 'resolutions')
     inputs, picture = read_image(model, path, resolution)
     passed = run_to_block(backbone, inputs, block)
-    patch, (rows, columns) = backbone.patch_size, passed.owners
+    patch, (rows, columns) = backbone.patch_embed.size_for(*inputs.shape[2:]), passed.owners
     x, y = token_at(point, picture.shape[:2])
     token = rows[y // patch] * passed.grid[1] + columns[x // patch]
     first = backbone.num_prefix_tokens

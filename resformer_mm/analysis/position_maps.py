@@ -47,7 +47,7 @@ def position_embedding(model: nn.Module, size: Size) -> Tensor:
     if backbone is None or module is None:
         kind = f'its backbone {type(backbone).__name__}' if backbone is not None else type(model).__name__
         raise ValueError(f'{kind} has no `global_position`: give a model with a ResFormer backbone')
-    patch = backbone.patch_size
+    patch = backbone.patch_embed.size_for(*size)
     if min(size) < patch:
         raise ValueError(
             f'the resolution {size_text(size)} is smaller than one patch of {patch} x {patch} pixels: '

@@ -14,6 +14,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 
 from resformer_mm.config.files import read_config
 from resformer_mm.config.inference_dtype import FIELD, mixed_precision_dtype, read_inference_dtype
+from resformer_mm.config.patches import set_patches
 from resformer_mm.config.resolutions import pipeline_at_resolution
 from resformer_mm.config_types import find_type, type_field, type_name
 from resformer_mm.engine import AutocastOptimWrapper
@@ -130,6 +131,8 @@ def make_test_config(
     tta: bool = False,
     drawing: Drawing | None = None,
     resume: bool = False,
+    patch_size: int | None = None,
+    tokens: int | None = None,
 ) -> Config:
     """Return the config of a test run.
 
@@ -149,6 +152,9 @@ def make_test_config(
         tta: use test-time augmentation.
         drawing: settings for drawing the predictions; None draws nothing.
         resume: take over the resolutions that an interrupted test in the same work dir has finished.
+        patch_size: side of a patch in pixels; None keeps that of the backbone.
+        tokens: number of tokens that the patch size follows from; see
+            :class:`~resformer_mm.models.layers.FlexiblePatchEmbed`.
 
     Raises:
         FileNotFoundError: the config or the checkpoint does not exist.
@@ -168,6 +174,7 @@ def make_test_config(
     if amp or dtype is not None:
         cfg[FIELD] = dtype or mixed_precision_dtype()
     read_inference_dtype(cfg)
+    set_patches(cfg, patch_size, tokens)
     if drawing is not None and (drawing.show or drawing.folder):
         _enable_drawing(cfg, drawing)
     if tta:

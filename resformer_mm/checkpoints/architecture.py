@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,7 @@ class Architecture:
         local_position: config of its local position embedding, or None.
         num_classes: width of the classification head, 0 without one.
         num_registers: number of registers beside the class token.
+        patch_embed: config of the patch embedding; None for a plain one.
     """
 
     embed_dims: int
@@ -39,6 +40,7 @@ class Architecture:
     local_position: dict | None
     num_classes: int
     num_registers: int = 0
+    patch_embed: dict | None = None
 
     @property
     def arch(self) -> str | dict[str, int]:
@@ -60,6 +62,8 @@ class Architecture:
             config['global_position'] = self.global_position
         if self.local_position != dict(type='LocalPositionEmbedding'):
             config['local_position'] = self.local_position
+        if self.patch_embed is not None:
+            config['patch_embed'] = self.patch_embed
         return config
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -117,6 +121,7 @@ def infer_architecture(
         has_lpe = True
     head = state.get('head.fc.weight', state.get('head.fc.bias'))
     has_registers = 'backbone.registers' in state
+    kernels = further_kernels(state)
     return Architecture(
         embed_dims=width,
         num_layers=len(blocks),
@@ -129,6 +134,7 @@ def infer_architecture(
         local_position=dict(type='LocalPositionEmbedding') if has_lpe else None,
         num_classes=0 if head is None or head.ndim == 0 else head.shape[0],
         num_registers=_shape(state, 'backbone.registers', 3, source)[1] if has_registers else 0,
+        patch_embed=dict(type='MultiKernelPatchEmbed', kernel_sizes=kernels) if kernels else None,
     )
 
 
@@ -169,6 +175,12 @@ def _infer_heads(state: Mapping[str, Tensor], width: int, source: str, num_heads
             f'{source} has {width // head_dim} heads, not {num_heads}: leave the number of heads out'
         )
     return width // head_dim
+
+
+def further_kernels(names: Iterable[str]) -> list[int]:
+    """Return the sides of the further patch kernels among the names of a classifier's weights."""
+    kernels = map(re.compile(r'backbone\.patch_embed\.kernels\.(\d+)\.weight').fullmatch, names)
+    return [int(found[1]) for found in kernels if found]
 
 
 def _infer_global_position(state: Mapping[str, Tensor], is_converted: bool, source: str) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 from resformer_mm.engine.class_meta import class_meta, names_fit
 from resformer_mm.libraries import scope_of
 from resformer_mm.models import ResFormer
-from resformer_mm.models.layers import LearnedPositionEmbedding, PatchEmbed, TokenMerger
+from resformer_mm.models.layers import FlexiblePatchEmbed, LearnedPositionEmbedding, PatchEmbed, TokenMerger
 from resformer_mm.version import __version__
 
 from .resizing import resizing
@@ -104,6 +105,21 @@ class Normalization(nn.Module):
         return image if unchanged else image.flip(1)
 
 
+def _with_fixed_patches(model: nn.Module) -> nn.Module:
+    """Return a model; in a copy, if its patch embedding is flexible, with a plain one of the size it has."""
+    if not any(isinstance(module, FlexiblePatchEmbed) for module in model.modules()):
+        return model
+    model = deepcopy(model).eval()
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, FlexiblePatchEmbed):
+                try:
+                    setattr(parent, name, child.fixed())
+                except ValueError as error:
+                    raise ExportError(str(error)) from error
+    return model
+
+
 # Heads of segmentors, detectors and recognizers, whose results need more than one call of the model.
 _OTHER_HEADS = ('decode_head', 'bbox_head', 'roi_head', 'rpn_head', 'cls_head')
 
@@ -117,6 +133,8 @@ class DeployableModel(nn.Module):
 
     This class is for image classifiers and backbones. Those of other tasks derive from it, and
     :func:`~resformer_mm.deployment.deployable` chooses the class of a model.
+
+    A flexible patch embedding becomes a plain one of the size it has in evaluation, in a copy of the model.
 
     Args:
         model: model from :func:`resformer_mm.apis.load_model`.
@@ -143,6 +161,7 @@ class DeployableModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        model = _with_fixed_patches(model)
         embeddings = [module for module in model.modules() if isinstance(module, PatchEmbed)]
         if not embeddings:
             raise ExportError(

@@ -9,6 +9,7 @@ from .merged_groups import MergedGroupsOptimWrapperConstructor
 from .objective import Copy, MultiResolutionObjective, enumerate_copies
 from .one_forward import OneForwardObjective
 from .optim_wrapper import AutocastOptimWrapper
+from .patch_sizes import DrawPatchSizesHook
 from .pictures import DrawOneViewHook, PictureNamesHook
 from .turns import TurnByTurnEpochLoop, TurnByTurnIterLoop, train_by_turns
 
@@ -19,6 +20,7 @@ __all__ = [
     'Copy',
     'DrawInEveryProcessHook',
     'DrawOneViewHook',
+    'DrawPatchSizesHook',
     'InvalidLossHook',
     'LayerDecayOptimWrapperConstructor',
     'MergedGroupsOptimWrapperConstructor',

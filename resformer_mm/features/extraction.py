@@ -123,7 +123,7 @@ def patch_map(model: FrozenBackbone, path: str, resolution: int, block: int = -1
     # Pipelines of all libraries load BGR.
     picture = image.flip(0).permute(1, 2, 0).to(torch.uint8).numpy()
     features = passed.by_patch(tokens).float().cpu().numpy()
-    return PatchMap(picture, features, model.backbone.patch_size)
+    return PatchMap(picture, features, model.backbone.patch_embed.size_for(*image.shape[1:]))
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from resformer_mm.config.resolutions import pipeline_at_resolution, test_dataset
 from resformer_mm.engine.class_meta import class_meta
 from resformer_mm.engine.inference_dtype import set_inference_dtype
 from resformer_mm.libraries import drawing_type
+from resformer_mm.models.layers import PatchEmbed
 
 from .devices import check_device, check_display
 from .pipelines import Batch, BatchReader, ImagePipeline, InputPipeline
@@ -216,8 +217,11 @@ class ResolutionInferencer(BaseInferencer):
 
     @property
     def patch_size(self) -> int | None:
-        """Side of a patch in pixels, the smallest resolution; None if the backbone has no patches."""
-        size = getattr(getattr(self.model, 'backbone', None), 'patch_size', None)
+        """Side in pixels of the smallest patch, and image; None if the backbone has no patches."""
+        backbone = getattr(self.model, 'backbone', None)
+        if isinstance(embedding := getattr(backbone, 'patch_embed', None), PatchEmbed):
+            return embedding.smallest_size
+        size = getattr(backbone, 'patch_size', None)
         return max(size[-2:]) if isinstance(size, (tuple, list)) else size
 
     @cached_property

@@ -27,7 +27,7 @@ def check_narrow_images(subject: Subject) -> Iterator[Finding]:
 
     An evaluation leaves no image out, so it would end there, after hours of training.
     """
-    patches = [module.patch_size for module in subject.model.modules() if isinstance(module, PatchEmbed)]
+    patches = [module.smallest_size for module in subject.model.modules() if isinstance(module, PatchEmbed)]
     if not patches:
         return
     for split, samples in subject.each('samples', [split for split in subject.splits if split != 'train']):

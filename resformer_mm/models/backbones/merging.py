@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resformer_mm.models.layers import BatchPadding, Grid, GridMerger, TokenGrid, inside, token_grids
+from resformer_mm.models.layers import (
+    BatchPadding,
+    Grid,
+    GridMerger,
+    PatchEmbed,
+    TokenGrid,
+    inside,
+    token_grids,
+)
 from resformer_mm.registry import MODELS
 
 from .output_forms import OutputForms
@@ -22,12 +30,17 @@ class TokenMerging(OutputForms):
 
     token_merger: GridMerger | None
     out_indices: tuple[int, ...]
-    patch_size: int
+    patch_embed: PatchEmbed
 
     pools_maps = False
     """Whether heads average maps over their positions, so that the stride may differ from image to image."""
 
     _run: Callable[..., Tensor]
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels, if it is that of every image and pass; a ValueError if it is not."""
+        return self.patch_embed.fixed_size
 
     def _build_token_merger(self, config: Mapping[str, Any] | None, **dims) -> GridMerger | None:
         """Return the merger of a config, with dimensions that the config may replace."""

@@ -17,10 +17,10 @@ from resformer_mm.models.layers import (
     GlobalPosition,
     Grid,
     LocalPosition,
-    PatchEmbed,
     PreNormBlock,
     TokenGrid,
     WindowAttention,
+    build_patch_embed,
     pad_prefix_tokens,
     separate_padding,
 )
@@ -43,7 +43,7 @@ class ResFormer(CopiesForward, PartialTraining):
     Args:
         arch: 'tiny', 'small', 'base', or a dict with ``embed_dims``, ``num_layers``, ``num_heads`` and
             ``feedforward_channels``.
-        patch_size: side of a patch in pixels.
+        patch_size: side of a patch in pixels; with ``patch_embed``, of its kernel.
         in_channels: channels of the image.
         out_indices: block or blocks whose output is returned, counted from 0; negative ones from the end.
         out_type: 'cls_token' ``(B, C)``, 'raw' ``(B, 1 + H * W, C)`` (class token first, if there is one),
@@ -70,6 +70,8 @@ class ResFormer(CopiesForward, PartialTraining):
             ``index``, before a later block: ``TokenMerger``, whose grid has at most a given size whatever the
             image, or ``StridedTokenMerger`` for maps of a fixed stride. The number of heads and the width of
             the MLP are those of the blocks unless given. None merges nothing.
+        patch_embed: config of a patch embedding whose patches have another size at run time:
+            ``FlexiblePatchEmbed`` or ``MultiKernelPatchEmbed``; None for patches of ``patch_size``.
         lora: freezes the backbone and trains low-rank adapters instead: a dict with ``r``, the rank (8),
             ``alpha`` (r), ``dropout`` (0), ``target_modules``, names of linear layers of the blocks
             (('qkv', 'proj')), and ``modules_to_save``, parts of names of parameters that are trained, too.
@@ -113,6 +115,7 @@ class ResFormer(CopiesForward, PartialTraining):
         window_size: int = 0,
         window_block_indices: Sequence[int] = (),
         token_merger: dict | None = None,
+        patch_embed: dict | None = None,
         lora: Mapping[str, Any] | None = None,
         drop_path: dict = dict(type='DropPath'),
         num_registers: int = 0,
@@ -125,7 +128,6 @@ class ResFormer(CopiesForward, PartialTraining):
         check_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         self.embed_dims = dims['embed_dims']
         self.num_layers = dims['num_layers']
-        self.patch_size = patch_size
         self.out_indices = block_indices('out_indices', out_indices, self.num_layers)
         self.out_type = self._check_out_type(out_type, with_cls_token)
         self.with_cls_token = with_cls_token
@@ -139,7 +141,7 @@ class ResFormer(CopiesForward, PartialTraining):
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
 
-        self.patch_embed = PatchEmbed(in_channels, self.embed_dims, patch_size)
+        self.patch_embed = build_patch_embed(patch_embed, in_channels, self.embed_dims, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
         self.registers = None
         if num_registers:
@@ -396,6 +398,7 @@ class ResFormer(CopiesForward, PartialTraining):
             raise ValueError(
                 f'the checkpoint does not fit this backbone: {key} is {tuple(weight.shape)} there and '
                 f'{tuple(own.shape)} here (width, channels, patch, patch). Set backbone.arch, in_channels '
-                'and patch_size to those of the checkpoint, or use another checkpoint.'
+                'and patch_size to those of the checkpoint, or use another checkpoint. Patches of another '
+                'size than the kernel are set in backbone.patch_embed, of type FlexiblePatchEmbed.'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

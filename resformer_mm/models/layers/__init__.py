@@ -17,6 +17,7 @@ from .combined_position import CombinedPosition
 from .coordinates import CoordinateAugmentation
 from .distance_bias import DirectionalBias, DistanceBias
 from .drop_path import Draws, DropPath, SubsetDropPath
+from .flexible_patch_embed import FlexiblePatchEmbed, MultiKernelPatchEmbed, added_kernels, build_patch_embed
 from .global_position import (
     GlobalPosition,
     GlobalPositionEmbedding,
@@ -25,6 +26,7 @@ from .global_position import (
     sinusoid_map,
 )
 from .grids import ClipGrid, Grid, TokenGrid, frame_count, frame_grid
+from .kernel_resizing import kernel_resizing, resize_kernel
 from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding, pad_prefix_tokens
 from .lora import LoRALinear, add_adapters, is_adapter, is_trained, merge_adapters, merge_state
@@ -44,7 +46,9 @@ __all__ = [
     'CoordinateAugmentation',
     'DirectionalBias',
     'DistanceBias',
+    'FlexiblePatchEmbed',
     'FuzzyPositionEmbedding',
+    'MultiKernelPatchEmbed',
     'PositionTables',
     'ContinuousPositionBias',
     'RelativePositionBias',
@@ -89,17 +93,21 @@ __all__ = [
     'WindowAttention',
     'YarnScale',
     'add_adapters',
+    'added_kernels',
+    'build_patch_embed',
     'extend_edges',
     'frame_count',
     'frame_grid',
     'inside',
     'is_adapter',
     'is_trained',
+    'kernel_resizing',
     'merge_adapters',
     'merge_state',
     'separate_padding',
     'merge_frames',
     'pad_prefix_tokens',
+    'resize_kernel',
     'sinusoid_map',
     'token_grids',
     'split_frames',

@@ -24,6 +24,28 @@ class PatchEmbed(nn.Module):
         self.patch_size = patch_size
         self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size)
 
+    @property
+    def fixed_size(self) -> int:
+        """Side of a patch in pixels, if it is that of every image and pass; a ValueError if it is not."""
+        return self.patch_size
+
+    @property
+    def smallest_size(self) -> int:
+        """Side in pixels of the smallest image in evaluation."""
+        return self.patch_size
+
+    def size_for(self, height: int, width: int) -> int:
+        """Return the side of a patch in pixels for an image of a height and a width in evaluation."""
+        return self.patch_size
+
+    def next_size(self, height: int, width: int) -> int:
+        """Return the side of a patch in pixels for the next pass, of an image of a height and a width."""
+        return self.patch_size
+
+    def kernel(self, size: int) -> tuple[Tensor, Tensor | None]:
+        """Return the kernel ``(C, C_in, p, p)`` for patches of a side p in pixels, and the bias ``(C,)``."""
+        return self.proj.weight, self.proj.bias
+
     def forward(self, image: Tensor) -> tuple[Tensor, Grid]:
         """Return the tokens ``(B, H * W, C)`` of an image ``(B, C_in, h, w)`` and their grid ``(H, W)``.
 
@@ -34,7 +56,7 @@ class PatchEmbed(nn.Module):
             ValueError: a side is shorter than one patch.
         """
         height, width = image.shape[-2:]
-        patch = self.patch_size
+        patch = self.next_size(height, width)
         if height < patch or width < patch:
             raise ValueError(
                 f'an image of {height} x {width} pixels is smaller than one patch of {patch} x {patch}: '
@@ -45,6 +67,10 @@ class PatchEmbed(nn.Module):
             bottom = (height + patch - 1) // patch * patch - height
             right = (width + patch - 1) // patch * patch - width
             image = F.pad(image, (0, right, 0, bottom))
-        tokens = self.proj(image)
+        tokens = self._project(image, patch)
         grid = (tokens.shape[-2], tokens.shape[-1])
         return tokens.flatten(2).transpose(1, 2), grid
+
+    def _project(self, image: Tensor, patch: int) -> Tensor:
+        """Return the map of tokens ``(B, C, H, W)`` of an image whose sides are multiples of the patch."""
+        return self.proj(image)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from resformer_mm.datasets.batches import share_num_classes
+from resformer_mm.engine.freezing import freeze_others
 from resformer_mm.engine.one_forward import OneForwardObjective
 from resformer_mm.registry import MODELS
 
@@ -29,12 +32,14 @@ class MultiResolutionClassifier(OneForwardObjective, ImageClassifier):
         one_forward: whether all resolutions of a step pass the backbone together, see
             :meth:`~resformer_mm.models.ResFormer.forward_copies`: the same losses in less time. By default
             they do if the backbone can. Training turn by turn always takes them one after the other.
+        trained: starts of the names of the parameters that are trained, such as 'backbone.patch_embed'; all
+            others are frozen. None trains everything.
         **kwargs: arguments of :class:`mmpretrain.models.ImageClassifier`.
 
     Raises:
         ValueError: ``one_forward`` is set, but the backbone takes one batch at a time; the consistency target
-            needs tokens that the backbone does not provide; or the head and the data preprocessor have
-            different numbers of classes.
+            needs tokens that the backbone does not provide; the head and the data preprocessor have
+            different numbers of classes; or no parameter has a name in ``trained``.
     """
 
     def __init__(
@@ -44,9 +49,12 @@ class MultiResolutionClassifier(OneForwardObjective, ImageClassifier):
         consistency: dict | None = dict(type='SmoothL1Consistency'),
         consistency_target: str = 'cls',
         one_forward: bool | None = None,
+        trained: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(backbone, *args, **kwargs)
+        if trained is not None:
+            freeze_others(self, trained, 'model.trained')
         self.set_one_forward(one_forward)
         self.set_consistency(consistency, consistency_target)
         if self.with_head:

@@ -29,8 +29,8 @@ class PaddingAware(BaseDetector):
 
     Raises:
         TypeError: the backbone does not accept ``sizes``; raised by the constructor.
-        ValueError: the backbone merges tokens, and the strides of a head are not those of the maps; raised by
-            the constructor.
+        ValueError: the backbone merges tokens or has patches of another size than its kernel, and the
+            strides of a head are not those of the maps; raised by the constructor.
     """
 
     _sizes: list[Grid] | None = None
