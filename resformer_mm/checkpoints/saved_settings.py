@@ -11,7 +11,14 @@ from typing import Any
 
 from resformer_mm.models.backbones.resformer import ResFormer
 from resformer_mm.models.backbones.saved import INITIALISATION, setting_names
-from resformer_mm.models.layers import AttentionScale, DropPath, GlobalPosition, GridMerger, LocalPosition
+from resformer_mm.models.layers import (
+    AttentionScale,
+    DropPath,
+    GlobalPosition,
+    GridMerger,
+    LocalPosition,
+    PatchEmbed,
+)
 from resformer_mm.registry import MODELS
 from resformer_mm.text import shorten_list
 from resformer_mm.version import __version__
@@ -26,6 +33,7 @@ MODULES = {
     'drop_path': DropPath,
     'global_position': GlobalPosition,
     'local_position': LocalPosition,
+    'patch_embed': PatchEmbed,
     'token_merger': GridMerger,
 }
 
@@ -43,6 +51,7 @@ def encode_settings(model: ResFormer) -> str:
         'drop_path': model.blocks[0].drop_path,
         'global_position': model.global_position,
         'local_position': getattr(model.blocks[0].attn, 'local_position', None),
+        'patch_embed': model.patch_embed,
         'token_merger': model.token_merger,
     }
     for field, module in modules.items():

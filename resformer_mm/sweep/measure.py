@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -72,6 +72,8 @@ class ModelUnderTest:
         split: 'test' or 'val', whose data loader and evaluator of the config are used.
         confidence: name of the confidence in the outcomes, see :class:`~resformer_mm.cascade.CascadeRule`.
         after_batch: called after every evaluated batch.
+        patches: ``patch_size`` or ``tokens`` and its value, see
+            :func:`~resformer_mm.config.patches.set_patches`; by default those of the config.
 
     Attributes:
         dtype: type in which the model predicts.
@@ -99,6 +101,7 @@ class ModelUnderTest:
         split: str = 'test',
         confidence: str = 'max_probability',
         after_batch: Callable[[], None] = lambda: None,
+        patches: Mapping[str, int] | None = None,
     ) -> None:
         self.cfg = make_test_config(
             config,
@@ -108,6 +111,7 @@ class ModelUnderTest:
             dtype=dtype,
             resolutions=resolutions,
             resolutions_per_pass=resolutions_per_pass,
+            **(patches or {}),
         )
         if split == 'val':
             if self.cfg.get('val_dataloader') is None or self.cfg.get('val_evaluator') is None:
@@ -167,6 +171,17 @@ class ModelUnderTest:
                 counts.append(counted.flops / self.batch_size)
                 if _same_size(self._sampled(resolution)):
                     break  # every batch costs the same
+        return float(np.mean(counts))
+
+    def count_tokens(self, resolution: int) -> float:
+        """Return the patch tokens of an image or frame, the mean over the sampled batches."""
+        embedding = self.model.backbone.patch_embed
+        counts = []
+        for batch in self._sampled(resolution):
+            inputs = self.model.data_preprocessor(batch, training=False)['inputs']
+            height, width = inputs.shape[-2:]
+            size = embedding.size_for(height, width)
+            counts.append(-(-height // size) * -(-width // size))
         return float(np.mean(counts))
 
     def peak_memory(self, resolution: int) -> int:

@@ -17,6 +17,8 @@ from .summary import Summary
 def write_page(summary: Summary, path: Path, title: str) -> None:
     """Write the page: curves, Pareto front, a sortable table, and a recommendation for a budget.
 
+    If the patch size is an axis of the sweep, there is a table of resolutions by patch sizes as well.
+
     Raises:
         ImportError: plotly or jinja2 is missing.
     """
@@ -32,5 +34,7 @@ def write_page(summary: Summary, path: Path, title: str) -> None:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     # Inside a script element, `</script` ends the data early, and `<!--` hides where it ends.
     data = json.dumps(for_json(summary.as_json())).replace('<', '\\u003c')
-    page = environment.from_string(template).render(title=title, plotly=get_plotlyjs(), data=data)
+    page = environment.from_string(template).render(
+        title=title, plotly=get_plotlyjs(), data=data, has_patches=summary.has_patches
+    )
     path.write_text(page, encoding='utf-8')

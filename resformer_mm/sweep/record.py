@@ -29,12 +29,15 @@ class Point:
         peak_memory: peak memory of a forward pass in bytes, without the weights; always None for exported
             files.
         latency: seconds per sample of every call, one list per round.
+        tokens: patch tokens of an image or frame, the mean over the sampled batches; only measured where the
+            patch size is an axis of the sweep.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     flops: float | None = None
     peak_memory: int | None = None
     latency: list[list[float]] = field(default_factory=list)
+    tokens: float | None = None
 
     @property
     def gflops(self) -> float:
@@ -70,6 +73,9 @@ class SweptModel:
         exported: the exported file that was measured in the place of the checkpoint; '' for a checkpoint.
         runtime: name and version of the runtime of the exported file.
         file_size: size of the exported file in bytes.
+        patches: of a model at one patch size, 'patch_size' or 'tokens' and its value; empty for a model with
+            the patches of its config.
+        of_model: name of the model without the patch size; '' for a model with the patches of its config.
     """
 
     name: str
@@ -83,6 +89,8 @@ class SweptModel:
     exported: str = ''
     runtime: str = ''
     file_size: int = 0
+    patches: dict[str, int] = field(default_factory=dict)
+    of_model: str = ''
 
     @property
     def file_mib(self) -> float:
@@ -122,8 +130,14 @@ class SweepRecord:
 
     def save(self, path: Path) -> None:
         """Write the file atomically, so that an interrupted sweep leaves the last complete one."""
+        content = asdict(self)
+        for model in content['models']:
+            if not model['patches']:  # what only sweeps over patch sizes have
+                del model['patches'], model['of_model']
+                for point in model['points'].values():
+                    del point['tokens']
         with write_atomically(path) as partial:
-            partial.write_text(json.dumps(for_json({'version': VERSION, **asdict(self)}), indent=1))
+            partial.write_text(json.dumps(for_json({'version': VERSION, **content}), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> SweepRecord:

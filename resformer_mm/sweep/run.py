@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from mmengine.device import get_device
@@ -21,6 +21,24 @@ from .measure import ModelUnderTest
 from .record import Point, SweepError, SweepRecord, SweptModel, outcome_path, unique_names
 
 Item = TypeVar('Item')
+
+
+class Swept(NamedTuple):
+    """What is measured under one name.
+
+    Attributes:
+        config: config file.
+        checkpoint: checkpoint file.
+        exported: exported file of the checkpoint; '' for the checkpoint itself.
+        patches: ``patch_size`` or ``tokens`` and its value; empty for those of the config.
+        of_model: name of the model without the patch size; '' if there is none.
+    """
+
+    config: str
+    checkpoint: str
+    exported: str = ''
+    patches: dict[str, int] = {}
+    of_model: str = ''
 
 
 class Sweep:
@@ -42,6 +60,9 @@ class Sweep:
         rounds: timing rounds per point.
         cfg_options: overrides of every config.
         resolutions_per_pass: number of resolutions evaluated in one pass over the data; by default all.
+        patch_sizes: patch sizes in pixels at which the first model is measured, each like a further model;
+            resolutions below a patch are left out.
+        tokens: numbers of tokens, in the place of ``patch_sizes``.
 
     Attributes:
         path: file of the record.
@@ -49,7 +70,8 @@ class Sweep:
         models: name -> loaded model; empty until :meth:`run`.
 
     Raises:
-        SweepError: the number of names is wrong, a name is repeated, or there are no resolutions.
+        SweepError: the number of names is wrong, a name is repeated, there are no resolutions, or patch sizes
+            do not go with another argument.
         FileNotFoundError: the first config does not exist.
         ValueError: a bad resolution, or a config that is not valid.
     """
@@ -67,11 +89,21 @@ class Sweep:
         rounds: int = 5,
         cfg_options: dict | None = None,
         resolutions_per_pass: int | None = None,
+        patch_sizes: Sequence[int] = (),
+        tokens: Sequence[int] = (),
     ) -> None:
-        files = [(*pair, '') for pair in models] + [(*models[0], file) for file in exported]
+        files = [Swept(*pair) for pair in models] + [Swept(*models[0], file) for file in exported]
         self.files = dict(zip(_check_names(files, names), files))
+        if patch_sizes or tokens:
+            self.files = _at_patches(self.files, patch_sizes, tokens)
         self.runtime = runtime
         self.resolutions = _check_resolutions(models[0][0], resolutions, cfg_options)
+        self._resolutions_of = {
+            name: [side for side in self.resolutions if side >= one.patches.get('patch_size', 0)]
+            for name, one in self.files.items()
+        }
+        if too_large := [name for name, sides in self._resolutions_of.items() if not sides]:
+            raise SweepError(f'--patch-sizes: {too_large[0]} is larger than every resolution: leave it out')
         self.out_dir, self.path = out_dir, out_dir / 'sweep.json'
         self.dtype, self.batch_size, self.rounds, self.cfg_options = dtype, batch_size, rounds, cfg_options
         self.resolutions_per_pass = resolutions_per_pass
@@ -99,15 +131,15 @@ class Sweep:
         """
         with self._progress:
             evaluation = self._progress.add('evaluation, batches')
-            for name, files in self.files.items():
-                self._load(name, *files, lambda: self._progress.advance(evaluation))
+            for name, one in self.files.items():
+                self._load(name, one, lambda: self._progress.advance(evaluation))
             used = {model.dtype: None for model in self.models.values()}
             self.record.conditions['precision'] = ' and '.join(used)
             self.record.resume_from(self.path)
             for swept in self.record.models:
                 if swept.name in self.models:
                     swept.samples = self.models[swept.name].num_samples
-                    for resolution in self.resolutions:
+                    for resolution in self._resolutions_of[swept.name]:
                         swept.points.setdefault(resolution, Point())
             self._tell_what_is_known()
             with self._resumable():
@@ -116,11 +148,10 @@ class Sweep:
                 self._time()
         return self.record
 
-    def _load(
-        self, name: str, config: str, checkpoint: str, exported: str, after_batch: Callable[[], None]
-    ) -> None:
+    def _load(self, name: str, one: Swept, after_batch: Callable[[], None]) -> None:
+        config, checkpoint, exported = one.config, one.checkpoint, one.exported
         settings: dict[str, Any] = dict(
-            resolutions=self.resolutions,
+            resolutions=self._resolutions_of[name],
             work_dir=self.out_dir / 'runs' / name,
             dtype=self.dtype,
             batch_size=self.batch_size,
@@ -133,20 +164,21 @@ class Sweep:
                 config, checkpoint, exported, runtime=self.runtime, **settings
             )
         else:
-            model = ModelUnderTest(config, checkpoint, **settings)
+            model = ModelUnderTest(config, checkpoint, patches=one.patches, **settings)
         self.models[name] = model
         trained_on = trained_resolutions(model.cfg)
         swept = SweptModel(name, config, checkpoint, model.fingerprint, trained_on, model.num_parameters)
         if isinstance(model, ExportedUnderTest):
             swept.exported, swept.runtime = exported, model.file.runtime
             swept.file_size = Path(exported).stat().st_size
+        swept.patches, swept.of_model = one.patches, one.of_model
         self.record.models.append(swept)
 
     def _points(self) -> Iterator[tuple[SweptModel, ModelUnderTest, int, Point]]:
         """Yield all points of the models of this run."""
         for swept in self.record.models:
             if swept.name in self.models:
-                for resolution in self.resolutions:
+                for resolution in self._resolutions_of[swept.name]:
                     yield swept, self.models[swept.name], resolution, swept.points[resolution]
 
     def _tell_what_is_known(self) -> None:
@@ -175,7 +207,9 @@ class Sweep:
 
     def _count(self) -> None:
         todo = [point for point in self._points() if not point[0].is_counted(point[-1])]
-        for _, model, resolution, point in self._tracked(todo, 'operations and memory'):
+        for swept, model, resolution, point in self._tracked(todo, 'operations and memory'):
+            if swept.patches:
+                point.tokens = model.count_tokens(resolution)
             point.flops = model.count_flops(resolution)
             point.peak_memory = model.peak_memory(resolution) if model.measures_memory else None
 
@@ -214,9 +248,32 @@ class Sweep:
             raise
 
 
-def _check_names(models: Sequence[tuple[str, str, str]], names: Sequence[str] | None) -> list[str]:
+def _at_patches(
+    files: dict[str, Swept], patch_sizes: Sequence[int], tokens: Sequence[int]
+) -> dict[str, Swept]:
+    """Return the files with the first one at every patch size, or number of tokens, in its place."""
+    option, key, values = '--tokens', 'tokens', list(tokens)
+    if patch_sizes:
+        option, key, values = '--patch-sizes', 'patch_size', list(patch_sizes)
+    if patch_sizes and tokens:
+        raise SweepError('--patch-sizes and --tokens both set the size of the patches: give one of them')
+    if any(one.exported for one in files.values()):
+        raise SweepError(
+            f'{option} does not go with --exported: a file has the patch size it was written with'
+        )
+    if min(values) < 1 or len(set(values)) < len(values):
+        raise SweepError(f'{option}: different positive integers are needed, got {values}')
+    name, *others = files
+    found = {}
+    for value in sorted(values):
+        label = f'patch {value}' if patch_sizes else f'{value} tokens'
+        found[f'{name}, {label}'] = files[name]._replace(patches={key: value}, of_model=name)
+    return {**found, **{other: files[other] for other in others}}
+
+
+def _check_names(models: Sequence[Swept], names: Sequence[str] | None) -> list[str]:
     if names is None:
-        return unique_names([Path(exported or config).stem for config, _, exported in models])
+        return unique_names([Path(one.exported or one.config).stem for one in models])
     if len(names) != len(models) or len(set(names)) != len(names):
         raise SweepError(f'--names: {len(models)} different names are needed, got {list(names)}')
     if any('/' in name for name in names):

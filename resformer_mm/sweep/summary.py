@@ -29,6 +29,28 @@ LOWER_IS_BETTER = ('*loss*', '*error*', '*abs_rel', '*sq_rel', '*rmse*', '*log10
 
 
 @dataclass(frozen=True)
+class Patches:
+    """The patches of a model at a resolution, in a sweep over patch sizes.
+
+    Attributes:
+        of_model: name of the model without the patch size.
+        size: patch size in pixels; None if it follows from a number of tokens.
+        wanted: the number of tokens that it follows from, or None.
+        tokens: patch tokens of an image or frame, on average.
+    """
+
+    of_model: str
+    size: int | None
+    wanted: int | None
+    tokens: float
+
+    @property
+    def label(self) -> str:
+        """Name of the column of a table by patch size."""
+        return f'{self.wanted} tokens' if self.size is None else f'patch {self.size}'
+
+
+@dataclass(frozen=True)
 class Row:
     """Measurements of a model at a resolution.
 
@@ -44,6 +66,7 @@ class Row:
         memory_mib: peak memory without the weights, in MiB; NaN for exported files.
         file_mib: size of an exported file in MiB; NaN for checkpoints.
         parameters: number of parameters.
+        patches: its patches, if the patch size is an axis of the sweep.
     """
 
     model: str
@@ -58,6 +81,7 @@ class Row:
     memory_mib: float
     file_mib: float
     parameters: int
+    patches: Patches | None = None
 
 
 @dataclass(frozen=True)
@@ -114,11 +138,20 @@ class Summary:
         """Whether there are exported files among the models."""
         return any(not math.isnan(row.file_mib) for row in self.rows)
 
+    @property
+    def has_patches(self) -> bool:
+        """Whether the patch size is an axis of the sweep."""
+        return any(row.patches is not None for row in self.rows)
+
     def as_json(self) -> dict:
         """Return the content as plain data for the page, with the Pareto fronts."""
         cascades = [{**asdict(row), 'rule': row.rule.as_config()} for row in self.cascades]
         fronts = {metric: {cost: self.front(metric, cost) for cost in COSTS} for metric in self.metrics}
-        return {**asdict(self), 'cascades': cascades, 'costs': COSTS, 'fronts': fronts}
+        content = asdict(self)
+        if not self.has_patches:
+            for row in content['rows']:
+                del row['patches']
+        return {**content, 'cascades': cascades, 'costs': COSTS, 'fronts': fronts}
 
 
 def summarise(
@@ -195,7 +228,14 @@ def _row(
         memory_mib=point.memory_mib,
         file_mib=model.file_mib,
         parameters=model.parameters,
+        patches=_patches(model, point),
     )
+
+
+def _patches(model: SweptModel, point: Point) -> Patches | None:
+    if not model.patches or point.tokens is None:
+        return None
+    return Patches(model.of_model, model.patches.get('patch_size'), model.patches.get('tokens'), point.tokens)
 
 
 def _fraction_metric(

@@ -41,6 +41,7 @@ def table_rows(summary: Summary) -> list[dict[str, object]]:
             'model': row.model,
             'resolution': row.resolution,
             'trained_on': row.trained,
+            **(_patch_columns(row) if summary.has_patches else {}),
             **{name: f'{row.metrics[name]:.4f}' for name in summary.metrics},
             'gflops': f'{row.gflops:.4f}',
             'parameters': row.parameters,
@@ -80,6 +81,34 @@ def format_rows(summary: Summary) -> str:
             ]
         )
     return table(header, lines, markdown=False)
+
+
+def format_by_patches(summary: Summary) -> str:
+    """Return tables of the first metric by resolution and patch size, with the tokens and GFLOPs, as text."""
+    metric, tables = summary.metrics[0], []
+    by_model: dict[str, dict[tuple[int, str], str]] = {}
+    for row in summary.rows:
+        if (patches := row.patches) is not None:
+            cell = f'{row.metrics[metric]:.2f} ({patches.tokens:.4g}, {row.gflops:.3f})'
+            by_model.setdefault(patches.of_model, {})[row.resolution, patches.label] = cell
+    for name, cells in by_model.items():
+        labels = list(dict.fromkeys(label for _, label in cells))
+        sides = sorted({side for side, _ in cells})
+        lines = [[str(side), *(cells.get((side, label), '') for label in labels)] for side in sides]
+        title = f'{name}: {metric} (tokens, GFLOPs) by resolution and patches'
+        tables.append(f'{title}\n{table(["resolution", *labels], lines, markdown=False)}')
+    return '\n\n'.join(tables)
+
+
+def _patch_columns(row: Row) -> dict[str, object]:
+    patches = row.patches
+    if patches is None:
+        return dict.fromkeys(('patch_size', 'wanted_tokens', 'tokens'), '')
+    return {
+        'patch_size': '' if patches.size is None else patches.size,
+        'wanted_tokens': '' if patches.wanted is None else patches.wanted,
+        'tokens': f'{patches.tokens:g}',
+    }
 
 
 def _file_size(row: Row) -> str:

@@ -18,7 +18,7 @@ from resformer_mm.deployment.runtimes import RUNTIMES
 from resformer_mm.sweep import Sweep, summarise
 from resformer_mm.sweep.page import write_page
 from resformer_mm.sweep.picture import draw_picture
-from resformer_mm.sweep.tables import format_rows, write_tables
+from resformer_mm.sweep.tables import format_by_patches, format_rows, write_tables
 from resformer_mm.sweep.tracker import SweepTracker
 from resformer_mm.tracking import TrackerError
 
@@ -54,6 +54,23 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     parser.add_argument(
         '--names', nargs='+', help='names of the models, then of the exported files (those of the files)'
+    )
+    patches = parser.add_mutually_exclusive_group()
+    patches.add_argument(
+        '--patch-sizes',
+        nargs='+',
+        type=int,
+        default=[],
+        metavar='PIXELS',
+        help='patch sizes, a second axis: the model, not the baselines, is measured at each of them',
+    )
+    patches.add_argument(
+        '--tokens',
+        nargs='+',
+        type=int,
+        default=[],
+        metavar='N',
+        help='numbers of tokens, as a second axis: each image gets the patch size that comes nearest',
     )
     parser.add_argument('--out-dir', type=Path, help='folder of the results (work_dirs/sweep/CONFIG)')
     parser.add_argument('--metric', help='main metric (the first of the evaluator)')
@@ -104,11 +121,15 @@ def main() -> None:
             rounds=args.rounds,
             cfg_options=args.cfg_options,
             resolutions_per_pass=args.resolutions_per_pass,
+            patch_sizes=args.patch_sizes,
+            tokens=args.tokens,
         ).run()
         summary = summarise(record, args.out_dir, args.metric, args.lower_is_better)
     except (FileNotFoundError, CheckpointError, ImportError, ValueError) as error:
         parser.error(str(error))
     print(format_rows(summary))
+    if summary.has_patches:
+        print(f'\n{format_by_patches(summary)}')
     for note in summary.notes:
         print(f'note: {note}')
     files = write_tables(summary, args.out_dir)

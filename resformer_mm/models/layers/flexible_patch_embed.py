@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resformer_mm.config_types import find_type, type_field
 from resformer_mm.registry import MODELS
 
 from .kernel_resizing import apply_to_lines, kernel_resizing, resize_kernel
@@ -232,17 +233,25 @@ class MultiKernelPatchEmbed(FlexiblePatchEmbed):
     (``MultiResolutionClassifier(trained=['backbone.patch_embed.kernels'])``).
 
     Args:
-        *args: see :class:`FlexiblePatchEmbed`, as are the arguments that are not listed.
+        in_channels: see :class:`FlexiblePatchEmbed`, as are the arguments that are not listed.
         kernel_sizes: sides in pixels of the further kernels.
-        **kwargs: see :class:`FlexiblePatchEmbed`.
 
     Raises:
         ValueError: there is no further kernel, or two have the same size; see also
             :class:`FlexiblePatchEmbed`.
     """
 
-    def __init__(self, *args, kernel_sizes: Sequence[int], **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int,
+        kernel_size: int,
+        kernel_sizes: Sequence[int],
+        patch_sizes: Sequence[int] | None = None,
+        patch_size: int | None = None,
+        tokens: int | None = None,
+    ) -> None:
+        super().__init__(in_channels, embed_dims, kernel_size, patch_sizes, patch_size, tokens)
         first, sides = self.proj, list(kernel_sizes)
         for side in sides:
             self._check(side)
@@ -292,9 +301,7 @@ class MultiKernelPatchEmbed(FlexiblePatchEmbed):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def build_patch_embed(
-    config: Mapping | None, in_channels: int, embed_dims: int, patch_size: int
-) -> PatchEmbed:
+def build_patch_embed(config: dict | None, in_channels: int, embed_dims: int, patch_size: int) -> PatchEmbed:
     """Return the patch embedding of a backbone.
 
     Args:
@@ -311,14 +318,13 @@ def build_patch_embed(
     sizes = dict(in_channels=in_channels, embed_dims=embed_dims, kernel_size=patch_size)
     if given := [name for name in sizes if name in config]:
         raise ValueError(f'{FIELD}.{given[0]} follows from the other arguments of the backbone: leave it out')
-    if config.get('type') is not None:
-        built = MODELS.build({'_scope_': 'resformer_mm', **config, **sizes})
-        if isinstance(built, PatchEmbed):
-            return built
-    raise ValueError(
-        f"{FIELD}={dict(config)} is not a patch embedding: give dict(type='FlexiblePatchEmbed', ...) or "
-        "dict(type='MultiKernelPatchEmbed', ...)"
-    )
+    kind = find_type(type_field(config), MODELS, 'resformer_mm')
+    if not (isinstance(kind, type) and issubclass(kind, PatchEmbed)):
+        raise ValueError(
+            f"{FIELD}={dict(config)} is not a patch embedding: give dict(type='FlexiblePatchEmbed', ...) or "
+            "dict(type='MultiKernelPatchEmbed', ...)"
+        )
+    return MODELS.build({'_scope_': 'resformer_mm', **config, **sizes})
 
 
 def added_kernels(weight: Tensor, bias: Tensor | None, sides: Sequence[int]) -> Mapping[str, Tensor]:
