@@ -53,14 +53,13 @@ def resformer_settings(cfg: Config, needed_by: str) -> dict:
     Raises:
         ValueError: it is another one.
     """
-    from resformer_mm.models import ResFormer  # builds on the registries, which import this package
-
     settings = cfg.model
     while 'type' in settings.get('module', {}):  # test-time augmentation
         settings = settings['module']
     backbone = settings.get('backbone') or {}
     kind = find_type(type_field(backbone), MODELS, scope_of(cfg))
-    if not (isinstance(kind, type) and issubclass(kind, ResFormer)):
+    base = find_type('resformer_mm.ResFormer', MODELS)  # the core is built on this package
+    if not (isinstance(kind, type) and issubclass(kind, base)):
         name = type_name(type_field(backbone)) if backbone else 'missing'
         raise ValueError(f'{needed_by} needs a ResFormer, but model.backbone is {name}')
     return backbone
