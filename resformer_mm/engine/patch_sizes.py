@@ -20,12 +20,13 @@ class DrawPatchSizesHook(Hook):
     Without it, a :class:`~resformer_mm.models.layers.FlexiblePatchEmbed` with ``patch_sizes`` draws by
     itself, in every process separately: processes with fewer tokens then wait for those with more. Draws
     depend on the seed of the training and the number of the iteration alone, so a resumed run continues with
-    the same sequence. A compiled backbone needs the hook, because it cannot draw; one program is compiled for
-    each combination of sizes.
+    the same sequence. A compiled backbone needs the hook, because it cannot draw. One program is compiled for
+    each combination of sizes, up to the limit of PyTorch (``torch._dynamo.config.recompile_limit``, 8); other
+    combinations run without compilation.
 
     Args:
         per_copy: whether each copy of a batch (each resolution) has a size of its own; otherwise, all copies
-            of an iteration have the same, which makes fewer combinations.
+            of an iteration have the same, for which a compiled backbone needs one program for each size.
         seed: seed of the draws; by default that of the training.
 
     Raises:

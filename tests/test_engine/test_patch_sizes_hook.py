@@ -29,7 +29,7 @@ def draws(hook: DrawPatchSizesHook, number: int, seed: int = 0) -> list[list[int
         hook.before_train_iter(runner, 0)
         found.append([built['backbone'].patch_embed.next_size(48, 48) for _ in range(3)])
     hook.after_train(runner)
-    assert built['backbone'].patch_embed._step == ()
+    assert built['backbone'].patch_embed._num_set == 0
     return found
 
 

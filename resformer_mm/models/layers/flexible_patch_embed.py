@@ -75,8 +75,7 @@ class FlexiblePatchEmbed(PatchEmbed):
         self.tokens = tokens
         for size in (*(self.patch_sizes or ()), self.patch_size):
             self._check(size)
-        self._step: tuple[int, ...] = ()  # sizes set for the passes of a training step
-        self._pass = 0
+        self._num_set = self._pass = 0
         self._set_kernels((kernel_size,))
 
     def _set_kernels(self, sides: tuple[int, ...]) -> None:
@@ -149,8 +148,8 @@ class FlexiblePatchEmbed(PatchEmbed):
         """Return the side of a patch for the next pass, which training draws."""
         if not self.training or self.patch_sizes is None:
             return self.size_for(height, width)
-        if self._step:
-            size = self._step[self._pass % len(self._step)]
+        if self._num_set:
+            size = getattr(self, f'_size_{self._pass % self._num_set}')
             self._pass += 1
         else:
             size = self.patch_sizes[int(torch.randint(len(self.patch_sizes), (), device='cpu'))]
@@ -165,7 +164,10 @@ class FlexiblePatchEmbed(PatchEmbed):
         Args:
             sizes: sides in pixels; none for draws of the module itself.
         """
-        self._step, self._pass = tuple(sizes), 0
+        self._num_set, self._pass = len(sizes), 0
+        # An attribute each, not a list: a compiled program then depends only on those that it reads.
+        for index, size in enumerate(sizes):
+            setattr(self, f'_size_{index}', size)
 
     def kernel(self, size: int) -> tuple[Tensor, Tensor | None]:
         """Return the kernel ``(C, C_in, p, p)`` for patches of a side p in pixels, and the bias ``(C,)``."""
