@@ -18,7 +18,16 @@ from torch import Tensor, nn
 
 from resformer_mm.libraries import library_of
 from resformer_mm.models.backbones import ResFormer
-from resformer_mm.models.layers import MLP, Attention, GlobalPosition, GridMerger, LocalPosition, PatchEmbed
+from resformer_mm.models.layers import (
+    MLP,
+    Attention,
+    FlexiblePatchEmbed,
+    GlobalPosition,
+    GridMerger,
+    LocalPosition,
+    PatchEmbed,
+    fix_patches,
+)
 
 ATTENTION = 'aten::scaled_dot_product_attention'
 
@@ -85,7 +94,7 @@ def count_complexity(
     multiply-add counts as one, a norm as five per element, other elementwise operators as zero. Attention is
     counted as Q K^T and A V over all keys, masked or not; that inside the cells of a token merger, two
     multiply-adds per number of its input, is elementwise. Values that a model caches, such as position maps,
-    are counted in full. The model itself is not changed.
+    are counted in full; the resize of a kernel to the patch size is not. The model itself is not changed.
 
     Args:
         model: the model, on any device.
@@ -118,6 +127,9 @@ def analyze_flops(
     """
     # A copy, because tracing adds hooks to the modules, and cached position maps would not be counted.
     traced = deepcopy(model).eval()
+    first = inputs if isinstance(inputs, Tensor) else inputs[0]
+    if any(isinstance(module, FlexiblePatchEmbed) for module in traced.modules()):
+        fix_patches(traced, (first.shape[-2], first.shape[-1]))
     forward = traced.forward
     if isinstance(model, BaseModel):
         forward = partial(forward, data_samples=data_samples, mode='tensor', **library_of(model).forward)

@@ -16,7 +16,13 @@ from torch.utils._pytree import tree_flatten
 from resformer_mm.engine.class_meta import class_meta, names_fit
 from resformer_mm.libraries import scope_of
 from resformer_mm.models import ResFormer
-from resformer_mm.models.layers import FlexiblePatchEmbed, LearnedPositionEmbedding, PatchEmbed, TokenMerger
+from resformer_mm.models.layers import (
+    FlexiblePatchEmbed,
+    LearnedPositionEmbedding,
+    PatchEmbed,
+    TokenMerger,
+    fix_patches,
+)
 from resformer_mm.version import __version__
 
 from .resizing import resizing
@@ -110,13 +116,10 @@ def _with_fixed_patches(model: nn.Module) -> nn.Module:
     if not any(isinstance(module, FlexiblePatchEmbed) for module in model.modules()):
         return model
     model = deepcopy(model).eval()
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, FlexiblePatchEmbed):
-                try:
-                    setattr(parent, name, child.fixed())
-                except ValueError as error:
-                    raise ExportError(str(error)) from error
+    try:
+        fix_patches(model)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
     return model
 
 

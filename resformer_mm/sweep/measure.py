@@ -20,6 +20,7 @@ from resformer_mm.apis.testing import build_test_loop
 from resformer_mm.cascade import OutcomeMetric, Outcomes
 from resformer_mm.config.inference_dtype import read_inference_dtype
 from resformer_mm.fingerprint import evaluation_settings, fingerprint
+from resformer_mm.models.layers import fix_patches
 from resformer_mm.tracking import drop_trackers
 
 from .record import SweepError
@@ -131,6 +132,8 @@ class ModelUnderTest:
         self.runner.load_or_resume()
         self.fingerprint = fingerprint(settings, self.runner.model.state_dict())
         self.model = self.tested = self.runner.model.eval()
+        if patches and 'patch_size' in patches:
+            fix_patches(self.model)  # as in an exported file
         self.batch_size, self.num_batches = batch_size, num_batches
         self._batches: tuple[int, list] | None = None
 

@@ -26,7 +26,7 @@ def model(**patch_embed) -> nn.Module:
     cfg.model.backbone.patch_embed = patch_embed
     torch.manual_seed(0)
     built = MODELS.build(cfg.model).eval()
-    built.cfg = cfg
+    built.cfg, built.dataset_meta = cfg, {}
     return built
 
 

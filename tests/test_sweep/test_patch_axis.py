@@ -66,7 +66,7 @@ def test_tables_by_patches(tmp_path: Path) -> None:
     row = rows['sure, patch 8', '64']
     assert (row['patch_size'], row['wanted_tokens'], row['tokens']) == ('8', '', '64')
     assert rows['plain', '64']['patch_size'] == '' and float(row['gflops']) == 0.5
-    title, head, _, *lines = format_by_patches(summary).splitlines()
+    title, head, *lines = format_by_patches(summary).splitlines()
     assert title.startswith('sure: accuracy/top1') and head.split() == 'resolution patch 8 patch 16'.split()
     cells = [line.split() for line in lines]
     assert [line[0] for line in cells] == ['32', '64', '128'] and [len(line) for line in cells] == [4, 7, 7]

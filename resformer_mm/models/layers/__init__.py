@@ -17,7 +17,13 @@ from .combined_position import CombinedPosition
 from .coordinates import CoordinateAugmentation
 from .distance_bias import DirectionalBias, DistanceBias
 from .drop_path import Draws, DropPath, SubsetDropPath
-from .flexible_patch_embed import FlexiblePatchEmbed, MultiKernelPatchEmbed, added_kernels, build_patch_embed
+from .flexible_patch_embed import (
+    FlexiblePatchEmbed,
+    MultiKernelPatchEmbed,
+    added_kernels,
+    build_patch_embed,
+    fix_patches,
+)
 from .global_position import (
     GlobalPosition,
     GlobalPositionEmbedding,
@@ -96,6 +102,7 @@ __all__ = [
     'added_kernels',
     'build_patch_embed',
     'extend_edges',
+    'fix_patches',
     'frame_count',
     'frame_grid',
     'inside',

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from resformer_mm.config_types import find_type, type_field
 from resformer_mm.registry import MODELS
 
+from .grids import Grid
 from .kernel_resizing import apply_to_lines, kernel_resizing, resize_kernel
 from .patch_embed import PatchEmbed
 
@@ -327,6 +328,23 @@ def build_patch_embed(config: dict | None, in_channels: int, embed_dims: int, pa
             "dict(type='MultiKernelPatchEmbed', ...)"
         )
     return MODELS.build({'_scope_': 'resformer_mm', **config, **sizes})
+
+
+def fix_patches(model: nn.Module, extent: Grid | None = None) -> None:
+    """Replace the flexible patch embeddings in a model by plain ones of one size, see ``fixed``.
+
+    Args:
+        model: the model, in evaluation mode; it is changed.
+        extent: height and width in pixels of the images that the size is for; by default it must be that of
+            every image.
+
+    Raises:
+        ValueError: there is no extent, and the size differs from image to image.
+    """
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, FlexiblePatchEmbed):
+                setattr(parent, name, child.fixed(None if extent is None else child.size_for(*extent)))
 
 
 def added_kernels(weight: Tensor, bias: Tensor | None, sides: Sequence[int]) -> Mapping[str, Tensor]:
