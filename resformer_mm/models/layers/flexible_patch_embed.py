@@ -51,6 +51,8 @@ class FlexiblePatchEmbed(PatchEmbed):
             ``tokens``.
     """
 
+    matrices: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -196,9 +198,7 @@ class FlexiblePatchEmbed(PatchEmbed):
         self._check(size)
         weight, bias = self.kernel(size)
         plain = PatchEmbed(self.proj.in_channels, self.proj.out_channels, size).to(weight)
-        with torch.no_grad():
-            plain.proj.weight.copy_(weight)
-            plain.proj.bias.copy_(bias)
+        plain.load_state_dict({'proj.weight': weight, 'proj.bias': bias})
         return plain.train(self.training)
 
     def _nearest(self, size: int) -> int:
