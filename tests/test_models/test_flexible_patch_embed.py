@@ -147,18 +147,25 @@ def test_an_image_smaller_than_a_patch() -> None:
 def test_budgets_of_tokens(tokens: int, patch_sizes: list[int] | None) -> None:
     embedding = FlexiblePatchEmbed(3, 16, 8, patch_sizes=patch_sizes, tokens=tokens).eval()
     for height, width in itertools.product((4, 16, 32, 51, 64, 128), repeat=2):
-        sizes = [size for size in patch_sizes or range(1, 33) if size <= min(height, width)]
-        distance = {
-            size: abs(np.log(np.ceil(height / size) * np.ceil(width / size) / tokens)) for size in sizes
+        numbers = {
+            size: int(np.ceil(height / size) * np.ceil(width / size))
+            for size in patch_sizes or range(1, 33)
+            if size <= min(height, width)
+        }
+        ratios = {size: abs(np.log(number / tokens)) for size, number in numbers.items()}
+        nearest = {
+            size: number for size, number in numbers.items() if ratios[size] < min(ratios.values()) + 1e-9
         }
         size = embedding.size_for(height, width)
-        assert distance[size] == pytest.approx(min(distance.values()))
-        assert size == max(one for one in sizes if distance[one] <= distance[size] + 1e-9)
+        assert numbers[size] == min(nearest.values())
+        assert size == min(one for one, number in nearest.items() if number == numbers[size])
     assert embedding.smallest_size == (1 if patch_sizes is None else 4)
 
 
 def test_a_budget_of_the_trained_grid() -> None:
     model = backbone(flexible(tokens=64), out_type='featmap')
+    sizes = [model.patch_embed.size_for(side, side) for side in (16, 24, 32, 48, 64, 128, 256)]
+    assert sizes == [2, 3, 4, 6, 8, 16, 32]
     grids = {side: tuple(model(image(side, side))[0].shape[2:]) for side in (16, 24, 32, 48, 64, 128, 256)}
     assert grids == dict.fromkeys(grids, (8, 8))
     assert model(image(32, 128))[0].shape[2:] == (4, 16)

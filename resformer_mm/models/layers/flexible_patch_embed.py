@@ -43,8 +43,9 @@ class FlexiblePatchEmbed(PatchEmbed):
         patch_sizes: sides in pixels from which training draws; None draws nothing.
         patch_size: side of a patch in pixels; by default that of the kernel.
         tokens: number of tokens to come near to, in the place of ``patch_size``. The side is one of
-            ``patch_sizes`` or, without them, any from one pixel to four times the kernel. Of two that are
-            equally near, in terms of their ratio to ``tokens``, it is the larger.
+            ``patch_sizes`` or, without them, any from one pixel to four times the kernel. Of numbers that
+            are equally near, in terms of their ratio to ``tokens``, it is the smaller one, and of sizes with
+            this number of tokens the smallest, which needs the least padding.
 
     Raises:
         ValueError: a size or the number of tokens is out of range, or there are both ``patch_size`` and
@@ -138,7 +139,7 @@ class FlexiblePatchEmbed(PatchEmbed):
             if size > height or size > width:
                 continue
             number = (height + size - 1) // size * ((width + size - 1) // size)
-            if best_number == 0 or self._is_nearer(number, best_number):
+            if best_number in (0, number) or self._is_nearer(number, best_number):
                 best, best_number = size, number
         return best
 
