@@ -80,13 +80,6 @@ def add_window_size(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def with_window_size(options: dict | None, window_size: int | None) -> dict | None:
-    """Return overrides of a config, with that of the window size if there is one."""
-    if window_size is None:
-        return options
-    return {**(options or {}), 'model.backbone.window_size': window_size}
-
-
 def add_patches(parser: argparse.ArgumentParser) -> None:
     """Add ``--patch-size`` and ``--tokens``, of which one sets the size of the patches."""
     group = parser.add_mutually_exclusive_group()
