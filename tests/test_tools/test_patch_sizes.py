@@ -142,7 +142,7 @@ def test_further_kernels_are_trained_and_nothing_else(data: Path, model, tmp_pat
         ('from 1 to 64', model[0], checkpoint, 'x.pth', '--kernels', 100),
         ('must be at least one, and differ', model[0], checkpoint, 'x.pth', '--kernels', 16),
         ('would overwrite', model[0], checkpoint, checkpoint, '--kernels', 8),
-        ('there is no', model[0], 'absent.pth', 'x.pth', '--kernels', 8),
+        ('does not exist', model[0], 'absent.pth', 'x.pth', '--kernels', 8),
     ):
         result = run_tool(ADD, *wrong, data=data, cwd=tmp_path)
         assert result.returncode == 2 and words in result.stderr and 'Traceback' not in result.stderr

@@ -260,7 +260,8 @@ def build_with_constructor(cfg: Config, constructor: str | None = None, **paramw
     for group in optim.optimizer.param_groups:
         for parameter in group['params']:
             groups[names[id(parameter)]] = group
-    assert set(groups) == set(names.values())
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert set(groups) == trained
     return groups
 
 
