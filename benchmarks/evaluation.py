@@ -89,6 +89,7 @@ def write_case(case: Case, folder: Path) -> tuple[dict, list[str]]:
     dataset.update(type='resformer_mm.ImageFolder', data_root=str(root), data_prefix='val')
     dataset.pop('split', None)
     cfg.model.head.num_classes = 10
+    cfg.custom_hooks = []  # averages of weights expect the start of a run before weights are loaded
     cfg.test_dataloader.update(batch_size=case.batch, num_workers=2)
     cfg.val_dataloader, cfg.val_evaluator = cfg.test_dataloader, cfg.test_evaluator
     config, checkpoint = folder / 'config.py', folder / 'weights.pth'
