@@ -28,6 +28,11 @@ GPE_PUBLISHED, GPE = 'pos_embed.embed_layer.', 'backbone.global_position.conv.'
 # Parts of ViTs that may have no position table, but rotary positions, and that no ResFormer has.
 VIT_PARTS = r'(^|\.)(reg_token|register_tokens|storage_tokens|rope_embed\.periods|gamma_1|ls1\.gamma)$'
 LPE_PUBLISHED, LPE = re.compile(r'(blocks\.\d+\.attn)\.get_v\.'), '.attn.local_position.conv.'
+# What the published code has a place for, in its names.
+PUBLISHED = re.compile(
+    r'cls_token|pos_embed(\.embed_layer\.\w+)?|patch_embed\.proj\.\w+|norm\.\w+|head\.\w+|'
+    r'blocks\.\d+\.(norm[12]|attn\.(qkv|proj|get_v)|mlp\.fc[12])\.\w+'
+)
 
 
 @dataclass
@@ -174,13 +179,19 @@ def reverse_weights(weights: Weights, num_heads: int | None = None) -> Conversio
     A learned position table becomes DeiT's ``pos_embed``.
 
     Raises:
-        CheckpointError: the checkpoint is of another kind, incomplete or inconsistent.
+        CheckpointError: the checkpoint is of another kind, incomplete or inconsistent, or has parts that the
+            published code does not have, such as registers.
     """
     source = str(weights.path)
     if detect_layout(weights.state, source) != 'resformer_mm':
         raise CheckpointError(f"{source} does not have this project's names: leave out --reverse")
     report = Report(source, 'resformer_mm', notes=list(weights.notes))
     renamed = {with_backbone(name): (name, value) for name, value in weights.state.items()}
+    if others := [name for name in renamed if not _has_published_name(name)]:
+        raise CheckpointError(
+            f'{source} has parts that the published code does not have: {", ".join(others[:4])}'
+            f'{" ..." if len(others) > 4 else ""}. Leave out --reverse, or train a model without them'
+        )
     conversion = _finish(renamed, report, num_heads)
     state = {}
     for name, value in conversion.state.items():
@@ -257,6 +268,12 @@ def to_published_name(name: str) -> str:
     if name.startswith('head.fc.'):
         return 'head.' + name.removeprefix('head.fc.')
     return name.removeprefix('backbone.').replace(LPE, '.attn.get_v.')
+
+
+def _has_published_name(name: str) -> bool:
+    if not name.startswith(('backbone.', 'head.')):  # of another part, which the report names
+        return True
+    return name in (TABLE, CLS_TABLE) or PUBLISHED.fullmatch(to_published_name(name)) is not None
 
 
 def with_backbone(name: str) -> str:

@@ -289,6 +289,22 @@ def test_inconsistent_shapes(official_state: State, tmp_path: Path, change: dict
         convert_weights(weights)
 
 
+@pytest.mark.parametrize(
+    'option',
+    [
+        dict(num_registers=2),
+        dict(token_merger=dict(type='TokenMerger', grid=4)),
+        dict(local_position=dict(type='RelativePositionBias', grid_size=4)),
+    ],
+)
+def test_parts_without_a_published_name_are_refused(option: dict, tmp_path: Path) -> None:
+    arch = dict(embed_dims=64, num_layers=1, num_heads=1, feedforward_channels=128)
+    state = build(arch=arch, num_classes=3, **option).state_dict()
+    path = save(tmp_path / 'ours.pth', {'state_dict': state})
+    with pytest.raises(CheckpointError, match='published code does not have'):
+        reverse_weights(read_weights(path))
+
+
 def test_wrong_direction_and_options(official_state: State, tmp_path: Path) -> None:
     weights = read_weights(save(tmp_path / 'src.pth', official_state))
     with pytest.raises(CheckpointError, match='leave out --reverse'):
