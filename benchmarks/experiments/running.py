@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from experiment import Experiment
@@ -213,7 +214,7 @@ class Runs:
         words += [] if epochs == self.epochs else ['--resume']
         words += ['--cfg-options', f'randomness.seed={seed}', f'train_dataloader.num_workers={self.workers}']
         words += [f'{field}={self.epochs}' for field in self.experiment.epoch_fields]
-        print(f'{label}: {"begins" if epochs == self.epochs else "continues"}', flush=True)
+        say(f'{label}: {"begins" if epochs == self.epochs else "continues"}')
         seconds = self.commands.run(words, folder / 'training.log', label, descriptor)
         if not checkpoint.is_file():
             raise NotFinished(f'{label}: ended without {checkpoint}')
@@ -235,7 +236,7 @@ class Runs:
         words += ['--dtype', self.dtype, '--out', out, '--out-item', 'metrics', '--cfg-options']
         words += [f'test_dataloader.dataset.data_root={self.test_data.absolute()}']
         words += ['test_dataloader.dataset.data_prefix=', f'test_dataloader.num_workers={self.workers}']
-        print(f'{label}: begins', flush=True)
+        say(f'{label}: begins')
         seconds = self.commands.run(words, folder / 'test.log', label, descriptor)
         metrics = json.loads(out.read_text(encoding='utf-8'))
         values = {size: f'{metrics[f"{size}/{self.experiment.metric}"]:.2f}' for size in resolutions}
@@ -246,7 +247,7 @@ class Runs:
         ]
         append_rows(self.metrics, rows)
         self._add_time(name, seed, 'test', amount, seconds)
-        print(f'{label}: {", ".join(f"{size}: {value}" for size, value in values.items())}', flush=True)
+        say(f'{label}: {", ".join(f"{size}: {value}" for size, value in values.items())}')
 
     def _config(self, name: str, folder: Path) -> Path:
         path = folder / f'{name}.py'
@@ -269,6 +270,12 @@ class Runs:
             machine=describe_device(get_device()),
         )
         append_rows(self.times, [row])
+
+
+def say(text: str, stream: TextIO = sys.stdout) -> None:
+    """Print a line at once, so that those of several threads do not mix."""
+    stream.write(f'{text}\n')
+    stream.flush()
 
 
 @contextlib.contextmanager
@@ -304,7 +311,7 @@ def run_all(runs: Runs, names: Sequence[str], seeds: Sequence[int], jobs: int) -
                 future.result()
             except NotFinished as error:
                 problems.append(str(error))
-                print(error, file=sys.stderr, flush=True)
+                say(str(error), sys.stderr)
             seconds = sum(runs.seconds_left(*one) for other, one in futures.items() if not other.done())
-            print(f'{number} of {len(work)} done, about {seconds / jobs / 3600:.1f} h left', flush=True)
+            say(f'{number} of {len(work)} done, about {seconds / jobs / 3600:.1f} h left')
     return problems
