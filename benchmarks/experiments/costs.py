@@ -1,6 +1,7 @@
 """Operations, memory and time of one prediction by the variants of an experiment, with random weights.
 
     python benchmarks/experiments/costs.py every_size --variants plain rope --resolutions 64 128 320
+    python benchmarks/experiments/costs.py every_size --table gflops
 
 GFLOPs are giga multiply-adds. Memory is what a prediction allocates at most, besides weights and image. Times
 are medians of rounds in which the variants alternate; run it on a quiet machine. Rows of the same variant,
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import torch
 from experiment import Experiment, Variant, experiment_names, find_experiment
-from measured import read_rows
+from measured import cost_table, read_rows
 from mmengine.device import get_device
 from mmengine.model import BaseModel
 from running import ROOT
@@ -74,8 +75,8 @@ def measure(
                 machine=describe_device(device),
             )
         )
-    times = alternate(calls, rounds, device=device)
-    for row, name in zip(rows, names):
+    times = alternate(calls, rounds, device=device) if rounds else {}
+    for row, name in zip(rows if times else (), names):
         row['ms'] = f'{1e3 * statistics.median(times[name]):.2f}'
     return rows
 
@@ -94,7 +95,11 @@ def main() -> None:
     parser.add_argument('--variants', nargs='+', metavar='NAME', help='(all)')
     parser.add_argument('--resolutions', nargs='+', type=int, help='in pixels (those of the experiment)')
     parser.add_argument('--dtype', choices=DTYPES, default='float32', help='type of the prediction (float32)')
-    parser.add_argument('--rounds', type=int, default=7, help='timed rounds (7)')
+    parser.add_argument('--rounds', type=int, default=7, help='timed rounds; 0 measures no times (7)')
+    parser.add_argument(
+        '--table', choices=['gflops', 'mib', 'ms'], help='print a table of what is measured, and end'
+    )
+    parser.add_argument('--threads', type=int, help='(those of PyTorch)')
     parser.add_argument('--out', type=Path, help='CSV file (benchmarks/results/EXPERIMENT_costs_DEVICE.csv)')
     args = parser.parse_args()
     experiment = find_experiment(args.experiment)
@@ -104,6 +109,13 @@ def main() -> None:
     device = get_device().split(':')[0]
     default = ROOT / 'benchmarks' / 'results' / f'{experiment.name}_costs_{device}.csv'
     path = args.out or default
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.table:
+        settings = dict(dtype=args.dtype, threads=str(torch.get_num_threads()))
+        rows = [row for row in read_rows(path) if settings.items() <= row.items()]
+        print(cost_table(experiment, rows, names, args.table))
+        return
     for resolution in track(args.resolutions or list(experiment.resolutions), 'resolutions'):
         rows = {_identity(row): row for row in read_rows(path)}
         rows.update(

@@ -151,6 +151,29 @@ def _cell(values: Sequence[float], sign: str, star: str) -> str:
     return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}'
 
 
+def cost_table(
+    experiment: Experiment, rows: Iterable[Mapping[str, str]], names: Sequence[str], column: str
+) -> str:
+    """Return a Markdown table of one of the costs: a row per variant, a column per resolution.
+
+    Args:
+        experiment: the experiment.
+        rows: those of the costs, of one type and number of threads.
+        names: variants in their order; those without rows are left out.
+        column: 'gflops', 'mib' or 'ms'.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for row in rows:
+        found.setdefault(row['variant'], {})[int(row['resolution'])] = row[column]
+    names = [name for name in names if name in found]
+    resolutions = sorted({resolution for name in names for resolution in found[name]})
+    lines = [
+        [f'`{name}`', experiment.variants[name].title, *(found[name].get(size, '') for size in resolutions)]
+        for name in names
+    ]
+    return table(['variant', 'model', *map(str, resolutions)], lines)
+
+
 def mean_curves(
     experiment: Experiment, rows: Iterable[Mapping[str, str]], names: Sequence[str]
 ) -> list[ResolutionCurve]:

@@ -236,12 +236,42 @@ def test_several_processes_append(program: Path, results: ModuleType) -> None:
         results.append_rows(path, [dict(a=1)])
 
 
+def test_costs(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        FOLDER / 'costs.py',
+        'every_size',
+        '--out',
+        tmp_path / 'costs.csv',
+        '--threads',
+        1,
+    ]
+    words += ['--variants', 'plain', 'plain+windows', '--rounds', 1]
+    for sizes in ((16, 128), (128,)):  # the second call replaces rows of the first
+        subprocess.run([*map(str, words), '--resolutions', *map(str, sizes)], check=True, timeout=120)
+    table = subprocess.run([*map(str, words), '--table', 'gflops'], capture_output=True, text=True).stdout
+    rows = [[cell.strip() for cell in line[1:-1].split('|')] for line in table.splitlines()]
+    assert rows[0] == ['variant', 'model', '16', '128'] and len(rows) == 4
+    (*_, small, large), (*_, small_windows, large_windows) = rows[2:]
+    assert small == small_windows and float(large_windows) < float(large)
+    # 257 tokens of width 128 in 6 blocks, the last one for the class token alone; besides these, norms.
+    width, tokens = 128, 257
+    embedding = 256 * width * (3 * 8**2 + 6 * 3**2)  # patches, and six convolutions of GPE and LPE
+    block = 12 * tokens * width**2 + 2 * tokens**2 * width
+    last = 2 * tokens * width**2 + 10 * width**2 + 2 * tokens * width
+    assert float(large) == pytest.approx((embedding + 5 * block + last) / 1e9, rel=0.01)
+
+
 def test_usage(program: Path) -> None:
     result = call(program, '--train-data', program.parent / 'nothing')
     assert result.returncode == 2 and 'nothing is not a folder' in result.stderr
+    result = subprocess.run(
+        [sys.executable, FOLDER / 'run.py', 'large_images'], capture_output=True, text=True
+    )
+    assert result.returncode == 2 and 'large_images trains nothing' in result.stderr
 
 
-@pytest.mark.parametrize('name', ['every_size'])
+@pytest.mark.parametrize('name', ['every_size', 'large_images'])
 def test_every_variant_builds_and_takes_every_size(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,7 +285,7 @@ def test_every_variant_builds_and_takes_every_size(
             assert _contains(cfg[field], value), variant
         model = MODELS.build(cfg.model.backbone).eval()
         with torch.inference_mode():
-            for size in (16, 96):
+            for size in (16, 96) if name == 'every_size' else (16,):
                 (token,) = model(torch.zeros(1, 3, size, size))
                 assert token.shape == (1, cfg.model.head.in_channels) and token.isfinite().all(), variant
 

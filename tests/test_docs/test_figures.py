@@ -203,21 +203,33 @@ def test_swapped_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables are what the command on the page prints."""
+    """The tables are what the commands on the page print."""
     monkeypatch.syspath_prepend(ROOT / 'benchmarks' / 'experiments')
-    experiment = importlib.import_module('experiment').find_experiment('every_size')
+    find = importlib.import_module('experiment').find_experiment
     measured = importlib.import_module('measured')
-    rows = measured.read_rows(ROOT / 'benchmarks' / 'results' / 'every_size_top1.csv')
-    rows = [row for row in rows if row['epochs'] == str(experiment.epochs)]
+    folder = ROOT / 'benchmarks' / 'results'
     for header, *lines in tables(DOCS / 'every_size.md'):
-        if header[0] == 'variant':
-            names = [line[0].strip('`') for line in lines]
-            kinds = [measured.metric_table(experiment, rows, names, base) for base in (None, 'plain')]
-            printed = [
-                [[cell.strip() for cell in line[1:-1].split('|')] for line in kind.splitlines()]
-                for kind in kinds
-            ]
-            assert [header, *lines] in [[first, *rest] for first, _, *rest in printed]
+        if header[0] != 'variant':
+            continue
+        names, printed = [line[0].strip('`') for line in lines], []
+        for name in ('every_size', 'large_images'):
+            experiment = find(name)
+            rows = measured.read_rows(folder / f'{name}_{experiment.column}.csv')
+            rows = [row for row in rows if row['epochs'] == str(experiment.epochs)]
+            printed += [measured.metric_table(experiment, rows, names, base) for base in (None, 'plain')]
+            costs = measured.read_rows(folder / f'{name}_costs_cpu.csv')
+            for setting in {(row['dtype'], row['threads']) for row in costs}:
+                rows = [row for row in costs if (row['dtype'], row['threads']) == setting]
+                printed += [
+                    measured.cost_table(experiment, rows, names, column) for column in ('gflops', 'mib', 'ms')
+                ]
+        found = [[split_row(line) for line in text.splitlines()] for text in printed]
+        assert [header, *lines] in [[first, *rest] for first, _, *rest in found], names
+
+
+def split_row(line: str) -> list[str]:
+    """Cells of a line of a Markdown table."""
+    return [cell.strip() for cell in line[1:-1].split('|')]
 
 
 def test_time_to_the_first_step_is_the_measured_one():
