@@ -49,7 +49,7 @@ class Experiment:
         variants: name -> model. The first one is what the others are compared with.
         resolutions: resolutions of the test in pixels.
         epochs: length of a training.
-        seeds: seeds of the trainings; none for an experiment whose costs alone are measured.
+        seeds: seeds of the trainings.
         metric: the compared metric of ``tools/test.py``, in %, without its resolution.
         data_variable: environment variable of the configs that names the folder of the training images.
         epoch_fields: fields of the configs that have the number of epochs.

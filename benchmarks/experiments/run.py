@@ -66,8 +66,6 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if name is not None and name not in experiment.variants:
             parser.error(f'{name} is not a variant of {experiment.name}: {", ".join(experiment.variants)}')
     args.seeds = experiment.seeds if args.seeds is None else args.seeds
-    if not experiment.seeds:
-        parser.error(f'{experiment.name} trains nothing: costs.py measures it')
     args.epochs = experiment.epochs if args.epochs is None else args.epochs
     args.resolutions = args.resolutions or list(experiment.resolutions)
     args.out = args.out or RESULTS / f'{experiment.name}_{experiment.column}.csv'
