@@ -17,6 +17,7 @@ SINGLE = f'{CONFIGS}/resformer-mini_64_1xb64-30e_mini.py'
 MERGER = f'{CONFIGS}/resformer-mini_merger_mr-96-64-32_1xb64-30e_mini.py'
 LEARNED_SCALE = f'{CONFIGS}/resformer-mini_temperature_mr-64-48-32_1xb64-30e_mini.py'
 WINDOWS = f'{CONFIGS}/resformer-mini_windows_mr-64-48-32_1xb64-30e_mini.py'
+FLEXIBLE = f'{CONFIGS}/resformer-mini_flexible_mr-64-48-32_1xb64-30e_mini.py'
 GRIDS = (8, 6, 4)
 """Sides in tokens of the training grids on 64, 48 and 32 pixels, of patches of 8 pixels."""
 FROM_64, FROM_96 = (64, 48, 32), (96, 64, 32)
@@ -33,6 +34,12 @@ def scaled(title: str, weights_of: str, config: str, trained_on: tuple[int, ...]
     tokens = [(resolution // 8) ** 2 + 1 for resolution in trained_on]
     settings = dict(model=dict(backbone=dict(attention_scale=dict(tokens=tokens, **scale))))
     return Variant(title, config, settings, trained_on, weights_of)
+
+
+def with_tokens(title: str, weights_of: str, config: str) -> Variant:
+    """Return a trained model that is tested with about the tokens of 64 pixels at every size."""
+    settings = dict(type='FlexiblePatchEmbed', patch_sizes=None, tokens=64)
+    return Variant(title, config, dict(model=dict(backbone=dict(patch_embed=settings))), FROM_64, weights_of)
 
 
 def with_lpe(**position: Any) -> dict[str, Any]:
@@ -70,6 +77,10 @@ EXPERIMENT = Experiment(
         ),
         'learned-temperature': Variant('learned temperature', LEARNED_SCALE, trained_on=FROM_64),
         'plain+windows': Variant('windows', WINDOWS, trained_on=FROM_64, weights_of='plain'),
+        # The size of the patches.
+        'plain+tokens': with_tokens('64 tokens by resized kernels', 'plain', ON_64),
+        'flexible': Variant('patches of 4 to 12 pixels', FLEXIBLE, trained_on=FROM_64),
+        'flexible+tokens': with_tokens('patches of 4 to 12 pixels, 64 tokens', 'flexible', FLEXIBLE),
         # At the input.
         'augmented': on_64('augmented GPE', global_position=AUGMENTED),
         'table': on_64('APE', global_position=dict(type='LearnedPositionEmbedding', grid_size=GRIDS[0])),
