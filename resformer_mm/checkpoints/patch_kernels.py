@@ -79,5 +79,5 @@ def _check_fit(settings: dict[str, Any], patch_embed: dict | None, weights: Weig
     """Check that weights are those of a model with a patch embedding."""
     # What training starts from, and freezes, says nothing about the weights.
     backbone = {**settings['backbone'], 'patch_embed': patch_embed, 'init_cfg': None}
-    left_out = {name: None for name in ('init_cfg', 'trained') if name in settings}
+    left_out: dict[str, Any] = {name: None for name in ('init_cfg', 'trained') if name in settings}
     check_strict(MODELS.build({**settings, **left_out, 'backbone': backbone}), weights)
