@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
@@ -196,7 +196,7 @@ def make_test_config(
             raise ValueError(f'--resolutions-per-pass: {config} tests at one resolution: add --resolutions')
         cfg.test_cfg.resolutions_per_pass = resolutions_per_pass
     if window_size is not None:
-        backbone = cfg.model.get('backbone') or {}
+        backbone = cfg.model.get('backbone') or ConfigDict()
         if not backbone.get('window_block_indices'):
             raise ValueError(
                 f'--window-size: the backbone of {config} has no windows: name their blocks, as in '

@@ -71,7 +71,9 @@ def copies_of_step(config: Any) -> int:
 
 def _drawn(sampler: Mapping | None) -> int | None:
     """Return how many resolutions a batch sampler draws; None if it draws none."""
-    kind = type_name(type_field(sampler)) if sampler else ''
+    if not sampler:
+        return None
+    kind = type_name(type_field(sampler))
     if kind == 'MultiResolutionBatchSampler':
         return sampler.get('number', 3)
     return 1 if kind in ('ResolutionBatchSampler', 'EpochResolutionBatchSampler') else None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ class ModelUnderTest:
         split: str = 'test',
         confidence: str = 'max_probability',
         after_batch: Callable[[], None] = lambda: None,
-        patches: Mapping[str, int] | None = None,
+        patches: Mapping[str, Any] | None = None,
     ) -> None:
         self.cfg = make_test_config(
             config,
