@@ -399,4 +399,9 @@ install_environment() {
     say "the environment is ready (stack '$STACK')"
 }
 
-if [[ ${BASH_SOURCE[0]} == "$0" ]]; then install_environment "$@"; fi
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    install_environment "$@"
+    if [[ -z ${VIRTUAL_ENV:-}${CONDA_PREFIX:-} ]]; then
+        say "before other commands: source $(dirname "$PY")/activate"
+    fi
+fi

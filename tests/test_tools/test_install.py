@@ -310,6 +310,7 @@ def test_classification_alone_compiles_nothing(project, tmp_path, stack):
     arguments = ('--stack', stack, 'classification')
     result = install(project, *arguments, VIRTUAL_ENV=str(tmp_path / 'env'), CXX='no-such-compiler')
     assert result.returncode == 0, result.stderr
+    assert 'activate' not in result.stdout
     calls = read()
     assert all(call.startswith('-m pip install') for call in calls)
     words = {name_of(word) for call in calls for word in call.split()}
@@ -339,6 +340,7 @@ def test_mmcv_of_the_own_environment_gets_operators(project, tmp_path, stack, ca
     read = fake_environment(own, site, cached)
     result = install(project, '--stack', stack, CXX='sh')
     assert result.returncode == 0, result.stderr
+    assert f'source {own}/bin/activate' in result.stdout
     builds = [call for call in read() if call.startswith('-m pip wheel')]
     # A cached build without operators is not taken for the complete one.
     assert len(builds) == (1 if cached == '_ext.so' else 2)
