@@ -19,7 +19,7 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -198,29 +198,48 @@ def measure(code: str, megapixels: str, number: int, folder: Path) -> list[dict]
     ]
 
 
-def main() -> None:
-    """Measure all sizes and write the CSV."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the file of the rows and their name."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, help='CSV file')
     parser.add_argument(
         '--code', default='now', help='name of the rows, which replace those of this name (now)'
     )
-    parser.add_argument('--images', type=int, default=200, help='images of each size (200)')
-    parser.add_argument('--megapixels', nargs='+', default=list(PHOTOS), choices=list(PHOTOS))
-    args = parser.parse_args()
+    return parser
+
+
+def measure_all(
+    args: argparse.Namespace, cases: Iterable[str], measure_case: Callable[[str, Path], list[dict]]
+) -> None:
+    """Measure with one thread, and write the rows after every case.
+
+    Args:
+        args: of :func:`make_parser`.
+        cases: what is measured.
+        measure_case: takes a case and an empty folder; returns rows.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     rows = []
     if args.out.is_file():
         with open(args.out, newline='') as file:
             rows = [row for row in csv.DictReader(file) if row['code'] != args.code]
-    for megapixels in args.megapixels:
+    for case in cases:
         with tempfile.TemporaryDirectory() as folder:
-            measured = measure(args.code, megapixels, args.images, Path(folder))
+            measured = measure_case(case, Path(folder))
         rows += measured
         for row in measured:
             print(', '.join(f'{name} {value}' for name, value in row.items()), flush=True)
         write_csv(args.out, rows)
+
+
+def main() -> None:
+    """Measure all sizes and write the CSV."""
+    parser = make_parser(__doc__)
+    parser.add_argument('--images', type=int, default=200, help='images of each size (200)')
+    parser.add_argument('--megapixels', nargs='+', default=list(PHOTOS), choices=list(PHOTOS))
+    args = parser.parse_args()
+    measure_all(args, args.megapixels, lambda size, folder: measure(args.code, size, args.images, folder))
 
 
 if __name__ == '__main__':

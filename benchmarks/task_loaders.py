@@ -12,10 +12,7 @@ the samples, in milliseconds of processor time. Rows of earlier code stay in the
 
 from __future__ import annotations
 
-import argparse
-import csv
 import random
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -23,14 +20,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from loader import ROOT, write_photos
+from loader import ROOT, make_parser, measure_all, write_photos
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
 from resformer_mm.analysis.machine import describe_device
-from resformer_mm.files import write_csv
 from resformer_mm.registry import TRANSFORMS
 
 CONFIGS = {
@@ -159,26 +154,10 @@ def measure(code: str, task: str, number: int, folder: Path) -> list[dict]:
 
 def main() -> None:
     """Measure all tasks and write the CSV."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('--out', type=Path, required=True, help='CSV file')
-    parser.add_argument(
-        '--code', default='now', help='name of the rows, which replace those of this name (now)'
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('--samples', type=int, default=60, help='samples of each task (60)')
     args = parser.parse_args()
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    rows = []
-    if args.out.is_file():
-        with open(args.out, newline='') as file:
-            rows = [row for row in csv.DictReader(file) if row['code'] != args.code]
-    for task in CONFIGS:
-        with tempfile.TemporaryDirectory() as folder:
-            measured = measure(args.code, task, args.samples, Path(folder))
-        rows += measured
-        for row in measured:
-            print(', '.join(f'{name} {value}' for name, value in row.items()), flush=True)
-        write_csv(args.out, rows)
+    measure_all(args, CONFIGS, lambda task, folder: measure(args.code, task, args.samples, folder))
 
 
 if __name__ == '__main__':
