@@ -16,6 +16,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -56,103 +57,112 @@ def photo(size: int) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
+# Of mmpretrain, on an image; of torchvision, on a tensor, or None; of this package, on an image.
+Functions = tuple[Callable, Callable | None, Callable]
+
+JITTER: dict[str, Functions] = {
+    'brightness (jitter)': (
+        lambda image: mmcv.adjust_brightness(image, 1.2, backend='pillow'),
+        lambda tensor: torchvision.adjust_brightness(tensor, 1.2),
+        lambda image: pixels.adjust_brightness(image, 1.2),
+    ),
+    'contrast (jitter)': (
+        lambda image: mmcv.adjust_contrast(image, 1.2, backend='pillow'),
+        lambda tensor: torchvision.adjust_contrast(tensor, 1.2),
+        lambda image: pixels.adjust_contrast(image, 1.2),
+    ),
+    'saturation (jitter)': (
+        lambda image: mmcv.adjust_color(image, 1.2, backend='pillow'),
+        lambda tensor: torchvision.adjust_saturation(tensor, 1.2),
+        lambda image: pixels.adjust_saturation(image, 1.2),
+    ),
+    'hue (jitter)': (
+        lambda image: mmcv.adjust_hue(image, 0.1, backend='pillow'),
+        lambda tensor: torchvision.adjust_hue(tensor, 0.1),
+        lambda image: pixels.adjust_hue(image, 0.1),
+    ),
+}
+COLOURS: dict[str, Functions] = {
+    'auto contrast': (mmcv.auto_contrast, torchvision.autocontrast, pixels.auto_contrast),
+    'equalize': (mmcv.imequalize, torchvision.equalize, pixels.equalize),
+    'invert': (mmcv.iminvert, torchvision.invert, pixels.invert),
+    'posterize': (
+        lambda image: mmcv.posterize(image, 1),
+        lambda tensor: torchvision.posterize(tensor, 1),
+        lambda image: pixels.posterize(image, 1),
+    ),
+    'solarize': (
+        lambda image: mmcv.solarize(image, 25.6),
+        lambda tensor: torchvision.solarize(tensor, 26),
+        lambda image: pixels.solarize(image, 25.6),
+    ),
+    'solarize, add': (
+        lambda image: np.where(image < 128, np.minimum(image + 99.0, 255), image).astype(np.uint8),
+        None,
+        lambda image: pixels.solarize_add(image, 99.0, 128),
+    ),
+    'brightness': (
+        lambda image: mmcv.adjust_brightness(image, 1.81),
+        lambda tensor: torchvision.adjust_brightness(tensor, 1.81),
+        lambda image: pixels.adjust_brightness(image, 1.81),
+    ),
+    'contrast': (
+        lambda image: mmcv.adjust_contrast(image, 1.81),
+        lambda tensor: torchvision.adjust_contrast(tensor, 1.81),
+        lambda image: pixels.adjust_contrast(image, 1.81),
+    ),
+    'saturation': (
+        lambda image: mmcv.adjust_color(image, 1.81),
+        lambda tensor: torchvision.adjust_saturation(tensor, 1.81),
+        lambda image: pixels.adjust_saturation(image, 1.81, cut_off=False),
+    ),
+    'sharpness': (
+        lambda image: mmcv.adjust_sharpness(image, 1.81),
+        lambda tensor: torchvision.adjust_sharpness(tensor, 1.81),
+        lambda image: pixels.adjust_sharpness(image, 1.81),
+    ),
+}
+# On tensors, torchvision has no bicubic interpolation for these.
+PLACES: dict[str, Functions] = {
+    'rotate': (
+        lambda image: mmcv.imrotate(image, 27.0, **BORDER),
+        None,
+        lambda image: mmcv.imrotate(image, 27.0, **BORDER),
+    ),
+    'shear, horizontal': (
+        lambda image: mmcv.imshear(image, 0.27, 'horizontal', **BORDER),
+        None,
+        lambda image: shear(image, 0.27, 'horizontal', FILL),
+    ),
+    'translate, horizontal': (
+        lambda image: mmcv.imtranslate(image, 90.72, 'horizontal', **BORDER),
+        None,
+        lambda image: translate(image, 90.72, 'horizontal', FILL),
+    ),
+    'shear, vertical': (
+        lambda image: mmcv.imshear(image, 0.27, 'vertical', **BORDER),
+        None,
+        lambda image: shear(image, 0.27, 'vertical', FILL),
+    ),
+    'translate, vertical': (
+        lambda image: mmcv.imtranslate(image, 90.72, 'vertical', **BORDER),
+        None,
+        lambda image: translate(image, 90.72, 'vertical', FILL),
+    ),
+}
+
+
 def operations(image: np.ndarray) -> dict[str, Variants]:
     """Return the variants of every operation."""
     tensor = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1).contiguous()
-    pillow = dict(backend='pillow')
-    rows: dict[str, tuple] = {
-        'brightness (jitter)': (
-            lambda: mmcv.adjust_brightness(image, 1.2, **pillow),
-            lambda: torchvision.adjust_brightness(tensor, 1.2),
-            lambda: pixels.adjust_brightness(image, 1.2),
-        ),
-        'contrast (jitter)': (
-            lambda: mmcv.adjust_contrast(image, 1.2, **pillow),
-            lambda: torchvision.adjust_contrast(tensor, 1.2),
-            lambda: pixels.adjust_contrast(image, 1.2),
-        ),
-        'saturation (jitter)': (
-            lambda: mmcv.adjust_color(image, 1.2, **pillow),
-            lambda: torchvision.adjust_saturation(tensor, 1.2),
-            lambda: pixels.adjust_saturation(image, 1.2),
-        ),
-        'hue (jitter)': (
-            lambda: mmcv.adjust_hue(image, 0.1, **pillow),
-            lambda: torchvision.adjust_hue(tensor, 0.1),
-            lambda: pixels.adjust_hue(image, 0.1),
-        ),
-        'auto contrast': (
-            lambda: mmcv.auto_contrast(image),
-            lambda: torchvision.autocontrast(tensor),
-            lambda: pixels.auto_contrast(image),
-        ),
-        'equalize': (
-            lambda: mmcv.imequalize(image),
-            lambda: torchvision.equalize(tensor),
-            lambda: pixels.equalize(image),
-        ),
-        'invert': (
-            lambda: mmcv.iminvert(image),
-            lambda: torchvision.invert(tensor),
-            lambda: pixels.invert(image),
-        ),
-        'posterize': (
-            lambda: mmcv.posterize(image, 1),
-            lambda: torchvision.posterize(tensor, 1),
-            lambda: pixels.posterize(image, 1),
-        ),
-        'solarize': (
-            lambda: mmcv.solarize(image, 25.6),
-            lambda: torchvision.solarize(tensor, 26),
-            lambda: pixels.solarize(image, 25.6),
-        ),
-        'solarize, add': (
-            lambda: np.where(image < 128, np.minimum(image + 99.0, 255), image).astype(np.uint8),
-            None,
-            lambda: pixels.solarize_add(image, 99.0, 128),
-        ),
-        'brightness': (
-            lambda: mmcv.adjust_brightness(image, 1.81),
-            lambda: torchvision.adjust_brightness(tensor, 1.81),
-            lambda: pixels.adjust_brightness(image, 1.81),
-        ),
-        'contrast': (
-            lambda: mmcv.adjust_contrast(image, 1.81),
-            lambda: torchvision.adjust_contrast(tensor, 1.81),
-            lambda: pixels.adjust_contrast(image, 1.81),
-        ),
-        'saturation': (
-            lambda: mmcv.adjust_color(image, 1.81),
-            lambda: torchvision.adjust_saturation(tensor, 1.81),
-            lambda: pixels.adjust_saturation(image, 1.81, cut_off=False),
-        ),
-        'sharpness': (
-            lambda: mmcv.adjust_sharpness(image, 1.81),
-            lambda: torchvision.adjust_sharpness(tensor, 1.81),
-            lambda: pixels.adjust_sharpness(image, 1.81),
-        ),
-        # On tensors, torchvision has no bicubic interpolation for these.
-        'rotate': (
-            lambda: mmcv.imrotate(image, 27.0, **BORDER),
-            None,
-            lambda: mmcv.imrotate(image, 27.0, **BORDER),
-        ),
-    }
-    for direction in ('horizontal', 'vertical'):
-        rows[f'shear, {direction}'] = (
-            lambda direction=direction: mmcv.imshear(image, 0.27, direction, **BORDER),
-            None,
-            lambda direction=direction: shear(image, 0.27, direction, FILL),
-        )
-        rows[f'translate, {direction}'] = (
-            lambda direction=direction: mmcv.imtranslate(image, 90.72, direction, **BORDER),
-            None,
-            lambda direction=direction: translate(image, 90.72, direction, FILL),
-        )
-    names = ('mmpretrain', 'torchvision', 'now')
+    inputs = {'mmpretrain': image, 'torchvision': tensor, 'now': image}
     return {
-        operation: {name: run for name, run in zip(names, variants) if run is not None}
-        for operation, variants in rows.items()
+        operation: {
+            name: partial(function, inputs[name])
+            for name, function in zip(inputs, functions)
+            if function is not None
+        }
+        for operation, functions in {**JITTER, **COLOURS, **PLACES}.items()
     }
 
 
