@@ -21,6 +21,7 @@ from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
 
 from resformer_mm.checkpoints.models import build_model
+from resformer_mm.compat.synchronizing import synchronize
 from resformer_mm.config.files import enter_scope, read_config
 from resformer_mm.config.inference_dtype import FIELD, read_inference_dtype
 from resformer_mm.config.resolutions import pipeline_at_resolution, test_dataset
@@ -403,9 +404,7 @@ class ResolutionInferencer(BaseInferencer):
         )
 
     def _now(self) -> float:
-        device = next(self.model.parameters()).device
-        if device.type == 'cuda':
-            torch.cuda.synchronize(device)
+        synchronize(next(self.model.parameters()).device)
         return time.perf_counter()
 
     def _init_model(self, cfg: Config, weights: str | Path | None, device: str = 'cpu') -> BaseModel:

@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 
 from resformer_mm.apis.settling import settle_loaders
+from resformer_mm.compat.synchronizing import synchronize
 from resformer_mm.progress import track
 
 
@@ -66,7 +67,6 @@ def measure_training(cfg: Config, steps: int) -> float:
         for _ in numbers:
             start = time.perf_counter()
             model.train_step(batch, wrapper)
-            if device != 'cpu':
-                torch.cuda.synchronize()
+            synchronize(device)
             times.append(time.perf_counter() - start)
     return len(batch['data_samples']) / statistics.median(times[2:])

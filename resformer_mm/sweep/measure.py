@@ -18,6 +18,7 @@ from resformer_mm.analysis.memory import peak_memory
 from resformer_mm.apis import build_test_runner, enter_scope, make_test_config
 from resformer_mm.apis.testing import build_test_loop
 from resformer_mm.cascade import OutcomeMetric, Outcomes
+from resformer_mm.compat.synchronizing import synchronize
 from resformer_mm.config.inference_dtype import read_inference_dtype
 from resformer_mm.fingerprint import evaluation_settings, fingerprint
 from resformer_mm.models.layers import fix_patches
@@ -210,10 +211,10 @@ class ModelUnderTest:
             len(calls) < CALLS[1] and time.perf_counter() - start < VISIT_SECONDS
         ):
             batch = batches[len(calls) % len(batches)]
-            _wait()
+            synchronize(get_device())
             began = time.perf_counter()
             self._predict(batch)
-            _wait()
+            synchronize(get_device())
             calls.append((time.perf_counter() - began) / self.batch_size)
         return calls
 
@@ -265,8 +266,3 @@ def _same_size(batches: list[dict]) -> bool:
         for inputs in (batch['inputs'] for batch in batches)
     }
     return len(shapes) == 1
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

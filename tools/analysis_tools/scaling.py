@@ -60,6 +60,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.images_per_second and len(args.images_per_second) not in (1, len(args.configs)):
         parser.error('--images-per-second: give one number, or one for each config')
+    for name in ('measure_steps', 'measure_loader'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} must be at least 1')
     args.parser = parser
     return args
 
@@ -82,11 +85,13 @@ def report(args: argparse.Namespace) -> str:
         workload = read_workload(cfg)
         speeds = args.images_per_second
         speed = speeds[index % len(speeds)] if speeds else measure_training(cfg, args.measure_steps)
-        loader_ms = args.loader_ms or measure_loader(cfg, args.measure_loader)
+        loader_ms = args.loader_ms
+        if loader_ms is None:
+            loader_ms = measure_loader(cfg, args.measure_loader)
         how = 'as given' if speeds else 'measured here'
         notes.append(
             f'{workload.name}: {speed:,.1f} images/s per GPU ({how}), {loader_ms:.1f} ms of a core per image '
-            f'({"as given" if args.loader_ms else "measured here"}), {workload.copies} resolutions'
+            f'({"measured here" if args.loader_ms is None else "as given"}), {workload.copies} resolutions'
         )
         for gpus in args.gpus:
             rows.append((workload, costs_at(workload, cluster, gpus, speed, loader_ms, args.total_batch)))
