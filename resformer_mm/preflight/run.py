@@ -15,6 +15,7 @@ from resformer_mm.libraries import settle_config
 from resformer_mm.repairs import overheard
 
 from . import (
+    augmentation,
     batch_norm,
     classes,
     initial_weights,
@@ -40,6 +41,7 @@ CHECKS: tuple[Check, ...] = (
     work_dir.check_resumed,
     initial_weights.check_start,
     samples.check_loaders,
+    augmentation.check_augmentation,
     classes.check_heads,
     classes.check_splits,
     classes.check_labels,

@@ -410,3 +410,31 @@ def test_differences_of_settings() -> None:
     before = Config({'a': {'b': [1, 2], 'init_cfg': 1}}).a
     assert differences(before, {'b': [1, 3]}, 'a') == ['a.b.1: 2, now 3']
     assert differences(before, {'b': (1, 2)}, 'a') == []
+
+
+@pytest.mark.parametrize('doubled', [(), ('ColorJitter',), ('ColorJitter', 'RandomErasing')])
+def test_augmentations_in_the_loader_and_on_the_device(check: Check, doubled: tuple[str, ...]) -> None:
+    settings = dict(
+        ColorJitter=dict(type='resformer_mm.ColorJitter', brightness=0.4),
+        RandomErasing=dict(type='RandomErasing', erase_prob=0.25, mode='rand'),
+    )
+    transforms = [dict(type='Resize', scale='{resolution}'), *(settings[name] for name in doubled)]
+    pipeline = [
+        dict(type='resformer_mm.LoadImage'),
+        dict(type='resformer_mm.MultiResolution', resolutions=[64, 48, 32], transforms=transforms),
+        dict(type='PackInputs'),
+    ]
+    augment = dict(color_jitter=dict(brightness=0.4), erasing=dict(erase_prob=0.25, mode='rand'))
+    report = check(
+        {
+            **SILENT,
+            'model.data_preprocessor.augment': augment,
+            'train_dataloader.dataset.pipeline': pipeline,
+        }
+    )
+    options = dict(ColorJitter='color_jitter', RandomErasing='erasing')
+    found = {finding.path: finding for finding in report.findings}
+    assert set(found) == {f'model.data_preprocessor.augment.{options[name]}' for name in doubled}
+    for name in doubled:
+        finding = found[f'model.data_preprocessor.augment.{options[name]}']
+        assert not finding.is_fault and f'remove {name} from the pipeline' in finding.detail

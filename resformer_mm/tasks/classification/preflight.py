@@ -20,6 +20,8 @@ from torch import nn
 
 from resformer_mm.measured import as_number, is_number
 
+from .batch_augment import BatchAugment
+
 OWN_DATASETS = {'CustomDataset': 'resformer_mm.ImageFolder', 'ImageNet': 'resformer_mm.ImageNet'}
 KNOWN = (
     Accuracy,
@@ -29,6 +31,15 @@ KNOWN = (
     VOCAveragePrecision,
     VOCMultiLabelMetric,
 )
+
+
+def device_augmentations(data_preprocessor: nn.Module) -> Iterator[tuple[str, str]]:
+    """Yield the options of ``data_preprocessor.augment`` that are set, and transforms that do the same."""
+    augment = getattr(data_preprocessor, 'augment', None)
+    if isinstance(augment, BatchAugment):
+        for option, transform in (('color_jitter', 'ColorJitter'), ('erasing', 'RandomErasing')):
+            if getattr(augment, option) is not None:
+                yield option, transform
 
 
 def labels(info: Mapping[str, Any]) -> list[int]:
