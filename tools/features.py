@@ -19,8 +19,9 @@ import numpy as np
 from resformer_mm.analysis.feature_pictures import plot_patch_colours
 from resformer_mm.analysis.figures import new_figure
 from resformer_mm.checkpoints import CheckpointError
-from resformer_mm.config.command_line import add_config_options
+from resformer_mm.config.command_line import add_config_options, add_inference_dtype
 from resformer_mm.config.files import enter_scope, read_config
+from resformer_mm.config.inference_dtype import FIELD
 from resformer_mm.config.resolutions import check_resolutions
 from resformer_mm.datasets.checks.task_check import CheckOptions
 from resformer_mm.features import FrozenBackbone, LabelledImages, evaluate, extract, patch_map
@@ -67,6 +68,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     parser.add_argument('--foreground', action='store_true', help='leave the background out of --pictures')
     parser.add_argument('--out-dir', type=Path, help='folder of the results (work_dirs/features/NAME)')
+    add_inference_dtype(parser)
     add_config_options(parser)
     args = parser.parse_args()
     check_args(parser, args)
@@ -119,9 +121,12 @@ def find_images(parser: argparse.ArgumentParser, args: argparse.Namespace) -> La
 def make_model(args: argparse.Namespace) -> tuple[FrozenBackbone, list[int]]:
     """Return the backbone and the resolutions."""
     if args.weights is not None:
-        model = FrozenBackbone.of_weights(args.weights, args.mean or MEAN, args.std or STD)
+        mean, std = args.mean or MEAN, args.std or STD
+        model = FrozenBackbone.of_weights(args.weights, mean, std, dtype=args.dtype or 'float32')
         return model, args.resolutions or RESOLUTIONS
     cfg = read_config(args.config, args.cfg_options)
+    if args.dtype is not None:
+        cfg[FIELD] = args.dtype
     configured = (cfg.get('test_cfg') or {}).get('resolutions') or RESOLUTIONS
     return FrozenBackbone.of_config(cfg, args.checkpoint), args.resolutions or list(configured)
 

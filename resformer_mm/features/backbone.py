@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from mmengine.device import get_device
 from torch import Tensor, nn
 
 from resformer_mm.checkpoints.models import load_model
+from resformer_mm.config.inference_dtype import FIELD, InferenceDtype, read_inference_dtype
 from resformer_mm.config.resolutions import test_dataset
+from resformer_mm.engine.precision import half_pays
 from resformer_mm.fingerprint import fingerprint
 from resformer_mm.libraries import TASKS, import_library, task_of
 from resformer_mm.models import ResFormer, VideoResFormer
@@ -40,6 +43,7 @@ class FrozenBackbone:
         to_rgb: whether the channels that the pipeline loads, BGR, are reversed first.
         transforms: evaluation pipeline, whose resolution is replaced.
         name: what it was made of.
+        dtype: type in which it computes; the weights are float32.
     """
 
     backbone: ResFormer
@@ -48,6 +52,7 @@ class FrozenBackbone:
     to_rgb: bool
     transforms: Sequence[dict[str, Any]]
     name: str
+    dtype: InferenceDtype = 'float32'
 
     @classmethod
     def of_config(
@@ -61,11 +66,13 @@ class FrozenBackbone:
 
         A classifier keeps the test pipeline of its config. For other models, whose pipelines make images of
         any shape, it is :class:`~resformer_mm.tasks.classification.resize_center_crop.ResizeCenterCrop`.
+        It computes in ``inference_dtype`` of the config, where the processor can.
 
         Raises:
             FileNotFoundError: there is no such config.
             CheckpointError: the checkpoint cannot be read, or is of another model.
-            ValueError: the model has no ResFormer for images.
+            ValueError: the model has no ResFormer for images, or ``inference_dtype`` is not a type of
+                inference.
         """
         model: Any = load_model(config, checkpoint, device, cfg_options)
         backbone = getattr(model, 'backbone', None)
@@ -77,7 +84,9 @@ class FrozenBackbone:
         is_classifier = task_of(model.cfg) is TASKS['classification']
         transforms = test_dataset(model.cfg)['pipeline'] if is_classifier else CROP
         mean, std, to_rgb = _normalisation(model)
-        return cls(backbone, mean, std, to_rgb, copy.deepcopy(list(transforms)), str(checkpoint))
+        steps = copy.deepcopy(list(transforms))
+        dtype = _usable(read_inference_dtype(model.cfg), backbone)
+        return cls(backbone, mean, std, to_rgb, steps, str(checkpoint), dtype)
 
     @classmethod
     def of_weights(
@@ -86,6 +95,7 @@ class FrozenBackbone:
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = STD,
         device: str | torch.device | None = None,
+        dtype: InferenceDtype = 'float32',
     ) -> FrozenBackbone:
         """Return the backbone of anything that :meth:`ResFormer.from_pretrained` takes.
 
@@ -94,13 +104,14 @@ class FrozenBackbone:
             mean: mean of the channels in RGB, 0 to 255, that the weights were trained with.
             std: their standard deviation.
             device: device of the model; by default a GPU if there is one.
+            dtype: type in which it computes, where the processor can.
 
         Raises:
             CheckpointError: there are no such weights, or they are not those of a ViT.
         """
         import_library('mmpretrain', 'the pipeline of the images')
         backbone = ResFormer.from_pretrained(weights).to(device or get_device())
-        return cls(backbone, tuple(mean), tuple(std), True, CROP, str(weights))
+        return cls(backbone, tuple(mean), tuple(std), True, CROP, str(weights), _usable(dtype, backbone))
 
     @property
     def is_cropped(self) -> bool:
@@ -117,6 +128,11 @@ class FrozenBackbone:
         """Hash of the weights of the backbone."""
         return fingerprint('', self.backbone.state_dict())
 
+    def precision(self) -> contextlib.AbstractContextManager:
+        """Return a context in which the backbone computes in its type."""
+        dtype = getattr(torch, self.dtype)
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
     def normalise(self, images: Tensor) -> Tensor:
         """Return the input of the backbone for images as the pipeline makes them, ``(B, C, h, w)``."""
         images = images.to(self.device, torch.float32)
@@ -126,6 +142,12 @@ class FrozenBackbone:
             return images
         mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return (images - mean) / std
+
+
+def _usable(dtype: InferenceDtype, backbone: ResFormer) -> InferenceDtype:
+    """Return the type, or 'float32' if the processor would emulate it; one line says so."""
+    device = backbone.patch_embed.proj.weight.device
+    return dtype if dtype == 'float32' or half_pays(dtype, device, FIELD) else 'float32'
 
 
 def _normalisation(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from resformer_mm.analysis.attention_maps import run_to_block
+from resformer_mm.analysis.attention_maps import BlockPass, run_to_block
 from resformer_mm.analysis.patch_colours import PatchMap
 from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution
 from resformer_mm.inference.pipelines import ImagePipeline
@@ -102,6 +102,7 @@ def extract(
         mean=model.mean,
         std=model.std,
         to_rgb=model.to_rgb,
+        dtype=model.dtype,
         pipeline=[str(dict(step)) for step in model.transforms],
     )
     return Features(
@@ -118,7 +119,7 @@ def patch_map(model: FrozenBackbone, path: str, resolution: int, block: int = -1
         ValueError: there is no such block, or the resolution is below one patch.
     """
     [image] = _Images([path], model.transforms, [resolution])[0]
-    passed = run_to_block(model.backbone, model.normalise(image[None]), block)
+    passed = _run(model, image[None], block)
     [tokens] = model.backbone.patch_tokens(passed.features)
     # Pipelines of all libraries load BGR.
     picture = image.flip(0).permute(1, 2, 0).to(torch.uint8).numpy()
@@ -132,8 +133,13 @@ def _forward(model: FrozenBackbone, inputs: Sequence[Tensor], block: int) -> dic
     same = len({tuple(image.shape) for image in inputs}) == 1
     found: dict[str, list[Tensor]] = {}
     for batch in [inputs] if same else [[image] for image in inputs]:
-        tokens = run_to_block(model.backbone, model.normalise(torch.stack(list(batch))), block).features
+        tokens = _run(model, torch.stack(list(batch)), block).features
         if model.backbone.with_cls_token:
             found.setdefault(CLASS_TOKEN, []).append(tokens[:, 0])
         found.setdefault(PATCH_MEAN, []).append(model.backbone.patch_tokens(tokens).mean(dim=1))
     return {kind: torch.cat(values).float().cpu().numpy() for kind, values in found.items()}
+
+
+def _run(model: FrozenBackbone, images: Tensor, block: int) -> BlockPass:
+    with model.precision():
+        return run_to_block(model.backbone, model.normalise(images), block)

@@ -19,6 +19,7 @@ from resformer_mm.features import (
     Features,
     FrozenBackbone,
     LabelledImages,
+    backbone,
     evaluate,
     extract,
     patch_map,
@@ -74,6 +75,31 @@ def test_features_are_the_tokens_of_the_model(images, trained, block):
             for kind, value in expected.items():
                 found = torch.from_numpy(features.values[side, kind][place])
                 torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-4)
+
+
+def test_features_in_sixteen_bits_are_those_of_autocast(images, trained, monkeypatch):
+    two = LabelledImages(images.paths[:2], [0, 1], ['train', 'val'], ('a', 'b'))
+    expected = extract(FrozenBackbone.of_config(classifier(), trained, 'cpu'), two, [48])
+    monkeypatch.setattr(backbone, 'half_pays', lambda *_: True)
+    options = {'inference_dtype': 'bfloat16'}
+    configured = FrozenBackbone.of_config(classifier(), trained, 'cpu', options)
+    alone = FrozenBackbone.of_weights(trained, device='cpu', dtype='bfloat16')
+    assert configured.sha256 == expected.settings['weights_sha256']
+    with torch.autocast('cpu', torch.bfloat16):
+        cast = extract(FrozenBackbone.of_config(classifier(), trained, 'cpu'), two, [48]).values
+    for model in (configured, alone):
+        features = extract(model, two, [48])
+        assert features.settings['dtype'] == 'bfloat16' and expected.settings['dtype'] == 'float32'
+        for key, value in features.values.items():
+            np.testing.assert_array_equal(value, cast[key])
+            error = np.linalg.norm(value - expected.values[key]) / np.linalg.norm(value)
+            assert 0 < error < 0.02
+    assert patch_map(configured, two.paths[0], 48).features.dtype == np.float32
+    monkeypatch.setattr(backbone, 'half_pays', lambda *_: False)  # where it would be emulated
+    model = FrozenBackbone.of_config(classifier(), trained, 'cpu', options)
+    np.testing.assert_array_equal(
+        extract(model, two, [48]).values[48, 'patch_mean'], expected.values[48, 'patch_mean']
+    )
 
 
 @pytest.mark.operators('mmseg')

@@ -45,6 +45,7 @@ def test_from_a_folder_to_a_table(data, tmp_path):
         (['--weights', 'w.pth'], '--weights needs --data'),
         (['--weights', 'missing.pth', '--data', '.'], 'missing.pth'),
         (['a.py', 'b.pth', '--mean', 1, 2, 3], '--mean and --std go with --weights'),
+        (['--weights', 'w.pth', '--data', '.', '--dtype', 'int8'], 'argument --dtype: invalid choice'),
     ],
 )
 def test_mistakes(data, tmp_path, options, message):
