@@ -27,12 +27,13 @@ from resformer_mm.models.layers import (
 from resformer_mm.registry import MODELS
 
 from .arguments import block_indices, check_count, check_rates, initial_weights, read_arch
+from .compilation import AnySizeCompilation
 from .copies import CopiesForward
 from .partial_training import PartialTraining
 
 
 @MODELS.register_module()
-class ResFormer(CopiesForward, PartialTraining):
+class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
     """A DeiT-shaped ViT whose position embeddings follow the size of the input.
 
     ``forward`` maps images ``(B, C_in, h, w)`` of at least one patch to a tuple with one entry per out index.

@@ -14,6 +14,7 @@ from resformer_mm.compat.tracing import is_compiling, is_exporting
 from resformer_mm.registry import MODELS
 
 from .grids import Grid
+from .shifts import convolve_by_shifts
 
 
 def sinusoid_map(
@@ -129,6 +130,10 @@ class GlobalPositionEmbedding(GlobalPosition):
         if self.conv is not None:
             # Without autocast, the embedding and thereby the token stream stay in float32.
             with torch.autocast(self.anchor.device.type, enabled=False):
+                if is_compiling() and not is_exporting():
+                    assert self.conv.bias is not None  # optional in general, but not in this convolution
+                    tokens = embedding.flatten(2).transpose(1, 2)
+                    return convolve_by_shifts(tokens, grid, self.conv.weight, self.conv.bias)
                 embedding = self.conv(embedding)
         # Unlike `contiguous()`, this copies without asking for the layout, which depends on the grid.
         return embedding.flatten(2).transpose(1, 2).clone(memory_format=torch.contiguous_format)

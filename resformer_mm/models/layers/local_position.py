@@ -13,6 +13,7 @@ from resformer_mm.registry import MODELS
 
 from .batch_padding import BatchPadding, image_by_image, place_pairs
 from .grids import Grid
+from .shifts import convolve_by_shifts
 
 
 class LocalPosition(nn.Module):
@@ -158,7 +159,7 @@ class LocalPositionEmbedding(LocalPosition):
         assert self.conv.bias is not None  # optional in general, but not in this convolution
         weight, bias = (self._for_all_heads(one) for one in (self.conv.weight, self.conv.bias))
         if torch.is_grad_enabled() and is_compiling() and not is_exporting():
-            return _convolve_by_shifts(value, grid, weight, bias)
+            return convolve_by_shifts(value, grid, weight, bias)
         # One convolution over all heads: the tokens are already a channels-last map.
         value_map = value.transpose(1, 2).unflatten(2, grid)
         if is_exporting():  # channels-last maps would ask whether the grid is wider than one token
@@ -176,22 +177,6 @@ class LocalPositionEmbedding(LocalPosition):
         One convolution suffices for all images: the padding is zero, as is the padding of the convolution.
         """
         return self(value.masked_fill(~padding.valid.unsqueeze(2), 0), grid)
-
-
-def _convolve_by_shifts(value: Tensor, grid: Grid, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return a 3x3 depthwise convolution of ``(B, H * W, C)`` as a sum of nine shifted products.
-
-    A compiler makes one loop of them and of what comes before and after, also for the gradients. Without
-    gradients and compiler, the convolution is faster.
-    """
-    height, width = grid
-    padded = F.pad(value.unflatten(1, grid), (0, 0, 1, 1, 1, 1))
-    out = bias
-    for row in range(3):
-        for column in range(3):
-            shifted = padded[:, row : row + height, column : column + width]
-            out = out + shifted * weight[:, 0, row, column]
-    return out.to(value.dtype).flatten(1, 2)
 
 
 def pad_prefix_tokens(patch_term: Tensor, number: int) -> Tensor:

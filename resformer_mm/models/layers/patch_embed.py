@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resformer_mm.compat.tracing import is_exporting
+from resformer_mm.compat.tracing import is_compiling, is_exporting
 
 from .grids import Grid
 
@@ -62,15 +62,27 @@ class PatchEmbed(nn.Module):
                 f'an image of {height} x {width} pixels is smaller than one patch of {patch} x {patch}: '
                 'use a larger resolution or a smaller patch_size'
             )
-        if is_exporting() or height % patch or width % patch:
-            # Without a negative operand of `%`, which dynamic compilation does not support.
-            bottom = (height + patch - 1) // patch * patch - height
-            right = (width + patch - 1) // patch * patch - width
-            image = F.pad(image, (0, right, 0, bottom))
+        # Without a negative operand of `%`, which dynamic compilation does not support.
+        grid = (height + patch - 1) // patch, (width + patch - 1) // patch
+        # Compiled code asks nothing, so that one program is for whole and for padded patches.
+        if is_compiling() or height % patch or width % patch:
+            image = F.pad(image, (0, grid[1] * patch - width, 0, grid[0] * patch - height))
+        if is_compiling() and not is_exporting():
+            weight, bias = self.kernel(patch)
+            return F.linear(_pixel_rows(image, grid, patch), weight.flatten(1), bias), grid
         tokens = self._project(image, patch)
-        grid = (tokens.shape[-2], tokens.shape[-1])
-        return tokens.flatten(2).transpose(1, 2), grid
+        return tokens.flatten(2).transpose(1, 2), (tokens.shape[-2], tokens.shape[-1])
 
     def _project(self, image: Tensor, patch: int) -> Tensor:
         """Return the map of tokens ``(B, C, H, W)`` of an image whose sides are multiples of the patch."""
         return self.proj(image)
+
+
+def _pixel_rows(image: Tensor, grid: Grid, patch: int) -> Tensor:
+    """Return the pixels of every patch as a row, ``(B, H * W, C_in * patch ** 2)``.
+
+    Their product with the weights is the convolution. The compiler (PyTorch 2.13) prescribes the memory layout
+    of a convolution's gradients for the sizes it was compiled with, and fails at others.
+    """
+    rows = image.unflatten(3, (grid[1], patch)).unflatten(2, (grid[0], patch))
+    return rows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Sequence
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -15,17 +19,19 @@ pytestmark = pytest.mark.skipif(
     torch.__version__ < '2.5', reason='torch.compile of earlier versions cannot trace this'
 )
 SIZES = (64, 48, 32)
+COMPILERS = (os.environ.get('CXX', 'g++'), 'clang++', 'c++')
 
 
-def build(one_forward: bool) -> nn.Module:
+def build(one_forward: bool, num_layers: int = 2, **kwargs: object) -> nn.Module:
     torch.manual_seed(0)
-    arch = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+    arch = dict(embed_dims=32, num_layers=num_layers, num_heads=2, feedforward_channels=64)
     config = dict(
         type='resformer_mm.MultiResolutionClassifier',
         data_preprocessor=dict(type='resformer_mm.MultiResolutionDataPreprocessor', num_classes=5),
         backbone=dict(type='resformer_mm.ResFormer', arch=arch, patch_size=8),
         head=dict(type='LinearClsHead', num_classes=5, in_channels=32, init_cfg=None),
         one_forward=one_forward,
+        **kwargs,
     )
     model = MODELS.build(config).train()
     for name, parameter in model.named_parameters():
@@ -34,11 +40,15 @@ def build(one_forward: bool) -> nn.Module:
     return model
 
 
-def step(model: nn.Module, wrapper: OptimWrapper, sizes: tuple[int, ...], batch: int = 4) -> dict:
-    generator = torch.Generator().manual_seed(sum(sizes))
-    inputs = [torch.rand(batch, 3, size, size, generator=generator) for size in sizes]
+def step(model: nn.Module, wrapper: OptimWrapper, sizes: Sequence[tuple[int, int]], batch: int = 4) -> dict:
+    generator = torch.Generator().manual_seed(sum(map(sum, sizes)))
+    inputs = [torch.rand(batch, 3, *size, generator=generator) for size in sizes]
     samples = [DataSample().set_gt_label(index % 5) for index in range(batch)]
     return model.train_step(dict(inputs=inputs, data_samples=samples), wrapper)
+
+
+def squares(*sides: int) -> list[tuple[int, int]]:
+    return [(side, side) for side in sides]
 
 
 @pytest.mark.slow
@@ -63,7 +73,7 @@ def test_one_compilation_or_one_per_resolution(target: str, one_forward: bool) -
     wrappers = [OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)) for model in (plain, compiled)]
     numbers = []
     for sizes in (SIZES, SIZES, (80, 56, 24), (96, 72, 40)):
-        logs = [step(model, wrapper, sizes) for model, wrapper in zip((plain, compiled), wrappers)]
+        logs = [step(model, wrapper, squares(*sizes)) for model, wrapper in zip((plain, compiled), wrappers)]
         assert logs[0].keys() == logs[1].keys()
         for name, value in logs[0].items():
             torch.testing.assert_close(value, logs[1][name], msg=name)
@@ -74,3 +84,35 @@ def test_one_compilation_or_one_per_resolution(target: str, one_forward: bool) -
     weights = compiled.state_dict()
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(weights[name], value)
+
+
+# Sides that stay, sides that are equal to others, and patches that are cut off by the border.
+LISTS = [
+    squares(64, 48),
+    squares(80, 48),
+    [(64, 40), (48, 48)],
+    [(61, 90), (33, 40)],
+    [(48, 96), (96, 48)],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason='machine code needs a C++ compiler')
+@pytest.mark.parametrize('one_forward', [True, False])
+def test_lists_of_sizes_and_rectangles_as_machine_code(one_forward: bool) -> None:
+    # With the mean of the patches, the only block computes all of them, and the local position.
+    plain, compiled = (build(one_forward, num_layers=1, consistency_target='gap') for _ in range(2))
+    torch.compiler.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    compile_backbone(compiled, {})
+    wrappers = [OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)) for model in (plain, compiled)]
+    for sizes in LISTS:
+        logs = [step(model, wrapper, sizes) for model, wrapper in zip((plain, compiled), wrappers)]
+        for name, value in logs[0].items():
+            torch.testing.assert_close(value, logs[1][name], rtol=1e-4, atol=1e-5, msg=name)
+    assert counters['stats']['unique_graphs'] == 2
+    weights = compiled.state_dict()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    torch.compiler.reset()
