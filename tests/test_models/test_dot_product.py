@@ -122,12 +122,28 @@ def test_other_processors_use_the_fused_kernel(fused_calls, monkeypatch):
     ],
 )
 def test_processors(flags, expected, monkeypatch):
-    monkeypatch.setattr(dot_product, 'cpu_flags', lambda: frozenset(flags))
-    dot_product._multiplies_without_amx.cache_clear()
-    try:
-        assert dot_product._multiplies_without_amx() is expected
-    finally:
-        dot_product._multiplies_without_amx.cache_clear()
+    monkeypatch.setattr(dot_product, 'CPU_FLAGS', frozenset(flags))
+    assert dot_product._multiplies_without_amx() is expected
+
+
+@pytest.mark.skipif(torch.__version__ < '2.5', reason='earlier versions cannot trace the choice')
+@pytest.mark.parametrize('flags', [{'avx512_bf16'}, {'avx512_bf16', 'amx_bf16'}])
+def test_compiled(flags, monkeypatch):
+    monkeypatch.setattr(dot_product, 'CPU_FLAGS', frozenset(flags))
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(str(graph.graph))
+        return graph
+
+    torch.compiler.reset()
+    attend = torch.compile(dot_product.dot_product_attention, backend=backend, fullgraph=True, dynamic=True)
+    for shape in ((2, 3, 20, 20, 8, 8), (2, 3, 30, 30, 8, 8)):
+        operands_of = operands(shape)
+        assert torch.equal(attend(*operands_of), dot_product.dot_product_attention(*operands_of))
+    assert len(graphs) == 1
+    assert ('scaled_dot_product_attention' in graphs[0]) is ('amx_bf16' in flags)
+    torch.compiler.reset()
 
 
 def test_exported_programs_contain_the_fused_operator(with_products):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -16,6 +15,7 @@ MAX_SCORES = 2**24
 """Scores of a call that may be in memory at once, whatever the number of keys: 32 MiB in bfloat16."""
 MAX_KEYS_PER_CHANNEL = 16
 """Keys per channel of a head up to which the scores of a layer are smaller than its other activations."""
+CPU_FLAGS = cpu_flags()  # read here, since compiled code cannot read files
 
 
 def dot_product_attention(
@@ -52,7 +52,5 @@ def _prefers_products(query: Tensor, key: Tensor) -> bool:
     return keys <= MAX_KEYS_PER_CHANNEL * channels or math.prod(query.shape[:-1]) * keys <= MAX_SCORES
 
 
-@functools.cache
 def _multiplies_without_amx() -> bool:
-    flags = cpu_flags()
-    return 'avx512_bf16' in flags and 'amx_bf16' not in flags
+    return 'avx512_bf16' in CPU_FLAGS and 'amx_bf16' not in CPU_FLAGS
