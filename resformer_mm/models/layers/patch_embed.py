@@ -81,8 +81,8 @@ class PatchEmbed(nn.Module):
 def _pixel_rows(image: Tensor, grid: Grid, patch: int) -> Tensor:
     """Return the pixels of every patch as a row, ``(B, H * W, C_in * patch ** 2)``.
 
-    Their product with the weights is the convolution. The compiler (PyTorch 2.13) prescribes the memory layout
-    of a convolution's gradients for the sizes it was compiled with, and fails at others.
+    Their product with the weights is the convolution. The compiler (PyTorch 2.13) prescribes the memory
+    layout of a convolution's gradients for the sizes it was compiled with, and fails at others.
     """
     rows = image.unflatten(3, (grid[1], patch)).unflatten(2, (grid[0], patch))
     return rows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
