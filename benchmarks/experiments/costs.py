@@ -59,7 +59,7 @@ def measure(
         operations = complexity_at(model, (resolution, resolution))
         used = set_inference_dtype(model, dtype, '--dtype')
         batch = blank_batch(model, (resolution, resolution))
-        call = partial(_predict, model, batch['inputs'])
+        call = partial(predict, model, batch)
         calls[name] = call
         rows.append(
             dict(
@@ -81,9 +81,10 @@ def measure(
     return rows
 
 
-def _predict(model: BaseModel, inputs: torch.Tensor) -> None:
+def predict(model: BaseModel, batch: dict) -> None:
+    """Predict without what follows the heads."""
     with torch.inference_mode():
-        model(inputs, mode='tensor')
+        model(**batch, mode='tensor')
 
 
 def main() -> None:

@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from image_data import ClassFolders, GeneratedData
+
 FOLDER = Path(__file__).resolve().parent
+UNITS = {'epochs': 'epoch', 'iterations': 'iter'}
+"""How trainings are counted: name in the results and on the command line -> name in checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,38 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """A compared metric.
+
+    Attributes:
+        name: that of ``tools/test.py``, without its resolution.
+        factor: what makes it a percentage.
+    """
+
+    name: str
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Length of the trainings.
+
+    Attributes:
+        length: number of epochs or iterations.
+        column: 'epochs' or 'iterations'.
+        fields: fields of the configs that have this number.
+    """
+
+    length: int
+    column: str = 'epochs'
+    fields: Sequence[str] = ('train_cfg.max_epochs', 'param_scheduler.1.end', 'param_scheduler.1.T_max')
+
+    def checkpoint(self, number: int | str) -> str:
+        """Return the name of the checkpoint after a number of epochs or iterations, or a pattern of it."""
+        return f'{UNITS[self.column]}_{number}.pth'
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A comparison of models on the same data.
 
@@ -48,30 +84,27 @@ class Experiment:
         name: name of the experiment and of its results.
         variants: name -> model. The first one is what the others are compared with.
         resolutions: resolutions of the test in pixels.
-        epochs: length of a training.
+        schedule: length of a training.
         seeds: seeds of the trainings.
-        metric: the compared metric of ``tools/test.py``, in %, without its resolution.
-        data_variable: environment variable of the configs that names the folder of the training images.
-        epoch_fields: fields of the configs that have the number of epochs.
+        metrics: column of the results -> metric. The first one is what tables show by default.
+        data: the images.
+        dtype: type in which models are tested; None for bfloat16 where it is fast, which the trainings of
+            classifiers choose as well, and float32 elsewhere.
     """
 
     name: str
     variants: Mapping[str, Variant]
     resolutions: Sequence[int]
-    epochs: int = 30
+    schedule: Schedule = Schedule(30)
     seeds: Sequence[int] = (0, 1, 2)
-    metric: str = 'accuracy/top1'
-    data_variable: str = 'MINI_DATA_ROOT'
-    epoch_fields: Sequence[str] = (
-        'train_cfg.max_epochs',
-        'param_scheduler.1.end',
-        'param_scheduler.1.T_max',
-    )
+    metrics: Mapping[str, Metric] = field(default_factory=lambda: {'top1': Metric('accuracy/top1')})
+    data: ClassFolders | GeneratedData = ClassFolders()
+    dtype: str | None = None
 
     @property
-    def column(self) -> str:
-        """Name of the metric in the results."""
-        return self.metric.rpartition('/')[2]
+    def metrics_file(self) -> str:
+        """Name of the CSV file of the metrics."""
+        return f'{self.name}_{"_".join(self.metrics)}.csv'
 
     def groups(self, names: Sequence[str]) -> dict[str, list[str]]:
         """Return name of a trained variant -> variants to test with its weights."""

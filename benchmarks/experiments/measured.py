@@ -101,9 +101,10 @@ def metric_table(
     experiment: Experiment,
     rows: Iterable[Mapping[str, str]],
     names: Sequence[str],
+    column: str,
     baseline: str | None = None,
 ) -> str:
-    """Return a Markdown table: a row per variant, a column per test resolution.
+    """Return a Markdown table of a metric: a row per variant, a column per test resolution.
 
     A cell has the mean of the seeds, and the standard error of the mean if there are at least two. A star
     marks resolutions of the training.
@@ -112,9 +113,10 @@ def metric_table(
         experiment: the experiment.
         rows: those of the metric.
         names: variants in their order; those without rows are left out.
+        column: name of the metric.
         baseline: variant to subtract, seed by seed; None for the metric itself.
     """
-    found = values_of_seeds(rows, experiment.column)
+    found = values_of_seeds(rows, column)
     if baseline is not None:
         reference = found.get(baseline, {})
         found = {
@@ -175,10 +177,10 @@ def cost_table(
 
 
 def mean_curves(
-    experiment: Experiment, rows: Iterable[Mapping[str, str]], names: Sequence[str]
+    experiment: Experiment, rows: Iterable[Mapping[str, str]], names: Sequence[str], column: str
 ) -> list[ResolutionCurve]:
-    """Return the means of the seeds of variants that have rows, for a plot."""
-    found = values_of_seeds(rows, experiment.column)
+    """Return the means of the seeds of a metric, for a plot; arguments are those of :func:`metric_table`."""
+    found = values_of_seeds(rows, column)
     return [
         ResolutionCurve(
             f'{name}: {experiment.variants[name].title}',

@@ -4,7 +4,8 @@
     python benchmarks/experiments/run.py every_size --table
 
 An experiment is a file of this folder. DATA has ``train/CLASS`` and ``val/CLASS``, TEST has ``CLASS``, with
-the same classes. Every variant is trained by tools/train.py and tested by tools/test.py. Metrics are appended
+the same classes; generated data is written where it is missing, by default into the folders that the
+experiment names. Every variant is trained by tools/train.py and tested by tools/test.py. Metrics are appended
 to ``--out``, seconds to ``--times``, as soon as they are known. What an earlier call has finished is not
 repeated, and an interrupted training continues from its last checkpoint: after an interruption, give the same
 command again. Several calls at once share the work, by variants or seeds.
@@ -18,7 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment import Experiment, experiment_names, find_experiment
+from experiment import UNITS, Experiment, experiment_names, find_experiment
+from image_data import DataError
 from measured import mean_curves, metric_table, read_rows
 from mmengine.device import get_device
 from running import ROOT, Budget, Commands, Runs, run_all
@@ -41,11 +43,15 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--against', metavar='NAME', help='with --table: differences from this variant, seed by seed'
     )
+    parser.add_argument('--metric', metavar='NAME', help='with --table or --plot: one of several metrics')
     parser.add_argument('--plot', type=Path, help='draw the curves of what is measured to a file, and end')
-    parser.add_argument('--train-data', type=Path, help='folder with train/CLASS and val/CLASS')
-    parser.add_argument('--test-data', type=Path, help='folder with CLASS, the test images')
+    parser.add_argument('--train-data', type=Path, help='folder of the training images (see above)')
+    parser.add_argument('--test-data', type=Path, help='folder of the test images (see above)')
     parser.add_argument('--seeds', nargs='+', type=int, help='(those of the experiment)')
-    parser.add_argument('--epochs', type=int, help='length of a training (that of the experiment)')
+    for name in UNITS:
+        parser.add_argument(
+            f'--{name}', type=int, help='length of a training that is counted so (that of the experiment)'
+        )
     parser.add_argument('--resolutions', nargs='+', type=int, help='of the test (those of the experiment)')
     parser.add_argument('--jobs', type=int, default=1, help='runs side by side (1)')
     parser.add_argument('--threads', type=int, default=1, help='threads of a run (1)')
@@ -56,7 +62,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=float('inf'),
         help='time for all runs: none is started that would not end within it, by the times of earlier ones',
     )
-    parser.add_argument('--out', type=Path, help='CSV file of the metric (benchmarks/results/...)')
+    parser.add_argument('--out', type=Path, help='CSV file of the metrics (benchmarks/results/...)')
     parser.add_argument('--times', type=Path, help='CSV file of the seconds (benchmarks/results/...)')
     parser.add_argument('--work-dir', type=Path, help='folder of checkpoints (work_dirs/EXPERIMENT)')
     args = parser.parse_args(arguments)
@@ -66,34 +72,43 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if name is not None and name not in experiment.variants:
             parser.error(f'{name} is not a variant of {experiment.name}: {", ".join(experiment.variants)}')
     args.seeds = experiment.seeds if args.seeds is None else args.seeds
-    args.epochs = experiment.epochs if args.epochs is None else args.epochs
+    column = experiment.schedule.column
+    for name in UNITS:
+        if name != column and getattr(args, name) is not None:
+            parser.error(f'--{name}: trainings of {experiment.name} are counted in {column}, use --{column}')
+    args.length = experiment.schedule.length if getattr(args, column) is None else getattr(args, column)
+    args.metric = args.metric or next(iter(experiment.metrics))
+    if args.metric not in experiment.metrics:
+        parser.error(f'{args.metric} is not a metric of {experiment.name}: {", ".join(experiment.metrics)}')
     args.resolutions = args.resolutions or list(experiment.resolutions)
-    args.out = args.out or RESULTS / f'{experiment.name}_{experiment.column}.csv'
+    args.out = args.out or RESULTS / experiment.metrics_file
     args.times = args.times or RESULTS / f'{experiment.name}_seconds.csv'
     args.work_dir = args.work_dir or Path('work_dirs', experiment.name)
-    for name in ('epochs', 'jobs', 'threads'):
-        if getattr(args, name) < 1:
+    for name, value in ((column, args.length), ('jobs', args.jobs), ('threads', args.threads)):
+        if value < 1:
             parser.error(f'--{name} must be at least 1')
-    if not (args.table or args.list or args.plot):
-        for name in ('train_data', 'test_data'):
-            path, option = getattr(args, name), f'--{name.replace("_", "-")}'
-            if path is None or not path.is_dir():
-                parser.error(f'{option} {path} is not a folder' if path else f'{option} is missing')
     return args
 
 
 def report(args: argparse.Namespace) -> None:
     """Print the table, and draw the plot."""
     experiment: Experiment = args.experiment
-    rows = [row for row in read_rows(args.out) if row['epochs'] == str(args.epochs)]
+    column = experiment.schedule.column
+    rows = [row for row in read_rows(args.out) if row[column] == str(args.length)]
     if not rows:
-        sys.exit(f'{args.out} has no rows of {args.epochs} epochs')
+        sys.exit(f'{args.out} has no rows of {args.length} {column}')
     if len(numbers := {row['images'] for row in rows}) > 1:
         sys.exit(f'{args.out} has tests on {" and ".join(sorted(numbers))} images: one table needs one')
     if args.table:
-        print(metric_table(experiment, rows, args.variants, args.against))
+        print(metric_table(experiment, rows, args.variants, args.metric, args.against))
     if args.plot:
-        plot_curves(mean_curves(experiment, rows, args.variants), args.plot, f'{experiment.column} (%)')
+        curves = mean_curves(experiment, rows, args.variants, args.metric)
+        plot_curves(curves, args.plot, f'{args.metric} (%)')
+
+
+def fast_dtype() -> str:
+    """Return the type that the trainings of classifiers choose on this machine."""
+    return 'bfloat16' if half_pays('bfloat16', get_device(), 'experiments') else 'float32'
 
 
 def main() -> None:
@@ -106,10 +121,14 @@ def main() -> None:
     if args.table or args.plot:
         report(args)
         return
+    try:
+        data = experiment.data.find(args.train_data, args.test_data)
+    except DataError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
     threads = str(args.threads)
     commands = Commands(
         {
-            experiment.data_variable: str(args.train_data.absolute()),
             'OMP_NUM_THREADS': threads,
             'MKL_NUM_THREADS': threads,
             'OMP_WAIT_POLICY': 'PASSIVE',
@@ -117,15 +136,14 @@ def main() -> None:
     )
     runs = Runs(
         experiment=experiment,
-        test_data=args.test_data,
+        data=data,
         work_dir=args.work_dir.absolute(),
         metrics=args.out,
         times=args.times,
         resolutions=args.resolutions,
-        epochs=args.epochs,
+        length=args.length,
         workers=args.workers,
-        # What the training chooses as well.
-        dtype='bfloat16' if half_pays('bfloat16', get_device(), 'experiments') else 'float32',
+        dtype=experiment.dtype or fast_dtype(),
         commands=commands,
         budget=Budget(args.hours),
     )

@@ -18,6 +18,7 @@ from typing import TextIO
 
 import torch
 from experiment import Experiment
+from image_data import ImageData
 from measured import append_rows, expected_seconds, missing_resolutions, read_rows
 from mmengine.device import get_device
 
@@ -27,7 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN, TEST = ROOT / 'tools' / 'train.py', ROOT / 'tools' / 'test.py'
 RESOLUTIONS_PER_PASS = 4
 """How many resolutions a test finishes at a time."""
-IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png')
 
 
 class NotFinished(Exception):
@@ -75,7 +75,9 @@ class Commands:
         for process in list(self._running):
             process.terminate()
 
-    def run(self, words: Sequence[object], log: Path, name: str, kept_open: int) -> float:
+    def run(
+        self, words: Sequence[object], log: Path, name: str, kept_open: int, variables: Mapping[str, str]
+    ) -> float:
         """Run a command, append its output to a log, and return its seconds.
 
         Args:
@@ -84,6 +86,7 @@ class Commands:
             name: name of the run, for messages.
             kept_open: file descriptor of a lock, which the command holds as well, should this process end
                 before it.
+            variables: environment variables of this command.
 
         Raises:
             NotFinished: it failed, or was stopped.
@@ -95,7 +98,7 @@ class Commands:
             process = subprocess.Popen(
                 list(map(str, words)),
                 cwd=ROOT,
-                env=self.environment,
+                env={**self.environment, **variables},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 pass_fds=[kept_open],
@@ -119,12 +122,12 @@ class Runs:
 
     Attributes:
         experiment: the experiment.
-        test_data: folder of the classes of the test.
+        data: the images.
         work_dir: folder of checkpoints and logs.
-        metrics: CSV file of the metric.
+        metrics: CSV file of the metrics.
         times: CSV file of the seconds.
         resolutions: test resolutions.
-        epochs: length of a training.
+        length: that of a training, in epochs or iterations.
         workers: loader workers of a run.
         dtype: type in which a model is tested.
         commands: what runs the commands.
@@ -132,21 +135,16 @@ class Runs:
     """
 
     experiment: Experiment
-    test_data: Path
+    data: ImageData
     work_dir: Path
     metrics: Path
     times: Path
     resolutions: Sequence[int]
-    epochs: int
+    length: int
     workers: int
     dtype: str
     commands: Commands
     budget: Budget
-
-    def __post_init__(self) -> None:
-        """Count the test images."""
-        files = self.test_data.glob('*/*')
-        self.images = sum(file.suffix.lower() in IMAGE_ENDINGS for file in files)
 
     def run(self, trained: str, tested: Sequence[str], seed: int) -> None:
         """Train a variant with a seed, and test it and those that use its weights, where that is missing.
@@ -175,7 +173,7 @@ class Runs:
         if not tests:
             return 0
         rows = read_rows(self.times)
-        parts = [expected_seconds(rows, trained, 'training', self._epochs_left(self._folder(trained, seed)))]
+        parts = [expected_seconds(rows, trained, 'training', self._length_left(self._folder(trained, seed)))]
         parts += [
             expected_seconds(rows, name, 'test', self._amount(resolutions))
             for name, resolutions in tests.items()
@@ -185,46 +183,53 @@ class Runs:
     def _missing(self, names: Sequence[str], seed: int) -> dict[str, list[int]]:
         """Return name -> resolutions at which the variant is to be tested."""
         rows = read_rows(self.metrics)
-        common = dict(seed=seed, epochs=self.epochs, images=self.images)
+        common = dict(seed=seed, **self._setting())
         found = {
             name: missing_resolutions(rows, dict(variant=name, **common), self.resolutions) for name in names
         }
         return {name: resolutions for name, resolutions in found.items() if resolutions}
 
-    def _folder(self, name: str, seed: int) -> Path:
-        return self.work_dir / name / f'seed_{seed}_{self.epochs}e'
+    def _setting(self) -> dict[str, int]:
+        """Return what rows of comparable tests have in common."""
+        return {'images': self.data.test_images, self.experiment.schedule.column: self.length}
 
-    def _epochs_left(self, folder: Path) -> int:
-        done = [int(file.stem.rpartition('_')[2]) for file in folder.glob('epoch_*.pth')]
-        return self.epochs - max(done, default=0)
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.work_dir / name / f'seed_{seed}_{self.length}{self.experiment.schedule.column[0]}'
+
+    def _length_left(self, folder: Path) -> int:
+        files = folder.glob(self.experiment.schedule.checkpoint('*'))
+        return self.length - max((int(file.stem.rpartition('_')[2]) for file in files), default=0)
 
     def _amount(self, resolutions: Sequence[int]) -> float:
         """Return the work of a test: megapixels of all images together."""
-        return sum(resolution**2 for resolution in resolutions) / 1e6 * self.images
+        return sum(resolution**2 for resolution in resolutions) / 1e6 * self.data.test_images
 
     def _train(self, name: str, seed: int, folder: Path, descriptor: int) -> Path:
         """Return the last checkpoint of a training, which is begun or continued unless it is finished."""
-        checkpoint = folder / f'epoch_{self.epochs}.pth'
+        schedule = self.experiment.schedule
+        checkpoint = folder / schedule.checkpoint(self.length)
         if checkpoint.is_file():
             return checkpoint
         label = f'{name}, seed {seed}, training'
-        epochs = self._epochs_left(folder)
-        self._check_time(name, 'training', epochs, label)
+        length = self._length_left(folder)
+        self._check_time(name, 'training', length, label)
         words = [sys.executable, TRAIN, self._config(name, folder), '--work-dir', folder, '--no-validate']
-        words += [] if epochs == self.epochs else ['--resume']
+        is_begun = any(folder.glob('*.pth'))
+        words += ['--resume'] if is_begun else []
         words += ['--cfg-options', f'randomness.seed={seed}', f'train_dataloader.num_workers={self.workers}']
-        words += [f'{field}={self.epochs}' for field in self.experiment.epoch_fields]
-        say(f'{label}: {"begins" if epochs == self.epochs else "continues"}')
-        seconds = self.commands.run(words, folder / 'training.log', label, descriptor)
+        words += [f'{field}={self.length}' for field in schedule.fields]
+        say(f'{label}: {"continues" if is_begun else "begins"}')
+        variables = self.data.train_variables
+        seconds = self.commands.run(words, folder / 'training.log', label, descriptor, variables)
         if not checkpoint.is_file():
             raise NotFinished(f'{label}: ended without {checkpoint}')
-        self._add_time(name, seed, 'training', epochs, seconds)
+        self._add_time(name, seed, 'training', length, seconds)
         return checkpoint
 
     def _test(
         self, name: str, seed: int, resolutions: Sequence[int], checkpoint: Path, descriptor: int
     ) -> None:
-        """Test at the resolutions, and append the metric."""
+        """Test at the resolutions, and append the metrics."""
         label = f'{name}, seed {seed}, test'
         folder = checkpoint.parent / f'test_{name}'
         folder.mkdir(exist_ok=True)
@@ -234,20 +239,23 @@ class Runs:
         words = [sys.executable, TEST, self._config(name, folder), checkpoint, '--work-dir', folder]
         words += ['--resume', '--resolutions', *resolutions, '--resolutions-per-pass', RESOLUTIONS_PER_PASS]
         words += ['--dtype', self.dtype, '--out', out, '--out-item', 'metrics', '--cfg-options']
-        words += [f'test_dataloader.dataset.data_root={self.test_data.absolute()}']
-        words += ['test_dataloader.dataset.data_prefix=', f'test_dataloader.num_workers={self.workers}']
+        words += [*self.data.test_options, f'test_dataloader.num_workers={self.workers}']
         say(f'{label}: begins')
-        seconds = self.commands.run(words, folder / 'test.log', label, descriptor)
-        metrics = json.loads(out.read_text(encoding='utf-8'))
-        values = {size: f'{metrics[f"{size}/{self.experiment.metric}"]:.2f}' for size in resolutions}
-        common = dict(images=self.images, epochs=self.epochs, dtype=self.dtype)
-        rows = [
-            {'variant': name, 'seed': seed, 'resolution': size, self.experiment.column: value, **common}
-            for size, value in values.items()
-        ]
+        variables = self.data.test_variables
+        seconds = self.commands.run(words, folder / 'test.log', label, descriptor, variables)
+        found = json.loads(out.read_text(encoding='utf-8'))
+        rows: list[dict[str, object]] = []
+        for size in resolutions:
+            values = {
+                column: f'{metric.factor * found[f"{size}/{metric.name}"]:.2f}'
+                for column, metric in self.experiment.metrics.items()
+            }
+            setting = dict(self._setting(), dtype=self.dtype)
+            rows.append({'variant': name, 'seed': seed, 'resolution': size, **values, **setting})
         append_rows(self.metrics, rows)
         self._add_time(name, seed, 'test', amount, seconds)
-        say(f'{label}: {", ".join(f"{size}: {value}" for size, value in values.items())}')
+        shown = [' '.join(str(row[column]) for column in self.experiment.metrics) for row in rows]
+        say(f'{label}: {", ".join(f"{size}: {values}" for size, values in zip(resolutions, shown))}')
 
     def _config(self, name: str, folder: Path) -> Path:
         path = folder / f'{name}.py'
@@ -262,7 +270,7 @@ class Runs:
             variant=name,
             seed=seed,
             part=part,
-            amount=f'{amount:.2f}',  # epochs, or megapixels
+            amount=f'{amount:.2f}',  # epochs or iterations, or megapixels
             seconds=f'{seconds:.1f}',
             threads=self.commands.environment['OMP_NUM_THREADS'],
             dtype=self.dtype,

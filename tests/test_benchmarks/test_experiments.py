@@ -40,14 +40,17 @@ log = pathlib.Path(__file__).parent / 'calls.jsonl'
 name = pathlib.Path(args.config).stem
 with log.open('a') as file:
     threads = os.environ['OMP_NUM_THREADS']
-    file.write(json.dumps(dict(name=name, words=sys.argv, options=options, threads=threads)) + '\\n')
+    roots = {key: value for key, value in os.environ.items() if key.startswith('MINI_')}
+    entry = dict(name=name, words=sys.argv, options=options, threads=threads, roots=roots)
+    file.write(json.dumps(entry) + '\\n')
 """
 TRAINING = (
     PARSE
     + """
-epochs = int(options['train_cfg.max_epochs'])
+unit = 'epoch' if 'train_cfg.max_epochs' in options else 'iter'
+epochs = int(options[f'train_cfg.max_{unit}s'])
 for epoch in range(1, epochs + 1):
-    (args.work_dir / f'epoch_{epoch}.pth').write_text(options['randomness.seed'])
+    (args.work_dir / f'{unit}_{epoch}.pth').write_text(options['randomness.seed'])
     if epoch < epochs and name == 'table':
         sys.exit('no luck')
     if epoch < epochs and name == 'fuzzy' and '--resume' not in sys.argv:
@@ -58,8 +61,11 @@ TESTING = (
     PARSE
     + """
 seed = int(pathlib.Path(args.checkpoint).read_text())
-top1 = {f'{resolution}/accuracy/top1': resolution + seed for resolution in args.resolutions}
-args.out.write_text(json.dumps(top1))
+metrics = {}
+for resolution in args.resolutions:
+    metrics[f'{resolution}/accuracy/top1'] = metrics[f'{resolution}/mIoU'] = resolution + seed
+    metrics[f'{resolution}/coco/bbox_mAP'], metrics[f'{resolution}/coco/segm_mAP'] = 0.5, 0.25 + seed / 100
+args.out.write_text(json.dumps(metrics))
 """
 )
 
@@ -83,6 +89,22 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def generator(program: Path) -> Path:
+    """A stand-in for the tool that generates data, which lists its calls."""
+    path = program.parent / 'generator.py'
+    path.write_text(
+        'import json, pathlib, sys\n'
+        'with (pathlib.Path(__file__).parent / "written.jsonl").open("a") as file:\n'
+        '    print(json.dumps(sys.argv[1:]), file=file)\n'
+    )
+    text = program.read_text().replace(
+        'run.main()', f'import image_data\nimage_data.GENERATOR = {str(path)!r}\nrun.main()'
+    )
+    program.write_text(text)
+    return path
+
+
+@pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(FOLDER)
     return importlib.import_module('measured')
@@ -90,9 +112,15 @@ def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def command(program: Path, *options: object) -> list[str]:
     folder = program.parent
-    words = [sys.executable, program, 'every_size', '--train-data', folder, '--test-data', folder / 'test']
-    words += ['--out', folder / 'top1.csv', '--times', folder / 'seconds.csv', '--work-dir', folder / 'work']
-    return [str(word) for word in (*words, '--epochs', 2, '--resolutions', 16, 320, *options)]
+    words = ['--train-data', folder, '--test-data', folder / 'test', '--epochs', 2, '--resolutions', 16, 320]
+    return words_of(program, 'every_size', 'top1.csv', *words, *options)
+
+
+def words_of(program: Path, experiment: str, metrics: str, *options: object) -> list[str]:
+    folder = program.parent
+    words = [sys.executable, program, experiment, '--out', folder / metrics]
+    words += ['--times', folder / 'seconds.csv', '--work-dir', folder / 'work', *options]
+    return [str(word) for word in words]
 
 
 def call(program: Path, *options: object) -> subprocess.CompletedProcess:
@@ -122,6 +150,9 @@ def test_what_is_finished_is_not_repeated(program: Path) -> None:
     assert {(row['images'], row['epochs']) for row in rows(program)} == {('3', '2')}
     assert len(rows(program, 'seconds.csv')) == len(calls(program)) == 8
     assert {one['threads'] for one in calls(program)} == {'1'}
+    assert {one['roots']['MINI_DATA_ROOT'] for one in calls(program)} == {str(program.parent)}
+    folders = {one['options'].get('test_dataloader.dataset.data_root') for one in calls(program)}
+    assert folders == {None, str(program.parent / 'test')}
     training = next(one for one in calls(program) if one['name'] == 'rope')
     assert '--no-validate' in training['words'] and '--resume' not in training['words']
     # A size that was not tested before needs a test, but no training.
@@ -148,6 +179,57 @@ def test_an_interrupted_training_is_continued(program: Path) -> None:
     assert '--resume' in calls(program)[1]['words']
     assert [row['top1'] for row in rows(program)] == ['19.00', '323.00']
     assert [row['amount'] for row in rows(program, 'seconds.csv')] == ['1.00', '0.31']
+
+
+def test_a_training_that_ended_within_its_first_epoch_is_continued(program: Path) -> None:
+    folder = program.parent / 'work' / 'plain' / 'seed_0_2e'
+    folder.mkdir(parents=True)
+    (folder / 'iter_7.pth').touch()
+    assert call(program, '--variants', 'plain', '--seeds', 0).returncode == 0
+    assert '--resume' in calls(program)[0]['words']
+
+
+@pytest.mark.parametrize(
+    ('name', 'task', 'unit', 'metrics'),
+    [
+        ('dense_segmentation', 'segmentation', 'iterations', {'miou': '129.00'}),
+        ('dense_detection', 'detection', 'epochs', {'box_ap': '50.00', 'mask_ap': '26.00'}),
+    ],
+)
+def test_generated_data(
+    program: Path, name: str, task: str, unit: str, metrics: dict[str, str], generator: Path
+) -> None:
+    folder = program.parent
+    options = ('--train-data', folder / 'made', '--test-data', folder / 'tested', '--seeds', 1)
+    options += (f'--{unit}', 2, '--variants', 'plain', 'plain+windows', '--resolutions', 128)
+    words = words_of(program, name, 'metrics.csv', *options)
+    assert subprocess.run(words, timeout=50).returncode == 0
+    found = rows(program, 'metrics.csv')
+    assert [row['variant'] for row in found] == ['plain', 'plain+windows']
+    assert all(metrics.items() <= row.items() for row in found)
+    assert {(row[unit], row['images'], row['dtype']) for row in found} == {('2', '200', 'float32')}
+    # One training, two tests; each with its own data, in the folders that the tool has written.
+    made, tested = (json.loads(line) for line in (folder / 'written.jsonl').read_text().splitlines())
+    assert made == [str(folder / 'made'), '--task', task]
+    assert tested[:3] == [str(folder / 'tested'), '--task', task]
+    assert dict(zip(tested[3::2], tested[4::2])) == {'--size': '256', '--num-train': '1', '--num-val': '200'}
+    variable = f'MINI_{task.upper()}_ROOT'
+    roots = [one['roots'][variable] for one in calls(program)]
+    assert roots == [str(folder / 'made'), str(folder / 'tested'), str(folder / 'tested')]
+    table = subprocess.run([*words, '--table', '--metric', list(metrics)[-1]], capture_output=True, text=True)
+    assert f'{float(list(metrics.values())[-1]):.1f}*' in table.stdout
+    # Another length has other checkpoints and other rows.
+    words[words.index(f'--{unit}') + 1] = '3'
+    assert subprocess.run(words, timeout=50).returncode == 0
+    assert len(calls(program)) == 6 and len(rows(program, 'metrics.csv')) == 4
+
+
+def test_data_that_cannot_be_written(program: Path) -> None:
+    (program.parent / 'mine.txt').touch()
+    words = words_of(program, 'dense_segmentation', 'metrics.csv', '--train-data', program.parent)
+    result = subprocess.run(words, capture_output=True, text=True)
+    assert result.returncode == 2 and f'--train-data {program.parent}: the data could not' in result.stderr
+    assert 'not written by this generator' in result.stderr
 
 
 def test_a_failure_does_not_end_the_others(program: Path) -> None:
@@ -284,6 +366,37 @@ def test_every_variant_builds_and_takes_every_size(
             for size in (16, 96):
                 (token,) = model(torch.zeros(1, 3, size, size))
                 assert token.shape == (1, cfg.model.head.in_channels) and token.isfinite().all(), variant
+
+
+@pytest.mark.parametrize(
+    ('name', 'strides'),
+    [
+        pytest.param('dense_segmentation', (8, 16, 16), marks=pytest.mark.operators('mmseg')),
+        pytest.param('dense_detection', (8, 16, 32), marks=pytest.mark.operators('mmdet')),
+    ],
+)
+def test_dense_variants_build_and_predict(
+    name: str, strides: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    costs = importlib.import_module('costs')
+    variants = importlib.import_module('experiment').find_experiment(name).variants
+    grids = {}
+    for key, variant in variants.items():
+        model = costs.build(variant, 'cpu')
+        backbone = model.cfg.model.backbone
+        assert _contains(backbone, variant.settings['model']['backbone']), variant
+        assert bool(backbone.get('window_size')) == ('windows' in key), variant
+        batch = costs.blank_batch(model, (96, 128))
+        costs.predict(model, batch)
+        with torch.inference_mode():
+            grids[key] = [tuple(one.shape[2:]) for one in model.extract_feat(batch['inputs'])]
+    expected = [(96 // stride, 128 // stride) for stride in strides]
+    assert grids['merged'] == expected
+    if name == 'dense_segmentation':
+        assert grids['plain'] == [(12, 16)] * 3
+    else:  # the pyramid has the same levels whatever the stride of its map
+        assert all(grid == expected for grid in grids.values())
 
 
 def _contains(whole: object, part: object) -> bool:

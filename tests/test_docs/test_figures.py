@@ -205,24 +205,29 @@ def test_swapped_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables are what the commands on the page print."""
     monkeypatch.syspath_prepend(ROOT / 'benchmarks' / 'experiments')
-    experiment = importlib.import_module('experiment').find_experiment('every_size')
+    declared = importlib.import_module('experiment')
     measured = importlib.import_module('measured')
     folder = ROOT / 'benchmarks' / 'results'
-    rows = measured.read_rows(folder / 'every_size_top1.csv')
-    rows = [row for row in rows if row['epochs'] == str(experiment.epochs)]
-    costs = measured.read_rows(folder / 'every_size_costs_cpu.csv')
-    settings = {(row['dtype'], row['threads']) for row in costs}
     for header, *lines in tables(DOCS / 'every_size.md'):
         if header[0] != 'variant':
             continue
-        names = [line[0].strip('`') for line in lines]
-        printed = [measured.metric_table(experiment, rows, names, base) for base in (None, 'plain')]
-        for setting in settings:
-            of_setting = [row for row in costs if (row['dtype'], row['threads']) == setting]
+        names, printed = [line[0].strip('`') for line in lines], []
+        for name in declared.experiment_names():
+            experiment = declared.find_experiment(name)
+            rows = measured.read_rows(folder / experiment.metrics_file)
+            schedule = experiment.schedule
+            rows = [row for row in rows if row[schedule.column] == str(schedule.length)]
             printed += [
-                measured.cost_table(experiment, of_setting, names, column)
-                for column in ('gflops', 'mib', 'ms')
+                measured.metric_table(experiment, rows, names, metric, base)
+                for metric in experiment.metrics
+                for base in (None, 'plain')
             ]
+            costs = measured.read_rows(folder / f'{name}_costs_cpu.csv')
+            for setting in {(row['dtype'], row['threads']) for row in costs}:
+                rows = [row for row in costs if (row['dtype'], row['threads']) == setting]
+                printed += [
+                    measured.cost_table(experiment, rows, names, column) for column in ('gflops', 'mib', 'ms')
+                ]
         found = [[split_row(line) for line in text.splitlines()] for text in printed]
         assert [header, *lines] in [[first, *rest] for first, _, *rest in found], names
 
