@@ -127,8 +127,8 @@ class CopiesForward(TokenMerging):
         of_outputs: list[list[TokenGrid]] = [[] for _ in copies]
         for index, of_block in enumerate(draws):
             if self._merges_at(index):
-                parts = zip(packing.unpack(rows), grids)
-                merged, grids = zip(*(self._merge(tokens, grid) for tokens, grid in parts))
+                batches = packing.unpack(rows)
+                merged, grids = zip(*(self._merge(tokens, grid) for tokens, grid in zip(batches, grids)))
                 packing, rows = self._pack(merged, grids)
             block: Any = self.blocks[index]
             is_short = cls_only and index == self.out_indices[-1]

@@ -76,7 +76,8 @@ class TokenMerging(OutputForms):
             grid: ``(H, W)``.
             block: number of the block; -1 is the last one that runs.
         """
-        return grid if self._merger_before(block) is None else self.token_merger.merged_grid(grid)
+        merger = self._merger_before(block)
+        return grid if merger is None else merger.merged_grid(grid)
 
     def map_grids(self, sizes: Sequence[Grid]) -> list[Grid]:
         """Return the height and width of the last map, of images of these heights and widths in pixels."""

@@ -314,7 +314,8 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
 
     def _embed(self, image: Tensor, padding: BatchPadding | None = None) -> tuple[Tensor, Grid]:
         """Return the input of the first block ``(B, N, C)`` and the token grid."""
-        tokens, grid = self._merge_patches(*self.patch_embed(image), padding)
+        tokens, grid = self.patch_embed(image)
+        tokens, grid = self._merge_patches(tokens, grid, padding)
         own = self._padding_at(0, padding, grid)
         if own is None:
             position = self.global_position(grid)

@@ -60,9 +60,9 @@ def _configured(model: Any) -> Iterator[tuple[str, list[float]]]:
             for axis in (0, 1):
                 strides = [float(pair[axis]) for pair in generator.strides]
                 yield f'strides of model.{head}', strides
-    roi_head = getattr(model, 'roi_head', None)
+    roi_head: Any = getattr(model, 'roi_head', None)
     for part in ('bbox_roi_extractor', 'mask_roi_extractor'):
-        extractors = getattr(roi_head, part, None)
+        extractors: Any = getattr(roi_head, part, None)
         for extractor in extractors if hasattr(extractors, '__iter__') else [extractors]:
             if hasattr(extractor, 'featmap_strides'):
                 strides = [float(stride) for stride in extractor.featmap_strides]
