@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from torch import nn
 
 from resformer_mm.apis import load_model
+from resformer_mm.preflight.merged_strides import check_merged_strides
 
 MERGER = dict(type='StridedTokenMerger', factor=2)
 SCALES = [8, 4, 2, 1]  # of a map of stride 32: the strides of the config, 4 to 64
@@ -97,6 +99,16 @@ def test_heads_of_other_strides_are_refused() -> None:
     cfg.model.roi_head.mask_roi_extractor.featmap_strides = [8, 16, 32, 64]
     with pytest.raises(ValueError, match=r'mask_roi_extractor\.featmap_strides'):
         build(cfg)
+
+
+def test_the_check_before_training_knows_detectors_of_mmdet() -> None:
+    """Which do not compare the strides themselves."""
+    for scales in (SCALES, None):
+        cfg = config(scales=scales)
+        cfg.model.type = 'mmdet.MaskRCNN'
+        found = list(check_merged_strides(SimpleNamespace(cfg=cfg, model=build(cfg))))
+        assert len(found) == (scales is None)
+    assert found[0].path == 'model' and 'strides of model.rpn_head' in found[0].detail
 
 
 def test_a_merger_whose_stride_varies_is_refused() -> None:
