@@ -138,63 +138,60 @@ class GridMerger(nn.Module):
         return placed.join_tokens(merged, self.merged_grid(grid), num_prefix_tokens=0)
 
     def _step(self, tokens: Tensor, grid: Grid, following: Grid) -> Tensor:
-        """Return the tokens of the next grid, ``(B, h * w, C)``."""
-        rows, columns = (self._places(*axis, tokens.device) for axis in zip(grid, following))
-
-        def split(x: Tensor) -> Tensor:  # (B, H * W, D) to (B, h, p, w, q, D), p * q tokens in a cell
-            return _split(_split(x.unflatten(1, grid), 1, rows), 3, columns)
-
-        cells = split(tokens)
-        mean = cells.mean(dim=(2, 4))
-        query, key_value = self.query(self.norm1(mean)), split(self.key_value(self.norm1(tokens)))
+        """Return the tokens of the next grid, ``(B, n, C)`` with n = h * w."""
+        cells = self._split(tokens, grid, following)
+        mean = cells.mean(dim=2)
+        query = self.query(self.norm1(mean)).unsqueeze(2)
+        key_value = self._split(self.key_value(self.norm1(tokens)), grid, following)
         merged = mean + self.drop(self.proj(self._attend(query, key_value)))
         merged = merged + self.mlp(self.norm2(merged))
         if _is_symbolic(grid):
             # The program has steps for the largest image, and those that change nothing in this one.
-            changes = torch.cat([(places[:, 0] != places[:, 1]) for places in (rows, columns)]).any()
-            merged = torch.where(changes, merged, cells[:, :, 0, :, 0])
-        return merged.flatten(1, 2)
+            index = self._tokens_of_cells(grid, following, tokens.device)
+            merged = torch.where((index[:, 0] != index[:, -1]).any(), merged, cells[:, :, 0])
+        return merged
 
-    def _places(self, length: int, number: int, device: torch.device) -> Tensor:
-        """Return the tokens of each cell along an axis, ``(number, 1)`` or ``(number, 2)``.
+    def _split(self, x: Tensor, grid: Grid, following: Grid) -> Tensor:
+        """Return ``(B, n, k, D)`` with the k tokens of each cell of the next grid, of ``(B, H * W, D)``."""
+        (height, width), (rows, columns) = grid, following
+        # Compiled code and exported programs need not depend on whether a side is odd.
+        if is_compiling() or height % rows or width % columns:
+            index = self._tokens_of_cells(grid, following, x.device)
+            return x.index_select(1, index.flatten()).unflatten(1, index.shape)
+        x = x.unflatten(1, (rows, height // rows, columns, width // columns))
+        return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
-        A cell of one token among cells of two has it twice. Since all tokens of the cell are repeated alike,
-        this changes neither their mean nor what attention to them gives.
+    def _tokens_of_cells(self, grid: Grid, following: Grid, device: torch.device) -> Tensor:
+        """Return the numbers of the tokens of each cell, ``(n, k)``, k = 1, 2 or 4.
+
+        A cell that has a single row or column among cells of two has it twice. All its tokens are then
+        repeated alike, which changes neither their mean nor what attention to them gives.
         """
-        if not is_exporting() and length == number:
-            return torch.arange(number, device=device).unsqueeze(1)
-        edges = self.edges(length, number, device)
-        first, sizes = edges[:-1], edges[1:] - edges[:-1]
-        second = first + (sizes > 1).long()
-        if isinstance(length, torch.SymInt):
-            # An image for which the steps of the program are too few must fail: there is no such token.
-            second = second + (sizes > 2).long() * length
-        return torch.stack((first, second), dim=1)
+        axes = []
+        for length, number in zip(grid, following):
+            if not is_exporting() and length == number:
+                axes.append(torch.arange(number, device=device).unsqueeze(1))
+                continue
+            edges = self.edges(length, number, device)
+            first, sizes = edges[:-1], edges[1:] - edges[:-1]
+            second = first + (sizes > 1).long()
+            if _is_symbolic(grid):
+                # An image for which the steps of the program are too few must fail: there is no such token.
+                second = second + (sizes > 2).long() * (grid[0] * grid[1])
+            axes.append(torch.stack((first, second), dim=1))
+        rows, columns = axes
+        return (rows[:, None, :, None] * grid[1] + columns[:, None]).flatten(2, 3).flatten(0, 1)
 
     def _attend(self, query: Tensor, key_value: Tensor) -> Tensor:
-        """Return what is projected, ``(B, h, w, C)``.
-
-        Args:
-            query: ``(B, h, w, C)``.
-            key_value: keys and values ``(B, h, p, w, q, 2 * C)``.
-        """
-        query = query[:, :, None, :, None].unflatten(-1, (self.num_heads, -1))
-        key, value = (x.unflatten(-1, (self.num_heads, -1)) for x in key_value.chunk(2, dim=-1))
+        """Return what is projected, ``(B, n, C)``, of ``(B, n, 1, C)`` and ``(B, n, k, 2 * C)``."""
+        query, key, value = (
+            x.unflatten(3, (self.num_heads, -1)) for x in (query, *key_value.chunk(2, dim=3))
+        )
         # Not the fused kernel, which is made for long sequences: these are at most four tokens for each of
         # thousands of cells.
-        scores = (query * key).sum(dim=-1, keepdim=True) * key.shape[-1] ** -0.5
+        scores = (query * key).sum(dim=4, keepdim=True) * key.shape[4] ** -0.5
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        weights = (scores - scores.amax(dim=(2, 4), keepdim=True).detach()).exp()
-        weights = weights / weights.sum(dim=(2, 4), keepdim=True)
-        return (weights.to(value.dtype) * value).sum(dim=(2, 4)).flatten(-2)
-
-
-def _split(x: Tensor, axis: int, places: Tensor) -> Tensor:
-    """Return a tensor with an axis of tokens split into two, of cells and of their tokens ``(n, p)``."""
-    # A view, if every cell has p tokens. Compiled code need not depend on whether a side is odd.
-    if not is_compiling() and x.shape[axis] == places.numel():
-        return x.unflatten(axis, places.shape)
-    return x.index_select(axis, places.flatten()).unflatten(axis, places.shape)
+        return (scores.softmax(dim=2).to(value.dtype) * value).sum(dim=2).flatten(2)
 
 
 def _is_symbolic(grid: Grid) -> bool:
