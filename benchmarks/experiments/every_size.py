@@ -52,6 +52,7 @@ AUGMENTED = dict(type='AugmentedPositionEmbedding', augmentation=dict(rescale=2.
 EXPERIMENT = Experiment(
     name='every_size',
     resolutions=(16, 24, 32, 48, 64, 96, 128, 192, 256, 320),
+    thinned={192: 4, 256: 4, 320: 4},
     variants={
         'plain': on_64('GPE and LPE'),
         'plain-96': Variant('GPE and LPE', ON_96, trained_on=FROM_96),

@@ -33,15 +33,16 @@ class Variant:
     trained_on: tuple[int, ...] = ()
     weights_of: str | None = None
 
-    def config_text(self, root: Path) -> str:
+    def config_text(self, root: Path, *lines_after: str) -> str:
         """Return the text of the config of the variant.
 
         Args:
             root: folder of the project.
+            *lines_after: lines at the end.
         """
         lines = [f'"""{self.title}."""', '', f'_base_ = {str(root / self.config)!r}', '']
         lines += [f'{name} = {value!r}' for name, value in self.settings.items()]
-        return '\n'.join(lines) + '\n'
+        return '\n'.join([*lines, *lines_after]) + '\n'
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Experiment:
         name: name of the experiment and of its results.
         variants: name -> model. The first one is what the others are compared with.
         resolutions: resolutions of the test in pixels.
+        thinned: resolution -> n: the test takes every n-th image, where all would take too long.
         schedule: length of a training.
         seeds: seeds of the trainings.
         metrics: column of the results -> metric. The first one is what tables show by default.
@@ -95,6 +97,7 @@ class Experiment:
     name: str
     variants: Mapping[str, Variant]
     resolutions: Sequence[int]
+    thinned: Mapping[int, int] = field(default_factory=dict)
     schedule: Schedule = Schedule(30)
     seeds: Sequence[int] = (0, 1, 2)
     metrics: Mapping[str, Metric] = field(default_factory=lambda: {'top1': Metric('accuracy/top1')})

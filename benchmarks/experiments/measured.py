@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -42,22 +43,40 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
         file.write(lines if found else f'{header}\r\n{lines}')
 
 
-def missing_resolutions(
-    rows: Iterable[Mapping[str, str]], identity: Row, resolutions: Sequence[int]
-) -> list[int]:
-    """Return the resolutions at which a model was not tested.
+def has_row(rows: Iterable[Mapping[str, str]], identity: Row) -> bool:
+    """Return whether there is a row with some values."""
+    wanted = {name: str(value) for name, value in identity.items()}
+    return any(wanted.items() <= row.items() for row in rows)
+
+
+def on_the_same_images(rows: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Return the rows that have, at each resolution, the number of images that most of them have.
 
     Args:
         rows: those of the metric.
-        identity: values that the rows of the model have.
-        resolutions: wanted resolutions.
     """
-    tested = {int(row['resolution']) for row in rows if _has(row, identity)}
-    return [resolution for resolution in resolutions if resolution not in tested]
+    numbers = images_at(rows)
+    return [row for row in rows if int(row['images']) == numbers[int(row['resolution'])]]
 
 
-def _has(row: Mapping[str, str], identity: Row) -> bool:
-    return all(row[name] == str(value) for name, value in identity.items())
+def images_at(rows: Sequence[Mapping[str, str]]) -> dict[int, int]:
+    """Return resolution -> number of test images that most rows have; of two as frequent, the larger."""
+    found: dict[int, Counter[int]] = {}
+    for row in rows:
+        found.setdefault(int(row['resolution']), Counter())[int(row['images'])] += 1
+    return {
+        resolution: max(counts, key=lambda number: (counts[number], number))
+        for resolution, counts in sorted(found.items())
+    }
+
+
+def caption(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a sentence that says on how many images the rows were tested."""
+    sizes: dict[int, list[int]] = {}
+    for resolution, number in images_at(rows).items():
+        sizes.setdefault(number, []).append(resolution)
+    parts = [f'{number} at {", ".join(map(str, found))} pixels' for number, found in sizes.items()]
+    return f'Test images: {"; ".join(parts)}.'
 
 
 def expected_seconds(

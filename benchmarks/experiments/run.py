@@ -21,7 +21,7 @@ from pathlib import Path
 
 from experiment import UNITS, Experiment, experiment_names, find_experiment
 from image_data import DataError
-from measured import mean_curves, metric_table, read_rows
+from measured import caption, mean_curves, metric_table, on_the_same_images, read_rows
 from mmengine.device import get_device
 from running import ROOT, Budget, Commands, Runs, run_all
 
@@ -53,6 +53,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             f'--{name}', type=int, help='length of a training that is counted so (that of the experiment)'
         )
     parser.add_argument('--resolutions', nargs='+', type=int, help='of the test (those of the experiment)')
+    parser.add_argument(
+        '--all-images', action='store_true', help='test on all images at all resolutions, which takes longer'
+    )
     parser.add_argument('--jobs', type=int, default=1, help='runs side by side (1)')
     parser.add_argument('--threads', type=int, default=1, help='threads of a run (1)')
     parser.add_argument('--workers', type=int, default=1, help='loader workers of a run (1)')
@@ -97,9 +100,9 @@ def report(args: argparse.Namespace) -> None:
     rows = [row for row in read_rows(args.out) if row[column] == str(args.length)]
     if not rows:
         sys.exit(f'{args.out} has no rows of {args.length} {column}')
-    if len(numbers := {row['images'] for row in rows}) > 1:
-        sys.exit(f'{args.out} has tests on {" and ".join(sorted(numbers))} images: one table needs one')
+    rows = on_the_same_images(rows)
     if args.table:
+        print(f'{caption(rows)}\n')
         print(metric_table(experiment, rows, args.variants, args.metric, args.against))
     if args.plot:
         curves = mean_curves(experiment, rows, args.variants, args.metric)
@@ -141,6 +144,7 @@ def main() -> None:
         metrics=args.out,
         times=args.times,
         resolutions=args.resolutions,
+        thinned={} if args.all_images else experiment.thinned,
         length=args.length,
         workers=args.workers,
         dtype=experiment.dtype or fast_dtype(),

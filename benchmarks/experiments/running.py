@@ -19,7 +19,7 @@ from typing import TextIO
 import torch
 from experiment import Experiment
 from image_data import ImageData
-from measured import append_rows, expected_seconds, missing_resolutions, read_rows
+from measured import append_rows, expected_seconds, has_row, read_rows
 from mmengine.device import get_device
 
 from resformer_mm.analysis.machine import describe_device
@@ -127,6 +127,7 @@ class Runs:
         metrics: CSV file of the metrics.
         times: CSV file of the seconds.
         resolutions: test resolutions.
+        thinned: see :class:`~experiment.Experiment`.
         length: that of a training, in epochs or iterations.
         workers: loader workers of a run.
         dtype: type in which a model is tested.
@@ -140,6 +141,7 @@ class Runs:
     metrics: Path
     times: Path
     resolutions: Sequence[int]
+    thinned: Mapping[int, int]
     length: int
     workers: int
     dtype: str
@@ -165,7 +167,9 @@ class Runs:
         with lock(folder / 'lock', f'{trained}, seed {seed}') as descriptor:
             checkpoint = self._train(trained, seed, folder, descriptor)
             for name, resolutions in tests.items():
-                self._test(name, seed, resolutions, checkpoint, descriptor)
+                for step in sorted({self.thinned.get(resolution, 1) for resolution in resolutions}):
+                    own = [size for size in resolutions if self.thinned.get(size, 1) == step]
+                    self._test(name, seed, own, step, checkpoint, descriptor)
 
     def seconds_left(self, trained: str, tested: Sequence[str], seed: int) -> float:
         """Return how long :meth:`run` will take, as far as it can be known from earlier runs."""
@@ -183,15 +187,23 @@ class Runs:
     def _missing(self, names: Sequence[str], seed: int) -> dict[str, list[int]]:
         """Return name -> resolutions at which the variant is to be tested."""
         rows = read_rows(self.metrics)
-        common = dict(seed=seed, **self._setting())
-        found = {
-            name: missing_resolutions(rows, dict(variant=name, **common), self.resolutions) for name in names
-        }
+        found: dict[str, list[int]] = {}
+        for name in names:
+            identity = dict(variant=name, seed=seed)
+            found[name] = [
+                size
+                for size in self.resolutions
+                if not has_row(rows, dict(identity, resolution=size, **self._setting(size)))
+            ]
         return {name: resolutions for name, resolutions in found.items() if resolutions}
 
-    def _setting(self) -> dict[str, int]:
-        """Return what rows of comparable tests have in common."""
-        return {'images': self.data.test_images, self.experiment.schedule.column: self.length}
+    def _setting(self, resolution: int) -> dict[str, int]:
+        """Return what rows of comparable tests at a resolution have in common."""
+        return {'images': self.images(resolution), self.experiment.schedule.column: self.length}
+
+    def images(self, resolution: int) -> int:
+        """Return the number of images of a test at a resolution."""
+        return len(range(0, self.data.test_images, self.thinned.get(resolution, 1)))
 
     def _folder(self, name: str, seed: int) -> Path:
         return self.work_dir / name / f'seed_{seed}_{self.length}{self.experiment.schedule.column[0]}'
@@ -202,7 +214,7 @@ class Runs:
 
     def _amount(self, resolutions: Sequence[int]) -> float:
         """Return the work of a test: megapixels of all images together."""
-        return sum(resolution**2 for resolution in resolutions) / 1e6 * self.data.test_images
+        return sum(resolution**2 * self.images(resolution) for resolution in resolutions) / 1e6
 
     def _train(self, name: str, seed: int, folder: Path, descriptor: int) -> Path:
         """Return the last checkpoint of a training, which is begun or continued unless it is finished."""
@@ -227,16 +239,19 @@ class Runs:
         return checkpoint
 
     def _test(
-        self, name: str, seed: int, resolutions: Sequence[int], checkpoint: Path, descriptor: int
+        self, name: str, seed: int, resolutions: Sequence[int], step: int, checkpoint: Path, descriptor: int
     ) -> None:
-        """Test at the resolutions, and append the metrics."""
+        """Test at the resolutions, on every image or every n-th, and append the metrics."""
         label = f'{name}, seed {seed}, test'
-        folder = checkpoint.parent / f'test_{name}'
+        folder = checkpoint.parent / (f'test_{name}' if step == 1 else f'test_{name}_every_{step}')
         folder.mkdir(exist_ok=True)
         amount = self._amount(resolutions)
         self._check_time(name, 'test', amount, label)
         out = folder / 'metrics.json'
-        words = [sys.executable, TEST, self._config(name, folder), checkpoint, '--work-dir', folder]
+        indices = f'list(range(0, {self.data.test_images}, {step}))'
+        thinned = f'test_dataloader = dict(dataset=dict(indices={indices}))'
+        config = self._config(name, folder, *([thinned] if step > 1 else []))
+        words = [sys.executable, TEST, config, checkpoint, '--work-dir', folder]
         words += ['--resume', '--resolutions', *resolutions, '--resolutions-per-pass', RESOLUTIONS_PER_PASS]
         words += ['--dtype', self.dtype, '--out', out, '--out-item', 'metrics', '--cfg-options']
         words += [*self.data.test_options, f'test_dataloader.num_workers={self.workers}']
@@ -250,16 +265,16 @@ class Runs:
                 column: f'{metric.factor * found[f"{size}/{metric.name}"]:.2f}'
                 for column, metric in self.experiment.metrics.items()
             }
-            setting = dict(self._setting(), dtype=self.dtype)
+            setting = dict(self._setting(size), dtype=self.dtype)
             rows.append({'variant': name, 'seed': seed, 'resolution': size, **values, **setting})
         append_rows(self.metrics, rows)
         self._add_time(name, seed, 'test', amount, seconds)
         shown = [' '.join(str(row[column]) for column in self.experiment.metrics) for row in rows]
         say(f'{label}: {", ".join(f"{size}: {values}" for size, values in zip(resolutions, shown))}')
 
-    def _config(self, name: str, folder: Path) -> Path:
+    def _config(self, name: str, folder: Path, *lines: str) -> Path:
         path = folder / f'{name}.py'
-        path.write_text(self.experiment.variants[name].config_text(ROOT), encoding='utf-8')
+        path.write_text(self.experiment.variants[name].config_text(ROOT, *lines), encoding='utf-8')
         return path
 
     def _check_time(self, name: str, part: str, amount: float, label: str) -> None:

@@ -76,7 +76,8 @@ def program(tmp_path: Path) -> Path:
     (tmp_path / 'train').mkdir()
     for number in range(3):
         (tmp_path / 'test' / f'class_{number}').mkdir(parents=True)
-        (tmp_path / 'test' / f'class_{number}' / 'image.jpg').touch()
+        for image in range(3):
+            (tmp_path / 'test' / f'class_{number}' / f'{image}.jpg').touch()
     (tmp_path / 'training.py').write_text(TRAINING)
     (tmp_path / 'testing.py').write_text(TESTING)
     path = tmp_path / 'program.py'
@@ -147,8 +148,14 @@ def test_what_is_finished_is_not_repeated(program: Path) -> None:
         for seed in (0, 1)
         for size in (16, 320)
     }
-    assert {(row['images'], row['epochs']) for row in rows(program)} == {('3', '2')}
-    assert len(rows(program, 'seconds.csv')) == len(calls(program)) == 8
+    # Every fourth of nine images at 320 pixels.
+    numbers = {(row['resolution'], row['images'], row['epochs']) for row in rows(program)}
+    assert numbers == {('16', '9', '2'), ('320', '3', '2')}
+    assert len(rows(program, 'seconds.csv')) == len(calls(program)) == 12
+    thinned = [one for one in calls(program) if '320' in one['words']]
+    for one in thinned:
+        cfg = Config.fromfile(next(word for word in one['words'] if word.endswith(f'{one["name"]}.py')))
+        assert cfg.test_dataloader.dataset.indices == [0, 4, 8]
     assert {one['threads'] for one in calls(program)} == {'1'}
     assert {one['roots']['MINI_DATA_ROOT'] for one in calls(program)} == {str(program.parent)}
     folders = {one['options'].get('test_dataloader.dataset.data_root') for one in calls(program)}
@@ -157,8 +164,10 @@ def test_what_is_finished_is_not_repeated(program: Path) -> None:
     assert '--no-validate' in training['words'] and '--resume' not in training['words']
     # A size that was not tested before needs a test, but no training.
     assert call(program, '--variants', 'plain', '--seeds', 0, '--resolutions', 16, 24).returncode == 0
-    assert calls(program)[8:][0]['words'][0].endswith('testing.py') and len(calls(program)) == 9
+    assert calls(program)[12:][0]['words'][0].endswith('testing.py') and len(calls(program)) == 13
     assert [row['resolution'] for row in rows(program)[8:]] == ['24']
+    assert call(program, '--variants', 'plain', '--seeds', 0, '--all-images').returncode == 0
+    assert [(row['resolution'], row['images']) for row in rows(program)[9:]] == [('320', '9')]
 
 
 def test_an_interrupted_training_is_continued(program: Path) -> None:
@@ -178,7 +187,7 @@ def test_an_interrupted_training_is_continued(program: Path) -> None:
     assert result.returncode == 0 and 'training: continues' in result.stdout
     assert '--resume' in calls(program)[1]['words']
     assert [row['top1'] for row in rows(program)] == ['19.00', '323.00']
-    assert [row['amount'] for row in rows(program, 'seconds.csv')] == ['1.00', '0.31']
+    assert [row['amount'] for row in rows(program, 'seconds.csv')] == ['1.00', '0.00', '0.31']
 
 
 def test_a_training_that_ended_within_its_first_epoch_is_continued(program: Path) -> None:
@@ -276,7 +285,9 @@ def test_the_table(program: Path, results: ModuleType) -> None:
                 results.append_rows(program.parent / 'top1.csv', [row])
     error = statistics.stdev([10, 12, 17]) / 3**0.5
     result = call(program, '--table', '--variants', 'plain-96', 'plain')
-    cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in result.stdout.splitlines()]
+    caption, _, *lines = result.stdout.splitlines()
+    assert caption == 'Test images: 3 at 16, 64 pixels.'
+    cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
     assert cells[0] == ['variant', 'model', 'seeds', '16', '64']
     assert cells[2] == ['`plain-96`', 'GPE and LPE', '1', '20.0', '']
     assert cells[3] == ['`plain`', 'GPE and LPE', '3', f'13.0 ± {error:.1f}', '50.0* ± 0.0']
@@ -289,7 +300,9 @@ def test_differences_are_those_of_the_same_seeds(program: Path, results: ModuleT
         for seed, top1 in seeds.items():
             row = dict(variant=variant, seed=seed, resolution=16, top1=top1, images=3, epochs=2)
             results.append_rows(program.parent / 'top1.csv', [row])
-    lines = call(program, '--table', '--against', 'plain').stdout.splitlines()
+    row = dict(variant='rope', seed=2, resolution=16, top1=1, images=9, epochs=2)  # on other images
+    results.append_rows(program.parent / 'top1.csv', [row])
+    _, _, *lines = call(program, '--table', '--against', 'plain').stdout.splitlines()
     assert [cell.strip() for cell in lines[2].strip('|').split('|')][2:] == ['2', '+2.0 ± 1.0']
     assert len(lines) == 3
 

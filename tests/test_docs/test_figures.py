@@ -217,6 +217,7 @@ def test_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
             rows = measured.read_rows(folder / experiment.metrics_file)
             schedule = experiment.schedule
             rows = [row for row in rows if row[schedule.column] == str(schedule.length)]
+            rows = measured.on_the_same_images(rows)
             printed += [
                 measured.metric_table(experiment, rows, names, metric, base)
                 for metric in experiment.metrics
