@@ -20,6 +20,11 @@ def upernet(title: str, weights_of: str | None = None, **backbone: Any) -> Varia
     return Variant(title, CONFIG, dict(model=dict(backbone=backbone)), (128,), weights_of)
 
 
+def merger(index: int) -> dict[str, Any]:
+    """Return a merger of 2 x 2 tokens in front of a block."""
+    return dict(type='StridedTokenMerger', index=index)
+
+
 # As long as the side of the classifier's map at 64 pixels, in tokens.
 WINDOWS = dict(window_size=8, window_block_indices=(0, 1, 3, 4))
 
@@ -40,9 +45,9 @@ EXPERIMENT = Experiment(
     variants={
         'plain': upernet('whole map in every block'),
         # The head gets maps of the strides 8, 16 and 16 pixels.
-        'merged': upernet(
-            '2 x 2 tokens merged after two blocks', token_merger=dict(type='StridedTokenMerger', index=2)
-        ),
+        'merged': upernet('2 x 2 tokens merged after two blocks', token_merger=merger(2)),
+        # 8, 8 and 16 pixels.
+        'merged-late': upernet('2 x 2 tokens merged after four blocks', token_merger=merger(4)),
         'windows': upernet('windows of 8 x 8 in 4 of 6 blocks', **WINDOWS),
         'plain+windows': upernet('windows in the test alone', 'plain', **WINDOWS),
     },

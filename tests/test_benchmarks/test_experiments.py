@@ -408,6 +408,7 @@ def test_dense_variants_build_and_predict(
     assert grids['merged'] == expected
     if name == 'dense_segmentation':
         assert grids['plain'] == [(12, 16)] * 3
+        assert grids['merged-late'] == [(12, 16), (12, 16), (6, 8)]
     else:  # the pyramid has the same levels whatever the stride of its map
         assert all(grid == expected for grid in grids.values())
 
