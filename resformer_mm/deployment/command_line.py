@@ -10,6 +10,7 @@ from pathlib import Path
 
 from resformer_mm.checkpoints.models import load_model
 from resformer_mm.config.command_line import add_config_options
+from resformer_mm.config.inference_dtype import DTYPES, FIELD, read_inference_dtype
 from resformer_mm.inference.devices import check_device
 from resformer_mm.progress import ProgressDisplay
 from resformer_mm.text import parse_size
@@ -43,11 +44,20 @@ def export_parser(description: str, suffix: str) -> argparse.ArgumentParser:
         metavar='HxW',
         help='sizes in pixels of the comparison with PyTorch, e.g. 96x128 224 (default: twelve sizes)',
     )
-    parser.add_argument('--tolerance', type=float, default=1e-4, help='largest absolute difference (1e-4)')
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        help='largest absolute difference (1e-4; in 16 bits 0.02 of the largest output)',
+    )
     parser.add_argument('--no-verify', action='store_true', help='write the file without comparing')
     parser.add_argument('--device', type=_device, default='cpu', help='device of PyTorch (cpu)')
     parser.add_argument(
         '--output', choices=('labels', 'scores'), help='output of a segmentor: label map or scores (labels)'
+    )
+    parser.add_argument(
+        '--dtype',
+        choices=list(DTYPES),
+        help=f'type in which the model computes (`{FIELD}` of the config, float32)',
     )
     add_config_options(parser)
     return parser
@@ -71,6 +81,7 @@ def run_export(
         options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
         loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
         model = deployable(loaded, **options)
+        model.compute_in(args.dtype or read_inference_dtype(loaded.cfg))
         if file_format.suffix not in model.formats:
             parser.error(
                 f'{type(loaded).__name__} is not exported as {file_format.suffix}: use '

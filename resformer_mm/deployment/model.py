@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -13,7 +14,9 @@ from mmengine.model import BaseDataPreprocessor, BaseModel, ImgDataPreprocessor
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from resformer_mm.config.inference_dtype import InferenceDtype
 from resformer_mm.engine.class_meta import class_meta, names_fit
+from resformer_mm.engine.inference_dtype import compute_in
 from resformer_mm.libraries import scope_of
 from resformer_mm.models import ResFormer
 from resformer_mm.models.layers import (
@@ -152,6 +155,7 @@ class DeployableModel(nn.Module):
         options: names of the further arguments of the constructor, which :func:`deployable` passes on.
         formats: suffixes of the file formats that the model can be written in.
         evaluation: the further arguments of models whose files can be evaluated.
+        dtype: type in which the model computes, see :meth:`compute_in`.
     """
 
     task = 'classification'
@@ -160,6 +164,7 @@ class DeployableModel(nn.Module):
     options: Sequence[str] = ()
     formats: Sequence[str] = ('.onnx', '.pt2')
     evaluation: Mapping[str, object] = {}
+    dtype: InferenceDtype = 'float32'
     model: Any  # its attributes depend on the library
 
     def __init__(self, model: nn.Module) -> None:
@@ -206,6 +211,20 @@ class DeployableModel(nn.Module):
     def make_normalization(cls, model: Any) -> Normalization:
         """Return the normalisation of a model."""
         return Normalization.of(model)
+
+    def compute_in(self, dtype: InferenceDtype) -> None:
+        """Let the model compute in a type, on any processor; inputs and outputs stay float32.
+
+        What stays in float32 says :func:`~resformer_mm.engine.inference_dtype.set_inference_dtype`.
+        """
+        compute_in(self.model, dtype)
+        self.dtype = dtype
+
+    def precision(self) -> contextlib.AbstractContextManager:
+        """Return a context in which the parts of the model compute in its type."""
+        if self.dtype == 'float32':
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.dtype))
 
     @property
     def device(self) -> torch.device:
@@ -256,7 +275,10 @@ class DeployableModel(nn.Module):
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the output of the model."""
         inputs = self.normalization(image)
-        return self.model(inputs, mode='tensor') if isinstance(self.model, BaseModel) else self.model(inputs)
+        with self.precision():
+            if isinstance(self.model, BaseModel):
+                return self.model(inputs, mode='tensor')
+            return self.model(inputs)
 
     @torch.no_grad()
     def predict_as_trained(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -352,6 +374,8 @@ class DeployableModel(nn.Module):
             'model': type(self.model).__name__,
             'resformer_mm_version': __version__,
         }
+        if self.dtype != 'float32':
+            entries['dtype'] = self.dtype
         if isinstance(self.model, BaseModel):
             entries['task'] = self.task
         if outputs := self.describe_outputs():

@@ -35,12 +35,26 @@ def set_inference_dtype(model: nn.Module, name: InferenceDtype, where: str = FIE
     Returns:
         ``name``, or 'float32' if the processor would emulate that type; one line says so.
     """
+    device = next(model.parameters()).device
+    if name == 'float32' or not half_pays(name, device, where):
+        return 'float32'
+    compute_in(model, name)
+    return name
+
+
+def compute_in(model: nn.Module, name: InferenceDtype) -> None:
+    """Do what :func:`set_inference_dtype` does, also where the processor emulates the type.
+
+    Args:
+        model: the model, of any task, on its device, in a wrapper or not.
+        name: the type; 'float32' changes nothing.
+    """
+    if name == 'float32':
+        return
     inner: Any = model
     while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
         inner = inner.module
     device = next(inner.parameters()).device
-    if name == 'float32' or not half_pays(name, device, where):
-        return 'float32'
     dtype = getattr(torch, name)
     for module in inner.modules():
         if isinstance(module, ResFormer):
@@ -54,7 +68,6 @@ def set_inference_dtype(model: nn.Module, name: InferenceDtype, where: str = FIE
         if isinstance(getattr(inner, head, None), nn.Module):
             _run_in(getattr(inner, head), 'forward', device.type)
     _run_in(inner, 'forward', device.type, dtype)
-    return name
 
 
 def _convert_weights(backbone: ResFormer, dtype: torch.dtype) -> None:

@@ -31,6 +31,8 @@ from resformer_mm.deployment import (
     export,
     formats,
 )
+from resformer_mm.deployment.export import HALF_TOLERANCE
+from resformer_mm.deployment.runtimes import load_file
 from resformer_mm.models import ResFormer
 
 PATCH = 16
@@ -231,6 +233,39 @@ def test_other_settings_as_programs(settings: dict, tmp_path: Path) -> None:
     model = backbone(**settings)
     ProgramFormat().write(DeployableModel(model), tmp_path / 'model.pt2')
     assert_equal_everywhere(ProgramFormat().load(tmp_path / 'model.pt2'), model, '')
+
+
+@exports
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('file_format', 'dtype'),
+    [(ProgramFormat, 'bfloat16'), (ProgramFormat, 'float16'), (OnnxFormat, 'float16')],
+)
+def test_files_that_compute_in_sixteen_bits(file_format: type, dtype: str, tmp_path: Path) -> None:
+    """Next to autocast of the model itself, whose rounding depends on the order of sums; and to float32."""
+    model, half = classifier(), DeployableModel(classifier())
+    half.compute_in(dtype)
+    path = tmp_path / f'model{file_format.suffix}'
+    found = export(half, path, file_format(), SIZES[:4])
+    assert all(item.value <= HALF_TOLERANCE * item.magnitude for item in found)
+    loaded = load_file(path)
+    assert loaded.metadata['dtype'] == dtype
+    for index, (height, width) in enumerate(SIZES):
+        pixels = random_pixels(BATCHES[index % 3], height, width, 'RGB')
+        (output,), (expected,) = loaded.run(pixels), by_hand(model, pixels, 'RGB')
+        assert output.dtype == torch.float32
+        error = ((output - expected).norm() / expected.norm()).item()
+        assert 1e-5 < error < 0.02, (tuple(pixels.shape), error)
+
+
+@exports
+@pytest.mark.slow
+def test_onnxruntime_says_what_it_cannot_compute_in_bfloat16(tmp_path: Path) -> None:
+    half = DeployableModel(classifier())
+    half.compute_in('bfloat16')
+    with pytest.raises(ExportError, match='cannot be run by onnxruntime: .*bfloat16'):
+        export(half, tmp_path / 'model.onnx', OnnxFormat(), SIZES[:1])
+    assert not (tmp_path / 'model.onnx').exists()
 
 
 @exports

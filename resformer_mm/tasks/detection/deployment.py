@@ -16,6 +16,7 @@ from mmdet.structures import DetDataSample
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from resformer_mm.config.inference_dtype import InferenceDtype
 from resformer_mm.deployment.model import DeployableModel, ExportError, Normalization, check_shapes
 
 from .exportable_heads import class_masks, dense_detections, region_detections, region_masks, stages
@@ -105,6 +106,18 @@ class DeployableDetector(DeployableModel):
     def translations(self) -> Mapping[Callable, Callable]:
         """Return the operators of this package in the graph, and how they are written in ONNX."""
         return onnx_translations()
+
+    def compute_in(self, dtype: InferenceDtype) -> None:
+        """Refuse 16 bits, in which objects with nearly equal scores would not be those of PyTorch.
+
+        Raises:
+            ExportError: the type is not 'float32'.
+        """
+        if dtype != 'float32':
+            raise ExportError(
+                f'files of detectors compute in float32, not in {dtype}, in which they could not be compared '
+                'with PyTorch: boxes with nearly equal scores change places. Give --dtype float32'
+            )
 
     @property
     def _dense_head(self) -> BaseDenseHead:

@@ -88,9 +88,9 @@ class DeployableSegmentor(DeployableModel):
         height, width = image.shape[-2:]
         inputs = self._pad(self.normalization(image))
         size = (inputs.shape[-2], inputs.shape[-1])
-        with ExportableAdaptivePooling():
+        with ExportableAdaptivePooling(), self.precision():
             logits = self.model.encode_decode(inputs, [dict(img_shape=size, pad_shape=size)])
-        scores = logits[..., :height, :width]
+        scores = (logits if self.dtype == 'float32' else logits.float())[..., :height, :width]
         if self.output == 'scores':
             return scores
         if self.is_binary:

@@ -107,7 +107,8 @@ class DeployableRecognizer(DeployableModel):
         clips = image.flatten(0, 1)
         pictures = self.normalization(dense_in_export(clips.transpose(1, 2)).flatten(0, 1))
         clips = dense_in_export(pictures.unflatten(0, (-1, frames)).transpose(1, 2))
-        scores = self.model(clips.unsqueeze(1), mode='tensor', stage='head')
+        with self.precision():
+            scores = self.model(clips.unsqueeze(1), mode='tensor', stage='head')
         return self.model.cls_head.average_clip(scores, num_segs=number)
 
     @torch.no_grad()
