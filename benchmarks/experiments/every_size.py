@@ -20,7 +20,9 @@ WINDOWS = f'{CONFIGS}/resformer-mini_windows_mr-64-48-32_1xb64-30e_mini.py'
 FLEXIBLE = f'{CONFIGS}/resformer-mini_flexible_mr-64-48-32_1xb64-30e_mini.py'
 GRIDS = (8, 6, 4)
 """Sides in tokens of the training grids on 64, 48 and 32 pixels, of patches of 8 pixels."""
-FROM_64, FROM_96 = (64, 48, 32), (96, 64, 32)
+FROM_64, FROM_96, DRAWN_SIZES = (64, 48, 32), (96, 64, 32), (96, 64, 48, 32)
+LOW = dict(mean=-0.5, std=1.0)
+"""Weights of drawn sizes that prefer small ones."""
 
 
 def on_64(title: str, **backbone: Any) -> Variant:
@@ -47,6 +49,25 @@ def with_lpe(**position: Any) -> dict[str, Any]:
     return dict(type='CombinedPosition', parts=[dict(type='LocalPositionEmbedding'), position])
 
 
+def combined(title: str, weights_of: str | None = None, **patches: Any) -> Variant:
+    """Return a model of drawn sizes, with a token merger and flexible patches.
+
+    Args:
+        title: name in the table.
+        weights_of: see :class:`Variant`.
+        **patches: what differs in its patch embedding.
+    """
+    embedding = dict(type='FlexiblePatchEmbed', patch_sizes=[4, 6, 8, 12], **patches)
+    settings = dict(
+        model=dict(
+            backbone=dict(token_merger=dict(type='TokenMerger', grid=GRIDS[0]), patch_embed=embedding)
+        ),
+        custom_hooks=[dict(type='resformer_mm.DrawPatchSizesHook')],
+        train_dataloader=dict(batch_sampler=dict(weights=LOW)),
+    )
+    return Variant(title, DRAWN, settings, DRAWN_SIZES, weights_of)
+
+
 AUGMENTED = dict(type='AugmentedPositionEmbedding', augmentation=dict(rescale=2.0, jitter=0.5))
 
 EXPERIMENT = Experiment(
@@ -57,12 +78,12 @@ EXPERIMENT = Experiment(
         'plain': on_64('GPE and LPE'),
         'plain-96': Variant('GPE and LPE', ON_96, trained_on=FROM_96),
         'single': Variant('GPE and LPE', SINGLE, trained_on=(64,)),
-        'drawn': Variant('GPE and LPE', DRAWN, trained_on=(96, 64, 48, 32)),
+        'drawn': Variant('drawn sizes', DRAWN, trained_on=DRAWN_SIZES),
         'drawn-low': Variant(
-            'GPE and LPE',
+            'drawn sizes, small ones more often',
             DRAWN,
-            dict(train_dataloader=dict(batch_sampler=dict(weights=dict(mean=-0.5, std=1.0)))),
-            trained_on=(96, 64, 48, 32),
+            dict(train_dataloader=dict(batch_sampler=dict(weights=LOW))),
+            trained_on=DRAWN_SIZES,
         ),
         # The number of tokens.
         'merger': Variant('token merger', MERGER, trained_on=FROM_96),
@@ -82,6 +103,11 @@ EXPERIMENT = Experiment(
         'plain+tokens': with_tokens('64 tokens by resized kernels', 'plain', ON_64),
         'flexible': Variant('patches of 4 to 12 pixels', FLEXIBLE, trained_on=FROM_64),
         'flexible+tokens': with_tokens('patches of 4 to 12 pixels, 64 tokens', 'flexible', FLEXIBLE),
+        # Together.
+        'combined': combined('drawn sizes, token merger, patches of 4 to 12 pixels'),
+        'combined+tokens': combined(
+            'drawn sizes, token merger, 64 tokens by resized kernels', 'combined', tokens=64
+        ),
         # At the input.
         'augmented': on_64('augmented GPE', global_position=AUGMENTED),
         'table': on_64('APE', global_position=dict(type='LearnedPositionEmbedding', grid_size=GRIDS[0])),
