@@ -70,6 +70,8 @@ def test_a_number_of_tokens_is_not_exported() -> None:
 def test_files(kind: type, tmp_path) -> None:
     if kind is OnnxFormat:
         pytest.importorskip('onnxruntime')
-    backbone = ResFormer(ARCH, patch_size=16, patch_embed=dict(type='FlexiblePatchEmbed', patch_size=8)).eval()
+    backbone = ResFormer(
+        ARCH, patch_size=16, patch_embed=dict(type='FlexiblePatchEmbed', patch_size=8)
+    ).eval()
     path = tmp_path / ('model.onnx' if kind is OnnxFormat else 'model.pt2')
     export(DeployableModel(backbone), path, kind(), sizes=[(8, 8), (40, 57)])

@@ -27,8 +27,9 @@ class AnySizeCompilation(nn.Module):
         """
         super().compile(*args, **kwargs)
         if kwargs.get('dynamic') is not False:
-            starts_static = kwargs.get('dynamic') is None
-            self._compiled_call_impl = MarkedCall(self._compiled_call_impl, starts_static)
+            compiled = self._compiled_call_impl
+            assert compiled is not None
+            self._compiled_call_impl = MarkedCall(compiled, starts_static=kwargs.get('dynamic') is None)
 
 
 class MarkedCall:
