@@ -37,6 +37,7 @@ from resformer_mm.inference.sources import InputError, Source, read_frames
 from resformer_mm.sweep import Sweep, SweepError
 from resformer_mm.sweep.measure import Evaluated, ModelUnderTest
 from resformer_mm.sweep.page import write_page
+from resformer_mm.sweep.run import Swept
 from resformer_mm.synthetic import encode_clip, render_image
 from resformer_mm.synthetic.writing import encode_png
 from resformer_mm.web import ResolutionRange, WebPredictor
@@ -207,11 +208,11 @@ def test_a_sweep_that_does_not_end(error, message, tmp_path) -> None:
         num_samples=1,
     )
 
-    def load(name: str, config: str, checkpoint: str, *_: object) -> None:
+    def load(name: str, one: Swept, *_: object) -> None:
         from resformer_mm.sweep import SweptModel
 
         sweep.models[name] = stub
-        sweep.record.models.append(SweptModel(name, config, checkpoint, 'x', [32], 1))
+        sweep.record.models.append(SweptModel(name, one.config, one.checkpoint, 'x', [32], 1))
 
     sweep._load = load
     with pytest.raises(SweepError, match=message):

@@ -179,7 +179,8 @@ def test_it_compiles_without_a_graph_break(kind: type[ResFormer], is_packed: boo
     plain, other = ([found for of, found in results if of is compiled] for compiled in (False, True))
     for one, two in zip(plain, other, strict=True):
         for wanted, actual in zip(one, two, strict=True):
-            torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
+            # Gradients add up in another order, of terms that cancel.
+            torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_the_rows_of_samples() -> None:
