@@ -102,6 +102,11 @@ def test_detection() -> None:
             'code variant mode resolutions batch dtype compiled timm/ours literal/ours',
         ),
         (
+            '64',
+            'attention_kernels_cpu.csv',
+            'images heads tokens channels dtype what fused_ms products_ms fused/products',
+        ),
+        (
             'ResFormer, tiny',
             'one_forward_cpu.csv',
             'model kind copies batch drop_path_rate dtype compiled three_ms one/three three_subset/three'
