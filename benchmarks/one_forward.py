@@ -95,7 +95,7 @@ def build(case: Case, drop_path: str, args: argparse.Namespace) -> ResFormer:
         model = VideoResFormer(**settings, attention_type=case.kind)
     if args.compile:
         # Inductor gives channels-last inputs of convolutions the strides of the first size (PyTorch 2.13).
-        model.compile(dynamic=True, options={'layout_optimization': False})
+        model.compile(dynamic=True)
     return model.to(args.device).train()
 
 
