@@ -118,7 +118,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # MMEngine collects garbage for every data set: with all libraries imported that takes 0.2 s each time.
+    # MMEngine collects garbage for every data set: with all libraries imported that takes 0.2 s each time, and
+    # several seconds with what compilers keep.
+    _freeze()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def frozen_leftovers() -> Iterator[None]:
+    yield
+    if 'torch._dynamo' in sys.modules:
+        torch.compiler.reset()
+    _freeze()
+
+
+def _freeze() -> None:
     gc.collect()
     gc.freeze()
 
