@@ -118,8 +118,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # MMEngine collects garbage for every data set: with all libraries imported that takes 0.2 s each time, and
-    # several seconds with what compilers keep.
+    # MMEngine collects garbage for every data set: with all libraries imported that takes 0.2 s each time,
+    # and several seconds with what compilers keep.
     _freeze()
 
 
