@@ -238,6 +238,12 @@ def test_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [header, *lines] in [[first, *rest] for first, _, *rest in found], names
 
 
+def test_costs_of_large_sizes():
+    [rows] = [rows for header, *rows in tables(DOCS / 'every_size.md') if header[0] == 'model']
+    columns = 'model size tokens gflops ms mib'.split()
+    assert rows == [[row[column] for column in columns] for row in read('every_size_cost_cpu.csv')]
+
+
 def split_row(line: str) -> list[str]:
     """Cells of a line of a Markdown table."""
     return [cell.strip() for cell in line[1:-1].split('|')]
