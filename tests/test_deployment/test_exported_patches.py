@@ -74,4 +74,6 @@ def test_files(kind: type, tmp_path) -> None:
         ARCH, patch_size=16, patch_embed=dict(type='FlexiblePatchEmbed', patch_size=8)
     ).eval()
     path = tmp_path / ('model.onnx' if kind is OnnxFormat else 'model.pt2')
+    # Compares the file with PyTorch, and writes it only if they agree.
     export(DeployableModel(backbone), path, kind(), sizes=[(8, 8), (40, 57)])
+    assert path.is_file()
