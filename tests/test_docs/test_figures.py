@@ -143,9 +143,14 @@ def test_detection() -> None:
         ),
         ('float32', 'integer_files_cpu.csv', 'variant resolution same_class error_percent speedup'),
         (
-            'small',
+            'tiny',
             'low_precision_cpu.csv',
             'model resolution images variant ms ratio error_percent',
+        ),
+        (
+            '128 96 80',
+            'compiled_step_cpu.csv',
+            'resolutions model images dtype mode ms of_eager of_float32 compile_s',
         ),
         (
             'DEFAULT',
