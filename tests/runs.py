@@ -81,7 +81,8 @@ def write_config(path: Path, extra: str = '', base: Path = CONFIG) -> Path:
 
 def data_roots(data: Path) -> dict[str, str]:
     """Return the environment variables that say where the data of the small configs are."""
-    names = ('MINI_DATA_ROOT', 'MINI_DETECTION_ROOT', 'MINI_SEGMENTATION_ROOT', 'MINI_VIDEO_ROOT')
+    tasks = ('MINI_DATA', 'MINI_DETECTION', 'MINI_SEGMENTATION', 'MINI_VIDEO', 'BCCD', 'EUROSAT')
+    names = [f'{task}_ROOT' for task in tasks]
     return dict.fromkeys(names, str(data))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -112,3 +113,37 @@ class GeneratedData:
         words += [word for name, number in numbers.items() for word in (f'--{name}', str(number))]
         if subprocess.run(words).returncode:
             raise DataError(f'{option} {folder}: the data could not be written, see above')
+
+
+@dataclass(frozen=True)
+class AnnotatedFolder:
+    """Images with boxes, in a folder that ``convert_annotations.py --to coco`` has written.
+
+    Attributes:
+        variable: environment variable of the configs that names the folder.
+        split: split of the test, as the configs have it.
+    """
+
+    variable: str
+    split: str = 'test'
+
+    def find(self, train: Path | None, test: Path | None) -> ImageData:
+        """Return where the images are.
+
+        Args:
+            train: the folder.
+            test: another folder for the test; None for the same one.
+
+        Raises:
+            DataError: a folder is not given, does not exist, or has no annotations of the split.
+        """
+        train = _folder(train, '--train-data').absolute()
+        test = train if test is None else _folder(test, '--test-data').absolute()
+        file = test / 'annotations' / f'instances_{self.split}.json'
+        if not file.is_file():
+            raise DataError(
+                f'there is no {file}: tools/dataset_converters/convert_annotations.py SOURCE FOLDER '
+                '--to coco writes it from a folder with such a split'
+            )
+        images = len(json.loads(file.read_text(encoding='utf-8'))['images'])
+        return ImageData(images, {self.variable: str(train)}, {self.variable: str(test)})

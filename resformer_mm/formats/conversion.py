@@ -14,7 +14,7 @@ from pathlib import Path
 from resformer_mm.progress import track
 from resformer_mm.text import shorten_list
 
-from . import coco, cvat, label_maps, labelme, labelstudio, voc, yolo
+from . import coco, cvat, label_maps, labelme, labelstudio, visdrone, voc, yolo
 from .annotated import UNLISTED, AnnotatedData, AnnotatedImage, AnnotatedSplit, FormatError
 from .checking import check_objects
 from .images import ImageIndex, inside, unpacked
@@ -36,8 +36,8 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Format(Target):
-    """A format of annotations that is read and written.
+class Source:
+    """What data can be read from.
 
     Attributes:
         is_found: whether a folder has it.
@@ -48,6 +48,11 @@ class Format(Target):
     read: Callable[[Path], AnnotatedData]
 
 
+@dataclass(frozen=True)
+class Format(Source, Target):
+    """A format of annotations that is read and written."""
+
+
 FORMATS = {
     'coco': Format(coco.write, coco.image_path, coco.is_found, coco.read),
     'yolo': Format(yolo.write, yolo.image_path, yolo.is_found, yolo.read),
@@ -56,6 +61,7 @@ FORMATS = {
     'cvat': Format(cvat.write, cvat.image_path, cvat.is_found, cvat.read),
     'labelstudio': Format(labelstudio.write, labelstudio.image_path, labelstudio.is_found, labelstudio.read),
 }
+SOURCES: dict[str, Source] = {**FORMATS, 'visdrone': Source(visdrone.is_found, visdrone.read)}
 TARGETS: dict[str, Target] = {**FORMATS, 'masks': Target(label_maps.write, label_maps.image_path)}
 
 
@@ -67,7 +73,7 @@ def formats_of(root: Path) -> list[str]:
         FormatError: the folder has several YAML files of classes.
     """
     root = folder_of(root)
-    return [name for name, kind in FORMATS.items() if kind.is_found(root)]
+    return [name for name, kind in SOURCES.items() if kind.is_found(root)]
 
 
 def folder_of(root: str | Path) -> Path:
@@ -101,11 +107,11 @@ def read_annotations(root: str | Path, name: str = 'auto') -> AnnotatedData:
     if name == 'auto':
         found = formats_of(root)
         if len(found) != 1:
-            known = ', '.join(FORMATS)
+            known = ', '.join(SOURCES)
             what = f'several formats: {", ".join(found)}' if found else f'none of the formats {known}'
             raise FormatError(f'{root} has {what}. Choose one with --from')
         [name] = found
-    data = FORMATS[name].read(root)
+    data = SOURCES[name].read(root)
     check_objects(data)
     _note_unlisted(data, root)
     for split in data.splits:

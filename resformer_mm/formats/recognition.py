@@ -33,13 +33,13 @@ from resformer_mm.tasks.segmentation.mask_layouts import (
 from resformer_mm.text import shorten_list
 
 from .annotated import AnnotatedData, FormatError
-from .conversion import FORMATS, folder_of, formats_of, read_annotations
+from .conversion import SOURCES, folder_of, formats_of, read_annotations
 from .images import ImageIndex, displayed_size
 
 CLASS_FOLDERS, IMAGE_LISTS, MASKS = 'class folders', 'image lists', 'masks'
 VIDEO_FOLDERS, VIDEO_LISTS = 'video folders', 'video lists'
 TASKS = {
-    **dict.fromkeys(FORMATS, 'detection'),
+    **dict.fromkeys(SOURCES, 'detection'),
     MASKS: 'segmentation',
     VIDEO_LISTS: 'video',
     VIDEO_FOLDERS: 'video',
@@ -186,7 +186,7 @@ def recognise(root: str | Path, task: str | None = None, layout: str | None = No
         if len(wanted) > 1:
             raise AmbiguousDataError(root, wanted)
         [layout] = wanted
-    if layout in FORMATS:
+    if layout in SOURCES:
         return _annotated(root, layout)
     if layout == MASKS:
         return _masks(root)
@@ -216,7 +216,7 @@ def _nothing_text(root: Path, task: str | None, found: Mapping[str, str]) -> str
     number = len(ImageIndex(root).names)
     unlabelled = f'{number} images without annotations: label them first' if number else 'no images'
     return (
-        f'{root} has {unlabelled}. Known are class folders, lists with `PATH LABEL`, {", ".join(FORMATS)}, '
+        f'{root} has {unlabelled}. Known are class folders, lists with `PATH LABEL`, {", ".join(SOURCES)}, '
         'images with masks, and videos in class folders or lists'
     )
 

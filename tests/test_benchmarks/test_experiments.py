@@ -362,7 +362,7 @@ def test_usage(program: Path) -> None:
     assert result.returncode == 2 and 'nothing is not a folder' in result.stderr
 
 
-@pytest.mark.parametrize('name', ['every_size'])
+@pytest.mark.parametrize('name', ['every_size', 'change_of_scale'])
 def test_every_variant_builds_and_takes_every_size(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 from clip_files import write_clip
 from detection_files import annotation, write_content
+from domain_files import SIZE, write_class_folders, write_domains
 from mmdet.datasets import CocoDataset
 from mmengine.registry import MODELS
 from runs import ROOT, data_roots
@@ -28,7 +28,6 @@ CONFIGS = sorted(
     for path in (ROOT / 'configs').rglob('*.py')
     if '_base_' not in path.parts
 )
-SIZE = (48, 64)
 LOADERS: dict[str, dict[str, DataLoader]] = {}
 OF_THE_DATA = (
     batch_norm.check_batch_norm,
@@ -43,8 +42,9 @@ OF_THE_DATA = (
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small data where the configs look for it, with every class."""
     root = tmp_path_factory.mktemp('data')
-    write_folders(root / 'data' / 'imagenet', 1000)
-    write_folders(root / 'data' / 'mini', 10)
+    write_class_folders(root / 'data' / 'imagenet', 1000)
+    write_class_folders(root / 'data' / 'mini', 10)
+    write_domains(root)
     write_label_maps(root / 'data' / 'ade' / 'ADEChallengeData2016', list(range(151)))
     maps = root / 'data' / 'mini_segmentation'
     write_label_maps(maps, list(range(12)))
@@ -54,14 +54,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_list(root / 'data' / 'kinetics400', 400, 'kinetics400_{}_list_videos.txt', 'videos_{}')
     write_list(root / 'data' / 'mini_video', 6, '{}_list.txt', '')
     return root
-
-
-def write_folders(root: Path, num_classes: int) -> None:
-    image = write_image(root / 'image.png', SIZE)
-    for split in ('train', 'val'):
-        for label in range(num_classes):
-            (root / split / f'class_{label:04d}').mkdir(parents=True)
-            os.link(image, root / split / f'class_{label:04d}' / 'image.png')
 
 
 def write_label_maps(root: Path, values: list[int]) -> None:

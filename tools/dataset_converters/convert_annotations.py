@@ -5,7 +5,7 @@
     python tools/dataset_converters/convert_annotations.py results data/next --from predictions --to labelme
 
 SOURCE is a folder with images and their annotations: COCO (also Roboflow's), YOLO, Pascal VOC, LabelMe, CVAT
-("for images 1.1") or Label Studio (JSON or JSON-MIN); with `--from predictions`, the `--out-dir` of
+("for images 1.1"), Label Studio (JSON or JSON-MIN) or VisDrone; with `--from predictions`, the `--out-dir` of
 `tools/demo.py`. `--to masks` writes label maps for semantic segmentation. Prints what was found, what of it
 is not read, and what the new format cannot hold. With faults, nothing is written, unless `--leave-out` says
 to go on without the faulty entries. Exit status: 0 if all was written, 1 if there were faults, 2 after a
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from resformer_mm.control_characters import printable
 from resformer_mm.formats.conversion import (
-    FORMATS,
     IMAGES,
+    SOURCES,
     TARGETS,
     check_new,
     read_annotations,
@@ -39,7 +39,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('source', type=Path, help='folder of images and annotations')
     parser.add_argument('out', type=Path, help='new folder')
     parser.add_argument(
-        '--from', dest='source_format', choices=('auto', *FORMATS, PREDICTIONS), default='auto', help='(auto)'
+        '--from', dest='source_format', choices=('auto', *SOURCES, PREDICTIONS), default='auto', help='(auto)'
     )
     parser.add_argument('--to', required=True, choices=TARGETS, help='format to write')
     parser.add_argument(

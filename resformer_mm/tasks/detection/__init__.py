@@ -6,6 +6,7 @@ LIBRARY = 'mmdet'
 MODELS = {
     'CascadeRCNN': 'detectors',
     'FCOS': 'detectors',
+    'FasterRCNN': 'detectors',
     'MaskRCNN': 'detectors',
     'RetinaNet': 'detectors',
 }

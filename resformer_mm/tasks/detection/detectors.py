@@ -33,6 +33,11 @@ def _in_float32(head: nn.Module, args: tuple, outputs: object) -> object:
 
 
 @MODELS.register_module()
+class FasterRCNN(PaddingAware, Float32Predictions, models.FasterRCNN):
+    """:class:`mmdet.models.FasterRCNN` that passes the image sizes to the backbone."""
+
+
+@MODELS.register_module()
 class MaskRCNN(PaddingAware, Float32Predictions, models.MaskRCNN):
     """:class:`mmdet.models.MaskRCNN` that passes the image sizes to the backbone."""
 

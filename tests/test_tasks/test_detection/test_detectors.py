@@ -22,6 +22,7 @@ HEADS = {
     'RetinaNet': f'{STEM}_retinanet_8xb2-36e_coco.py',
     'FCOS': f'{STEM}_fcos_8xb2-36e_coco.py',
     'ViTDet': 'vitdet-small_mask-rcnn_8xb2-36e_coco.py',
+    'Faster R-CNN': f'{STEM}_faster-rcnn_8xb2-36e_visdrone.py',
 }
 SIZES = [(50, 90), (70, 40)]  # mmdet pads them to 96 x 96
 
