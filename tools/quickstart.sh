@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From a fresh clone to a trained multi-resolution classifier and its baselines, on generated images.
+# From a fresh clone to a trained multi-resolution classifier and its baselines, on generated images or your own.
 #
-#   bash tools/quickstart.sh [--work-dir DIR]
+#   bash tools/quickstart.sh [--data FOLDER [--epochs N]] [--work-dir DIR]
 #
 # Installs what classification needs, if it is missing (no operators of mmcv, so nothing is compiled), then runs
 # tools/quickstart.py with the same arguments. It prints how long each stage took.

@@ -99,7 +99,7 @@ def assign_roles(names: Sequence[str]) -> Roles:
     Args:
         names: names of files, folders or splits; the last word that names a split counts.
     """
-    kinds = [_split_kind(name) for name in names]
+    kinds = [split_kind(name) for name in names]
     places = {kind: kinds.index(kind) for kind in dict.fromkeys(kinds)}
     train, val, test = (places.get(kind) for kind in ('train', 'val', 'test'))
     notes = []
@@ -119,8 +119,8 @@ def assign_roles(names: Sequence[str]) -> Roles:
     return Roles(train, val, test, tuple(notes))
 
 
-def _split_kind(name: str) -> str:
-    """Return 'train', 'val' or 'test', or '' for other names."""
+def split_kind(name: str) -> str:
+    """Return 'train', 'val' or 'test' by the last word of a name that says so, or '' for other names."""
     words = re.findall('[a-z]+', name.lower())
     kinds = (kind for word in reversed(words) for kind in ('train', 'val', 'test') if word.startswith(kind))
     return next(kinds, '')

@@ -92,9 +92,9 @@ def config_text(path: Path, data: FinetuningData, plan: Plan) -> str:
     """Return the config of a fine-tuning; see :func:`write_config`."""
     notes = '\n'.join(f'- {line}' for line in (*data.notes, *plan.notes))
     title = f'ResFormer ({plan.arch.name}), {data.task} of {len(data.classes)} classes.'
-    header = HEADER.format(title=title, path=path, notes=_wrapped(notes))
+    header = HEADER.format(title=title, path=path, notes=wrapped(notes))
     return header.replace('\\', '/') + TEMPLATES[data.task].format(
-        data=_data_text(data),
+        data=data_text(data),
         settings=_settings_text(plan),
         schedule=_schedule_text(plan, data),
         backbone=_backbone_text(plan, data.task),
@@ -111,7 +111,8 @@ def as_code(value: Any) -> str:
     return repr(value)
 
 
-def _data_text(data: FinetuningData) -> str:
+def data_text(data: FinetuningData) -> str:
+    """Return the settings of the data sets, as code."""
     classes = ''.join(f'    {name!r},\n' for name in data.classes)
     lines = [f'data_root = {data.root!r}', f'classes = [\n{classes}]']
     named = [('train_data', data.train), ('val_data', data.val)]
@@ -196,7 +197,8 @@ def _maps(arch: Architecture) -> tuple[int, ...]:
     return tuple(arch.num_layers * part // parts - 1 for part in range(1, parts + 1))
 
 
-def _wrapped(text: str, width: int = 110) -> str:
+def wrapped(text: str, width: int = 110) -> str:
+    """Return lines that begin with '- ' broken at a width, for a docstring."""
     return '\n'.join(
         part
         for line in text.splitlines()
