@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import literal
 import pytest
 import torch
 from torch import Tensor
 
 from resformer_mm.models import ResFormer, SimpleFeaturePyramid
-from resformer_mm.models.layers import BatchPadding, token_grids
+from resformer_mm.models.layers import BatchPadding, SubsetDropPath, token_grids
 
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=24)
 PATCH = 8
@@ -154,6 +156,42 @@ def test_subsets_of_stochastic_depth_are_drawn_from_the_whole_batch() -> None:
     outputs = [model(draw()[1], sizes=SIZES)[0] for _ in range(2)]
     assert not torch.equal(*outputs)
     assert model.eval()(draw()[1], sizes=SIZES)[0].isfinite().all()
+
+
+@pytest.mark.parametrize('name', ['class token', 'windows', 'mean'])
+def test_subsets_keep_or_drop_a_branch_of_each_image(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image gets what it gets alone, with the branches that the draws of the batch left it, scaled."""
+    options = dict(MODELS_UNDER_TEST[name], drop_path_rate=0.6, drop_path=dict(type='SubsetDropPath'))
+    model = build(**options, out_indices=-1).train()
+    draw_one, draws = SubsetDropPath.draw, []
+
+    def record(self: SubsetDropPath, like: Tensor, number: int) -> Tensor | None:
+        draws.append(draw_one(self, like, number))
+        return draws[-1]
+
+    monkeypatch.setattr(SubsetDropPath, 'draw', record)
+    images, batch = draw()
+    (together,) = model(batch, sizes=SIZES)
+    assert [None if kept is None else len(kept) for kept in draws] == [None, None, 4, 4, 2, 2]
+    for index, image in enumerate(images):
+        monkeypatch.setattr(SubsetDropPath, 'add', adds(index, draws))
+        (alone,) = model(image)
+        found = real_part(together, index, token_grids([SIZES[index]], PATCH)[0], model.out_type)
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-4)
+
+
+def adds(index: int, draws: list[Tensor | None]) -> Callable:
+    """How a branch is added to one image alone, when a batch kept those of the draws."""
+    of_branches = iter(draws)
+
+    def add(self: SubsetDropPath, base: Tensor, tokens: Tensor, branch: Callable) -> Tensor:
+        kept = next(of_branches)
+        if kept is None:
+            return base + branch(tokens, None)
+        factor = len(SIZES) / len(kept) if index in kept else 0
+        return base + factor * branch(tokens, None)
+
+    return add
 
 
 def test_images_of_one_size_that_are_apart_in_a_batch() -> None:

@@ -18,6 +18,7 @@ from torch.torch_version import TorchVersion
 from resformer_mm.apis import enter_scope, load_model, read_config
 from resformer_mm.deployment import DeployableModel
 from resformer_mm.deployment.formats import ONNX_VERSION, PROGRAM_VERSION
+from resformer_mm.deployment.runtimes import load_file
 
 ONNX, PROGRAM = 'deployment/export_onnx.py', 'deployment/export_program.py'
 exports = pytest.mark.skipif(
@@ -173,6 +174,30 @@ def test_a_file_that_differs_ends_with_code_1_unless_nobody_compares(
     code, output, _ = call(PROGRAM, *inputs, *words, monkeypatch=monkeypatch, capsys=capsys)
     assert code == 0 and out.is_file()
     assert f'written: {out}' in output and 'not verified' in output and 'difference' not in output
+
+
+@exports
+@pytest.mark.slow
+def test_files_in_sixteen_bits(trained: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """By the option or by the field of the config, over which the option wins."""
+    inputs, field = [trained / 'small.py', trained / 'small.pth'], 'inference_dtype=float16'
+    pixels = torch.randint(256, (2, 3, 32, 48), generator=torch.Generator().manual_seed(0)).float()
+    calls = {
+        'option.onnx': (ONNX, ['--dtype', 'float16']),
+        'field.pt2': (PROGRAM, ['--cfg-options', field]),
+        'both.pt2': (PROGRAM, ['--dtype', 'float32', '--cfg-options', field]),
+    }
+    outputs = {}
+    for name, (tool, words) in calls.items():
+        words = [*inputs, '--out', tmp_path / name, '--verify-sizes', '32x48', *words]
+        code, _, error = call(tool, *words, monkeypatch=monkeypatch, capsys=capsys)
+        assert code == 0, error
+        file = load_file(tmp_path / name)
+        assert file.metadata.get('dtype', 'float32') == ('float32' if 'both' in name else 'float16')
+        (outputs[name],) = file.run(pixels)
+    exact = outputs.pop('both.pt2')
+    for output in outputs.values():
+        assert 1e-5 < (output - exact).norm() / exact.norm() < 0.02
 
 
 @pytest.mark.parametrize(('tool', 'first'), [(ONNX, ONNX_VERSION), (PROGRAM, PROGRAM_VERSION)])

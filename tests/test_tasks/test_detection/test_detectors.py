@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from detection_models import FOLDER, MASK_RCNN, losses, read, samples, shrink, tiny
 from mmengine.config import Config
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from resformer_mm.apis import load_model
 from resformer_mm.checkpoints import CheckpointError
@@ -152,6 +154,43 @@ def test_a_step_in_bfloat16(name: str) -> None:
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         results = model.test_step(batch)
     assert {result.pred_instances.bboxes.dtype for result in results} == {torch.float32}
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that run while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[function.overloadpacket._qualified_op_name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    'name', [MASK_RCNN, HEADS['RetinaNet'], HEADS['FCOS']], ids=['Mask', 'Retina', 'FCOS']
+)
+@pytest.mark.parametrize('mode', ['loss', 'predict'])
+def test_images_of_one_size_do_not_pay_for_padding(name: str, mode: str) -> None:
+    """Backbone, pyramid and heads run the operations of a detector that knows nothing of padding."""
+    model = tiny(name).train(mode == 'loss')
+
+    def operations(sizes: list, with_padding: bool = True) -> Counter[str]:
+        batch = model.data_preprocessor(samples(sizes, [2, 2]), training=mode == 'loss')
+        torch.manual_seed(0)  # of the sampled boxes
+        heads = model._heads
+        model._heads = heads if with_padding else None
+        with Operations() as found, torch.no_grad():
+            model(**batch, mode=mode)
+        model._heads = heads
+        return found.counts
+
+    same, different = [(96, 96)] * 2, [(96, 96), (50, 90)]
+    masks = 'aten::masked_fill'
+    operations(same)  # embeddings of a grid are kept
+    assert operations(same) == operations(same, with_padding=False)
+    assert operations(different)[masks] > operations(same)[masks]
 
 
 def test_the_tensor_mode_needs_no_samples() -> None:

@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from resformer_mm.apis import load_model, make_inferencer
 from resformer_mm.compat import prepare_mmaction
-from resformer_mm.deployment import ExportError, OnnxFormat, ProgramFormat, compare, deployable, formats
+from resformer_mm.deployment import (
+    ExportError,
+    OnnxFormat,
+    ProgramFormat,
+    compare,
+    deployable,
+    export,
+    formats,
+)
+from resformer_mm.deployment.export import HALF_TOLERANCE
+from resformer_mm.deployment.runtimes import load_file
 
 prepare_mmaction()
 from mmaction.structures import ActionDataSample  # noqa: E402
@@ -126,6 +136,26 @@ def test_other_kinds_of_attention(attention: str, tmp_path: Path) -> None:
     model = build(config(attention_type=attention))
     ProgramFormat().write(deployable(model), tmp_path / 'model.pt2')
     assert_equal_everywhere(ProgramFormat().load(tmp_path / 'model.pt2'), model)
+
+
+@exports
+@pytest.mark.slow
+def test_a_file_that_computes_in_sixteen_bits(tmp_path: Path) -> None:
+    """Within the rounding of the scores of evaluation in float32, and not equal to them."""
+    model, half = build(config()), deployable(build(config()))
+    half.compute_in('float16')
+    path = tmp_path / 'model.onnx'
+    found = export(half, path, OnnxFormat(), [(16, 24), (17, 40)])
+    assert all(item.value <= HALF_TOLERANCE * item.magnitude for item in found)
+    loaded = load_file(path)
+    assert loaded.metadata['dtype'] == 'float16' and loaded.metadata['task'] == 'video'
+    errors = []
+    for index, shape in enumerate(SHAPES):
+        rgb = clips((1, 2, 3)[index % 3], *shape)
+        (scores,) = loaded.run(rgb.float())
+        assert scores.dtype == torch.float32
+        errors.append((scores - evaluated(model, rgb)).abs().max().item())
+    assert 1e-6 < max(errors) < 0.02, errors
 
 
 @exports
