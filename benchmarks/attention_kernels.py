@@ -48,18 +48,12 @@ def attend(attention, qkv: Tensor, heads: int) -> None:
         qkv.grad = None
 
 
-def products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return attention by matrix products, as the package computes it where it prefers them."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    return scores.softmax(dim=-1) @ value
-
-
 def measure(shape: tuple[int, int, int, int], dtype: torch.dtype, training: bool, rounds: int) -> dict:
     """Return a row of the file."""
     images, heads, tokens, channels = shape
     qkv = torch.randn(images, tokens, 3 * heads * channels).to(dtype).requires_grad_(training)
     chosen = dot_product._prefers_products(*[torch.empty(images, heads, tokens, channels, dtype=dtype)] * 2)
-    kernels = {'fused': F.scaled_dot_product_attention, 'products': products}
+    kernels = {'fused': F.scaled_dot_product_attention, 'products': dot_product.attention_by_products}
     variants = {name: functools.partial(attend, kernel, qkv, heads) for name, kernel in kernels.items()}
     times = alternate(variants, rounds, warmup=3)
     ratio, low, high = ratios(times, 'fused', 'products')

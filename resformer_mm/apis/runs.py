@@ -184,31 +184,39 @@ def make_test_config(
             cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), one_view]
     if resolutions:
         _check_resolutions(cfg, resolutions, 'tta_pipeline' if tta else 'test_dataloader.dataset.pipeline')
-        kept = ('fp16', 'resolutions_per_pass', 'batch_resolution')
-        cfg.test_cfg = dict(
-            {field: cfg.test_cfg[field] for field in kept if field in cfg.test_cfg},
-            type='resformer_mm.MultiResolutionTestLoop',
-            resolutions=list(resolutions),
-        )
+        _set_test_resolutions(cfg, resolutions)
     is_multi_resolution = type_name(type_field(cfg.test_cfg)) == 'MultiResolutionTestLoop'
     if resolutions_per_pass is not None:
         if not is_multi_resolution:
             raise ValueError(f'--resolutions-per-pass: {config} tests at one resolution: add --resolutions')
         cfg.test_cfg.resolutions_per_pass = resolutions_per_pass
     if window_size is not None:
-        backbone = cfg.model.get('backbone') or ConfigDict()
-        if not backbone.get('window_block_indices'):
-            raise ValueError(
-                f'--window-size: the backbone of {config} has no windows: name their blocks, as in '
-                '--cfg-options model.backbone.window_block_indices="[0,1]"'
-            )
-        backbone.window_size = window_size
+        _set_window_size(cfg, window_size, config)
     if resume and is_multi_resolution:
         cfg.test_cfg.resume = True
     elif resume:
         remark('--resume', f'{config} tests at one resolution, which is tested from the beginning')
     _set_loader_defaults(cfg, ('test_dataloader',))
     return cfg
+
+
+def _set_test_resolutions(cfg: Config, resolutions: Sequence[int]) -> None:
+    kept = ('fp16', 'resolutions_per_pass', 'batch_resolution')
+    cfg.test_cfg = dict(
+        {field: cfg.test_cfg[field] for field in kept if field in cfg.test_cfg},
+        type='resformer_mm.MultiResolutionTestLoop',
+        resolutions=list(resolutions),
+    )
+
+
+def _set_window_size(cfg: Config, window_size: int, config: str | Path) -> None:
+    backbone = cfg.model.get('backbone') or ConfigDict()
+    if not backbone.get('window_block_indices'):
+        raise ValueError(
+            f'--window-size: the backbone of {config} has no windows: name their blocks, as in '
+            '--cfg-options model.backbone.window_block_indices="[0,1]"'
+        )
+    backbone.window_size = window_size
 
 
 def _load(

@@ -133,12 +133,7 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
         self.out_type = self._check_out_type(out_type, with_cls_token)
         self.with_cls_token = with_cls_token
         self.num_registers = check_count('num_registers', num_registers)
-        if output_cls_token and (out_type != 'featmap' or not with_cls_token):
-            raise ValueError(
-                "output_cls_token=True needs out_type='featmap' and with_cls_token=True, got "
-                f'out_type={out_type!r} and with_cls_token={with_cls_token}'
-            )
-        self.output_cls_token = output_cls_token
+        self.output_cls_token = self._check_output_cls_token(output_cls_token)
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
 
@@ -149,40 +144,21 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
             self.registers = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims))
         self.global_position = self._build_global_position(global_position or dict(type='NoGlobalPosition'))
         self.drop = nn.Dropout(drop_rate)
-        self.token_merger = self._build_token_merger(
-            token_merger,
-            embed_dims=self.embed_dims,
-            num_heads=dims['num_heads'],
-            feedforward_channels=dims['feedforward_channels'],
-            drop_rate=drop_rate,
+        common = dict(embed_dims=self.embed_dims, num_heads=dims['num_heads'], drop_rate=drop_rate)
+        channels = dims['feedforward_channels']
+        self.token_merger = self._build_token_merger(token_merger, feedforward_channels=channels, **common)
+        windowed = self._check_windows(window_size, window_block_indices)
+        attention = dict(
+            common,
+            with_cls_token=with_cls_token,
+            local_position=local_position,
+            num_registers=num_registers,
+            attention_scale=attention_scale,
         )
-
-        windowed = block_indices('window_block_indices', window_block_indices, self.num_layers)
-        if bool(windowed) != (window_size > 0):
-            raise ValueError(
-                f'window_size={window_size} and window_block_indices={tuple(window_block_indices)} '
-                'go together: give a positive window_size and the blocks that use it, or neither'
-            )
         self.blocks = nn.ModuleList()
         for index in range(self.num_layers):
-            attention: dict[str, Any] = dict(
-                embed_dims=self.embed_dims,
-                num_heads=dims['num_heads'],
-                with_cls_token=with_cls_token,
-                local_position=local_position,
-                drop_rate=drop_rate,
-                num_registers=num_registers,
-                attention_scale=attention_scale,
-            )
-            attn = (
-                WindowAttention(**attention, window_size=window_size)
-                if index in windowed
-                else self.attention_class(**attention)
-            )
-            if attn.local_position is not None:
-                attn.local_position.set_depth(index, self.num_layers)
+            attn = self._build_attention(attention, index, window_size if index in windowed else 0)
             depth = self._build_drop_path(drop_path, drop_path_rate * index / max(1, self.num_layers - 1))
-            channels = dims['feedforward_channels']
             self.blocks.append(
                 self.block_class(self.embed_dims, attn, channels, drop_rate=drop_rate, drop_path=depth)
             )
@@ -190,6 +166,35 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
         self._reset_parameters()
         self.lora = self._add_adapters(lora)
         self._freeze()
+
+    def _check_output_cls_token(self, output_cls_token: bool) -> bool:
+        if output_cls_token and (self.out_type != 'featmap' or not self.with_cls_token):
+            raise ValueError(
+                "output_cls_token=True needs out_type='featmap' and with_cls_token=True, got "
+                f'out_type={self.out_type!r} and with_cls_token={self.with_cls_token}'
+            )
+        return output_cls_token
+
+    def _check_windows(self, window_size: int, indices: Sequence[int]) -> tuple[int, ...]:
+        """Return the blocks with windows, counted from 0."""
+        windowed = block_indices('window_block_indices', indices, self.num_layers)
+        if bool(windowed) != (window_size > 0):
+            raise ValueError(
+                f'window_size={window_size} and window_block_indices={tuple(indices)} '
+                'go together: give a positive window_size and the blocks that use it, or neither'
+            )
+        return windowed
+
+    def _build_attention(self, settings: dict[str, Any], index: int, window_size: int) -> Attention:
+        """Return the attention of a block, over the whole map if ``window_size`` is 0."""
+        attn = (
+            WindowAttention(**settings, window_size=window_size)
+            if window_size
+            else self.attention_class(**settings)
+        )
+        if attn.local_position is not None:
+            attn.local_position.set_depth(index, self.num_layers)
+        return attn
 
     def _build_global_position(self, config: dict) -> GlobalPosition:
         config = {'_scope_': 'resformer_mm', 'with_cls_token': self.with_cls_token, **config}

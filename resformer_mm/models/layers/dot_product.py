@@ -37,6 +37,13 @@ def dot_product_attention(
     """
     if not _prefers_products(query, key):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    return attention_by_products(query, key, value, mask, scale)
+
+
+def attention_by_products(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """Return :func:`dot_product_attention` by matrix products, with all scores in memory."""
     scores = (query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)) @ key.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
