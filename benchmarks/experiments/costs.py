@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from experiment import Experiment, Variant, experiment_names, find_experiment
-from measured import cost_table, read_rows
+from measured import COSTS_OF, cost_table, read_rows
 from mmengine.device import get_device
 from mmengine.model import BaseModel
 from running import ROOT
@@ -36,8 +36,6 @@ from resformer_mm.progress import track
 
 sys.path.append(str(ROOT / 'benchmarks'))
 from alternating import alternate
-
-IDENTITY = ('variant', 'resolution', 'dtype', 'threads')
 
 
 def build(variant: Variant, device: str) -> BaseModel:
@@ -104,7 +102,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='CSV file (benchmarks/results/EXPERIMENT_costs_DEVICE.csv)')
     args = parser.parse_args()
     experiment = find_experiment(args.experiment)
-    names = args.variants or list(experiment.variants)
+    names = args.variants or experiment.tested
     if unknown := [name for name in names if name not in experiment.variants]:
         parser.error(f'{unknown[0]} is not a variant of {experiment.name}: {", ".join(experiment.variants)}')
     device = get_device().split(':')[0]
@@ -126,7 +124,7 @@ def main() -> None:
 
 
 def _identity(row: dict) -> tuple[str, ...]:
-    return tuple(str(row[column]) for column in IDENTITY)
+    return tuple(str(row[column]) for column in COSTS_OF)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """AP of a small Mask R-CNN at half, once and twice the size of its training images, on generated pictures.
 
-The backbone starts from the variant `plain` of every_size, trained with seed 0. Figures: docs/every_size.md.
+The backbone starts from the variant `plain` of every_size. Figures: docs/every_size.md.
 """
 
 from __future__ import annotations
@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiment import Experiment, Metric, Schedule, Variant
+from experiment import CHECKPOINT, Experiment, Metric, Schedule, Variant
 from image_data import GeneratedData
 
 CONFIG = 'configs/detection/resformer-mini_mr-64-48-32_mask-rcnn_1xb8-8e_mini.py'
-WEIGHTS = 'work_dirs/every_size/plain/seed_0_30e/epoch_30.pth'
 
 
 def mask_rcnn(
     title: str, weights_of: str | None = None, neck: Mapping[str, Any] | None = None, **backbone: Any
 ) -> Variant:
     """Return a model that is trained on short sides up to 128 pixels, with settings of backbone and neck."""
-    model = dict(backbone=dict(init_cfg=dict(checkpoint=WEIGHTS), **backbone), neck=dict(neck or {}))
-    return Variant(title, CONFIG, dict(model=model), (128,), weights_of)
+    model = dict(backbone=dict(init_cfg=dict(checkpoint=CHECKPOINT), **backbone), neck=dict(neck or {}))
+    return Variant(title, CONFIG, dict(model=model), (128,), weights_of, starts_from='every_size/plain')
 
 
 # The config has windows of 8 x 8 tokens in these blocks.

@@ -1,23 +1,23 @@
 """mIoU of a small UPerNet at half, once and twice the size of its training crops, on generated pictures.
 
-The backbone starts from the variant `plain` of every_size, trained with seed 0. Figures: docs/every_size.md.
+The backbone starts from the variant `plain` of every_size. Figures: docs/every_size.md.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from experiment import Experiment, Metric, Schedule, Variant
+from experiment import CHECKPOINT, Experiment, Metric, Schedule, Variant
 from image_data import GeneratedData
 
 CONFIG = 'configs/segmentation/resformer-mini_upernet_1xb8-900_mini.py'
-WEIGHTS = 'work_dirs/every_size/plain/seed_0_30e/epoch_30.pth'
 
 
 def upernet(title: str, weights_of: str | None = None, **backbone: Any) -> Variant:
     """Return a model that is trained on crops of 128 pixels, with settings of its backbone."""
-    backbone = dict(init_cfg=dict(checkpoint=WEIGHTS), **backbone)
-    return Variant(title, CONFIG, dict(model=dict(backbone=backbone)), (128,), weights_of)
+    backbone = dict(init_cfg=dict(checkpoint=CHECKPOINT), **backbone)
+    settings = dict(model=dict(backbone=backbone))
+    return Variant(title, CONFIG, settings, (128,), weights_of, starts_from='every_size/plain')
 
 
 def merger(index: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiment import Experiment, Variant
+from experiment import CHECKPOINT, Experiment, Expression, Schedule, Variant
 
 CONFIGS = 'configs/classification'
 ON_64 = f'{CONFIGS}/resformer-mini_mr-64-48-32_1xb64-30e_mini.py'
@@ -18,6 +18,7 @@ MERGER = f'{CONFIGS}/resformer-mini_merger_mr-96-64-32_1xb64-30e_mini.py'
 LEARNED_SCALE = f'{CONFIGS}/resformer-mini_temperature_mr-64-48-32_1xb64-30e_mini.py'
 WINDOWS = f'{CONFIGS}/resformer-mini_windows_mr-64-48-32_1xb64-30e_mini.py'
 FLEXIBLE = f'{CONFIGS}/resformer-mini_flexible_mr-64-48-32_1xb64-30e_mini.py'
+MSPE = f'{CONFIGS}/resformer-mini_mspe_mr-48-32-16_1xb64-5e_mini.py'
 GRIDS = (8, 6, 4)
 """Sides in tokens of the training grids on 64, 48 and 32 pixels, of patches of 8 pixels."""
 FROM_64, FROM_96, DRAWN_SIZES = (64, 48, 32), (96, 64, 32), (96, 64, 48, 32)
@@ -42,6 +43,30 @@ def with_tokens(title: str, weights_of: str, config: str) -> Variant:
     """Return a trained model that is tested with about the tokens of 64 pixels at every size."""
     settings = dict(type='FlexiblePatchEmbed', patch_sizes=None, tokens=64)
     return Variant(title, config, dict(model=dict(backbone=dict(patch_embed=settings))), FROM_64, weights_of)
+
+
+def with_kernels(title: str, starts_from: str, *sides: int) -> Variant:
+    """Return a trained model with further patch kernels, which are trained with all other weights frozen."""
+    convert = ('tools/model_converters/add_patch_kernels.py', '{config}', CHECKPOINT, '{out}', '--kernels')
+    return Variant(
+        title,
+        MSPE,
+        dict(load_from=CHECKPOINT),
+        trained_on=(*FROM_64, 16),
+        starts_from=starts_from,
+        convert=(*convert, *map(str, sides)),
+        schedule=Schedule(
+            5, fields=('train_cfg.max_epochs', 'param_scheduler.0.end', 'param_scheduler.0.T_max')
+        ),
+    )
+
+
+def resized(title: str, weights_of: str, config: str, size: int) -> Variant:
+    """Return a trained model that is tested on images of every size after resizing them to one size."""
+    to_size = dict(type='Resize', scale=size, backend='pillow', interpolation='bicubic')
+    pipeline = Expression(f'[_base_.load, _base_.crop, {to_size}, _base_.pack]')
+    settings = dict(test_dataloader=dict(dataset=dict(pipeline=pipeline)))
+    return Variant(title, config, settings, FROM_64, weights_of)
 
 
 def with_lpe(**position: Any) -> dict[str, Any]:
@@ -101,8 +126,11 @@ EXPERIMENT = Experiment(
         'plain+windows': Variant('windows', WINDOWS, trained_on=FROM_64, weights_of='plain'),
         # The size of the patches.
         'plain+tokens': with_tokens('64 tokens by resized kernels', 'plain', ON_64),
+        'mspe': with_kernels('64 tokens by kernels of 8, 6, 4 and 2 pixels', 'plain', 6, 4, 2),
         'flexible': Variant('patches of 4 to 12 pixels', FLEXIBLE, trained_on=FROM_64),
         'flexible+tokens': with_tokens('patches of 4 to 12 pixels, 64 tokens', 'flexible', FLEXIBLE),
+        # The size of the image.
+        'plain+resized': resized('images resized to 64 pixels', 'plain', ON_64, 64),
         # Together.
         'combined': combined('drawn sizes, token merger, patches of 4 to 12 pixels'),
         'combined+tokens': combined(

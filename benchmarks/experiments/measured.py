@@ -16,6 +16,8 @@ from resformer_mm.files import csv_text
 from resformer_mm.text import table
 
 Row = Mapping[str, object]
+COSTS_OF = ('variant', 'resolution', 'dtype', 'threads')
+"""Columns of a cost that say what it is the cost of."""
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -24,6 +26,33 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return []
     with open(path, newline='', encoding='utf-8') as file:
         return list(csv.DictReader(file))
+
+
+def measured_rows(experiment: Experiment, results: Path, length: int | None = None) -> list[dict[str, str]]:
+    """Return the measured metrics of an experiment, with those of variants that belong to others.
+
+    The latter have their names in this experiment, and the resolutions of its tests.
+
+    Args:
+        experiment: the experiment.
+        results: folder of the CSV files.
+        length: that of the trainings; by default that of the experiment.
+    """
+    length = experiment.schedule.length if length is None else length
+    files: dict[Path, list[dict[str, str]]] = {}
+    found = []
+    for name in experiment.tested:
+        key = experiment.key(name)
+        path = results / key.owner.metrics_file
+        rows = files[path] if path in files else files.setdefault(path, read_rows(path))
+        wanted = {'variant': key.variant, key.schedule.column: str(key.trained.length(length))}
+        found += [
+            dict(row, variant=name)
+            for row in rows
+            if wanted.items() <= row.items()
+            and (key.experiment == experiment.name or int(row['resolution']) in experiment.resolutions)
+        ]
+    return found
 
 
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -169,7 +198,12 @@ def _cell(values: Sequence[float], sign: str, star: str) -> str:
     if not values:
         return ''
     mean = f'{statistics.fmean(values):{sign}.1f}{star}'
-    return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.1f}'
+    return mean if len(values) == 1 else f'{mean} ± {standard_error(values):.1f}'
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Return the standard error of the mean of at least two values."""
+    return statistics.stdev(values) / len(values) ** 0.5
 
 
 def cost_table(
@@ -198,13 +232,21 @@ def cost_table(
 def mean_curves(
     experiment: Experiment, rows: Iterable[Mapping[str, str]], names: Sequence[str], column: str
 ) -> list[ResolutionCurve]:
-    """Return the means of the seeds of a metric, for a plot; arguments are those of :func:`metric_table`."""
+    """Return the means of the seeds of a metric, with standard errors where there are two seeds or more.
+
+    Arguments are those of :func:`metric_table`.
+    """
     found = values_of_seeds(rows, column)
     return [
         ResolutionCurve(
             f'{name}: {experiment.variants[name].title}',
             {size: statistics.fmean(values.values()) for size, values in sorted(found[name].items())},
             experiment.variants[name].trained_on,
+            {
+                size: standard_error(list(values.values()))
+                for size, values in found[name].items()
+                if len(values) > 1
+            },
         )
         for name in names
         if name in found

@@ -5,10 +5,11 @@
 
 An experiment is a file of this folder. DATA has ``train/CLASS`` and ``val/CLASS``, TEST has ``CLASS``, with
 the same classes; generated data is written where it is missing, by default into the folders that the
-experiment names. Every variant is trained by tools/train.py and tested by tools/test.py. Metrics are appended
-to ``--out``, seconds to ``--times``, as soon as they are known. What an earlier call has finished is not
-repeated, and an interrupted training continues from its last checkpoint: after an interruption, give the same
-command again. Several calls at once share the work, by variants or seeds.
+experiment names. Every variant is trained by tools/train.py and tested by tools/test.py. Metrics and seconds
+are appended to the CSV files in ``--results`` as soon as they are known. What an earlier call has finished is
+not repeated, and an interrupted training continues from its last checkpoint: after an interruption, give the
+same command again. A variant that several experiments share is trained and tested once. Several calls at once
+share the work, by variants or seeds; merge.py joins the results of several machines.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from experiment import UNITS, Experiment, experiment_names, find_experiment
 from image_data import DataError
-from measured import caption, mean_curves, metric_table, on_the_same_images, read_rows
+from measured import caption, mean_curves, measured_rows, metric_table, on_the_same_images
 from mmengine.device import get_device
 from running import ROOT, Budget, Commands, Runs, run_all
 
@@ -65,12 +66,18 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=float('inf'),
         help='time for all runs: none is started that would not end within it, by the times of earlier ones',
     )
-    parser.add_argument('--out', type=Path, help='CSV file of the metrics (benchmarks/results/...)')
-    parser.add_argument('--times', type=Path, help='CSV file of the seconds (benchmarks/results/...)')
-    parser.add_argument('--work-dir', type=Path, help='folder of checkpoints (work_dirs/EXPERIMENT)')
+    parser.add_argument(
+        '--results', type=Path, default=RESULTS, help='folder of the CSV files (benchmarks/results)'
+    )
+    parser.add_argument(
+        '--work-dirs',
+        type=Path,
+        default=Path('work_dirs'),
+        help='folder of checkpoints, with a folder for each experiment (work_dirs)',
+    )
     args = parser.parse_args(arguments)
     args.experiment = experiment = find_experiment(args.experiment)
-    args.variants = args.variants or list(experiment.variants)
+    args.variants = args.variants or experiment.tested
     for name in (*args.variants, args.against):
         if name is not None and name not in experiment.variants:
             parser.error(f'{name} is not a variant of {experiment.name}: {", ".join(experiment.variants)}')
@@ -84,9 +91,6 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if args.metric not in experiment.metrics:
         parser.error(f'{args.metric} is not a metric of {experiment.name}: {", ".join(experiment.metrics)}')
     args.resolutions = args.resolutions or list(experiment.resolutions)
-    args.out = args.out or RESULTS / experiment.metrics_file
-    args.times = args.times or RESULTS / f'{experiment.name}_seconds.csv'
-    args.work_dir = args.work_dir or Path('work_dirs', experiment.name)
     for name, value in ((column, args.length), ('jobs', args.jobs), ('threads', args.threads)):
         if value < 1:
             parser.error(f'--{name} must be at least 1')
@@ -96,10 +100,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def report(args: argparse.Namespace) -> None:
     """Print the table, and draw the plot."""
     experiment: Experiment = args.experiment
-    column = experiment.schedule.column
-    rows = [row for row in read_rows(args.out) if row[column] == str(args.length)]
+    rows = measured_rows(experiment, args.results, args.length)
     if not rows:
-        sys.exit(f'{args.out} has no rows of {args.length} {column}')
+        column = experiment.schedule.column
+        sys.exit(f'{args.results} has no rows of {experiment.name} after {args.length} {column}')
     rows = on_the_same_images(rows)
     if args.table:
         print(f'{caption(rows)}\n')
@@ -140,11 +144,10 @@ def main() -> None:
     runs = Runs(
         experiment=experiment,
         data=data,
-        work_dir=args.work_dir.absolute(),
-        metrics=args.out,
-        times=args.times,
+        work_dirs=args.work_dirs.absolute(),
+        results=args.results,
         resolutions=args.resolutions,
-        thinned={} if args.all_images else experiment.thinned,
+        all_images=args.all_images,
         length=args.length,
         workers=args.workers,
         dtype=experiment.dtype or fast_dtype(),

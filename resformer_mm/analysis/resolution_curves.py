@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,11 +28,13 @@ class ResolutionCurve:
         name: name of the model.
         values: resolution in pixels -> metric.
         trained_on: resolutions on which the model was trained, which are marked in tables and figures.
+        errors: resolution -> standard error of the metric, where it is known; drawn as error bars.
     """
 
     name: str
     values: dict[int, float]
     trained_on: Sequence[int] = field(default_factory=tuple)
+    errors: Mapping[int, float] = field(default_factory=dict)
 
 
 def read_curve(path: str | Path, name: str, metric: str, trained_on: Sequence[int] = ()) -> ResolutionCurve:
@@ -99,6 +101,15 @@ def draw_curves(curves: Sequence[ResolutionCurve], axes: Axes, ylabel: str) -> N
         trained = [resolution for resolution in x if resolution in curve.trained_on]
         at_trained = [curve.values[resolution] for resolution in trained]
         axes.plot(trained, at_trained, marker=marker, linestyle='', color=line.get_color())
+        if known := [resolution for resolution in x if resolution in curve.errors]:
+            axes.errorbar(
+                known,
+                [curve.values[resolution] for resolution in known],
+                [curve.errors[resolution] for resolution in known],
+                fmt='none',
+                ecolor=line.get_color(),
+                capsize=2,
+            )
     axes.set_xlabel('test resolution (pixels); filled: trained on')
     axes.set_ylabel(ylabel)
     axes.set_xticks(sorted({resolution for curve in curves for resolution in curve.values}))

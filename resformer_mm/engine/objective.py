@@ -74,6 +74,9 @@ class MultiResolutionObjective(Model):
     """What may be compared: 'cls', the class token after the final norm; 'gap', the mean of the patch tokens
     after the final norm; 'logits', the class scores."""
 
+    pools_maps: bool = False
+    """Whether the model itself takes 'gap' from the map of a backbone without ``forward_pooled``."""
+
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:
         """Return the depth of a parameter and the number of depths, see ``ResFormer.get_layer_depth``."""
         return self.backbone.get_layer_depth(param_name, 'backbone.')
@@ -191,11 +194,13 @@ class MultiResolutionObjective(Model):
                 f'model.consistency of type {type(self.consistency).__name__} compares class probabilities, '
                 f"but model.consistency_target is {target!r}: set it to 'logits'"
             )
-        if self.compares_tokens and not hasattr(self.backbone, 'forward_pooled'):
+        is_map = self.pools_maps and target == 'gap'
+        if self.compares_tokens and not is_map and not hasattr(self.backbone, 'forward_pooled'):
+            of_map = "'gap', or " if self.pools_maps else ''
             raise ValueError(
                 f'model.consistency_target={target!r} needs a backbone with `forward_pooled`, such as '
                 f'resformer_mm.ResFormer, but {type(self.backbone).__name__} has none: set '
-                "model.consistency_target='logits' with consistency=dict(type='KLConsistency'), or "
+                f"model.consistency_target={of_map}'logits' with consistency=dict(type='KLConsistency'), or "
                 'consistency=None'
             )
         if target == 'cls' and not getattr(self.backbone, 'with_cls_token', True):

@@ -5,6 +5,8 @@ import pytest
 from PIL import Image
 
 from resformer_mm.analysis import ResolutionCurve, format_table, plot_curves, read_curve, write_curves
+from resformer_mm.analysis.figures import new_figure
+from resformer_mm.analysis.resolution_curves import draw_curves
 
 CURVES = [
     ResolutionCurve('multi', {32: 50.0, 64: 60.25}, trained_on=(64, 32)),
@@ -50,3 +52,15 @@ def test_plot_curves_writes_a_picture_with_both_lines(tmp_path):
         colours = {colour for _, colour in image.convert('RGB').getcolors(maxcolors=1 << 20)}
         assert image.width >= 1000
     assert {(31, 119, 180), (255, 127, 14)} <= colours  # the first two of matplotlib's cycle
+
+
+def test_error_bars():
+    figure = new_figure(4, 3)
+    axes = figure.add_subplot()
+    curves = [ResolutionCurve('a', {32: 10.0, 64: 20.0, 96: 30.0}, (64,), {32: 1.0, 96: 2.5}), CURVES[0]]
+    draw_curves(curves, axes, 'top-1 (%)')
+    [bars] = axes.containers
+    [lines] = bars[2]
+    drawn = [[list(end) for end in segment] for segment in lines.get_segments()]
+    assert drawn == [[[32, 9], [32, 11]], [[96, 27.5], [96, 32.5]]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['a', CURVES[0].name]

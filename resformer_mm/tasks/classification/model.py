@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
@@ -25,10 +26,11 @@ class MultiResolutionClassifier(OneForwardObjective, ImageClassifier):
     input.
 
     Args:
-        backbone: config of the backbone; the targets 'cls' and 'gap' need one with ``forward_pooled``.
+        backbone: config of the backbone; the target 'cls' needs one with ``forward_pooled``.
         consistency: config of a :class:`~resformer_mm.models.losses.ScaleConsistency`; None disables it.
         consistency_target: what is compared: 'cls', 'gap' or 'logits', see
-            :attr:`~resformer_mm.engine.objective.MultiResolutionObjective.consistency_targets`.
+            :attr:`~resformer_mm.engine.objective.MultiResolutionObjective.consistency_targets`. With a
+            backbone without tokens, such as a ResNet, 'gap' is the mean of its last map.
         one_forward: whether all resolutions of a step pass the backbone together, see
             :meth:`~resformer_mm.models.ResFormer.forward_copies`: the same losses in less time. By default
             they do if the backbone can. Training turn by turn always takes them one after the other.
@@ -41,6 +43,8 @@ class MultiResolutionClassifier(OneForwardObjective, ImageClassifier):
             needs tokens that the backbone does not provide; the head and the data preprocessor have
             different numbers of classes; or no parameter has a name in ``trained``.
     """
+
+    pools_maps = True
 
     def __init__(
         self,
@@ -59,6 +63,27 @@ class MultiResolutionClassifier(OneForwardObjective, ImageClassifier):
         self.set_consistency(consistency, consistency_target)
         if self.with_head:
             share_num_classes(self.data_preprocessor, self.head, 'model.head')
+
+    def features(self, inputs: Tensor) -> tuple[Any, Tensor | None]:
+        """Return the features of one copy for the head, and what is compared, if it is pooled from them.
+
+        Args:
+            inputs: the copy.
+
+        Raises:
+            ValueError: the consistency target is 'gap', and the backbone returns neither tokens nor maps.
+        """
+        if not self.compares_tokens or hasattr(self.backbone, 'forward_pooled'):
+            return super().features(inputs)
+        feats = self.backbone(self.backbone_inputs(inputs))
+        last = feats[-1]
+        if last.ndim != 4:
+            raise ValueError(
+                "model.consistency_target='gap' needs a map (B, C, H, W), but "
+                f'{type(self.backbone).__name__} returns {tuple(last.shape)}: set '
+                "model.consistency_target='logits' with consistency=dict(type='KLConsistency')"
+            )
+        return feats, last.mean(dim=(2, 3))
 
     def supervise_features(
         self, feats: tuple, pooled: Tensor | None, inputs: Tensor, data_samples: list[DataSample], index: int

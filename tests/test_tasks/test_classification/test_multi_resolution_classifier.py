@@ -301,6 +301,58 @@ def test_a_backbone_without_tokens_takes_logits_or_nothing() -> None:
         assert MODELS.build(dict(build_plain, **settings)) is not None
 
 
+def test_a_backbone_of_maps_is_compared_by_their_mean() -> None:
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='resformer_mm.MultiResolutionClassifier',
+            data_preprocessor=dict(type='resformer_mm.MultiResolutionDataPreprocessor', num_classes=10),
+            backbone=dict(
+                type='ResNet_CIFAR', depth=18, stem_channels=4, base_channels=4, out_indices=(1, 3)
+            ),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(
+                type='LinearClsHead',
+                num_classes=10,
+                in_channels=32,
+                loss=dict(type='CrossEntropyLoss', use_soft=True),
+            ),
+            consistency=dict(type='CosineConsistency', loss_weight=0.5),
+            consistency_target='gap',
+        )
+    ).eval()  # batch norms do not change
+    data = batch()
+    losses = model(**data, mode='loss')
+    previous = None
+    for image in data['inputs']:
+        last = model.backbone(image)[-1]
+        pooled = last.sum(dim=(2, 3)) / last[0, 0].numel()
+        if previous is not None:
+            cosine = (pooled * previous).sum(dim=1) / (pooled.norm(dim=1) * previous.norm(dim=1))
+            term = losses[f'loss_consistency_{image.shape[-1]}']
+            torch.testing.assert_close(term, 0.5 * (1 - cosine).mean() / 3)
+        previous = pooled
+    model.zero_grad()
+    losses['loss_consistency_16'].backward()
+    assert model.backbone.conv1.weight.grad.abs().sum() > 0
+
+
+def test_a_mean_needs_a_map() -> None:
+    arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
+    model = MODELS.build(
+        dict(
+            type='resformer_mm.MultiResolutionClassifier',
+            data_preprocessor=dict(type='resformer_mm.MultiResolutionDataPreprocessor', num_classes=10),
+            backbone=dict(type='VisionTransformer', arch=arch, img_size=32, patch_size=8),
+            head=dict(type='LinearClsHead', num_classes=10, in_channels=16),
+            consistency=dict(type='L2Consistency'),
+            consistency_target='gap',
+        )
+    )
+    with pytest.raises(ValueError, match=r"'gap' needs a map.*VisionTransformer returns \(4, 16\)"):
+        model(**batch(sizes=(32,)), mode='loss')
+
+
 def test_what_is_compared_must_fit_the_loss() -> None:
     with pytest.raises(ValueError, match=r"consistency_target='pixels' is unknown: choose from.*'gap'"):
         build(consistency_target='pixels')

@@ -1,0 +1,12 @@
+"""The same EfficientNet-B3 on 64 pixels alone.
+
+    MINI_DATA_ROOT=path/to/data python tools/train.py configs/classification/efficientnet-b3_64_1xb64-30e_mini.py
+
+Measured accuracies: docs/experiments.md.
+"""
+
+_base_ = 'efficientnet-b3_mr-64-48-32_1xb64-30e_mini.py'
+
+resolutions = [64]
+pipeline = [_base_.open_image, dict(_base_.copies, resolutions=resolutions), _base_.pack]
+train_dataloader = dict(dataset=dict(pipeline=pipeline))
