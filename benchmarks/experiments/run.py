@@ -123,7 +123,8 @@ def main() -> None:
     args = parse_args()
     experiment: Experiment = args.experiment
     if args.list:
-        print('\n'.join(f'{name}: {one.title}' for name, one in experiment.variants.items()))
+        for name, variant in experiment.variants.items():
+            print(f'{name}: {variant.title}' + (f' ({variant.same_as})' if variant.same_as else ''))
         return
     if args.table or args.plot:
         report(args)

@@ -30,8 +30,8 @@ RESOLUTIONS_PER_PASS = 4
 """How many resolutions a test finishes at a time."""
 SECONDS_BETWEEN_LOOKS = 2.0
 """How often a training looks whether the one that it starts from has ended."""
-CONVERTED = 'start.pth'
-"""Name of a converted checkpoint, in the folder of the training that starts from it."""
+CONVERTED = Path('start', 'converted.pth')
+"""Converted checkpoint, in the folder of the training that starts from it."""
 
 
 class NotFinished(Exception):
@@ -244,7 +244,7 @@ class Runs:
         self._check_time(key, 'training', length, label)
         config = self._config(key, folder, start)
         words = [sys.executable, TRAIN, config, '--work-dir', folder, '--no-validate']
-        is_begun = any(_checkpoints(folder))
+        is_begun = any(folder.glob('*.pth'))
         words += ['--resume'] if is_begun else []
         words += ['--cfg-options', f'randomness.seed={seed}', f'train_dataloader.num_workers={self.workers}']
         words += [f'{field}={self._length(key)}' for field in key.schedule.fields]
@@ -286,6 +286,7 @@ class Runs:
         folder = self._folder(key, seed)
         out = folder / CONVERTED
         if not out.is_file():
+            out.parent.mkdir(exist_ok=True)
             places = {
                 '{config}': self._config(first, folder, checkpoint),
                 '{checkpoint}': checkpoint,
@@ -370,11 +371,6 @@ class Runs:
             machine=describe_device(get_device()),
         )
         append_rows(self.results / key.owner.times_file, [row])
-
-
-def _checkpoints(folder: Path) -> Iterator[Path]:
-    """Yield the checkpoints of a training, without what it started from."""
-    return (file for file in folder.glob('*.pth') if file.name != CONVERTED)
 
 
 def say(text: str, stream: TextIO = sys.stdout) -> None:

@@ -331,7 +331,7 @@ def test_a_start_is_trained_first_and_converted(program: Path) -> None:
     assert mspe['options']['param_scheduler.0.end'] == mspe['options']['train_cfg.max_epochs'] == '5'
     assert '--resume' not in mspe['words']
     start = Path(Config.fromfile(mspe['words'][1]).load_from)
-    assert start == folder / 'work' / 'every_size' / 'mspe' / 'seed_4_5e' / 'start.pth'
+    assert start == folder / 'work' / 'every_size' / 'mspe' / 'seed_4_5e' / 'start' / 'converted.pth'
     assert start.read_text() == '4converted'
     # Its own length is in its row, and the table of the experiment has it.
     assert [(row['variant'], row['epochs']) for row in rows(program)] == [('mspe', '5')]

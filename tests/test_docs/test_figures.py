@@ -212,26 +212,27 @@ def test_swapped_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row[0]: int(row[1]) for row in rows} == Counter(changes)
 
 
-def test_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize('page', ['every_size.md', 'experiments.md'])
+def test_tables_of_experiments(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables are what the commands on the page print."""
     monkeypatch.syspath_prepend(ROOT / 'benchmarks' / 'experiments')
     declared = importlib.import_module('experiment')
     measured = importlib.import_module('measured')
     folder = ROOT / 'benchmarks' / 'results'
-    for header, *lines in tables(DOCS / 'every_size.md'):
+    for header, *lines in tables(DOCS / page):
         if header[0] != 'variant':
             continue
+        assert lines
         names, printed = [line[0].strip('`') for line in lines], []
         for name in declared.experiment_names():
             experiment = declared.find_experiment(name)
-            rows = measured.read_rows(folder / experiment.metrics_file)
-            schedule = experiment.schedule
-            rows = [row for row in rows if row[schedule.column] == str(schedule.length)]
-            rows = measured.on_the_same_images(rows)
+            if not set(names) <= set(experiment.variants):
+                continue
+            rows = measured.on_the_same_images(measured.measured_rows(experiment, folder))
             printed += [
                 measured.metric_table(experiment, rows, names, metric, base)
                 for metric in experiment.metrics
-                for base in (None, 'plain')
+                for base in (None, next(iter(experiment.variants)))
             ]
             costs = measured.read_rows(folder / f'{name}_costs_cpu.csv')
             for setting in {(row['dtype'], row['threads']) for row in costs}:
