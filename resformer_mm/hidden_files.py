@@ -25,7 +25,7 @@ _NAMES = (
     'desktop.ini',
     'icon\r',
 )
-# One search a path, because a data set has millions of them; `.` and `..` are no names.
+# One search a path, because a data set has millions of them; `.` and `..` are not names.
 _HIDDEN = re.compile(
     rf'(?:^|[/\\])(?:\.(?!\.?(?:[/\\]|$))|(?:{"|".join(map(re.escape, _NAMES))})(?:[/\\]|$))', re.IGNORECASE
 )

@@ -128,9 +128,10 @@ class TrainingProgress:
             return
         self.time_line.reach('first training step')
         now = time.monotonic()
+        is_last = int(steps[-1][1]) == self.epochs and steps[-1][2] == steps[-1][3]
         if self._told is None:
             self._told = now
-        elif now - self._told >= TOLD_EVERY:
+        elif now - self._told >= TOLD_EVERY and not is_last:
             self._told = now
             print(f'      {self.text(steps[-1])}', flush=True)
 
@@ -139,7 +140,7 @@ class TrainingProgress:
         epoch, number, of = map(int, step.groups()[:3])
         left = seconds_of(step[4])
         done = ((epoch - 1) * of + number) / (self.epochs * of)
-        whole = left / (1 - done) if done < 1 else 0
+        whole = left / (1 - done)
         text = f'epoch {epoch} of {self.epochs}: about {duration(left)} left'
         return f'{text}, {duration(left + self.ahead * whole)} with the next models' if self.ahead else text
 

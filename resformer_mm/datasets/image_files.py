@@ -103,7 +103,7 @@ def check_size(width: int, height: int, max_pixels: int | None = None) -> None:
     own = int(os.environ.get(_LIMIT) or _DEFAULT_LIMIT)
     if width * height > own:
         raise ValueError(
-            f'{width} x {height} pixels are more than the limit of {own}: if the file is no forgery, set the '
+            f'{width} x {height} pixels are more than the limit of {own}: if you trust the file, set the '
             f'environment variable {_LIMIT} to read it'
         )
 

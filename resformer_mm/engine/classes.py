@@ -18,7 +18,7 @@ _OTHER_HEADS = ('STDCHead',)
 # It proposes where objects are, but not which.
 _CLASS_AGNOSTIC = ('RPN',)
 # They match pictures or objects by their features, or read the classes as text: other classes than those
-# of the data set are no mistake.
+# of the data set are not a mistake.
 _OPEN_SET = ('BaseRetriever', 'BaseMOTModel')
 
 

@@ -17,7 +17,7 @@ from .data import FinetuningData, assign_roles, image_sizes, write_labelled
 from .splitting import split_samples
 
 KIND = 'resformer_mm.ImageFolder'
-# Notes of the check that are no news.
+# Notes of the check that tell nothing new.
 UNSAID: tuple[str, ...] = ()
 
 

@@ -20,7 +20,7 @@ from .data import FinetuningData, assign_roles
 from .splitting import split_samples
 
 KIND = 'resformer_mm.DetectionFolder'
-# Notes of the check that are no news: splits may share a folder, and boxes alone are learned as such.
+# Notes of the check that tell nothing new: splits may share a folder, and boxes alone are learned as such.
 UNSAID: tuple[str, ...] = (NOT_LISTED, NO_MASK)
 
 

@@ -22,7 +22,7 @@ from .data import FinetuningData, assign_roles, image_sizes
 from .splitting import split_samples
 
 KIND = 'resformer_mm.SegmentationFolder'
-# Notes of the check that are no news.
+# Notes of the check that tell nothing new.
 UNSAID: tuple[str, ...] = ()
 # Classes are balanced between the splits for this many masks at most.
 MOST_MASKS = 2000

@@ -18,7 +18,7 @@ from .data import FinetuningData, assign_roles, write_labelled
 from .splitting import split_samples
 
 KIND = 'resformer_mm.VideoList'
-# Notes of the check that are no news.
+# Notes of the check that tell nothing new.
 UNSAID: tuple[str, ...] = ()
 # Videos that are opened for their size.
 MOST_OPENED = 20

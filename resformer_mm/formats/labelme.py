@@ -156,7 +156,7 @@ def _class_list(data: AnnotatedData, root: Path) -> tuple[str, ...]:
     except LabelListError as error:
         data.fault(file, NO_FILE, str(error))
         return ()
-    # `__ignore__` and `_background_` of LabelMe's examples are no classes.
+    # `__ignore__` and `_background_` of LabelMe's examples are not classes.
     return tuple(dict.fromkeys(line for line in lines if line and not line.startswith('_')))
 
 

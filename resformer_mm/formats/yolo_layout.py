@@ -213,7 +213,7 @@ def _has_names(file: Path) -> bool:
 
 
 def _read_yaml(file: Path, quiet: bool = False) -> dict | None:
-    """Return the content of a YAML file with plain values alone; None if it is no mapping."""
+    """Return the content of a YAML file with plain values alone; None if it is not a mapping."""
     try:
         raw = read_file(file)
         if len(raw) > _LARGEST:

@@ -57,6 +57,10 @@ def test_the_time_left_is_told_every_minute(quickstart, tmp_path, capsys, monkey
         with open(log, 'a') as file:
             file.write(line('train', 4, step, '0:10:00'))
         progress.update()
+    clock[0] = 1000.0 + 300
+    with open(log, 'a') as file:
+        file.write(line('train', 10, 32, '0:00:00'))
+    progress.update()
     told = [text.strip() for text in capsys.readouterr().out.splitlines() if 'left' in text]
     # 10 minutes are the rest of a training of which 3 epochs and 8 or 16 of 32 steps are done.
     whole = [600 / (1 - (3 + part) / 10) for part in (0.25, 0.5)]

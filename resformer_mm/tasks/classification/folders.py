@@ -166,7 +166,7 @@ class CheckedFolders(KeepResolution, mmpretrain.datasets.CustomDataset):
             return {folder: label for label, folder in enumerate(folders)}
         raise ValueError(
             f'{self._kind}: the number of class folders of {root} ({len(folders)}) and of classes '
-            f'({len(classes)}), or their names, differ. Folders that are no class: {shorten_list(unknown)}; '
+            f'({len(classes)}), or their names, differ. Folders without a class: {shorten_list(unknown)}; '
             f'classes without a folder: {shorten_list(absent) or "none"}. Rename or move the folders, or '
             'correct metainfo.classes'
         )

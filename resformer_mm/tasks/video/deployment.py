@@ -28,7 +28,7 @@ class DeployableRecognizer(DeployableModel):
         model: model from :func:`resformer_mm.apis.load_model`.
 
     Raises:
-        ExportError: see :class:`DeployableModel`; or the model is no recognizer of clips with a
+        ExportError: see :class:`DeployableModel`; or the model is not a recognizer of clips with a
             :class:`~resformer_mm.models.VideoResFormer`, or its head does not average.
     """
 
