@@ -3,8 +3,6 @@
 import argparse
 import sys
 
-from mmengine.config import DictAction
-
 from resformer_mm.apis.cascade_inferencer import CascadeInferencer
 from resformer_mm.apis.inferencer import make_inferencer
 from resformer_mm.apis.reporting import (
@@ -14,7 +12,7 @@ from resformer_mm.apis.reporting import (
     format_summary,
     predict_at_resolutions,
 )
-from resformer_mm.config.command_line import add_inference_dtype
+from resformer_mm.config.command_line import add_config_options, add_inference_dtype
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,12 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--score-thr', type=float, help='minimum score to list and draw (0.3), for detectors')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window is shown')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     args.error = parser.error
     if args.cascade and args.resolution:

@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from resformer_mm.apis.inferencer import make_inferencer
-from resformer_mm.config.command_line import add_inference_dtype
+from resformer_mm.config.command_line import add_config_options, add_inference_dtype
 from resformer_mm.web import WebPredictor, serve
 
 
@@ -28,12 +26,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--device', help='device such as cpu or cuda:0 (a GPU if there is one)')
     add_inference_dtype(parser)
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     args.error = parser.error
     return args

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from mmengine.config import DictAction
-
 from .inference_dtype import DTYPES, FIELD, mixed_precision_dtype
+from .option_values import ConfigOptionsAction
 
 
 def add_config_options(parser: argparse.ArgumentParser, config: str = 'the config') -> None:
@@ -20,8 +19,9 @@ def add_config_options(parser: argparse.ArgumentParser, config: str = 'the confi
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
-        help=f'override settings of {config}: key.subkey=value ...; lists as key="[a,b]" or key=a,b',
+        action=ConfigOptionsAction,
+        help=f'override settings of {config}: key.subkey=value ...; lists as key="[a,b]" or key=a,b, '
+        'dicts as key="dict(type=\'Name\', size=3)"',
     )
 
 
