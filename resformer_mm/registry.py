@@ -91,7 +91,9 @@ def _registry(variable: str, parent: Registry, locations: Sequence[str] = ()) ->
 
 DATASETS = _registry('DATASETS', mmengine_registry.DATASETS)
 DATA_SAMPLERS = _registry(
-    'DATA_SAMPLERS', mmengine_registry.DATA_SAMPLERS, ['resformer_mm.datasets.samplers']
+    'DATA_SAMPLERS',
+    mmengine_registry.DATA_SAMPLERS,
+    ['resformer_mm.datasets.samplers', 'resformer_mm.datasets.partly_labelled'],
 )
 FUNCTIONS = _registry(
     'FUNCTIONS',

@@ -17,6 +17,7 @@ from .reading import CheckpointError, Weights, read_weights
 from .report import OWN_START, Report, compare
 
 MERGER = 'backbone.token_merger.'  # start of the names of parameters that not every backbone has
+COPIES = ('target_net.', 'momentum_encoder.')  # averages of the weights inside BYOL and MoCo v3 of mmpretrain
 TEMPORAL = '.temporal_'  # in the names of parameters that only a backbone for clips has
 
 
@@ -193,6 +194,8 @@ def _explain(report: Report, state: dict, backbone: ResFormer, head: nn.Module |
             report.reasons[origin] = 'left out, the model has no class token'
         elif _is_other_part(name):
             report.reasons[origin] = 'left out, it belongs to the head or neck of another model'
+        elif name.startswith(COPIES):
+            report.reasons[origin] = 'left out, it belongs to the copy that a pre-training learned from'
         elif TEMPORAL in name and not isinstance(backbone, VideoResFormer):
             report.reasons[origin] = 'left out, images have no time'
         elif name.startswith('backbone.norm.') and backbone.norm is None:

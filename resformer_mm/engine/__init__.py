@@ -11,6 +11,7 @@ from .one_forward import OneForwardObjective
 from .optim_wrapper import AutocastOptimWrapper
 from .patch_sizes import DrawPatchSizesHook
 from .pictures import DrawOneViewHook, PictureNamesHook
+from .teacher import TeacherHook
 from .turns import TurnByTurnEpochLoop, TurnByTurnIterLoop, train_by_turns
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     'OneForwardObjective',
     'PictureNamesHook',
     'SkippedImagesHook',
+    'TeacherHook',
     'TurnByTurnEpochLoop',
     'TurnByTurnIterLoop',
     'enumerate_copies',

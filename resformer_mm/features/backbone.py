@@ -19,7 +19,7 @@ from resformer_mm.config.inference_dtype import FIELD, InferenceDtype, read_infe
 from resformer_mm.config.resolutions import test_dataset
 from resformer_mm.engine.precision import half_pays
 from resformer_mm.fingerprint import fingerprint
-from resformer_mm.libraries import TASKS, import_library, task_of
+from resformer_mm.libraries import TASKS, import_library, task_of_class
 from resformer_mm.models import ResFormer, VideoResFormer
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -81,7 +81,7 @@ class FrozenBackbone:
                 f'{model.cfg.filename or "the config"}: features are those of a ResFormer for images, but '
                 f'model.backbone is a {type(backbone).__name__}'
             )
-        is_classifier = task_of(model.cfg) is TASKS['classification']
+        is_classifier = task_of_class(type(model)) is TASKS['classification']
         transforms = test_dataset(model.cfg)['pipeline'] if is_classifier else CROP
         mean, std, to_rgb = _normalisation(model)
         steps = copy.deepcopy(list(transforms))

@@ -1,6 +1,6 @@
 """Models. Importing this package needs only PyTorch and MMEngine."""
 
-from .backbones import FrameResFormer, ResFormer, VideoResFormer
+from .backbones import FrameResFormer, MaskedResFormer, ResFormer, VideoResFormer
 from .layers import (
     AttentionScale,
     AugmentedPositionEmbedding,
@@ -30,7 +30,13 @@ from .layers import (
     TokenMerger,
     YarnScale,
 )
-from .losses import CosineConsistency, KLConsistency, L2Consistency, SmoothL1Consistency
+from .losses import (
+    CosineConsistency,
+    KLConsistency,
+    L2Consistency,
+    PseudoLabelConsistency,
+    SmoothL1Consistency,
+)
 from .necks import SimpleFeaturePyramid
 
 __all__ = [
@@ -60,8 +66,10 @@ __all__ = [
     'LocalPosition',
     'LocalPositionEmbedding',
     'LogTokensScale',
+    'MaskedResFormer',
     'NoGlobalPosition',
     'PerGridScale',
+    'PseudoLabelConsistency',
     'ResFormer',
     'SimpleFeaturePyramid',
     'SmoothL1Consistency',

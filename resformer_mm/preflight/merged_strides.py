@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from resformer_mm.datasets.checks.report import Finding
-from resformer_mm.libraries import TASKS, task_of
+from resformer_mm.libraries import TASKS, model_class, task_of_class
 
 from .subject import Subject
 
@@ -18,7 +18,7 @@ def check_merged_strides(subject: Subject) -> Iterator[Finding]:
 
     Detectors of this package refuse others when they are built; those of mmdet would misplace every box.
     """
-    if task_of(subject.cfg) is not TASKS['detection']:
+    if task_of_class(model_class(subject.cfg)) is not TASKS['detection']:
         return
     strides = import_module('resformer_mm.tasks.detection.strides')  # needs mmdet
     try:

@@ -13,7 +13,7 @@ from .subject import Subject
 
 KIND = 'too little disk space for the checkpoints'
 # Hooks that keep an averaged copy of the weights.
-AVERAGING = ('EMAHook', 'ShardedEMAHook')
+AVERAGING = ('EMAHook', 'ShardedEMAHook', 'TeacherHook')
 # Tensors of the size of a weight that an optimiser keeps; others keep one, as SGD with momentum does.
 STATES = {'SGD': 0, 'Adam': 2, 'AdamW': 2, 'NAdam': 2, 'RAdam': 2, 'Lamb': 2, 'LAMB': 2, 'Adan': 4}
 

@@ -18,6 +18,7 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 # One of each model, with the heads whose number of classes counts.
 MODELS = {
     'classification/resformer-small_mr-224-160-128_8xb128-300e_in1k.py': ['head'],
+    'classification/resformer-mini_semi-10-labels_mr-64-48-32_1xb64-30e_mini.py': ['head'],
     'segmentation/resformer-mini_upernet_1xb8-900_mini.py': ['decode_head', 'auxiliary_head'],
     'detection/resformer-mini_64_faster-rcnn_1xb8-12e_bccd.py': ['roi_head.bbox_head'],
     'detection/resformer-mini_64_mask-rcnn_1xb8-8e_mini.py': ['roi_head.bbox_head', 'roi_head.mask_head'],
@@ -92,7 +93,8 @@ def test_the_models_are_those_of_all_configs() -> None:
     for path in CONFIGS.rglob('*.py'):
         if '_base_' not in path.parts:
             kind = Config.fromfile(path).model.type.rpartition('.')[2]
-            assert kind in kinds | {'MultiResolutionSegmentor', 'Recognizer3D'}, path
+            others = {'MultiResolutionSegmentor', 'Recognizer3D', 'BYOL', 'MultiResolutionMAE'}
+            assert kind in kinds | others, path
 
 
 def test_heads_that_do_not_predict_the_classes() -> None:

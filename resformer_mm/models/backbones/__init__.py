@@ -1,7 +1,8 @@
 """Backbones."""
 
 from .frame_resformer import FrameResFormer
+from .masked_resformer import MaskedResFormer
 from .resformer import ResFormer
 from .video_resformer import VideoResFormer
 
-__all__ = ['FrameResFormer', 'ResFormer', 'VideoResFormer']
+__all__ = ['FrameResFormer', 'MaskedResFormer', 'ResFormer', 'VideoResFormer']

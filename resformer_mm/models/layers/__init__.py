@@ -36,6 +36,7 @@ from .kernel_resizing import kernel_resizing, resize_kernel
 from .layer_norm_2d import LayerNorm2d
 from .local_position import LocalPosition, LocalPositionEmbedding, pad_prefix_tokens
 from .lora import LoRALinear, add_adapters, is_adapter, is_trained, merge_adapters, merge_state
+from .masked_attention import MaskedAttention, VisiblePatches, draw_visible
 from .packing import Packing
 from .patch_embed import PatchEmbed
 from .position_tables import FuzzyPositionEmbedding, PositionTables
@@ -53,6 +54,9 @@ __all__ = [
     'DirectionalBias',
     'DistanceBias',
     'FlexiblePatchEmbed',
+    'MaskedAttention',
+    'VisiblePatches',
+    'draw_visible',
     'FuzzyPositionEmbedding',
     'MultiKernelPatchEmbed',
     'PositionTables',

@@ -1,5 +1,6 @@
 """Consistency losses."""
 
+from .pseudo_label import PseudoLabelConsistency
 from .scale_consistency import (
     CosineConsistency,
     KLConsistency,
@@ -12,6 +13,7 @@ __all__ = [
     'CosineConsistency',
     'KLConsistency',
     'L2Consistency',
+    'PseudoLabelConsistency',
     'ScaleConsistency',
     'SmoothL1Consistency',
 ]

@@ -6,8 +6,15 @@ LIBRARY = 'mmpretrain'
 MODELS = {
     'MultiResolutionClassifier': 'model',
     'MultiResolutionDataPreprocessor': 'preprocessor',
+    'PartlyLabelledDataPreprocessor': 'semi_supervised',
+    'SemiSupervisedClassifier': 'semi_supervised',
 }
-DATASETS = {'ImageFolder': 'folders', 'ImageNet': 'folders'}
+DATASETS = {
+    'FewLabelsFolder': 'few_labels',
+    'ImageFolder': 'folders',
+    'ImageNet': 'folders',
+    'PartlyLabelledFolder': 'few_labels',
+}
 TRANSFORMS = {
     'ColorJitter': 'color_jitter',
     'RandAugment': 'rand_augment',

@@ -93,10 +93,23 @@ class MultiResolutionClassifier(OneForwardObjective, ImageClassifier):
         See :meth:`OneForwardObjective.supervise_features`; without pooled tokens, scores are compared.
         """
         cls_score = self.head(self.neck(feats) if self.with_neck else feats)
-        # The head computes its loss from the scores itself, so that every head and loss works.
-        terms = self.head._get_loss(cls_score, [_labels_at(sample, index) for sample in data_samples])
-        losses = {name.replace('loss', 'loss_cls', 1): value for name, value in terms.items()}
+        losses = self.label_losses(cls_score, inputs, data_samples, index)
         return losses, cls_score if pooled is None else pooled
+
+    def label_losses(
+        self, scores: Tensor, inputs: Tensor, data_samples: list[DataSample], index: int
+    ) -> dict[str, Tensor]:
+        """Return the losses of the class scores ``(B, num_classes)`` at one resolution, by name.
+
+        Args:
+            scores: what the head returns in mode 'tensor'.
+            inputs: the images, ``(B, 3, H, W)``.
+            data_samples: the samples with their labels.
+            index: position of the resolution among the copies.
+        """
+        # The head computes its loss from the scores itself, so that every head and loss works.
+        terms = self.head._get_loss(scores, [_labels_at(sample, index) for sample in data_samples])
+        return {name.replace('loss', 'loss_cls', 1): value for name, value in terms.items()}
 
 
 def _labels_at(sample: DataSample, index: int) -> DataSample:

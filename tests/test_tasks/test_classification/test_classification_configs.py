@@ -54,6 +54,12 @@ def load(name: str) -> Config:
     return Config.fromfile(ROOT / name)
 
 
+def train_pipeline(cfg: Config) -> list:
+    """The transforms of the data set, also of one inside a wrapper that repeats it."""
+    dataset = cfg.train_dataloader.dataset
+    return dataset.get('dataset', dataset).pipeline
+
+
 def variant(name: str) -> str:
     return re.search(r'resformer-(tiny|small|base)', name)[1]
 
@@ -137,7 +143,7 @@ def through(pipeline: list[dict], image: Path) -> dict:
 @pytest.mark.parametrize('name', CONFIGS)
 def test_the_pipelines_build_and_run(name: str, image: Path) -> None:
     cfg = load(name)
-    sample = through(cfg.train_dataloader.dataset.pipeline, image)
+    sample = through(train_pipeline(cfg), image)
     resolutions = trained_resolutions(name)
     assert [tuple(copy.shape) for copy in sample['inputs']] == [(3, size, size) for size in resolutions]
     assert sample['data_samples'].gt_label.tolist() == [3]
@@ -166,7 +172,7 @@ def test_everything_else_is_registered(name: str) -> None:
 def test_resolutions_stand_in_one_place(name: str) -> None:
     """Training resolutions are those of the name; a batch sampler has no list of its own."""
     cfg = load(name)
-    (transform,) = (step for step in cfg.train_dataloader.dataset.pipeline if 'MultiResolution' in step.type)
+    (transform,) = (step for step in train_pipeline(cfg) if 'MultiResolution' in step.type)
     assert transform.resolutions == trained_resolutions(name) == cfg.resolutions
     if 'batch_sampler' in cfg.train_dataloader:
         assert 'resolutions' not in cfg.train_dataloader.batch_sampler
