@@ -59,11 +59,14 @@ def write_boxes(root: Path, names: Sequence[str], splits: Sequence[str], number:
     return root
 
 
-def write_class_folders(root: Path, num_classes: int, splits: Sequence[str] = ('train', 'val')) -> Path:
-    """Write one picture, the same one, per class and split."""
+def write_class_folders(
+    root: Path, num_classes: int, splits: Sequence[str] = ('train', 'val'), number: int = 1
+) -> Path:
+    """Write a number of pictures, all the same one, per class and split."""
     image = write_image(root / 'image.png', SIZE)
     for split in splits:
         for label in range(num_classes):
             (root / split / f'class_{label:04d}').mkdir(parents=True)
-            os.link(image, root / split / f'class_{label:04d}' / 'image.png')
+            for index in range(number):
+                os.link(image, root / split / f'class_{label:04d}' / f'image_{index}.png')
     return root

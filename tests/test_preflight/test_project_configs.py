@@ -42,14 +42,9 @@ OF_THE_DATA = (
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small data where the configs look for it, with every class."""
     root = tmp_path_factory.mktemp('data')
-<<<<<<< HEAD
     write_class_folders(root / 'data' / 'imagenet', 1000)
-    write_class_folders(root / 'data' / 'mini', 10)
+    write_class_folders(root / 'data' / 'mini', 10, number=10)  # as many as few labels are chosen from
     write_domains(root)
-=======
-    write_folders(root / 'data' / 'imagenet', 1000)
-    write_folders(root / 'data' / 'mini', 10, number=10)  # as many as configs of few labels choose
->>>>>>> 38941cf (Semi-supervised training with few labels, pre-training without labels across sizes)
     write_label_maps(root / 'data' / 'ade' / 'ADEChallengeData2016', list(range(151)))
     maps = root / 'data' / 'mini_segmentation'
     write_label_maps(maps, list(range(12)))
@@ -61,18 +56,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-<<<<<<< HEAD
-=======
-def write_folders(root: Path, num_classes: int, number: int = 1) -> None:
-    image = write_image(root / 'image.png', SIZE)
-    for split in ('train', 'val'):
-        for label in range(num_classes):
-            (root / split / f'class_{label:04d}').mkdir(parents=True)
-            for index in range(number):
-                os.link(image, root / split / f'class_{label:04d}' / f'image_{index}.png')
-
-
->>>>>>> 38941cf (Semi-supervised training with few labels, pre-training without labels across sizes)
 def write_label_maps(root: Path, values: list[int]) -> None:
     mask = np.resize(values, SIZE).astype(np.uint8)
     for split in ('training', 'validation'):

@@ -60,7 +60,7 @@ def test_a_backbone_starts_from_what_was_pretrained(name: str, tmp_path: Path, d
         torch.testing.assert_close(value, saved[f'backbone.{key}'], rtol=0, atol=0)
     frozen = FrozenBackbone.of_config(config, checkpoint)
     torch.testing.assert_close(frozen.backbone.norm.weight, backbone.norm.weight)
-    assert frozen.is_cropped and frozen.to_rgb and frozen.mean == (123.675, 116.28, 103.53)
+    assert frozen.is_cropped and frozen.to_rgb and frozen.mean == pytest.approx((123.675, 116.28, 103.53))
 
 
 @pytest.mark.parametrize('name', CONFIGS)
