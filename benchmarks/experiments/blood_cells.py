@@ -19,7 +19,7 @@ def detector(
     title: str,
     classifier: str | None = 'plain',
     sides: tuple[int, ...] = THREE_SIDES,
-    kind: str = 'faster-rcnn',
+    kind: str = 'fcos',
 ) -> Variant:
     """Return a detector.
 
@@ -49,7 +49,7 @@ EXPERIMENT = Experiment(
         'single-detector': detector('classifier at 64, 48, 32', sides=ONE_SIDE),
         'single': detector('classifier at 64', 'single', ONE_SIDE),
         'scratch': detector('random weights', None),
-        'fcos': detector('FCOS, classifier at 64, 48, 32', kind='fcos'),
+        'faster-rcnn': detector('Faster R-CNN, classifier at 64, 48, 32', kind='faster-rcnn'),
         'retinanet': detector('RetinaNet, classifier at 64, 48, 32', kind='retinanet'),
     },
 )

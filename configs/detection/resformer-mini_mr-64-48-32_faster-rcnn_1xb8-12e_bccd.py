@@ -1,4 +1,4 @@
-"""Blood cells: a small Faster R-CNN for two CPU cores, on images of three sizes, from a multi-resolution classifier.
+"""Blood cells with a small Faster R-CNN: two stages, anchors.
 
     python tools/train.py configs/detection/resformer-mini_mr-64-48-32_faster-rcnn_1xb8-12e_bccd.py
 

@@ -1,4 +1,4 @@
-"""Blood cells with a small FCOS: one stage, no anchors.
+"""Blood cells: a small FCOS for two CPU cores, on images of three sizes, from a multi-resolution classifier.
 
     python tools/train.py configs/detection/resformer-mini_mr-64-48-32_fcos_1xb8-12e_bccd.py
 

@@ -20,7 +20,7 @@ MODELS = {
     'classification/resformer-small_mr-224-160-128_8xb128-300e_in1k.py': ['head'],
     'classification/resformer-mini_semi-10-labels_mr-64-48-32_1xb64-30e_mini.py': ['head'],
     'segmentation/resformer-mini_upernet_1xb8-900_mini.py': ['decode_head', 'auxiliary_head'],
-    'detection/resformer-mini_64_faster-rcnn_1xb8-12e_bccd.py': ['roi_head.bbox_head'],
+    'detection/resformer-mini_mr-64-48-32_faster-rcnn_1xb8-12e_bccd.py': ['roi_head.bbox_head'],
     'detection/resformer-mini_64_mask-rcnn_1xb8-8e_mini.py': ['roi_head.bbox_head', 'roi_head.mask_head'],
     'detection/resformer-small_mr-224-160-128_cascade-mask-rcnn_8xb2-36e_coco.py': [
         *(f'roi_head.bbox_head.{stage}' for stage in range(3)),

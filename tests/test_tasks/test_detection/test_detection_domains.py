@@ -21,7 +21,7 @@ DRONES = 'resformer-small_mr-224-160-128_faster-rcnn_8xb2-36e_visdrone.py'
 CELLS_FASTER = 'resformer-mini_mr-64-48-32_faster-rcnn_1xb8-12e_bccd.py'
 CELLS_FCOS = 'resformer-mini_mr-64-48-32_fcos_1xb8-12e_bccd.py'
 CELLS_RETINANET = 'resformer-mini_mr-64-48-32_retinanet_1xb8-12e_bccd.py'
-CELLS_ONE_SIZE = 'resformer-mini_64_faster-rcnn_1xb8-12e_bccd.py'
+CELLS_ONE_SIZE = 'resformer-mini_64_fcos_1xb8-12e_bccd.py'
 
 
 def data_set(cfg: Config, loader: str, root: Path) -> object:
@@ -88,7 +88,7 @@ def test_blood_cells(name: str, cells: Path) -> None:
 
 
 def test_training_sizes_of_cells(cells: Path) -> None:
-    for name, expected in ((CELLS_FASTER, {128, 160, 192}), (CELLS_ONE_SIZE, {192})):
+    for name, expected in ((CELLS_FCOS, {128, 160, 192}), (CELLS_ONE_SIZE, {192})):
         dataset, seen = data_set(read(name), 'train', cells), set()
         for seed in range(12):
             np.random.seed(seed)
