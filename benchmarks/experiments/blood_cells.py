@@ -2,12 +2,12 @@
 
 DATA is the folder that tools/dataset_converters/convert_annotations.py makes of BCCD (docs/domains.md);
 trainings take its training split, tests its test split. The backbones start from the variants `plain` and
-`single` of every_size, trained with seed 0. Figures: docs/experiments.md.
+`single` of every_size with the same seed. Figures: docs/experiments.md.
 """
 
 from __future__ import annotations
 
-from experiment import Experiment, Metric, Schedule, Variant
+from experiment import CHECKPOINT, Experiment, Metric, Schedule, Variant
 from image_data import AnnotatedFolder
 
 CONFIG = 'configs/detection/resformer-mini_{}_{}_1xb8-12e_bccd.py'
@@ -17,7 +17,7 @@ THREE_SIDES, ONE_SIDE = (192, 160, 128), (192,)
 
 def detector(
     title: str,
-    classifier: str | None = 'plain',
+    classifier: str | None = 'every_size/plain',
     sides: tuple[int, ...] = THREE_SIDES,
     kind: str = 'fcos',
 ) -> Variant:
@@ -25,15 +25,14 @@ def detector(
 
     Args:
         title: name in the table.
-        classifier: variant of every_size from which the backbone starts; None for random weights.
+        classifier: the variant from which the backbone starts; None for random weights.
         sides: short sides of the training images in pixels, all or the largest alone.
         kind: that of the detector, as in the name of its config.
     """
-    start = None
-    if classifier is not None:
-        start = dict(checkpoint=f'work_dirs/every_size/{classifier}/seed_0_30e/epoch_30.pth')
+    start = None if classifier is None else dict(checkpoint=CHECKPOINT)
     config = CONFIG.format('mr-64-48-32' if sides == THREE_SIDES else '64', kind)
-    return Variant(title, config, dict(model=dict(backbone=dict(init_cfg=start))), sides)
+    settings = dict(model=dict(backbone=dict(init_cfg=start)))
+    return Variant(title, config, settings, sides, starts_from=classifier)
 
 
 EXPERIMENT = Experiment(
@@ -45,9 +44,9 @@ EXPERIMENT = Experiment(
     dtype='float32',
     variants={
         'mr': detector('classifier at 64, 48, 32'),
-        'single-classifier': detector('classifier at 64', 'single'),
+        'single-classifier': detector('classifier at 64', 'every_size/single'),
         'single-detector': detector('classifier at 64, 48, 32', sides=ONE_SIDE),
-        'single': detector('classifier at 64', 'single', ONE_SIDE),
+        'single': detector('classifier at 64', 'every_size/single', ONE_SIDE),
         'scratch': detector('random weights', None),
         'faster-rcnn': detector('Faster R-CNN, classifier at 64, 48, 32', kind='faster-rcnn'),
         'retinanet': detector('RetinaNet, classifier at 64, 48, 32', kind='retinanet'),

@@ -2,30 +2,22 @@
 
 A test at 64 pixels is one of pictures whose short side is half of the 128 pixels of the training. They are
 tested as they are, and enlarged to 128 pixels again; the labels have the size of the file. Training pictures
-are scaled by 0.5 to 2 in both variants. The backbones start from the variant `plain` of every_size, trained
-with seed 0. Figures: docs/experiments.md.
+are scaled by 0.5 to 2 in both variants. The backbones start from the variant `plain` of every_size with the
+same seed. Figures: docs/experiments.md.
 """
 
 from __future__ import annotations
 
-from experiment import Experiment, Metric, Schedule, Variant
-from image_data import GeneratedData
+from dense_segmentation import EXPERIMENT as DENSE
+from experiment import CHECKPOINT, Experiment, Variant
 
-CONFIG = 'configs/segmentation/resformer-mini_{}_1xb8-900_mini.py'
-WEIGHTS = 'work_dirs/every_size/plain/seed_0_30e/epoch_30.pth'
+CONFIG = 'configs/segmentation/resformer-mini_upernet-mr-128-96-64_1xb8-900_mini.py'
 SIDE = 128
-START = dict(backbone=dict(init_cfg=dict(checkpoint=WEIGHTS)))
-TRAINED = {
-    'single': Variant('trained on 128', CONFIG.format('upernet'), dict(model=START), (128,)),
-    'mr': Variant(
-        'trained on 128, 96, 64', CONFIG.format('upernet-mr-128-96-64'), dict(model=START), (128, 96, 64)
-    ),
-}
 
 
-def enlarged(name: str) -> Variant:
+def enlarged(variant: Variant, weights_of: str) -> Variant:
     """Return a trained model that is tested on shrunk pictures which are enlarged to 128 pixels again."""
-    variant, scale = TRAINED[name], (4 * SIDE, SIDE)
+    scale = (4 * SIDE, SIDE)
     pipeline = [
         dict(type='resformer_mm.LoadImage'),
         dict(type='Resize', scale=scale, keep_ratio=True),
@@ -35,22 +27,29 @@ def enlarged(name: str) -> Variant:
         dict(type='PackSegInputs'),
     ]
     settings = {**variant.settings, 'test_dataloader': dict(dataset=dict(pipeline=pipeline))}
-    return Variant(f'{variant.title}; enlarged', variant.config, settings, variant.trained_on, name)
+    return Variant(f'{variant.title}; enlarged', variant.config, settings, variant.trained_on, weights_of)
 
+
+TRAINED = {
+    'single': DENSE.shared('plain', 'trained on 128'),
+    'mr': Variant(
+        'trained on 128, 96, 64',
+        CONFIG,
+        dict(model=dict(backbone=dict(init_cfg=dict(checkpoint=CHECKPOINT)))),
+        (128, 96, 64),
+        starts_from='every_size/plain',
+    ),
+}
 
 EXPERIMENT = Experiment(
     name='change_of_scale_segmentation',
     resolutions=(128, 96, 64, 48, 32),
-    schedule=Schedule(900, 'iterations', ('train_cfg.max_iters', 'param_scheduler.1.end')),
-    metrics={'miou': Metric('mIoU')},
-    data=GeneratedData(
-        task='segmentation',
-        variable='MINI_SEGMENTATION_ROOT',
-        train='data/mini_segmentation',
-        test='data/mini_segmentation_256',
-        test_options=dict(size=256),
-        test_images=200,
-    ),
-    dtype='float32',
-    variants={**TRAINED, **{f'{name}+enlarged': enlarged(name) for name in TRAINED}},
+    schedule=DENSE.schedule,
+    metrics=DENSE.metrics,
+    data=DENSE.data,
+    dtype=DENSE.dtype,
+    variants={
+        **TRAINED,
+        **{f'{name}+enlarged': enlarged(one, one.same_as or name) for name, one in TRAINED.items()},
+    },
 )

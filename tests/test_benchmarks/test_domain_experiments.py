@@ -118,9 +118,8 @@ def test_variants_on_blood_cells(experiment: ModuleType, tmp_path: Path, monkeyp
         assert {min(size) for size in sizes} == set(variant.trained_on), name
         assert cfg.train_dataloader.dataset.pipeline == cfg.train_pipeline
         start = cfg.model.backbone.init_cfg
-        assert start == variant.settings['model']['backbone']['init_cfg'] or (
-            start.checkpoint == variant.settings['model']['backbone']['init_cfg']['checkpoint']
-        )
+        assert (start is None) == (variant.starts_from is None)
+        assert start is None or start.checkpoint == experiment.CHECKPOINT
         assert cfg.test_dataloader.dataset.data_root == str(tmp_path)
         assert cfg.test_evaluator.ann_file == str(tmp_path / 'annotations' / 'instances_test.json')
 

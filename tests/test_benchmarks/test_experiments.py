@@ -534,7 +534,7 @@ def test_every_variant_builds_and_takes_every_size(
         if variant.same_as is not None:
             assert declared.key(key).owner.name != name
             continue
-        assert variant.weights_of is None or declared.variants[variant.weights_of].weights_of is None
+        assert declared.key(key).trained.declaration.weights_of is None
         (tmp_path / 'variant.py').write_text(variant.config_text(ROOT))
         cfg = Config.fromfile(tmp_path / 'variant.py')
         for field, value in variant.settings.items():
