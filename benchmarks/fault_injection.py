@@ -83,6 +83,11 @@ WORKERS = 'train_dataloader = dict(num_workers=2, persistent_workers={})\n'
 SAVED_BY_EPOCH = 'default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))\n'
 ALWAYS_SAVED = 'default_hooks = dict(checkpoint=dict(interval=1))\n'
 TURNS = "train_cfg = dict(_delete_=True, type='resformer_mm.TurnByTurnEpochLoop', max_epochs=3)\n"
+STEERED = (
+    'train_dataloader = dict(num_workers=2, persistent_workers=True, '
+    "batch_sampler=dict(type='resformer_mm.ImageResolutionBatchSampler', keep=[32]))\n"
+    "custom_hooks = [*_base_.custom_hooks, dict(type='resformer_mm.LossProgressHook', rate=4.0)]\n"
+)
 ITERATIONS = (
     "train_cfg = dict(_delete_=True, type='{}', max_iters=12, val_interval=4)\n"
     "train_dataloader = dict(sampler=dict(type='{}'){})\n"
@@ -127,6 +132,10 @@ CASES = {
     'drawn_resolutions': Case(
         'train_dataloader = dict(\n'
         "    batch_sampler=dict(type='resformer_mm.MultiResolutionBatchSampler', number=2))\n"
+    ),
+    'steered_resolutions': Case(STEERED, faults=('after_train_iter:1', 'after_train_iter:3')),
+    'two_processes_steered': Case(
+        STEERED, processes=2, faults=('after_train_iter:2', 'before_train_iter:4', 'after_train_iter:5')
     ),
     'accumulation': Case('optim_wrapper = dict(accumulative_counts=3)\n' + ALWAYS_SAVED),
     'iterations': Case(ITERATIONS.format('IterBasedTrainLoop', 'InfiniteSampler', '')),

@@ -93,7 +93,11 @@ DATASETS = _registry('DATASETS', mmengine_registry.DATASETS)
 DATA_SAMPLERS = _registry(
     'DATA_SAMPLERS',
     mmengine_registry.DATA_SAMPLERS,
-    ['resformer_mm.datasets.samplers', 'resformer_mm.datasets.partly_labelled'],
+    [
+        'resformer_mm.datasets.samplers',
+        'resformer_mm.datasets.schedules',
+        'resformer_mm.datasets.partly_labelled',
+    ],
 )
 FUNCTIONS = _registry(
     'FUNCTIONS',

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from resformer_mm.engine.partial_copies import PartialCopy
 from resformer_mm.engine.resolution_loaders import loaders_at_resolutions
 from resformer_mm.libraries import library_of_config, task_of
 from resformer_mm.picture_text import one_line
@@ -102,13 +104,20 @@ class SampleBrowser:
                 raise ValueError('the data loaders of the resolutions do not show the same images')
             inputs = data['inputs']
             for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
-                copies.append(to_pictures(batch, self.model))
+                batch, rows = batch if isinstance(batch, PartialCopy) else (batch, range(len(batch)))
+                pictures = dict(zip(rows, to_pictures(batch, self.model)))
+                copies.append([pictures.get(row) for row in range(len(names))])
                 sizes += [clip_size(batch)] if batch.ndim == 6 else []
         classes = self.dataset_meta.get('classes')
-        return [
-            BrowsedSample(name, list(images), label_texts(data_sample, classes), data_sample, sizes)
-            for name, data_sample, *images in zip(names, data_samples, *copies)
-        ]
+        samples = []
+        for name, data_sample, *images in zip(names, data_samples, *copies):
+            has = [image is not None for image in images]
+            labels = label_texts(data_sample, classes)
+            if len(labels) == len(images):
+                labels = list(compress(labels, has))
+            own_sizes = list(compress(sizes, has))
+            samples.append(BrowsedSample(name, list(compress(images, has)), labels, data_sample, own_sizes))
+        return samples
 
 
 def _file_name(data_sample: BaseDataElement) -> str:

@@ -1,4 +1,8 @@
-"""Batch samplers that draw one resolution per batch or epoch (paper, Table 7), or several per batch."""
+"""Batch samplers that draw one resolution per batch or epoch (paper, Table 7), or several per batch.
+
+A schedule of resolutions is a :class:`ResolutionBatchSampler` with a :meth:`~ResolutionBatchSampler.draw` of
+its own. Weights and the number of images at each resolution are arguments of all of them.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 else:
     Data = object
 
+NAME = 'train_dataloader.batch_sampler'
 FIELD = 'batch_sampler.resolutions'
 
 
@@ -70,10 +75,14 @@ class ResolutionBatchSampler(BatchSampler):
             in NaViT (Dehghani et al., 2023).
         drop_last: whether an incomplete last batch is dropped.
         seed: seed of the draw; by default one that all ranks share.
+        batch_sizes: number of images of a batch that have a copy at each resolution, 1 to ``batch_size``; by
+            default all. Those at a resolution with fewer images also have the copies at all drawn ones with
+            more. Images of a batch that have no copy at all are not read; they have their turn in another
+            epoch.
 
     Raises:
-        ValueError: resolutions or weights are missing, malformed or disagree with the transform; or the data
-            set is inside a wrapper, which passes on plain indices without the resolution.
+        ValueError: resolutions, weights or batch sizes are missing, malformed or disagree with the transform;
+            or the data set is inside a wrapper, which passes on plain indices without the resolution.
     """
 
     def __init__(
@@ -84,11 +93,22 @@ class ResolutionBatchSampler(BatchSampler):
         weights: Sequence[float] | Mapping[str, float] | None = None,
         drop_last: bool = False,
         seed: int | None = None,
+        batch_sizes: Sequence[int] | None = None,
     ) -> None:
         super().__init__(sampler, batch_size, drop_last)
         self.resolutions = _agreed_resolutions(resolutions, getattr(sampler, 'dataset', None))
-        self.probabilities = None if weights is None else _normalised(weights, self.resolutions)
+        self.batch_sizes = _checked_sizes(batch_sizes, self.resolutions, batch_size)
+        self.probabilities: np.ndarray | None = None
+        self.set_weights(weights)
         self.seed = sync_random_seed() if seed is None else seed
+
+    def set_weights(self, weights: Sequence[float] | Mapping[str, float] | None) -> None:
+        """Set the weights of the following passes; see the argument of this name.
+
+        Call it between two passes over the data, and with the same weights in all processes: a loader draws
+        the batches of a pass before the model needs them.
+        """
+        self.probabilities = None if weights is None else _normalised(weights, self.resolutions)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield batches of indices, each a :class:`ResolutionIndex`.
@@ -99,23 +119,69 @@ class ResolutionBatchSampler(BatchSampler):
         epoch = getattr(self.sampler, 'epoch', 0)
         rng = np.random.default_rng([self.seed, epoch])
         for number, batch in enumerate(super().__iter__()):
-            drawn = self.draw(rng, epoch, number)
-            resolutions = [drawn] if isinstance(drawn, (int, np.integer)) else sorted(drawn, reverse=True)
-            if not set(resolutions) <= set(self.resolutions) or len(set(resolutions)) < len(resolutions):
-                raise ValueError(
-                    f'{type(self).__name__}.draw returned {drawn!r} for batch {number} of epoch {epoch}, '
-                    f'which is not among {FIELD} = {self.resolutions}'
-                )
-            if not resolutions:
-                raise ValueError(
-                    f'{type(self).__name__}.draw returned no resolution for batch {number} of epoch {epoch}'
-                )
-            yield [ResolutionIndex(index, *map(int, resolutions)) for index in batch]
+            copies = self.draw_copies(rng, epoch, number, len(batch))
+            yield [ResolutionIndex(index, *own) for index, own in zip(batch, copies) if own]
 
-    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int | Sequence[int]:
+    def draw_copies(
+        self, rng: np.random.Generator, epoch: int, batch: int, length: int
+    ) -> Sequence[tuple[int, ...]]:
+        """Return the resolutions of the copies of every image of a batch, high to low; () for none.
+
+        If images have different copies, the first has those of the last, the second those of the last but
+        one, and so on, because mixup and CutMix mix these pairs.
+
+        Args:
+            rng: see :meth:`draw`.
+            epoch: see :meth:`draw`.
+            batch: see :meth:`draw`.
+            length: number of images of the batch.
+
+        Raises:
+            ValueError: :meth:`draw` returns nothing, or something that is not among the resolutions.
+        """
+        numbers = self._numbers(self.draw(rng, epoch, batch), f'batch {batch} of epoch {epoch}')
+        if length < self.batch_size:  # the last batch, in which all parts are smaller
+            numbers = {size: -(-number * length // self.batch_size) for size, number in numbers.items()}
+        most = max(numbers.values())
+        numbers = {size: number + (most - number) % 2 for size, number in numbers.items()}
+        return [
+            tuple(size for size, number in numbers.items() if _is_central(place, number, most, length))
+            for place in range(length)
+        ]
+
+    def _numbers(self, drawn: int | Sequence[int] | Mapping[int, int], where: str) -> dict[int, int]:
+        """Return resolution -> number of images of a whole batch, resolutions high to low."""
+        name = f'{type(self).__name__}.draw'
+        sizes = [drawn] if isinstance(drawn, (int, np.integer)) else list(drawn)
+        if not set(sizes) <= set(self.resolutions) or len(set(sizes)) < len(sizes):
+            raise ValueError(
+                f'{name} returned {drawn!r} for {where}, which is not among {FIELD} = {self.resolutions}'
+            )
+        if not sizes:
+            raise ValueError(f'{name} returned no resolution for {where}')
+        numbers = (
+            dict(drawn) if isinstance(drawn, Mapping) else {size: self._own_size(size) for size in sizes}
+        )
+        for number in numbers.values():
+            if not 1 <= number <= self.batch_size:
+                raise ValueError(
+                    f'{name} returned {drawn!r} for {where}: numbers of images are 1 to batch_size = '
+                    f'{self.batch_size}'
+                )
+        return {int(size): int(numbers[size]) for size in sorted(sizes, reverse=True)}
+
+    def _own_size(self, resolution: int) -> int:
+        if self.batch_sizes is None:
+            return self.batch_size
+        return self.batch_sizes[self.resolutions.index(resolution)]
+
+    def draw(
+        self, rng: np.random.Generator, epoch: int, batch: int
+    ) -> int | Sequence[int] | Mapping[int, int]:
         """Return the resolution of a batch, or several, out of ``self.resolutions``.
 
-        A subclass may use any of the arguments. Ranks agree as long as it uses nothing else.
+        A mapping of resolution -> number of images replaces ``batch_sizes`` for this batch. A subclass may
+        use any of the arguments. Ranks agree as long as it uses nothing else.
 
         Args:
             rng: random generator of this epoch, in the same state on all ranks.
@@ -148,7 +214,9 @@ class EpochResolutionBatchSampler(ResolutionBatchSampler):
             )
         super().__init__(sampler, *args, **kwargs)
 
-    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> int | Sequence[int]:
+    def draw(
+        self, rng: np.random.Generator, epoch: int, batch: int
+    ) -> int | Sequence[int] | Mapping[int, int]:
         """Return the resolution of the epoch: every batch repeats the same draw."""
         return super().draw(np.random.default_rng([self.seed, epoch]), epoch, 0)
 
@@ -176,11 +244,14 @@ class MultiResolutionBatchSampler(ResolutionBatchSampler):
     def __init__(
         self, sampler: Sampler, batch_size: int, number: int = 3, keep: Sequence[int] = (), **kwargs
     ) -> None:
+        self.number = number
+        self._requested = keep
         super().__init__(sampler, batch_size, **kwargs)
-        name = 'train_dataloader.batch_sampler'
-        self.keep = check_resolutions(keep, f'{name}.keep', descending=False) if keep not in ((), []) else []
-        if wrong := [resolution for resolution in self.keep if resolution not in self.resolutions]:
-            raise ValueError(f'{name}.keep contains {wrong[0]}, which is not among {self.resolutions}')
+
+    def set_weights(self, weights: Sequence[float] | Mapping[str, float] | None) -> None:
+        """Set the weights of the following passes; see the base class."""
+        super().set_weights(weights)
+        self.keep = check_kept(self._requested, self.resolutions)
         drawn = [resolution not in self.keep for resolution in self.resolutions]
         self._free = np.asarray(self.resolutions)[drawn]
         self._free_probabilities = None
@@ -189,19 +260,67 @@ class MultiResolutionBatchSampler(ResolutionBatchSampler):
             free = self.probabilities[drawn]
             possible = np.count_nonzero(free)
             self._free_probabilities = free / free.sum() if possible else None
-        most = len(self.keep) + possible
+        number, most = self.number, len(self.keep) + possible
         if isinstance(number, bool) or not isinstance(number, int) or not len(self.keep) < number <= most:
             raise ValueError(
-                f'{name}.number = {number!r} must be an integer from {len(self.keep) + 1} to {most}: '
+                f'{NAME}.number = {number!r} must be an integer from {len(self.keep) + 1} to {most}: '
                 f'{len(self.keep)} resolutions are kept, and {possible} of {self.resolutions} can be drawn'
             )
-        self.number = number
 
-    def draw(self, rng: np.random.Generator, epoch: int, batch: int) -> Sequence[int]:
+    def draw(
+        self, rng: np.random.Generator, epoch: int, batch: int
+    ) -> int | Sequence[int] | Mapping[int, int]:
         """Return the resolutions of a batch."""
         number = self.number - len(self.keep)
         drawn = rng.choice(self._free, number, replace=False, p=self._free_probabilities)
         return [*self.keep, *drawn.tolist()]
+
+
+def check_kept(keep: Sequence[int], resolutions: Sequence[int]) -> list[int]:
+    """Return the resolutions that every batch or image has.
+
+    Raises:
+        ValueError: they are not among the resolutions, or malformed.
+    """
+    kept = check_resolutions(keep, f'{NAME}.keep', descending=False) if keep not in ((), []) else []
+    if wrong := [resolution for resolution in kept if resolution not in resolutions]:
+        raise ValueError(f'{NAME}.keep contains {wrong[0]}, which is not among {resolutions}')
+    return kept
+
+
+def _is_central(place: int, number: int, most: int, length: int) -> bool:
+    """Return whether an image is one of a number in the middle of those that have a copy.
+
+    Args:
+        place: place of the image in the batch.
+        number: number of images in the middle.
+        most: number of images that have a copy, which are in the middle of the batch.
+        length: number of images of the batch.
+    """
+    first = (length - most) // 2 + (most - number) // 2
+    return first <= place < first + number
+
+
+def _checked_sizes(
+    batch_sizes: Sequence[int] | None, resolutions: Sequence[int], batch_size: int
+) -> list[int] | None:
+    """Return the numbers of images at the resolutions, checked."""
+    if batch_sizes is None:
+        return None
+    is_list = isinstance(batch_sizes, Sequence) and not isinstance(batch_sizes, str)
+    sizes = list(batch_sizes) if is_list else []
+    is_valid = all(isinstance(one, int) and not isinstance(one, bool) and one >= 1 for one in sizes)
+    if len(sizes) != len(resolutions) or not is_valid:
+        raise ValueError(
+            f'{NAME}.batch_sizes = {batch_sizes!r} must be a list of positive integers, one for each of the '
+            f'resolutions {list(resolutions)}'
+        )
+    if max(sizes) > batch_size:
+        raise ValueError(
+            f'{NAME}.batch_sizes = {sizes}: a copy has at most train_dataloader.batch_size = {batch_size} '
+            'images'
+        )
+    return sizes
 
 
 def _agreed_resolutions(resolutions: Sequence[int] | Mapping[str, int] | None, dataset: object) -> list[int]:

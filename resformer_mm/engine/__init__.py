@@ -9,8 +9,10 @@ from .merged_groups import MergedGroupsOptimWrapperConstructor
 from .objective import Copy, MultiResolutionObjective, enumerate_copies
 from .one_forward import OneForwardObjective
 from .optim_wrapper import AutocastOptimWrapper
+from .partial_copies import PartialCopy
 from .patch_sizes import DrawPatchSizesHook
 from .pictures import DrawOneViewHook, PictureNamesHook
+from .steering import LossGapHook, LossProgressHook, SteerResolutionsHook
 from .teacher import TeacherHook
 from .turns import TurnByTurnEpochLoop, TurnByTurnIterLoop, train_by_turns
 
@@ -24,13 +26,17 @@ __all__ = [
     'DrawPatchSizesHook',
     'InvalidLossHook',
     'LayerDecayOptimWrapperConstructor',
+    'LossGapHook',
+    'LossProgressHook',
     'MergedGroupsOptimWrapperConstructor',
     'MultiResolutionObjective',
     'MultiResolutionTestLoop',
     'MultiResolutionValLoop',
     'OneForwardObjective',
+    'PartialCopy',
     'PictureNamesHook',
     'SkippedImagesHook',
+    'SteerResolutionsHook',
     'TeacherHook',
     'TurnByTurnEpochLoop',
     'TurnByTurnIterLoop',

@@ -1,7 +1,8 @@
 """The multi-resolution objective of all tasks (paper, Equation 3).
 
 A copy of a batch holds every image at one resolution, or every clip at one resolution and number of frames.
-Each copy is supervised. Each but the first also learns to agree with the previous one, its teacher.
+Each copy is supervised. Each but the first also learns to agree with the previous one, its teacher. If copies
+have only some of the images, the teacher of an image is the last copy before that has it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor
 from resformer_mm.models.losses import ScaleConsistency
 from resformer_mm.registry import MODELS
 from resformer_mm.text import size_text
+
+from .partial_copies import PartialCopy, Taught, add_teacher, pair_with_teachers
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel as Model
@@ -32,29 +35,41 @@ class Copy:
         index: position among the copies, 0 for the first, which has no teacher.
         number: number of copies, the r of Equation 3.
         name: suffix of the names of its losses, e.g. '224'.
+        rows: positions of its images in the batch, if it has only some of them; None for all.
     """
 
     inputs: Tensor
     index: int
     number: int
     name: str
+    rows: tuple[int, ...] | None = None
+
+    def samples_of(self, data_samples: list) -> list:
+        """Return those of the samples of the batch that belong to its images."""
+        return _samples_at(self.rows, data_samples)
 
 
-def enumerate_copies(inputs: Tensor | Sequence[Tensor]) -> Iterator[Copy]:
+def enumerate_copies(inputs: Tensor | Sequence[Tensor | PartialCopy]) -> Iterator[Copy]:
     """Yield the copies of a batch under different names.
 
     Copies of images are named by their resolution, '224' or '224x320' (height x width). Copies of clips that
     differ in their number of frames are named '8x224' (frames x resolution). Copies of equal shape, which
     differ in the sampling of frames, are numbered: '224', '224_2'.
     """
-    tensors = [inputs] if isinstance(inputs, Tensor) else inputs
+    copies = [inputs] if isinstance(inputs, Tensor) else inputs
+    tensors = [one.inputs if isinstance(one, PartialCopy) else one for one in copies]
+    all_rows = [one.rows if isinstance(one, PartialCopy) else None for one in copies]
     names = [size_text(tensor.shape[-2:]) for tensor in tensors]
     if tensors[0].ndim == 6 and len({tensor.shape[-3] for tensor in tensors}) > 1:
         names = [f'{tensor.shape[-3]}x{name}' for tensor, name in zip(tensors, names)]
     seen: Counter[str] = Counter()
-    for index, (tensor, name) in enumerate(zip(tensors, names)):
+    for index, (tensor, name, rows) in enumerate(zip(tensors, names, all_rows)):
         seen[name] += 1
-        yield Copy(tensor, index, len(tensors), name if seen[name] == 1 else f'{name}_{seen[name]}')
+        yield Copy(tensor, index, len(tensors), name if seen[name] == 1 else f'{name}_{seen[name]}', rows)
+
+
+def _samples_at(rows: Sequence[int] | None, data_samples: list) -> list:
+    return data_samples if rows is None else [data_samples[row] for row in rows]
 
 
 class MultiResolutionObjective(Model):
@@ -63,6 +78,10 @@ class MultiResolutionObjective(Model):
     L is the supervised loss of the task, SC a :class:`~resformer_mm.models.losses.ScaleConsistency` with its
     weight alpha, and z the compared tensors. No gradient reaches a teacher. The logged terms, e.g.
     ``loss_cls_224`` and ``loss_consistency_160``, contain the factor 1/r and add up to ``loss``.
+
+    Of a :class:`~resformer_mm.engine.PartialCopy`, which has some of the images, L and SC are the means over
+    its images, SC over those of them that have a teacher. If images are chosen at random, the expectation of
+    the gradient is that of whole copies.
 
     A task implements :meth:`supervise`, and calls :meth:`set_consistency` when its model is built.
     """
@@ -86,7 +105,7 @@ class MultiResolutionObjective(Model):
 
         Args:
             inputs: the copy.
-            data_samples: the B samples with their labels, shared by all copies.
+            data_samples: the samples of its images with their labels, shared by all copies.
             index: position of the copy among the copies.
         """
         raise NotImplementedError
@@ -95,7 +114,7 @@ class MultiResolutionObjective(Model):
         """Return student and teacher in one shape, as the consistency loss needs them."""
         return student, teacher
 
-    def loss(self, inputs: Tensor | Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor | Sequence[Tensor | PartialCopy], data_samples: list) -> dict[str, Tensor]:
         """Return the named losses of one step.
 
         Args:
@@ -103,7 +122,7 @@ class MultiResolutionObjective(Model):
             data_samples: the B samples with their labels.
         """
         copies = list(enumerate_copies(inputs))
-        supervised = (self.supervise(one.inputs, data_samples, one.index) for one in copies)
+        supervised = (self.supervise(one.inputs, one.samples_of(data_samples), one.index) for one in copies)
         return self.combine(copies, supervised, data_samples)
 
     def combine(
@@ -114,24 +133,24 @@ class MultiResolutionObjective(Model):
     ) -> dict[str, Tensor]:
         """Return the named losses of one step, given what :meth:`supervise` returns for every copy."""
         losses: dict[str, Tensor] = {}
-        teacher = None
+        teachers: Sequence[Taught] = ()
         for one, (terms, student) in zip(copies, supervised):
-            named, teacher = self._copy_terms(one, terms, student, data_samples, teacher)
+            named, teachers = self._copy_terms(one, terms, student, data_samples, teachers)
             losses.update(named)
         return losses
 
     def copy_loss(
-        self, one: Copy, data_samples: list, teacher: Tensor | None
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Return the named terms of one copy, and the teacher of the next one.
+        self, one: Copy, data_samples: list, teachers: Sequence[Taught] = ()
+    ) -> tuple[dict[str, Tensor], Sequence[Taught]]:
+        """Return the named terms of one copy, and the teachers of the next one.
 
         Args:
             one: the copy.
             data_samples: the B samples with their labels.
-            teacher: what this method returned for the previous copy; None for the first.
+            teachers: what this method returned for the previous copy; nothing for the first.
         """
-        terms, student = self.supervise(one.inputs, data_samples, one.index)
-        return self._copy_terms(one, terms, student, data_samples, teacher)
+        terms, student = self.supervise(one.inputs, one.samples_of(data_samples), one.index)
+        return self._copy_terms(one, terms, student, data_samples, teachers)
 
     def _copy_terms(
         self,
@@ -139,18 +158,20 @@ class MultiResolutionObjective(Model):
         terms: dict[str, Tensor],
         student: Tensor,
         data_samples: list,
-        teacher: Tensor | None,
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        teachers: Sequence[Taught],
+    ) -> tuple[dict[str, Tensor], Sequence[Taught]]:
         losses = {
             f'{name}_{one.name}': value / one.number if 'loss' in name else value
             for name, value in terms.items()
         }
         if self.consistency is None:
-            return losses, None
-        if teacher is not None:
-            agreement = self.consistency(*self.comparable(student, teacher, data_samples))
-            losses[f'loss_consistency_{one.name}'] = agreement / one.number
-        return losses, student.detach()
+            return losses, ()
+        paired = pair_with_teachers(student, one.rows, teachers)
+        if paired is not None:
+            own, teacher, rows = paired
+            compared = self.comparable(own, teacher, _samples_at(rows, data_samples))
+            losses[f'loss_consistency_{one.name}'] = self.consistency(*compared) / one.number
+        return losses, add_teacher(teachers, student.detach(), one.rows)
 
     def forward(
         self, inputs: Tensor | Copy, data_samples: list | None = None, mode: str = 'tensor', **kwargs

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .objective import MultiResolutionObjective, enumerate_copies
+from .partial_copies import PartialCopy
 
 
 class OneForwardObjective(MultiResolutionObjective):
@@ -69,7 +70,7 @@ class OneForwardObjective(MultiResolutionObjective):
             feats: features for the head.
             pooled: pooled tokens to compare, or None.
             inputs: the copy.
-            data_samples: the B samples with their labels.
+            data_samples: the samples of its images with their labels.
             index: position of the copy among the copies.
         """
         raise NotImplementedError
@@ -78,15 +79,16 @@ class OneForwardObjective(MultiResolutionObjective):
         """Return the losses of one copy, and what is compared between copies."""
         return self.supervise_features(*self.features(inputs), inputs, data_samples, index)
 
-    def loss(self, inputs: Tensor | Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor | Sequence[Tensor | PartialCopy], data_samples: list) -> dict[str, Tensor]:
         """Return the named losses of one step, see :meth:`MultiResolutionObjective.loss`."""
         # Not decided when the model is built: wrappers of blocks come later.
         packs = self.one_forward is not False and self.packs_copies
         if isinstance(inputs, Tensor) or len(inputs) == 1 or not packs:
             return super().loss(inputs, data_samples)
-        found = zip(self.features_of_copies(inputs), inputs)
+        copies = list(enumerate_copies(inputs))
+        found = zip(copies, self.features_of_copies([one.inputs for one in copies]))
         supervised = (
-            self.supervise_features(*features, one, data_samples, index)
-            for index, (features, one) in enumerate(found)
+            self.supervise_features(*features, one.inputs, one.samples_of(data_samples), one.index)
+            for one, features in found
         )
-        return self.combine(list(enumerate_copies(inputs)), supervised, data_samples)
+        return self.combine(copies, supervised, data_samples)

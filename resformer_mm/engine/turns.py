@@ -6,6 +6,7 @@ the largest copy instead of the sum of all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from resformer_mm.registry import LOOPS
 
 from .objective import MultiResolutionObjective, enumerate_copies
+from .partial_copies import Taught
 
 
 def train_by_turns(model: nn.Module, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
@@ -44,14 +46,14 @@ def train_by_turns(model: nn.Module, data: dict, optim_wrapper: OptimWrapper) ->
     with optim_wrapper.optim_context(model):
         batch = module.data_preprocessor(data, training=True)
     logged: dict[str, Tensor] = {}
-    teacher = None
+    teachers: Sequence[Taught] = ()
     for one in enumerate_copies(batch['inputs']):
         is_last = one.index == one.number - 1
         with (
             nullcontext() if is_last else no_sync(),
             optim_wrapper.optim_context(model),
         ):
-            losses, teacher = model(one, batch['data_samples'], mode='copy', teacher=teacher)
+            losses, teachers = model(one, batch['data_samples'], mode='copy', teachers=teachers)
         loss, terms = module.parse_losses(losses)
         terms['loss'] = terms['loss'] + logged.get('loss', 0.0)
         logged.update(terms)

@@ -35,6 +35,7 @@ class ExactResumeHook(Hook):
     - how many batches of the epoch are done: a resumed run goes on with the next, without reading them;
     - gradients that are accumulated over several steps, the last of which is missing;
     - buffers of other processes that differ from those of the first;
+    - what hooks with a method ``process_state`` know in each process;
     - whether the validation that was due has taken place: a resumed run makes up for it.
 
     Validation does not influence the training: the random numbers that it uses are given back.
@@ -84,6 +85,7 @@ class ExactResumeHook(Hook):
             'random': self._before_validation or capture_states(),
             'gradients': dict(_open_gradients(runner)),
             'buffers': _other_buffers(_module(runner)),
+            'hooks': {type(hook).__name__: hook.process_state() for hook in _hooks_of_processes(runner)},
         }
         self._ranks = all_gather_object(states)
 
@@ -154,6 +156,9 @@ class ExactResumeHook(Hook):
         own = saved['ranks'][rank : rank + 1] if is_same_number else saved['ranks']
         for name, gradient in _mean_gradients(own).items():
             parameters[name].grad = gradient.to(parameters[name].device)
+        for hook in _hooks_of_processes(runner):
+            states = [one.get('hooks', {}).get(type(hook).__name__) for one in own]
+            hook.load_process_states([state for state in states if state is not None])
         if not is_same_number:
             seed_generators(runner.seed, runner.iter, rank)
             return
@@ -309,6 +314,11 @@ def _hooks_with_fields(runner: Runner) -> Iterator[tuple[Hook, tuple[str, ...]]]
         for kind, names in HOOK_FIELDS.items():
             if isinstance(hook, kind):
                 yield hook, names
+
+
+def _hooks_of_processes(runner: Runner) -> list[Any]:
+    """Return the hooks that know what differs between processes."""
+    return [hook for hook in runner.hooks if hasattr(hook, 'process_state')]
 
 
 def _open_gradients(runner: Runner) -> Iterator[tuple[str, Tensor]]:

@@ -76,4 +76,8 @@ def _drawn(sampler: Mapping | None) -> int | None:
     kind = type_name(type_field(sampler))
     if kind == 'MultiResolutionBatchSampler':
         return sampler.get('number', 3)
+    if kind == 'ImageResolutionBatchSampler':
+        return len(sampler.get('keep', ())) + 1
+    if kind == 'StagedResolutionBatchSampler':
+        return max(map(len, sampler.get('stages') or [()]), default=1) or 1
     return 1 if kind in ('ResolutionBatchSampler', 'EpochResolutionBatchSampler') else None

@@ -16,8 +16,8 @@ from runs import ROOT, run_tool_in_processes, succeed, write_data
 sys.path.insert(0, str(ROOT / 'benchmarks'))  # also of the processes that are started
 from fault_injection import (
     SAVED_BY_EPOCH,
+    STEERED,
     TURNS,
-    WORKERS,
     Case,
     differences,
     last_checkpoint,
@@ -26,7 +26,7 @@ from fault_injection import (
 )
 
 ALONE = Case(
-    WORKERS.format(True) + 'optim_wrapper = dict(accumulative_counts=3)\n'
+    STEERED + 'optim_wrapper = dict(accumulative_counts=3)\n'
     'default_hooks = dict(checkpoint=dict(interval=1))\ntrain_cfg = dict(max_epochs=2)',
     faults=('after_train_iter:2', 'before_train_iter:3', 'before_val:4'),
 )

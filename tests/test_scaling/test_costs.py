@@ -92,6 +92,13 @@ def test_a_recipe() -> None:
             2,
         ),
         ('ablations/resformer-small_mr-one-per-iteration_8xb128-300e_in1k.py', {}, 1),
+        ('resformer-mini_mr-64-48-32_pairs_1xb64-30e_mini.py', {}, 2),
+        ('resformer-mini_mr-64-48-32_staged_1xb64-30e_mini.py', {}, 3),
+        (
+            'resformer-mini_mr-64-48-32_staged_1xb64-30e_mini.py',
+            {'train_dataloader.batch_sampler.stages': None, 'train_dataloader.batch_sampler.ends': None},
+            1,
+        ),
     ],
 )
 def test_copies_of_a_step(name: str, options: dict, copies: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from mmpretrain.models.utils.batch_augments import CutMix
 from torch import Tensor
 
@@ -46,20 +49,36 @@ class MultiResolutionMix:
         self.switch_prob = switch_prob
         self.shared = shared
 
-    def __call__(self, copies: list[Tensor], scores: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def __call__(
+        self, copies: list[Tensor], scores: Tensor, rows: Sequence[tuple[int, ...] | None] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Mix the copies of a batch.
 
         Args:
-            copies: batches ``(B, C, H_i, W_i)``, largest first.
+            copies: batches ``(B_i, C, H_i, W_i)``, largest resolution first.
             scores: one-hot or soft labels ``(B, num_classes)``, common to all copies.
+            rows: for each copy, the positions of its images in the batch of B; None for all.
 
         Returns:
-            The mixed batches and the mixed labels: one tensor if the draw is shared, else one per batch.
+            The mixed batches and the mixed labels ``(B, num_classes)``: one tensor if the draw is shared,
+            else one per batch.
+
+        Raises:
+            ValueError: a copy has an image without the one that it is mixed with.
         """
+        rows = rows or [None] * len(copies)
+        for own in rows:
+            _check_pairs(own, len(scores))
         if self.shared:
             return self._mix(copies, scores)
-        mixed = [self._mix([images], scores) for images in copies]
-        return [images[0] for images, _ in mixed], [labels[0] for _, labels in mixed]
+        all_images, all_labels = [], []
+        for images, own in zip(copies, rows):
+            chosen = slice(None) if own is None else torch.tensor(own, device=scores.device)
+            (mixed,), (labels,) = self._mix([images], scores[chosen])
+            all_images.append(mixed)
+            all_labels.append(scores.clone())
+            all_labels[-1][chosen] = labels
+        return all_images, all_labels
 
     def _mix(self, copies: list[Tensor], scores: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if np.random.rand() >= self.prob:
@@ -89,3 +108,17 @@ class MultiResolutionMix:
 
 def _scale(start: int, end: int, ratio: float) -> slice:
     return slice(round(start * ratio), round(end * ratio))
+
+
+def _check_pairs(rows: Sequence[int] | None, number: int) -> None:
+    """Check that some of a number of images are mixed as all of them are: the first with the last, and so on.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if rows is not None and any(one + other != number - 1 for one, other in zip(rows, reversed(rows))):
+        raise ValueError(
+            f'data_preprocessor.mix mixes image i of {number} with image {number - 1} - i, but a resolution '
+            f'has the images {list(rows)} alone: let `draw_copies` of train_dataloader.batch_sampler give '
+            'both of a pair the same resolutions, or set data_preprocessor.mix=None'
+        )

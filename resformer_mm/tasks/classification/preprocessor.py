@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from resformer_mm.datasets.batches import check_label, stack_equal
+from resformer_mm.engine.partial_copies import PartialCopy
 from resformer_mm.registry import MODELS
 
 from .batch_augment import BatchAugment
@@ -21,7 +24,8 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
     """Augment, normalise and mix batches that hold each image at one or several resolutions; check labels.
 
     A training batch is a list of uint8 tensors ``(B, 3, R_i, R_i)``, one per resolution, high to low. It is
-    returned as a list of float32 tensors of the same shapes. An evaluation batch is one tensor.
+    returned as a list of float32 tensors of the same shapes. A :class:`~resformer_mm.engine.PartialCopy` has
+    some of the B images, and stays one. An evaluation batch is one tensor.
 
     Args:
         mix: arguments of :class:`MultiResolutionMix`, for training; None disables mixup and CutMix.
@@ -32,8 +36,8 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
             ``mix`` replaces.
 
     Raises:
-        ValueError: ``mix`` is given without ``num_classes``, a label is outside the classes, or the images of
-            a batch differ in size.
+        ValueError: ``mix`` is given without ``num_classes``, a label is outside the classes, the images of a
+            batch differ in size, or a copy of some images does not fit ``mix`` or ``augment``.
     """
 
     def __init__(self, *args, mix: dict | None = None, augment: dict | None = None, **kwargs) -> None:
@@ -57,12 +61,20 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
             self._check_labels(data_samples)
         inputs = data['inputs']
         single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 3)
+        rows = [one.rows if isinstance(one, PartialCopy) else None for one in ([None] if single else inputs)]
+        if any(rows):
+            inputs = [one.inputs if isinstance(one, PartialCopy) else one for one in inputs]
         # Stack what the collate function left as a list of images.
         copies = [
             images if isinstance(images, Tensor) else stack_equal(images, REMEDY)
             for images in ([inputs] if single else inputs)
         ]
         if training and self.augment is not None:
+            if self.augment.shared and any(rows):
+                raise ValueError(
+                    'data_preprocessor.augment.shared=True needs every image at every resolution, but '
+                    'train_dataloader.batch_sampler gives some resolutions to a part of them: set it to False'
+                )
             copies = self.augment(self.cast_data(copies))
         first = super().forward({'inputs': copies[0], 'data_samples': data_samples}, training)
         data_samples = first['data_samples']
@@ -70,8 +82,11 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
         for index in range(1, len(copies)):
             copies[index] = super().forward({'inputs': copies[index]})['inputs']
         if training and self.mix is not None:
-            copies = _mix(self.mix, copies, data_samples)
-        return {'inputs': copies[0] if single else copies, 'data_samples': data_samples}
+            copies = _mix(self.mix, copies, data_samples, rows)
+        if single:
+            return {'inputs': copies[0], 'data_samples': data_samples}
+        parts = [one if own is None else PartialCopy(one, own) for one, own in zip(copies, rows)]
+        return {'inputs': parts, 'data_samples': data_samples}
 
     def _check_labels(self, data_samples: list[DataSample]) -> None:
         # Labels are still on the CPU here, so the check does not synchronise.
@@ -81,10 +96,15 @@ class MultiResolutionDataPreprocessor(ClsDataPreprocessor):
             check_label(sample.gt_label, self.num_classes, sample.get('img_path', 'an image'), 'model.head')
 
 
-def _mix(mix: MultiResolutionMix, copies: list[Tensor], data_samples: list[DataSample]) -> list[Tensor]:
+def _mix(
+    mix: MultiResolutionMix,
+    copies: list[Tensor],
+    data_samples: list[DataSample],
+    rows: Sequence[tuple[int, ...] | None],
+) -> list[Tensor]:
     """Return the mixed images, and set the mixed labels of the samples."""
     scores = torch.stack([sample.gt_score for sample in data_samples]).float()
-    copies, mixed = mix(copies, scores)
+    copies, mixed = mix(copies, scores, rows)
     for number, sample in enumerate(data_samples):
         sample.set_gt_score(mixed[0][number])
         if len(mixed) > 1:

@@ -9,6 +9,7 @@ from mmaction.structures import ActionDataSample
 from torch import Tensor
 
 from resformer_mm.datasets.batches import check_label, stack_equal
+from resformer_mm.engine.partial_copies import PartialCopy
 from resformer_mm.registry import MODELS
 
 
@@ -54,8 +55,14 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
             self._check_labels(data_samples, training)
         inputs = data['inputs']
         single = isinstance(inputs, Tensor) or (isinstance(inputs[0], Tensor) and inputs[0].ndim == 5)
-        copies = []
-        for batch in [inputs] if single else inputs:
+        copies: list[Tensor | PartialCopy] = []
+        for one in [inputs] if single else inputs:
+            batch, rows = one if isinstance(one, PartialCopy) else (one, None)
+            if rows is not None and training and self.blending is not None:
+                raise ValueError(
+                    'data_preprocessor.blending needs every clip at every resolution, but '
+                    'train_dataloader.batch_sampler gives some resolutions to a part of them: set it to None'
+                )
             batch = batch if isinstance(batch, Tensor) else stack_equal(batch, 'CenterCrop')
             if batch.ndim != 6:
                 raise ValueError(
@@ -63,7 +70,7 @@ class MultiResolutionActionDataPreprocessor(ActionDataPreprocessor):
                     "pipeline with FormatShape(input_format='NCTHW') and resformer_mm.PackClips"
                 )
             out = super().forward({'inputs': list(batch), 'data_samples': data_samples}, training)
-            copies.append(out['inputs'])
+            copies.append(out['inputs'] if rows is None else PartialCopy(out['inputs'], rows))
             data_samples = out['data_samples']
         return {'inputs': copies[0] if single else copies, 'data_samples': data_samples}
 

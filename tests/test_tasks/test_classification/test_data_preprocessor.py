@@ -9,6 +9,7 @@ from mmengine.dataset import pseudo_collate
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from resformer_mm.engine import PartialCopy
 from resformer_mm.registry import MODELS
 from resformer_mm.tasks.classification.preprocessor import MultiResolutionDataPreprocessor
 
@@ -221,3 +222,63 @@ def test_soft_labels_of_the_data_set_are_mixed_as_they_are() -> None:
     lam = np.random.beta(0.8, 0.8)
     scores = torch.stack([sample.gt_score for sample in out['data_samples']])
     torch.testing.assert_close(scores, lam * soft + (1 - lam) * soft.flip(0))
+
+
+# Copies of a part of the images
+
+
+def parts() -> list[Tensor | PartialCopy]:
+    """The middle images at the largest size, the outer ones at the next, all at the smallest."""
+    large, middle, small = (images(size) for size in SIZES)
+    return [PartialCopy(large[1:3], (1, 2)), PartialCopy(middle[[0, 3]], (0, 3)), small]
+
+
+@pytest.mark.parametrize('mix', [None, dict(mixup_alpha=0.8, cutmix_alpha=0), dict(mixup_alpha=0)])
+def test_a_part_is_what_it_is_in_the_whole(mix: dict | None) -> None:
+    """The rows of a copy of all images, mixed with the same partners; and the same labels."""
+    outputs = []
+    for inputs in ([images(size) for size in SIZES], parts()):
+        np.random.seed(1)
+        data = preprocessor(mix=mix)(dict(inputs=inputs, data_samples=samples()), training=True)
+        outputs.append(data)
+    whole, part = outputs
+    for image, copy in zip(whole['inputs'], part['inputs'], strict=True):
+        if isinstance(copy, PartialCopy):
+            assert torch.equal(copy.inputs, image[list(copy.rows)])
+        else:
+            assert torch.equal(copy, image)
+    assert [getattr(copy, 'rows', None) for copy in part['inputs']] == [(1, 2), (0, 3), None]
+    if mix is not None:
+        for one, other in zip(whole['data_samples'], part['data_samples']):
+            assert torch.equal(one.gt_score, other.gt_score)
+
+
+def test_parts_that_are_mixed_separately() -> None:
+    np.random.seed(0)
+    mix = dict(mixup_alpha=0.8, cutmix_alpha=0, shared=False)
+    out = preprocessor(mix=mix)(dict(inputs=parts(), data_samples=samples()), training=True)
+    np.random.seed(0)
+    one_hot = torch.eye(5)[[0, 3, 4, 1]]
+    for index, (copy, rows) in enumerate(zip(out['inputs'], ([1, 2], [0, 3], [0, 1, 2, 3]))):
+        np.random.rand()
+        lam = np.random.beta(0.8, 0.8)
+        clean = normalised(images(SIZES[index]))[rows]
+        mixed = lam * clean + (1 - lam) * clean.flip(0)
+        torch.testing.assert_close(getattr(copy, 'inputs', copy), mixed, rtol=0, atol=1e-5)
+        scores = torch.stack([out['data_samples'][row].gt_scores[index] for row in rows])
+        own = one_hot[rows]
+        torch.testing.assert_close(scores, lam * own + (1 - lam) * own.flip(0))
+
+
+def test_parts_that_cannot_be_mixed_or_augmented_are_refused() -> None:
+    large, _, small = (images(size) for size in SIZES)
+    inputs = [PartialCopy(large[:2], (0, 1)), small]
+    with pytest.raises(ValueError, match=r'mixes image i of 4 with image 3 - i, .* images \[0, 1\] alone'):
+        preprocessor(mix=dict())(dict(inputs=inputs, data_samples=samples()), training=True)
+    jitter = dict(color_jitter=dict(brightness=0.4), shared=True)
+    with pytest.raises(ValueError, match=r'augment\.shared=True needs every image at every resolution'):
+        preprocessor(augment=jitter)(dict(inputs=parts(), data_samples=samples()), training=True)
+    out = preprocessor(augment=dict(jitter, shared=False))(
+        dict(inputs=parts(), data_samples=samples()), training=True
+    )
+    assert out['inputs'][0].inputs.shape == (2, 3, 32, 32)

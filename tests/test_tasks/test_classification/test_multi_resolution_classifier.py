@@ -11,7 +11,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from resformer_mm.checkpoints.conversion import to_project_name
-from resformer_mm.engine import AutocastOptimWrapper, train_by_turns
+from resformer_mm.engine import AutocastOptimWrapper, PartialCopy, train_by_turns
 from resformer_mm.registry import MODELS
 
 GOLDEN_RESOLUTIONS = (224, 160, 128)
@@ -588,6 +588,48 @@ def test_one_forward_gives_the_losses_and_gradients_of_several(options: dict, ki
     for name, value in expected.items():
         torch.testing.assert_close(logged[name], value, rtol=1e-5 if is_float32 else 1e-2, atol=1e-6)
     assert_gradients_equal(gradients[0], expected_gradients[0], rtol=1e-4 if is_float32 else 5e-2)
+
+
+# Copies of a part of the images
+
+
+@STEPS
+@pytest.mark.parametrize('one_forward', [True, False])
+@pytest.mark.parametrize('target', ['cls', 'gap', 'logits'])
+def test_a_part_of_the_images_at_a_resolution(step, one_forward: bool, target: str) -> None:
+    """A copy of some images has their labels and teachers: the loss of two models of one image each."""
+    consistency = dict(type='KLConsistency' if target == 'logits' else 'L2Consistency')
+    model = build(one_forward=one_forward, consistency=consistency, consistency_target=target)
+    data = batch()
+    rows = [(1, 2), (0, 3), None]
+    parts = [x if own is None else PartialCopy(x[list(own)], own) for x, own in zip(data['inputs'], rows)]
+    logged = step(model, dict(data, inputs=parts), wrapper(model))
+    model = build(one_forward=one_forward, consistency=consistency, consistency_target=target)
+    pairs = []
+    for sizes, own in (((32, 16), rows[0]), ((24, 16), rows[1])):  # each image has two copies
+        chosen = [data['inputs'][SIZES.index(size)][list(own)] for size in sizes]
+        pairs.append(model.loss(chosen, [data['data_samples'][row] for row in own]))
+    expected = {  # terms of two copies are halves, those of three thirds
+        'loss_cls_32': pairs[0]['loss_cls_32'] * 2 / 3,
+        'loss_cls_24': pairs[1]['loss_cls_24'] * 2 / 3,
+        'loss_cls_16': (pairs[0]['loss_cls_16'] + pairs[1]['loss_cls_16']) / 3,
+        'loss_consistency_16': (pairs[0]['loss_consistency_16'] + pairs[1]['loss_consistency_16']) / 3,
+    }
+    assert set(logged) == {*expected, 'loss'}
+    for name, value in expected.items():
+        torch.testing.assert_close(logged[name].detach(), value.detach(), rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_separately_mixed_labels_of_a_part() -> None:
+    """Every copy has the labels that its own images were mixed with."""
+    model, data = build(consistency=None), batch()
+    mixed = torch.softmax(torch.randn(4, len(SIZES), 10), dim=2)
+    for sample, scores in zip(data['data_samples'], mixed):
+        sample.set_field(scores, 'gt_scores')
+    part = PartialCopy(data['inputs'][0][1:3], (1, 2))
+    losses = model.loss([part, *data['inputs'][1:]], data['data_samples'])
+    logits = model.head((model.backbone(part.inputs)[-1],))
+    torch.testing.assert_close(losses['loss_cls_32'], soft_cross_entropy(logits, mixed[1:3, 0]) / 3)
 
 
 def test_one_forward_needs_a_backbone_that_packs() -> None:

@@ -236,8 +236,8 @@ def test_in_bfloat16_predictions_are_compared_in_float32() -> None:
     model.decode_head.register_forward_hook(lambda head, args, logits: captured.append(logits.detach()))
     with torch.autocast('cpu', torch.bfloat16):
         losses = model(**data, mode='loss')
-        _, teacher = model.copy_loss(next(enumerate_copies(data['inputs'])), data['data_samples'], None)
-    assert not teacher.requires_grad  # nor does it keep the activations of its resolution
+        _, (teacher,) = model.copy_loss(next(enumerate_copies(data['inputs'])), data['data_samples'])
+    assert not teacher.values.requires_grad  # nor does it keep the activations of its resolution
     teacher, student = (logits.float() for logits in captured[:2])
     assert captured[0].dtype == torch.bfloat16
     student = F.interpolate(student, (8, 8), mode='bilinear').log_softmax(1)
