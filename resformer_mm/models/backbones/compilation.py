@@ -24,7 +24,14 @@ class AnySizeCompilation(nn.Module):
         Args:
             *args: see :func:`torch.compile`.
             **kwargs: see :func:`torch.compile`.
+
+        Raises:
+            ValueError: the backbone drops tokens, which it draws outside of the program.
         """
+        if getattr(self, 'token_drop', None) is not None:
+            raise ValueError(
+                'a backbone with token_drop cannot be compiled: set compile=False or backbone.token_drop=None'
+            )
         super().compile(*args, **kwargs)
         if kwargs.get('dynamic') is not False:
             compiled = self._compiled_call_impl

@@ -18,6 +18,7 @@ from resformer_mm.models.layers import (
     Grid,
     LocalPosition,
     PreNormBlock,
+    RandomTokenDrop,
     TokenGrid,
     WindowAttention,
     build_patch_embed,
@@ -71,6 +72,9 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
             ``index``, before a later block: ``TokenMerger``, whose grid has at most a given size whatever the
             image, or ``StridedTokenMerger`` for maps of a fixed stride. The number of heads and the width of
             the MLP are those of the blocks unless given. None merges nothing.
+        token_drop: config of :class:`~resformer_mm.models.layers.RandomTokenDrop`, which drops a share of the
+            patch tokens of large images in training; None drops none. For classifiers, without windows and
+            token mergers.
         patch_embed: config of a patch embedding whose patches have another size at run time:
             ``FlexiblePatchEmbed`` or ``MultiKernelPatchEmbed``; None for patches of ``patch_size``.
         lora: freezes the backbone and trains low-rank adapters instead: a dict with ``r``, the rank (8),
@@ -116,6 +120,7 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
         window_size: int = 0,
         window_block_indices: Sequence[int] = (),
         token_merger: dict | None = None,
+        token_drop: dict | None = None,
         patch_embed: dict | None = None,
         lora: Mapping[str, Any] | None = None,
         drop_path: dict = dict(type='DropPath'),
@@ -155,6 +160,7 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
             num_registers=num_registers,
             attention_scale=attention_scale,
         )
+        self.token_drop = self._build_token_drop(token_drop, bool(windowed))
         self.blocks = nn.ModuleList()
         for index in range(self.num_layers):
             attn = self._build_attention(attention, index, window_size if index in windowed else 0)
@@ -218,6 +224,25 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
             )
         return built
 
+    def _build_token_drop(self, config: dict | None, with_windows: bool) -> RandomTokenDrop | None:
+        if config is None:
+            return None
+        built = MODELS.build({'_scope_': 'resformer_mm', **config})
+        if not isinstance(built, RandomTokenDrop):
+            raise ValueError(
+                f'backbone.token_drop={dict(config)} drops no tokens: its type is RandomTokenDrop'
+            )
+        problem = None
+        if self.out_type not in ('cls_token', 'avg_featmap') or self.output_cls_token:
+            problem = f'out_type={self.out_type!r}, which needs all tokens'
+        elif with_windows or self.token_merger is not None:
+            problem = f'{"windows" if with_windows else "token_merger"}, which needs whole grids'
+        elif type(self)._embed is not ResFormer._embed:
+            problem = f'{type(self).__name__}, which takes clips'
+        if problem is not None:
+            raise ValueError(f'backbone.token_drop cannot be combined with {problem}: leave one of them out')
+        return built
+
     def _reset_parameters(self) -> None:
         # Position modules keep their own initialisation: some must start at zero.
         positions = [m for m in self.modules() if isinstance(m, (GlobalPosition, LocalPosition))]
@@ -255,6 +280,8 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
             return self._outputs_and_pooled(image, pool)
         padding = None
         if sizes is not None:
+            if self.token_drop is not None and self.training:
+                raise ValueError('backbone.token_drop drops no tokens of padded batches: set it to None')
             image, padding = separate_padding(image, sizes, self.patch_size)
         cls_only = self.out_type == 'cls_token'
         if padding is not None and self._packs_padded:
@@ -328,6 +355,8 @@ class ResFormer(AnySizeCompilation, CopiesForward, PartialTraining):
             position = self.global_position.of_batch(own.grids, grid)
         if position is not None:
             tokens = tokens + position
+        if self.token_drop is not None:
+            tokens, grid = self.token_drop(tokens, grid)
         return self.drop(self._prepend_tokens(tokens)), grid
 
     def _prepend_tokens(self, tokens: Tensor) -> Tensor:

@@ -44,10 +44,13 @@ from .relative_bias import ContinuousPositionBias, RelativePositionBias
 from .rotary_position import AxialRotaryPosition, MixedRotaryPosition
 from .space_time import ClipBlock, DividedBlock, JointAttention, TemporalAttention, merge_frames, split_frames
 from .temporal_position import TemporalPositionEmbedding
+from .token_drop import KeptGrid, RandomTokenDrop
 from .token_merger import GridMerger, StridedTokenMerger, TokenMerger
 from .window_attention import WindowAttention
 
 __all__ = [
+    'KeptGrid',
+    'RandomTokenDrop',
     'AugmentedPositionEmbedding',
     'CombinedPosition',
     'CoordinateAugmentation',

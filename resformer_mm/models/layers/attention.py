@@ -19,6 +19,7 @@ from .grids import Grid, TokenGrid, frame_grid
 from .local_position import LocalPosition, pad_prefix_tokens
 from .lora import linear_rows
 from .packing import Packing
+from .token_drop import KeptGrid
 
 
 class Attention(nn.Module):
@@ -86,7 +87,8 @@ class Attention(nn.Module):
 
         Args:
             tokens: ``(B, N, C)``.
-            grid: ``(H, W)``; of a clip ``(T, H, W)``, for attention that takes clips.
+            grid: ``(H, W)``; of a clip ``(T, H, W)``, for attention that takes clips. A :class:`KeptGrid`
+                says which of its patch tokens there are.
             padding: which tokens belong to the images of a padded batch. No token attends to the others, and
                 the output of the others is undefined. None: all tokens are real.
         """
@@ -239,6 +241,9 @@ class Attention(nn.Module):
         grid: TokenGrid,
         grids: Sequence[Grid] | None,
     ) -> tuple[Tensor, Tensor]:
+        if isinstance(grid, KeptGrid):
+            rotated = position.rotate(grid.to_whole(query, 2), grid.to_whole(key, 2), frame_grid(grid))
+            return grid.of_whole(rotated[0], 2), grid.of_whole(rotated[1], 2)
         if grids is None:
             return position.rotate(query, key, frame_grid(grid))
         return position.rotate_batch(query, key, frame_grid(grid), grids)
@@ -252,14 +257,19 @@ class Attention(nn.Module):
             bias = self.local_position.attention_bias(plane, self.with_cls_token)
         else:
             bias = self.local_position.bias_of_batch(plane, grids, self.with_cls_token)
-        if bias is None or not self.num_registers:
-            return bias
-        return _add_registers(bias, plane, int(self.with_cls_token), self.num_registers)
+        if bias is not None and self.num_registers:
+            bias = _add_registers(bias, plane, int(self.with_cls_token), self.num_registers)
+        if bias is not None and isinstance(grid, KeptGrid):
+            bias = grid.pairs_of_whole(bias, self.num_prefix_tokens)
+        return bias
 
     def _term(self, value: Tensor, grid: TokenGrid, padding: BatchPadding | None) -> Tensor | None:
         """Return the term of patch tokens ``(B, H * W, C)``."""
         if self.local_position is None:
             return None
+        if isinstance(grid, KeptGrid):
+            term = self.local_position(grid.to_whole(value, 1), frame_grid(grid))
+            return None if term is None else grid.of_whole(term, 1)
         if padding is None:
             return self.local_position(value, frame_grid(grid))
         return self.local_position.term_of_batch(value, frame_grid(grid), padding)
