@@ -242,6 +242,54 @@ def test_generated_data(
     assert len(calls(program)) == 6 and len(rows(program, file)) == 4
 
 
+@pytest.mark.parametrize(
+    ('name', 'other'),
+    [
+        ('mr@single', 'single'),
+        ('one@single', 'single'),
+        ('one-by-image@single', 'single'),
+        ('single@mr', 'mr'),
+        ('pairs@mr', 'mr'),
+        ('few-large@mr', 'mr'),
+    ],
+)
+def test_lengths_at_equal_tokens(name: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    price = importlib.import_module('price')
+    variants = importlib.import_module('experiment').find_experiment('training_price').variants
+    cost, reference = (price.cost_of(variants[one], []) for one in (name, other))
+    assert variants[name].length * cost.tokens == pytest.approx(reference.tokens, rel=0.01)
+
+
+def test_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: ModuleType) -> None:
+    """Costs of the whole training, relative to the reference, and the worst of the paired differences."""
+    monkeypatch.syspath_prepend(FOLDER)
+    price = importlib.import_module('price')
+    experiment = importlib.import_module('experiment').find_experiment('training_price')
+    costs = {
+        name: dict(tokens=str(tokens), gflops='2')
+        for name, tokens in (('single', 65), ('mr', 130), ('mr@single', 130))
+    }
+    tops = {'single': [50.0, 40.0], 'mr': [60.0, 61.0], 'mr@single': [58.0, 62.0]}
+    measured = [
+        dict(variant=name, seed=str(seed), resolution=str(size), top1=str(top1 + size), images='9')
+        for name, values in tops.items()
+        for seed, top1 in enumerate(values)
+        for size in (64, 48, 32)
+    ]
+    measured[-1]['top1'] = '91.0'  # 32 pixels, seed 1, instead of 94
+    for variant, seconds in (('single', 10), ('plain', 15)):  # those of another experiment, which are shared
+        row = dict(variant=variant, part='training', amount='2', seconds=seconds)
+        results.append_rows(tmp_path / 'every_size_seconds.csv', [row])
+    table = price.price_table(experiment, costs, measured, tmp_path, 'single', 'mr')
+    found = [[cell.strip() for cell in line.strip('|').split('|')] for line in table.splitlines()]
+    assert found[0][2:] == 'epochs seeds tokens GFLOPs seconds 64 48 32 worst'.split()
+    cells = {line[0].strip('`'): line[2:] for line in found[2:]}
+    assert cells['single'] == ['30', '2', '1.00', '1.00', '1.00', '109.0', '93.0', '77.0', '-15.5']
+    assert cells['mr'][2:5] == ['2.00', '1.00', '1.50'] and cells['mr'][-1] == '+0.0'
+    assert cells['mr@single'] == ['16', '2', '1.07', '0.53', '', '124.0', '108.0', '90.5', '-2.0']
+
+
 def test_data_that_cannot_be_written(program: Path) -> None:
     (program.parent / 'mine.txt').touch()
     words = words_of(program, 'dense_segmentation', '--train-data', program.parent)
@@ -522,7 +570,16 @@ def test_usage(program: Path) -> None:
 
 @pytest.mark.parametrize(
     'name',
-    ['every_size', 'change_of_scale', 'models', 'positions', 'consistency', 'strategies', 'resolutions'],
+    [
+        'every_size',
+        'change_of_scale',
+        'models',
+        'positions',
+        'consistency',
+        'strategies',
+        'resolutions',
+        'training_price',
+    ],
 )
 def test_every_variant_builds_and_takes_every_size(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
