@@ -39,6 +39,14 @@ ALL = sorted(
 )
 CONFIGS = [name for name in ALL if name.startswith('configs/classification/')]
 IMAGENET = [name for name in CONFIGS if name.endswith('_in1k.py')]
+SCHEDULES = {  # part of the name of a config -> batch sampler
+    'one-per-epoch': 'Epoch',
+    'drawn': 'Multi',
+    'few-large': 'Multi',
+    'steered': 'Multi',
+    'pairs': 'Image',
+    'staged': 'Staged',
+}
 PARAMETERS = {'tiny': 5_689_192, 'small': 21_986_536, 'base': 86_431_720}
 TEST_RESOLUTIONS = [96, 112, 128, 160, 192, 224, 288, 384, 448, 512, 640]
 
@@ -176,7 +184,7 @@ def test_resolutions_stand_in_one_place(name: str) -> None:
     assert transform.resolutions == trained_resolutions(name) == cfg.resolutions
     if 'batch_sampler' in cfg.train_dataloader:
         assert 'resolutions' not in cfg.train_dataloader.batch_sampler
-        schedule = 'Epoch' if 'one-per-epoch' in name else 'Multi' if 'drawn' in name else ''
+        schedule = next((kind for part, kind in SCHEDULES.items() if part in name), '')
         assert cfg.train_dataloader.batch_sampler.type == f'resformer_mm.{schedule}ResolutionBatchSampler'
     if name in IMAGENET:
         assert cfg.val_cfg.resolutions == trained_resolutions(name)
