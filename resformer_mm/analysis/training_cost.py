@@ -95,7 +95,7 @@ def copies_per_image(
             f'{cfg.filename or "the config"}: set train_cfg.max_epochs and train_dataloader.batch_size, '
             'which the draws of train_dataloader.batch_sampler depend on'
         )
-    sampler = _sampler(loader.batch_sampler.to_dict(), resolutions, size, batches)
+    sampler = _sampler(loader['batch_sampler'].to_dict(), resolutions, size, batches)
     if getattr(sampler, 'max_epochs', epochs) is None:
         sampler.max_epochs = epochs  # type: ignore[attr-defined]
     counts: Counter[int] = Counter()

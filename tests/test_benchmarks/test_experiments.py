@@ -21,6 +21,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from resformer_mm.analysis.training_cost import copies_per_image
 from resformer_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -253,12 +254,18 @@ def test_generated_data(
         ('few-large@mr', 'mr'),
     ],
 )
-def test_lengths_at_equal_tokens(name: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lengths_at_equal_tokens(
+    name: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(FOLDER)
-    price = importlib.import_module('price')
     variants = importlib.import_module('experiment').find_experiment('training_price').variants
-    cost, reference = (price.cost_of(variants[one], []) for one in (name, other))
-    assert variants[name].length * cost.tokens == pytest.approx(reference.tokens, rel=0.01)
+    tokens = {64: 65, 48: 37, 32: 17}  # of patches of 8 pixels, and a class token
+    costs = []
+    for one in (name, other):
+        (tmp_path / f'{one}.py').write_text(variants[one].config_text(ROOT))
+        copies = copies_per_image(Config.fromfile(tmp_path / f'{one}.py'))
+        costs.append(sum(number * tokens[size] for size, number in copies.items()))
+    assert variants[name].length * costs[0] == pytest.approx(costs[1], rel=0.01)
 
 
 def test_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: ModuleType) -> None:
