@@ -4,7 +4,7 @@
     python benchmarks/experiments/price.py training_price --table
 
 The first command computes copies, tokens and GFLOPs of an image in an epoch from the declared schedules, and
-writes them to ``EXPERIMENT_training_costs.csv`` in ``--results``. Where losses steer a schedule, it reads the
+writes them to ``EXPERIMENT_per_image.csv`` in ``--results``. Where losses steer a schedule, it reads the
 frequencies from the last checkpoints in ``--work-dirs``. The second command prints what run.py has measured:
 tokens, GFLOPs and seconds of the whole training, relative to ``--reference``, and the metric at the
 resolutions of ``--baseline``, with the largest loss against it.
@@ -180,7 +180,7 @@ def main() -> None:
     for name in (args.reference, args.baseline):
         if name not in experiment.variants:
             parser.error(f'{name} is not a variant of {experiment.name}: {", ".join(experiment.variants)}')
-    path = args.results / f'{experiment.name}_training_costs.csv'
+    path = args.results / f'{experiment.name}_per_image.csv'
     if not args.table:
         write_csv(path, compute(experiment, args.work_dirs))
         return

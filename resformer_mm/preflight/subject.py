@@ -307,7 +307,11 @@ def _loader(settings: ConfigDict | None) -> DataLoader:
         raise ValueError('it is not set, so there are no data to train on')
     settings = deepcopy(settings)
     if settings.get('batch_size') is not None:
-        settings.batch_size = min(settings.batch_size, MOST_IN_BATCH)
+        size = min(settings.batch_size, MOST_IN_BATCH)
+        sampler = settings.get('batch_sampler') or {}
+        if isinstance(parts := sampler.get('batch_sizes'), (list, tuple)):  # of images at a resolution
+            sampler['batch_sizes'] = [-(-number * size // settings.batch_size) for number in parts]
+        settings.batch_size = size
     return Runner.build_dataloader(settings, seed=0)
 
 
