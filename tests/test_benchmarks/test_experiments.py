@@ -265,7 +265,8 @@ def test_lengths_at_equal_tokens(
         (tmp_path / f'{one}.py').write_text(variants[one].config_text(ROOT))
         copies = copies_per_image(Config.fromfile(tmp_path / f'{one}.py'))
         costs.append(sum(number * tokens[size] for size, number in copies.items()))
-    assert variants[name].schedule.length * costs[0] == pytest.approx(30 * costs[1], rel=0.02)
+    # Up to the rounding of the length, and to draws.
+    assert variants[name].schedule.length * costs[0] == pytest.approx(30 * costs[1], abs=0.51 * costs[0])
 
 
 def test_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: ModuleType) -> None:
