@@ -32,7 +32,7 @@ class MaskedResFormer(ResFormer):
     def __init__(self, *args, mask_ratio: float = 0.75, **kwargs) -> None:
         if not 0 < mask_ratio < 1:
             raise ValueError(f'backbone.mask_ratio must be between 0 and 1, got {mask_ratio}')
-        for name in ('window_size', 'token_merger', 'patch_embed'):
+        for name in ('window_size', 'token_merger', 'token_drop', 'patch_embed'):
             if kwargs.get(name):
                 raise ValueError(
                     f'backbone.{name}={kwargs[name]!r} does not fit masked images: leave it out of the '

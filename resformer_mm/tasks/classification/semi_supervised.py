@@ -8,6 +8,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from resformer_mm.engine.partial_copies import PartialCopy
 from resformer_mm.models.losses import PseudoLabelConsistency
 from resformer_mm.registry import MODELS
 
@@ -115,7 +116,8 @@ class PartlyLabelledDataPreprocessor(MultiResolutionDataPreprocessor):
         **kwargs: arguments of :class:`MultiResolutionDataPreprocessor` except ``mix``.
 
     Raises:
-        ValueError: ``mix`` is given; or a batch does not start with labelled samples.
+        ValueError: ``mix`` is given; a batch does not start with labelled samples; or only a part of the
+            images has a copy at some resolution.
     """
 
     def __init__(self, *args, mix: dict | None = None, **kwargs) -> None:
@@ -128,6 +130,11 @@ class PartlyLabelledDataPreprocessor(MultiResolutionDataPreprocessor):
         samples = data.get('data_samples')
         if not training or samples is None:
             return super().forward(data, training)
+        if any(isinstance(one, PartialCopy) for one in data['inputs']):
+            raise ValueError(
+                'train_dataloader.batch_sampler gives some resolutions to a part of the images, which may '
+                'have no labels: set its batch_sizes to None, or its type to MultiResolutionBatchSampler'
+            )
         labelled = samples[: count_labelled(samples)]
         found = super().forward({**data, 'data_samples': labelled}, training)
         return {**found, 'data_samples': [*found['data_samples'], *samples[len(labelled) :]]}

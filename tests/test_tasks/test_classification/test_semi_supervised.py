@@ -15,7 +15,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from resformer_mm.engine import train_by_turns
+from resformer_mm.engine import PartialCopy, train_by_turns
 from resformer_mm.registry import MODELS
 
 TINY = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
@@ -232,3 +232,10 @@ def test_the_hook_needs_a_model_that_takes_a_teacher(tmp_path: Path) -> None:
     model = MODELS.build(dict(config, backbone=settings, head=head))
     with pytest.raises(ValueError, match='TeacherHook needs a model that takes a teacher, and Multi'):
         run(model, tmp_path, [dict(type='resformer_mm.TeacherHook')])
+
+
+def test_copies_of_a_part_of_the_images_are_refused() -> None:
+    part = PartialCopy(torch.zeros(2, 3, 32, 32), (1, 2))
+    data = dict(inputs=[part, torch.zeros(4, 3, 16, 16)], data_samples=[DataSample().set_gt_label(0)] * 4)
+    with pytest.raises(ValueError, match='gives some resolutions to a part of the images'):
+        build().data_preprocessor(data, training=True)
