@@ -159,6 +159,11 @@ def duration(seconds: float) -> str:
     return '{} min {:02} s'.format(*divmod(round(seconds), 60))
 
 
+def epochs_text(number: int) -> str:
+    """Return '1 epoch' or '14 epochs'."""
+    return f'{number} epoch{"" if number == 1 else "s"}'
+
+
 def run(
     tool: str, *args: object, log: Path, data_root: Path, progress: TrainingProgress | None = None
 ) -> None:
@@ -240,7 +245,7 @@ def on_own_images(root: Path, work_dir: Path, epochs: int | None) -> Comparison:
     except (OSError, ImportError, ValueError) as error:
         fail(f'--data {root}: {error}')
     num_tested = data.num_test or data.num_val
-    print(f'      {data.num_train} images to train on for {epochs} epochs, {num_tested} to test:')
+    print(f'      {data.num_train} images to train on for {epochs_text(epochs)}, {num_tested} to test:')
     print(f'      an accuracy is known to about {50 / num_tested**0.5:.1f} points')
     print(''.join(f'      - {note}\n' for note in data.notes), end='', flush=True)
     folders = {config: work_dir / config.stem for config in models}
@@ -323,7 +328,8 @@ def main() -> None:
         curves.append(read_curve(metrics, model.name, METRIC, model.resolutions))
 
     time_line.reach('table')
-    print(f'\nTop-1 accuracy (%) by test resolution after {comparison.epochs} epochs; * = trained on\n')
+    length = epochs_text(comparison.epochs)
+    print(f'\nTop-1 accuracy (%) by test resolution after {length}; * = trained on\n')
     print(format_table(curves))
     write_curves(curves, work_dir / 'top1_by_resolution.csv', METRIC)
     picture = work_dir / 'top1_by_resolution.png'

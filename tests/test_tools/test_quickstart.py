@@ -113,7 +113,7 @@ def test_from_a_folder_to_a_picture(quickstart, photos, monkeypatch, capsys):
     assert started == ['train.py', 'test.py'] * 3
     printed = capsys.readouterr().out
     assert printed.count('already done') == 3
-    assert 'after 1 epochs; * = trained on' in printed
+    assert 'after 1 epoch; * = trained on' in printed
     work = photos.parent / 'work'
     assert (work / 'top1_by_resolution.png').stat().st_size > 10_000
     with open(work / 'top1_by_resolution.csv', newline='') as file:
