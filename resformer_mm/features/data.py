@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS
 
 from resformer_mm.datasets.checks.configured import innermost_configs
+from resformer_mm.datasets.image_labels import image_labels
 from resformer_mm.finetuning import prepare_data
 from resformer_mm.text import shorten_list
 
@@ -82,21 +81,11 @@ class LabelledImages:
         splits: list[str] = []
         classes: tuple[str, ...] | None = None
         for split, settings in ((TRAIN, train), (VAL, val)):
-            data = DATASETS.build({**settings, 'pipeline': []})
-            found = [data.get_data_info(index) for index in range(len(data))]
-            if not found:
-                raise ValueError(f'the data set of the split {split} is empty')
-            for info in found:
-                label = np.asarray(info.get('gt_label', []))
-                if 'img_path' not in info or label.size != 1:
-                    raise ValueError(
-                        f'{type(data).__name__} of the split {split}: features need files of images with one '
-                        'class each, as in class folders'
-                    )
-                paths.append(str(info['img_path']))
-                labels.append(int(label.reshape(())))
-            splits += [split] * len(found)
-            names = tuple(data.metainfo.get('classes') or ())
+            found = image_labels(settings, f'the split {split}', 'features')
+            paths += found.paths
+            labels += found.labels
+            splits += [split] * len(found.paths)
+            names = found.classes
             if classes and names and names != classes:
                 raise ValueError(
                     f'the classes of the splits differ: {shorten_list(classes)} and {shorten_list(names)}'

@@ -7,46 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from resformer_mm.analysis.attention_maps import BlockPass, run_to_block
 from resformer_mm.analysis.patch_colours import PatchMap
-from resformer_mm.config.resolutions import check_resolutions, pipeline_at_resolution
-from resformer_mm.inference.pipelines import ImagePipeline
-from resformer_mm.inference.sources import InputError, Source
+from resformer_mm.config.resolutions import check_resolutions
+from resformer_mm.inference.views import ImageViews
 from resformer_mm.progress import track
 
 from .backbone import FrozenBackbone
 from .data import LabelledImages
 from .storage import CLASS_TOKEN, PATCH_MEAN, Features
-
-
-class _Images(Dataset):
-    """Images at several resolutions, ``[(C, h, w), ...]``."""
-
-    def __init__(self, paths: Sequence[str], transforms: Sequence[dict], resolutions: Sequence[int]) -> None:
-        self.paths = paths
-        self.pipelines = [
-            ImagePipeline(pipeline_at_resolution(transforms, resolution)) for resolution in resolutions
-        ]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> list[Tensor]:
-        path = self.paths[index]
-        try:
-            results = self.pipelines[0].load(Source(path))
-        except InputError as error:
-            raise InputError(f'cannot read {path} ({error}): repair or remove the file') from error
-        # Transforms may change the pixels in place.
-        prepared = [
-            pipeline.prepare({**results, 'img': results['img'].copy()})['inputs']
-            for pipeline in self.pipelines
-        ]
-        if any(image.ndim != 3 for image in prepared):
-            raise ValueError('the test pipeline makes several crops of an image: leave one')
-        return prepared
 
 
 def extract(
@@ -81,7 +52,7 @@ def extract(
     keys = [(side, kind) for side in resolutions for kind in kinds]
     parts: dict[tuple[int, str], list[np.ndarray]] = {key: [] for key in keys}
     loader = DataLoader(
-        _Images(images.paths, model.transforms, resolutions),
+        ImageViews(images.paths, model.transforms, resolutions),
         batch_size,
         num_workers=num_workers,
         collate_fn=list,
@@ -118,7 +89,7 @@ def patch_map(model: FrozenBackbone, path: str, resolution: int, block: int = -1
         InputError: the image cannot be read.
         ValueError: there is no such block, or the resolution is below one patch.
     """
-    [image] = _Images([path], model.transforms, [resolution])[0]
+    [image] = ImageViews([path], model.transforms, [resolution])[0]
     passed = _run(model, image[None], block)
     [tokens] = model.backbone.patch_tokens(passed.features)
     # Pipelines of all libraries load BGR.

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 POSITION = 'analysis_tools/visualize_position_embedding.py'
 ATTENTION = 'analysis_tools/visualize_attention.py'
 LOGS = 'analysis_tools/analyze_logs.py'
+DIAGNOSIS = 'analysis_tools/diagnose_sizes.py'
 
 
 @pytest.fixture(scope='module')
@@ -175,3 +176,26 @@ def test_bad_logs(trained: Path, data: Path, tmp_path: Path) -> None:
         fail(run_on(trained, data, LOGS, *task), f'{log}, line 2 is damaged')
     fail(run_on(trained, data, LOGS, 'cal_train_time', 'gone'), 'there is no log gone')
     assert not (tmp_path / 'no.png').exists()
+
+
+def test_diagnosis_of_two_models(trained: Path, data: Path, tmp_path: Path) -> None:
+    words = [
+        'small.py',
+        'run/epoch_2.pth',
+        '--baseline',
+        'small.py',
+        'run/epoch_1.pth',
+        '--names',
+        'two',
+        'one',
+    ]
+    words += ['--resolutions', 32, 64, 96, '--max-images', 8, '--attention-images', 4, '--out-dir', tmp_path]
+    result = succeed(run_on(trained, data, DIAGNOSIS, *words))
+    assert 'Points of accuracy lost, by cause' in result.stdout
+    for part in ('causes', 'calibration', 'attention', 'features'):
+        assert f'{tmp_path / part}.csv' in result.stdout
+        lines = (tmp_path / f'{part}.csv').read_text().splitlines()
+        assert {line.partition(',')[0] for line in lines[1:]} == {'two', 'one'}
+        picture(tmp_path / f'{part}.png')
+    fail(run_on(trained, data, DIAGNOSIS, *words[:2], '--resolutions', 8), 'smaller than one patch')
+    fail(run_on(trained, data, DIAGNOSIS, *words, '--names', 'two'), '1 names for 2 models')
