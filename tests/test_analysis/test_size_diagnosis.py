@@ -47,9 +47,9 @@ def test_accuracies_are_those_of_the_inferencer(model: tuple[Path, Path], diagno
     config, checkpoint = map(str, model)
     subject = Subject(config, checkpoint)
     assert (diagnosis.reference, list(diagnosis.trained_on)) == (64, [64, 32])
+    inferencer = ClassificationInferencer(config, checkpoint)
     for side in SIDES:
-        inferencer = ClassificationInferencer(config, checkpoint, resolution=side)
-        predicted = inferencer(subject.paths.tolist())['predictions']
+        predicted = inferencer(subject.paths.tolist(), resolution=side)['predictions']
         right = [
             one['pred_label'] == label for one, label in zip(predicted, subject.labels.tolist(), strict=True)
         ]
