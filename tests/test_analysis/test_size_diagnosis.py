@@ -1,4 +1,4 @@
-"""Diagnoses of a small classifier, their tables and their pictures."""
+"""Diagnoses of a small classifier, compared with the predictions of the inferencer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runs import write_data
 from resformer_mm.analysis.size_diagnosis import PARTS, Diagnosis, Scope, Subject, diagnose
 from resformer_mm.analysis.size_diagnosis_pictures import draw_diagnoses
 from resformer_mm.analysis.size_diagnosis_tables import format_tables, write_tables
-from resformer_mm.apis import load_model
+from resformer_mm.apis import ClassificationInferencer, load_model
 
 SIDES = [32, 64, 96]
 
@@ -41,6 +41,26 @@ def row_of(diagnosis: Diagnosis, part: str, **identity: object) -> dict:
     rows = [row for row in diagnosis.rows[part] if identity.items() <= row.items()]
     assert len(rows) == 1
     return rows[0]
+
+
+def test_accuracies_are_those_of_the_inferencer(model: tuple[Path, Path], diagnosis: Diagnosis) -> None:
+    config, checkpoint = map(str, model)
+    subject = Subject(config, checkpoint)
+    assert (diagnosis.reference, list(diagnosis.trained_on)) == (64, [64, 32])
+    inferencer = ClassificationInferencer(config, checkpoint)
+    for side in SIDES:
+        predicted = inferencer(subject.paths.tolist(), resolution=side)['predictions']
+        right = [
+            one['pred_label'] == label for one, label in zip(predicted, subject.labels.tolist(), strict=True)
+        ]
+        expected = pytest.approx(5 * sum(right))  # 20 images
+        assert row_of(diagnosis, 'calibration', resolution=side)['accuracy'] == expected
+        if side != 64:
+            row = row_of(diagnosis, 'causes', resolution=side)
+            assert row['accuracy_small' if side < 64 else 'accuracy_large'] == expected
+            assert row['accuracy_large' if side < 64 else 'accuracy_small'] == pytest.approx(
+                row_of(diagnosis, 'calibration', resolution=64)['accuracy']
+            )
 
 
 def test_causes_add_up(diagnosis: Diagnosis) -> None:
