@@ -4,8 +4,8 @@
 
 One thread, one process. A part is measured on a few batches and multiplied up to the images of an epoch or of
 the test, of which the experiment may take every n-th. `loading` is what a loader worker does, `decoding` the
-reading of whole JPEG files, `step` forward, backward and update, `prediction` the forward pass in the type and
-the batch sizes of the tests.
+reading of whole JPEG files, `step` forward, backward and update, `prediction` the forward pass in the type
+and the batch sizes of the tests.
 """
 
 from __future__ import annotations
