@@ -244,6 +244,18 @@ def test_tables_of_experiments(page: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert [header, *lines] in [[first, *rest] for first, _, *rest in found], names
 
 
+def test_shares_of_a_run() -> None:
+    rows = read('every_size_shares_cpu.csv')
+    epoch = {row['share']: float(row['seconds']) for row in rows if row['part'] == 'epoch'}
+    training = 30 * (epoch['step'] + epoch['loading'])
+    tests = [(int(row['part'].split()[-1]), float(row['seconds'])) for row in rows if row['part'] != 'epoch']
+    small, large = (sum(one for size, one in tests if (size > 128) == is_large) for is_large in (False, True))
+    text = ' '.join((DOCS / 'every_size.md').read_text(encoding='utf-8').split())
+    assert f'A training takes {training:.0f} seconds, {3000 * epoch["step"] / training:.0f} % of them' in text
+    assert f'decoding of files takes {30 * epoch["decoding"]:.0f},' in text
+    assert f'A test takes {small:.0f} seconds up to 128 pixels and {large:.0f} seconds at 192' in text
+
+
 def test_costs_of_large_sizes():
     [rows] = [rows for header, *rows in tables(DOCS / 'every_size.md') if header[0] == 'model']
     columns = 'model size tokens gflops ms mib'.split()
