@@ -89,7 +89,9 @@ class Sketch(Subject):
 
     @cached_property
     def _built_model(self) -> nn.Module:
-        with torch.device('meta'):
+        # Backbones of mmpretrain read their rates of stochastic depth out of a tensor.
+        backbone = self.cfg.model.get('backbone', {}).get('type', 'resformer_mm.')
+        with torch.device('meta' if backbone.startswith('resformer_mm.') else 'cpu'):
             model = MODELS.build(deepcopy(self.cfg.model))
         preprocessor = MODELS.build(deepcopy(self.cfg.model.data_preprocessor))
         for name, part in preprocessor.named_modules():
