@@ -60,6 +60,13 @@ def table(page: Path, first_cell: str) -> list[list[str]]:
             1,
         ),
         ('ResFormer on 64, 48, 32', 'quickstart_top1.csv', 'test_resolution', 'accuracy/top1', 1),
+        (
+            'ResFormer on 64, 48, 32, patches of 8 pixels',
+            'quickstart_tokens_top1.csv',
+            'test_resolution',
+            'accuracy/top1',
+            1,
+        ),
         ('fine-tuned on 128, 96, 64', 'sweep_mini_segmentation.csv', 'resolution', 'mIoU', 1),
         ('trained on 40, 32, 24, 4 frames each', 'sweep_mini_video.csv', 'resolution', 'acc/top1', 100),
         ('PyTorch', 'sweep_exported_cpu.csv', 'resolution', 'accuracy/top1', 1),
