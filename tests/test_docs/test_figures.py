@@ -295,3 +295,18 @@ def test_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
         assert table in page
     ms = float(arguments[arguments.index('--loader-ms') + 1])
     assert f'{ms:.0f} ms of one core' in page
+
+
+def test_costs_of_recipes() -> None:
+    """Of an image in an epoch, and relative to a single resolution."""
+    costs = {row['variant']: row for row in read('training_price_per_image.csv')}
+    header, *rows = table(EXPERIMENTS, '`mr`')
+    assert header[2:5] == ['at 64', 'at 48', 'at 32']
+    for name, _, *copies, tokens, gflops, of_tokens, of_gflops in rows:
+        row = costs[name.strip('`')]
+        assert (tokens, gflops) == (row['tokens'], row['gflops'])
+        shown = {size: cell for size, cell in zip((64, 48, 32), copies) if cell}
+        found = dict(entry.split(':') for entry in row['copies'].split())
+        assert shown == {int(size): f'{float(number):.2f}' for size, number in found.items()}
+        for cell, column in ((of_tokens, 'tokens'), (of_gflops, 'gflops')):
+            assert cell == f'{float(row[column]) / float(costs["single"][column]):.2f}'
