@@ -310,3 +310,22 @@ def test_costs_of_recipes() -> None:
         assert shown == {int(size): f'{float(number):.2f}' for size, number in found.items()}
         for cell, column in ((of_tokens, 'tokens'), (of_gflops, 'gflops')):
             assert cell == f'{float(row[column]) / float(costs["single"][column]):.2f}'
+
+
+def test_cascades() -> None:
+    titles = {'max_probability': 'maximum probability', 'margin': 'margin', 'negative_entropy': 'entropy'}
+    priors = {'none': 'none', 'fitted': 'small prediction'}
+    found: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
+    for row in read('cascade_confidences.csv'):
+        key = titles[row['confidence']], row['temperature'], priors[row['prior']]
+        found.setdefault(key, {})[row['resolution']] = row
+    header, *rows = table(EXPERIMENTS, 'maximum probability')
+    assert [tuple(row[:3]) for row in rows] == list(found)
+    columns = {'saved': ('saved', 0), 'changed': ('points_changed', 1), 'gained': ('points_gained', 1)}
+    for row, of_size in zip(rows, found.values()):
+        for title, cell in zip(header[3:], row[3:], strict=True):
+            measure, size = title.split(', ')
+            column, digits = columns[measure]
+            own = of_size[size][column], of_size[size][f'{column}_error']
+            for text, value in zip(cell.split(' ± '), own, strict=True):
+                assert float(text) == pytest.approx(float(value), abs=0.5001 * 10**-digits), (row[:3], title)
