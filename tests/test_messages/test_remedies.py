@@ -78,7 +78,12 @@ def build(changes: dict[str, Any]) -> torch.nn.Module:
         ),
         (
             {'backbone': dict(LENET, _delete_=True)},
-            r"consistency_target='logits' with consistency=dict\(type='KLConsistency'\), or consistency=None",
+            r"set model\.consistency_target='gap', or",
+            dict(consistency_target='gap'),
+        ),
+        (
+            {'backbone': dict(LENET, _delete_=True)},
+            r"'logits' with consistency=dict\(type='KLConsistency'\), or consistency=None",
             dict(consistency_target='logits', consistency=KL),
         ),
         (
