@@ -312,6 +312,16 @@ def test_costs_of_recipes() -> None:
             assert cell == f'{float(row[column]) / float(costs["single"][column]):.2f}'
 
 
+def test_causes_of_losses() -> None:
+    _, *rows = table(DOCS / 'why_it_works.md', 'GPE and LPE on 64')
+    columns = 'model resolution loss positions number_of_tokens object_size detail'.split()
+    columns += ['accuracy_small', 'accuracy_enlarged', 'accuracy_kernels']
+    found = [row for row in read('why_it_works_causes.csv') if int(row['resolution']) < 64]
+    assert rows == [[row[column] for column in columns] for row in found]
+    for *_, loss, positions, tokens, size, detail, _, _, _ in rows:
+        assert float(loss) == pytest.approx(sum(map(float, (positions, tokens, size, detail))), abs=0.21)
+
+
 def test_cascades() -> None:
     titles = {'max_probability': 'maximum probability', 'margin': 'margin', 'negative_entropy': 'entropy'}
     priors = {'none': 'none', 'fitted': 'small prediction'}
