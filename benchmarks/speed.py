@@ -12,7 +12,7 @@ are medians over the rounds of (other / ours); above 1, ours is faster. A traini
 Rows that the file has are not measured again, so that a table can be made in several runs. `--code` names the
 rows of a version of the package: put its folder first in PYTHONPATH to measure it with this script. Compiled
 models have one program for all sizes; --rounds 0 compiles them only, and fills the cache of the compiler.
-`--table` prints the rows as they stand in docs/experiments.md.
+`--table` prints the table of docs/experiments.md.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Expression(str):
     """A setting that is computed in the config, such as ``Expression('_base_.max_epochs // 2')``."""
 
     def __repr__(self) -> str:
-        """Return the expression, as it stands in the config."""
+        """Return the expression without quotes, for the text of the config."""
         return str(self)
 
 
