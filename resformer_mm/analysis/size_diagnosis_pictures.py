@@ -105,7 +105,10 @@ def _draw_by_block(
         column[-1].set_xlabel('block')
     for axes in panels[:, 0]:
         axes.set_ylabel(label)
-    panels[0, 0].legend(title='resolution', fontsize=7, title_fontsize=7)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, title='pixels', loc='outside lower center', ncols=min(8, len(labels)), fontsize=8
+    )
     save_figure(figure, path)
 
 
@@ -120,7 +123,7 @@ def _draw_blocks(axes: Axes, one: Diagnosis, rows: Sequence[Row], value: str) ->
             if row['resolution'] == side:
                 of_block.setdefault(row['block'], []).append(row[value])
         means = [sum(values) / len(values) for values in of_block.values()]
-        axes.plot(list(of_block), means, color=colour, label=_size_label(one, side))
+        axes.plot(list(of_block), means, color=colour, label=str(side))  # trained sizes differ by model
         for block, values in of_block.items():
             if len(values) > 1:
                 axes.plot([block] * len(values), values, '.', color=colour, markersize=3, alpha=0.6)
